@@ -1,0 +1,1 @@
+"""Typed methods over Redis or Valkey. Knows keys and scripts, no policy."""

@@ -1,0 +1,347 @@
+"""TaskFlow: the functions of a code base, and the front door for code that sends events and starts runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, ParamSpec, TypeVar, overload
+from weakref import WeakKeyDictionary
+
+import orjson
+
+from taskflow.broker.publisher import AsyncPublisher, Publisher
+from taskflow.cancellation import Timeouts
+from taskflow.clock import Clock, SystemClock
+from taskflow.config import Config, Determinism
+from taskflow.engine.final_event import final_event
+from taskflow.errors import ConfigError, RunNotFound
+from taskflow.event import Event, encode_event
+from taskflow.function import Function, FunctionSpec, build_spec
+from taskflow.handle import Run
+from taskflow.ids import new_ulid, run_id_for
+from taskflow.portal import LoopThread
+from taskflow.retries import Retries
+from taskflow.store.claims import Hint
+from taskflow.store.routing import RunPlan
+from taskflow.store.session import StoreSession
+from taskflow.triggers import Trigger, TriggerEvent
+from taskflow.types import Duration, FunctionId, Handler, JsonObject, RunId
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+MAX_EVENTS = 5_000  # in one call of send (S1.2)
+MESSAGE_BYTES = 128 * 1024  # events of one call share messages up to this size; SQS, the smallest broker, takes 256 KiB
+MESSAGE_EVENTS = 100
+FAILED = "taskflow/function.failed"
+
+
+class TaskFlow:
+    """An app: one code base with its functions.
+
+        app = TaskFlow("shop", broker="redis://localhost:6379/0")
+
+        @app.function(trigger="shop/order.created")
+        async def fulfil(ctx: Context, step: Step) -> str:
+            await step.run("reserve", reserve, ctx.event.data["sku"])
+            await step.sleep("cool off", "1h")
+            return "done"
+
+        app.send("shop/order.created", {"sku": "A7"})
+
+    Every setting has a TASKFLOW_* variable; see `Config` for units and defaults. Nothing is connected before it is needed.
+    Raises ConfigError.
+    """
+
+    def __init__(
+        self,
+        app_id: str,
+        *,
+        broker: str | None = None,
+        store: str | None = None,
+        app_version: str | None = None,
+        namespace: str | None = None,
+        send_timeout: Duration | None = None,
+        max_event_bytes: int | None = None,
+        retention: Duration | None = None,
+        failed_retention: Duration | None = None,
+        max_steps: int | None = None,
+        max_step_output_bytes: int | None = None,
+        max_run_bytes: int | None = None,
+        max_crashes: int | None = None,
+        determinism: Determinism | None = None,
+        retries: int | Retries | None = None,
+    ) -> None:
+        self.config = Config.resolve(
+            app_id, broker=broker, store=store, app_version=app_version, namespace=namespace, send_timeout=send_timeout,
+            max_event_bytes=max_event_bytes, retention=retention, failed_retention=failed_retention, max_steps=max_steps,
+            max_step_output_bytes=max_step_output_bytes, max_run_bytes=max_run_bytes, max_crashes=max_crashes,
+            determinism=determinism, retries=retries,
+        )  # fmt: skip
+        self.functions: dict[str, Function[Any, Any]] = {}  # by full id, those for failures included
+        self.clock: Clock = SystemClock()
+        self.publisher = Publisher(
+            self.config.broker, app_id=self.config.app_id, send_timeout_ms=self.config.send_timeout_ms
+        )
+        self.async_publisher = AsyncPublisher(self.publisher)
+        self.loop_thread = LoopThread("taskflow-store")
+        self.sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, StoreSession] = WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        return f"<TaskFlow {self.id!r}: {len(self.functions)} functions>"
+
+    @property
+    def id(self) -> str:
+        return self.config.app_id
+
+    # --- functions ---
+
+    def function(
+        self,
+        *,
+        trigger: str | Trigger | Sequence[str | Trigger] | None = None,
+        id: str | None = None,
+        name: str | None = None,
+        retries: int | Retries | None = None,
+        timeouts: Timeouts | None = None,
+        queue: str = "default",
+        determinism: Determinism | None = None,
+        on_failure: Handler | None = None,
+    ) -> Callable[[Callable[P, R]], Function[P, R]]:
+        """Make a handler a durable function. Rules S2.1, S2.2, S2.5.
+
+        `trigger`: event name, TriggerEvent, TriggerCron, or a list of at most 10; without one it can only be invoked.
+        `retries` after the first attempt of each step, and of the code between the steps: a number or a Retries.
+        `queue`: only workers with `-Q` for it execute it. `on_failure(ctx)` runs when a run has failed (S5.5).
+        Raises ConfigError when the decorator runs.
+        """
+
+        def decorate(handler: Callable[P, R]) -> Function[P, R]:
+            spec = build_spec(
+                handler, app_id=self.id, id=id, name=name, trigger=trigger,
+                retries=self.config.retries if retries is None else retries, timeouts=timeouts, queue=queue,
+                determinism=determinism or self.config.determinism,
+            )  # fmt: skip
+            function = Function(handler, spec=spec, app=self, on_failure=on_failure)
+            self.register(function)
+            if on_failure is not None:
+                self.register_failure_handler(function, on_failure)
+            return function
+
+        return decorate
+
+    def register(self, function: Function[Any, Any]) -> None:
+        spec = function.spec
+        known = self.functions.get(spec.id)
+        if known is not None:
+            raise ConfigError(
+                f"function {spec.id!r} exists already, as {known.handler.__module__}.{known.handler.__qualname__}; "
+                f"give {function.handler.__module__}.{function.handler.__qualname__} another one: @app.function(id='...')"
+            )
+        self.functions[spec.id] = function
+
+    def register_failure_handler(self, function: Function[Any, Any], handler: Handler) -> None:
+        """`on_failure` is a function like others: it is triggered by the event that tells of the failure."""
+        spec = build_spec(
+            handler, app_id=self.id, id=f"{function.spec.slug}-on-failure", name=f"{function.spec.name} (on failure)",
+            trigger=TriggerEvent(FAILED, expression=f'event.data.function_id == "{function.spec.id}"'),
+            retries=function.spec.retries, queue=function.spec.queue, determinism=function.spec.determinism,
+        )  # fmt: skip
+        self.register(Function(handler, spec=spec, app=self))
+
+    @property
+    def specs(self) -> list[FunctionSpec]:
+        return [function.spec for function in self.functions.values()]
+
+    # --- events ---
+
+    @overload
+    def send(
+        self, event: str, data: JsonObject | None = None, *, id: str | None = None, ts: int | None = None,
+        user: JsonObject | None = None, v: str | None = None,
+    ) -> list[str]: ...  # fmt: skip
+
+    @overload
+    def send(self, event: Event | Sequence[Event]) -> list[str]: ...
+
+    def send(
+        self, event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None,
+        ts: int | None = None, user: JsonObject | None = None, v: str | None = None,
+    ) -> list[str]:  # fmt: skip
+        """Send one event or a list of at most 5,000; return their ids in order. From any thread. Rules S1.2, S1.5.
+
+            app.send("shop/order.created", {"sku": "A7"}, id="order-7")
+            app.send([Event("shop/a"), Event("shop/b", {"n": 1})])
+
+        Raises InvalidEvent (nothing is published) and, within `send_timeout`, BrokerUnavailable.
+        """
+        ids, messages = self.encode(event, data, id=id, ts=ts, user=user, v=v)
+        self.publisher.publish_events(messages)
+        return ids
+
+    @overload
+    async def asend(
+        self, event: str, data: JsonObject | None = None, *, id: str | None = None, ts: int | None = None,
+        user: JsonObject | None = None, v: str | None = None,
+    ) -> list[str]: ...  # fmt: skip
+
+    @overload
+    async def asend(self, event: Event | Sequence[Event]) -> list[str]: ...
+
+    async def asend(
+        self, event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None,
+        ts: int | None = None, user: JsonObject | None = None, v: str | None = None,
+    ) -> list[str]:  # fmt: skip
+        """As `send`, for async code: never blocks the loop, and sends what is pending in one go."""
+        ids, messages = self.encode(event, data, id=id, ts=ts, user=user, v=v)
+        await self.async_publisher.publish_events(messages)
+        return ids
+
+    def encode(
+        self, event: str | Event | Sequence[Event], data: JsonObject | None, *, id: str | None, ts: int | None,
+        user: JsonObject | None, v: str | None,
+    ) -> tuple[list[str], list[bytes]]:  # fmt: skip
+        """The ids of the events, and the broker messages that carry them."""
+        if isinstance(event, str):
+            events: Sequence[Event] = (Event(event, {} if data is None else data, id=id, ts=ts, user=user, v=v),)
+        else:
+            if data is not None or id is not None or ts is not None or user is not None or v is not None:
+                raise TypeError("send(Event) and send([Event, ...]) take no further arguments: they are fields of Event")
+            events = (event,) if isinstance(event, Event) else event
+        if len(events) > MAX_EVENTS:
+            raise ConfigError(f"send takes at most {MAX_EVENTS:,} events at a time, but got {len(events):,}: send them in parts")
+        now_ms, max_bytes = self.clock.now_ms(), self.config.max_event_bytes
+        ids, encoded = [], []
+        for one in events:
+            public_id, body = encode_event(one, now_ms=now_ms, max_bytes=max_bytes)
+            ids.append(public_id)
+            encoded.append(body)
+        return ids, pack_messages(encoded)
+
+    # --- runs ---
+
+    def invoke(
+        self, function: Function[..., Any] | str, /, data: JsonObject | None = None, *, user: JsonObject | None = None
+    ) -> Run:
+        """Start one run of a function of this app, and return its handle; `function` may also be "app/function".
+
+        Raises ConfigError for an unknown function, InvalidEvent, StoreUnavailable.
+        """
+        return self.block_on(lambda: self.ainvoke(function, data, user=user))
+
+    async def ainvoke(
+        self, function: Function[..., Any] | str, /, data: JsonObject | None = None, *, user: JsonObject | None = None
+    ) -> Run:
+        """See `invoke`."""
+        session = self.session()
+        spec = await self.find_spec(function, session)
+        now_ms = self.clock.now_ms()
+        uid = new_ulid(now_ms)
+        event = Event("taskflow/function.invoked", data or {}, user=user)
+        _, encoded = encode_event(
+            event, now_ms=now_ms, max_bytes=self.config.max_event_bytes, uid=uid, internal=True
+        )
+        run_id = run_id_for(uid, spec.id)
+        plan = RunPlan(spec.id, spec.queue, run_id, 0, spec.timeouts.start_ms or 0, spec.timeouts.finish_ms or 0)
+        async with session.deadline() as store:
+            hints = await store.routing.start_run(
+                plan, uid=uid, name=event.name, event=encoded, cause="invoke", version=self.config.app_version, now_ms=now_ms
+            )
+        await self.send_hints(hints)
+        return Run(run_id, self)
+
+    async def find_spec(self, function: Function[..., Any] | str, session: StoreSession) -> FunctionSpec:
+        if isinstance(function, Function):
+            return function.spec
+        known = self.functions.get(function)
+        if known is not None:
+            return known.spec
+        async with session.deadline() as store:
+            manifest = await store.registry.manifest(function)
+        if manifest is None:
+            raise ConfigError(
+                f"there is no function {function!r}: this app has {sorted(self.functions) or 'none'}, and no worker has registered it. "
+                "An id is 'app/function'."
+            )
+        return FunctionSpec.from_manifest(orjson.loads(manifest))
+
+    def run(self, run_id: str) -> Run:
+        """The handle of a run whose id is known; nothing is looked up yet."""
+        return Run(RunId(run_id), self)
+
+    async def send_hints(self, hints: Sequence[Hint]) -> None:
+        """Tell workers of ready runs. A failure costs time, not the run: the reaper sends what is missing."""
+        for app_id in {hint.app_id for hint in hints}:
+            queues = [hint.queue for hint in hints if hint.app_id == app_id]
+            await self.async_publisher.publish_work(queues, app_id=app_id)
+
+    # --- what handles need (RunReader) ---
+
+    def session(self) -> StoreSession:
+        """The store for the running loop."""
+        loop = asyncio.get_running_loop()
+        session = self.sessions.get(loop)
+        if session is None:
+            session = self.sessions[loop] = StoreSession(self.config.store, self.config.namespace)
+        return session
+
+    def block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return self.loop_thread.run(make)
+
+    async def run_fields(self, run_id: str, *names: str) -> list[bytes | None]:
+        return await self.session().run_fields(run_id, *names)
+
+    async def wait_until_done(self, run_id: str, timeout_s: float | None) -> None:
+        await self.session().wait_until_done(run_id, timeout_s)
+
+    async def cancel_run(self, run_id: str, reason: str) -> bool:
+        """Cancel a run; False when it had ended. Raises RunNotFound. Rule S6.2."""
+        session = self.session()
+        function, event = await session.run_fields(run_id, "function", "event")
+        if function is None or event is None:
+            raise RunNotFound(f"there is no run {run_id}: check the id; finished runs are removed after the retention")
+        error = {"name": "Cancelled", "message": reason, "stack": ""}
+        now_ms = self.clock.now_ms()
+        uid, told = final_event(
+            "cancelled", run_id=run_id, function_id=function.decode(), event=orjson.loads(event), error=error, now_ms=now_ms
+        )
+        async with session.deadline() as store:
+            outcome, hints = await store.routing.cancel(
+                run_id, reason=orjson.dumps(error), event_uid=uid, event=told, now_ms=now_ms
+            )
+            await self.send_hints(hints)
+            if outcome == "cancelled":
+                await self.async_publisher.publish_events([b"[" + told + b"]"])
+                await store.routing.clear_outbox([uid])
+        return outcome != "final"
+
+    def close(self) -> None:
+        """Close connections of sync code; the app can be used again."""
+        self.async_publisher.close()
+        self.publisher.close()
+
+    async def aclose(self) -> None:
+        """Close this loop's connection to the store, and those of the publishers."""
+        session = self.sessions.pop(asyncio.get_running_loop(), None)
+        if session is not None:
+            await session.close()
+        self.close()
+
+
+def pack_messages(encoded: Sequence[bytes]) -> list[bytes]:
+    """Broker messages, each a JSON array of events, in order."""
+    if len(encoded) == 1:
+        return [b"[" + encoded[0] + b"]"]
+    messages: list[bytes] = []
+    batch: list[bytes] = []
+    size = 0
+    for body in encoded:
+        if batch and (size + len(body) > MESSAGE_BYTES or len(batch) >= MESSAGE_EVENTS):
+            messages.append(b"[" + b",".join(batch) + b"]")
+            batch, size = [], 0
+        batch.append(body)
+        size += len(body) + 1
+    if batch:
+        messages.append(b"[" + b",".join(batch) + b"]")
+    return messages

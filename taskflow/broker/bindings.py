@@ -1,0 +1,253 @@
+"""Exchanges, queues and bindings of the Redis Streams transport: kept on the server, cached in the process.
+
+Every change gives the topology a new version, and every publish names the version that it was routed by. So the
+cache needs no lifetime: what is published after a bind has returned reaches the new queue, at no extra round trip.
+
+The version begins with a random epoch. Another epoch, or a lower number, says that the server has lost its data;
+then what this connection has declared is declared again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from taskflow.broker.resp import Command, RespClient
+from taskflow.broker.stream_scripts import CHANGE_SHA, GROUP
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    exchange: str
+    routing_key: str
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The streams of a message: first those that last, then those that expire and must not be made anew."""
+
+    streams: tuple[str, ...]
+    lasting: int
+
+
+@dataclass(slots=True)
+class Topology:
+    """What is declared, as of one version."""
+
+    version: str = ""
+    exchanges: dict[str, dict[str, Any]] = field(default_factory=dict)
+    queues: dict[str, int] = field(default_factory=dict)  # name -> ms until an unused queue expires, or 0
+    bindings: set[Binding] = field(default_factory=set)
+
+
+class UnknownExchange(Exception):
+    """Published to, or bound to, an exchange that nobody has declared."""
+
+
+class StreamKeys:
+    """All key names of the transport."""
+
+    def __init__(self, prefix: str) -> None:
+        self.version = f"{prefix}version"
+        self.exchanges = f"{prefix}exchanges"
+        self.queues = f"{prefix}queues"
+        self.bindings = f"{prefix}bindings"
+        self.alive = f"{prefix}alive:"
+        self.stream_prefix = f"{prefix}q:"
+
+    def stream(self, queue: str) -> str:
+        return self.stream_prefix + queue
+
+
+class Bindings:
+    """Declares, binds, and routes. Not for several threads at once."""
+
+    def __init__(self, client: RespClient, keys: StreamKeys) -> None:
+        self._client = client
+        self._keys = keys
+        self._own = Topology()  # what this connection has declared, to declare it again after a loss
+        self._cached: Topology | None = None
+        self._known_version = ""
+        self._routes: dict[tuple[str, str], Route] = {}
+
+    @property
+    def version(self) -> str:
+        """The version that `route` answers by."""
+        return self.topology().version
+
+    def declare_exchange(self, name: str, facts: dict[str, Any]) -> None:
+        self._own.exchanges[name] = facts
+        self._change([("HSETNX", self._keys.exchanges, name, json.dumps(facts))])
+
+    def declare_queue(self, name: str, *, expires_ms: int) -> None:
+        self._own.queues[name] = expires_ms
+        self._change(self._queue_commands(name, expires_ms))
+
+    def bind(self, binding: Binding) -> None:
+        if binding.exchange not in self.topology().exchanges:
+            raise UnknownExchange(binding.exchange)
+        self._own.bindings.add(binding)
+        self._change([("SADD", self._keys.bindings, encode(binding))])
+
+    def unbind(self, binding: Binding) -> None:
+        self._own.bindings.discard(binding)
+        self._change([("SREM", self._keys.bindings, encode(binding))])
+
+    def delete_queue(self, name: str) -> None:
+        self.forget_queue(name)
+        bound = [encode(binding) for binding in self.refresh().bindings if binding.queue == name]
+        commands: list[Command] = [
+            ("DEL", self._keys.stream(name)),
+            ("HDEL", self._keys.queues, name),
+        ]
+        if bound:
+            commands.append(("SREM", self._keys.bindings, *bound))
+        self._change(commands)
+
+    def delete_exchange(self, name: str) -> None:
+        self._own.exchanges.pop(name, None)
+        self._own.bindings = {binding for binding in self._own.bindings if binding.exchange != name}
+        bound = [encode(binding) for binding in self.refresh().bindings if binding.exchange == name]
+        commands: list[Command] = [("HDEL", self._keys.exchanges, name)]
+        if bound:
+            commands.append(("SREM", self._keys.bindings, *bound))
+        self._change(commands)
+
+    def forget_queue(self, name: str) -> None:
+        """Don't declare it again: it was deleted, or expired."""
+        self._own.queues.pop(name, None)
+        self._own.bindings = {binding for binding in self._own.bindings if binding.queue != name}
+
+    def topology(self) -> Topology:
+        """What is declared, as of `version`."""
+        return self.refresh() if self._cached is None else self._cached
+
+    def route(self, exchange: str, routing_key: str) -> Route:
+        """The streams that a message goes to. Raises UnknownExchange."""
+        topology = self.topology()
+        found = self._routes.get((exchange, routing_key))
+        if found is None:
+            queues = match_queues(topology, exchange, routing_key)
+            lasting = sorted(queue for queue in queues if not topology.queues.get(queue))
+            expiring = sorted(queue for queue in queues if topology.queues.get(queue))
+            streams = tuple(self._keys.stream(queue) for queue in (*lasting, *expiring))
+            found = Route(streams, len(lasting))
+            if len(self._routes) >= 10_000:  # routing keys may be as many as messages
+                self._routes.clear()
+            self._routes[exchange, routing_key] = found
+        return found
+
+    def refresh(self) -> Topology:
+        """Read the topology again; if the server has lost it, declare again what is ours."""
+        topology = self._load()
+        if is_loss(self._known_version, topology.version) and not self._own_is_in(topology):
+            self.declare_again()
+            topology = self._load()
+        self._cached, self._known_version = topology, topology.version
+        self._routes.clear()
+        return topology
+
+    def declare_again(self) -> None:
+        """Declare all that this connection has declared; what still exists stays as it is."""
+        own = self._own
+        commands: list[Command] = [
+            ("HSETNX", self._keys.exchanges, name, json.dumps(facts)) for name, facts in own.exchanges.items()
+        ]
+        for name, expires_ms in own.queues.items():
+            commands.extend(self._queue_commands(name, expires_ms))
+        commands.extend(("SADD", self._keys.bindings, encode(binding)) for binding in own.bindings)
+        self._change(commands)
+
+    def drop_expired(self, streams: tuple[str, ...]) -> None:
+        """Remove the queues among `streams` whose stream has expired, so that nothing is routed there."""
+        prefix = len(self._keys.stream_prefix)
+        for stream in streams:
+            if not self._client.call("EXISTS", stream):
+                self.delete_queue(stream[prefix:])
+
+    def _queue_commands(self, name: str, expires_ms: int) -> list[Command]:
+        stream = self._keys.stream(name)
+        commands: list[Command] = [
+            ("HSETNX", self._keys.queues, name, expires_ms),
+            ("XGROUP", "CREATE", stream, GROUP, "0", "MKSTREAM"),
+        ]
+        if expires_ms:
+            commands.append(("PEXPIRE", stream, expires_ms))
+        return commands
+
+    def _change(self, commands: list[Command]) -> None:
+        body = orjson.dumps([[str(part) for part in command] for command in commands])
+        version = self._client.call("EVALSHA", CHANGE_SHA, 1, self._keys.version, uuid.uuid4().hex, body)
+        if version.decode() != self._known_version:
+            self._cached = None
+
+    def _own_is_in(self, topology: Topology) -> bool:
+        return (
+            self._own.exchanges.keys() <= topology.exchanges.keys()
+            and self._own.queues.keys() <= topology.queues.keys()
+            and self._own.bindings <= topology.bindings
+        )
+
+    def _load(self) -> Topology:
+        # The version first: what changes while we read makes it an old one, and the next publish says so.
+        version, exchanges, queues, bindings = self._client.pipeline(
+            [
+                ("GET", self._keys.version),
+                ("HGETALL", self._keys.exchanges),
+                ("HGETALL", self._keys.queues),
+                ("SMEMBERS", self._keys.bindings),
+            ]
+        )
+        return Topology(
+            version=version.decode() if version else "",
+            exchanges={
+                name.decode(): json.loads(facts)
+                for name, facts in zip(exchanges[::2], exchanges[1::2], strict=True)
+            },
+            queues={
+                name.decode(): int(expires) for name, expires in zip(queues[::2], queues[1::2], strict=True)
+            },
+            bindings={Binding(*json.loads(member)) for member in bindings},
+        )
+
+
+def encode(binding: Binding) -> str:
+    return json.dumps([binding.exchange, binding.routing_key, binding.queue])
+
+
+def is_loss(known: str, found: str) -> bool:
+    """Whether the server forgot: its version is of another epoch, or is behind the one that we have seen."""
+    if not known:
+        return False
+    known_epoch, _, known_number = known.rpartition("/")
+    found_epoch, _, found_number = found.rpartition("/")
+    return known_epoch != found_epoch or int(found_number or 0) < int(known_number)
+
+
+def match_queues(topology: Topology, exchange: str, routing_key: str) -> set[str]:
+    """AMQP's rules: the default exchange names the queue; fanout, direct and topic go by their bindings."""
+    if not exchange:
+        return {routing_key} & topology.queues.keys()
+    if exchange not in topology.exchanges:
+        raise UnknownExchange(exchange)
+    bound = [binding for binding in topology.bindings if binding.exchange == exchange]
+    kind = topology.exchanges[exchange]["type"]
+    if kind == "fanout":
+        return {binding.queue for binding in bound}
+    if kind == "topic":
+        key = routing_key + "."
+        return {binding.queue for binding in bound if topic_pattern(binding.routing_key).match(key)}
+    return {binding.queue for binding in bound if binding.routing_key == routing_key}
+
+
+def topic_pattern(routing_key: str) -> re.Pattern[str]:
+    """`*` is one word, `#` any number of words, none included. Matches keys that got a "." at the end."""
+    patterns = {"*": r"[^.]*\.", "#": r"(?:[^.]*\.)*"}
+    words = routing_key.split(".")
+    return re.compile("".join(patterns.get(word, re.escape(word) + r"\.") for word in words) + "$")

@@ -1,0 +1,120 @@
+"""Opens kombu connections: one try, bounded in time, never a sleep of kombu's own."""
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+from kombu.connection import Connection
+
+from taskflow.broker.resp import resolve
+from taskflow.broker.urls import broker_url, redacted_url, register_transport
+from taskflow.errors import BrokerUnavailable, ConfigError
+
+
+class Deadline:
+    """A point on the monotonic clock."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.at = time.monotonic() + timeout_s
+
+    def remaining_s(self) -> float:
+        """Seconds left. Raises TimeoutError if there are none."""
+        remaining = self.at - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError("the time was used up")
+        return remaining
+
+
+def new_connection(url: str, *, heartbeat_s: int = 0) -> Connection:
+    """A connection that isn't open yet. Raises ConfigError for a URL that no kombu transport serves."""
+    register_transport()
+    try:
+        connection = Connection(broker_url(url), heartbeat=heartbeat_s)
+        connection.get_transport_cls()
+    except ImportError as error:
+        raise ConfigError(
+            f"broker URL {redacted_url(url)!r}: its kombu transport needs a package that is missing here: {error}. "
+            f"Install it, or use redis:// or amqp://."
+        ) from error
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            f"broker URL {redacted_url(url)!r} can't be used: {error}. Expected one like redis://host:6379/0, "
+            "rediss://..., unix:///path, or amqp://user:password@host:5672/vhost."
+        ) from error
+    return connection
+
+
+def open_connection(connection: Connection, deadline: Deadline) -> None:
+    """Connect, trying each alternate URL once. Raises what the last one raised."""
+    tries = max(len(connection.alt), 1)
+    for number in range(1, tries + 1):
+        connection.connect_timeout = deadline.remaining_s()  # type: ignore[assignment]  # seconds, as a float
+        try:
+            if connection.transport.driver_type == "amqp":
+                # py-amqp looks names up without a deadline.
+                resolve(connection.hostname or "localhost", int(connection.port or 5672), deadline.at)
+            connection.ensure_connection(max_retries=0, timeout=connection.connect_timeout)
+        except Exception:
+            abandon_connection(connection)
+            if number == tries:
+                raise
+            connection.maybe_switch_next()
+        else:
+            return
+
+
+def limit_time(connection: Connection, deadline: Deadline | None) -> None:
+    """From now on what waits for the server fails at the deadline, as far as the transport can."""
+    if not connection.connected:
+        return
+    driver = connection.transport.driver_name
+    if driver == "py-amqp":
+        connection.connection.sock.settimeout(None if deadline is None else deadline.remaining_s())
+    elif driver == "taskflow-redis-streams":
+        connection.transport.set_deadline(None if deadline is None else deadline.at)
+
+
+def abandon_connection(connection: Connection) -> None:
+    """Close the sockets without a word to the server, which is gone, silent, or a forked parent's."""
+    with contextlib.suppress(Exception):
+        connection.collect(socket_timeout=0.1)
+
+
+def close_connection(connection: Connection, *, timeout_s: float) -> None:
+    """Take leave of the server, within `timeout_s`."""
+    try:
+        limit_time(connection, Deadline(timeout_s))
+        connection.release()
+    except Exception:
+        abandon_connection(connection)
+
+
+def unavailable(url: str, *, after_ms: int, error: BaseException) -> BrokerUnavailable:
+    """The error for users: which broker, why, what to do. Rule S1.2."""
+    return BrokerUnavailable(
+        f"the broker {redacted_url(url)} took nothing within {after_ms} ms: {reason_of(error, url)}. "
+        "Check that it runs, that this machine reaches it, and the user and password; sending again is safe."
+    )
+
+
+def reason_of(error: BaseException, url: str) -> str:
+    """The error in words, without credentials."""
+    if isinstance(error, TimeoutError):
+        return "it gave no answer in time"
+    return hide_credentials(str(error) or type(error).__name__, url)
+
+
+def hide_credentials(text: str, url: str) -> str:
+    """Replace the URL, wherever a library quotes it, by its redacted form."""
+    for spelling in {url, broker_url(url)}:
+        text = text.replace(spelling, redacted_url(spelling))
+    return redacted_url(text)
+
+
+def transport_name(connection: Connection) -> str:
+    """Of the driver: `py-amqp`, `taskflow-redis-streams`, ..."""
+    name: Any = connection.transport.driver_name
+    return str(name)

@@ -1,0 +1,248 @@
+"""Consumes queues on a thread of its own, for as long as the process lives. Rules S9.5, S9.9."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kombu.entity import Queue
+
+from taskflow.broker.connection import reason_of
+from taskflow.broker.link import Link, new_link
+from taskflow.broker.urls import redacted_url
+from taskflow.clock import Clock, SystemClock
+from taskflow.errors import BrokerUnavailable
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 5.0
+"""A wait for messages ends after this long, to show that the thread lives (`last_poll_ms`)."""
+
+BACKOFF_INITIAL_S, BACKOFF_MAXIMUM_S = 0.05, 5.0
+CALLBACK_RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message, to be acked or rejected. `redelivered`: it was delivered before, to whomever."""
+
+    queue: str
+    body: bytes
+    redelivered: bool
+    message: Any = field(repr=False, compare=False)  # kombu's
+
+
+class Consumer:
+    """Hands what one poll of the broker brought, as one list, to `on_deliveries`, on its own thread.
+
+    It reconnects for ever, and declares the queues each time. After a loss the broker delivers again what was
+    not acked; acks and rejects of earlier deliveries are then ignored. An exception of `on_deliveries` is
+    logged, and the messages go back to the queue.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        queues: Sequence[Queue],
+        on_deliveries: Callable[[list[Delivery]], None],
+        prefetch: int = 500,
+        clock: Clock | None = None,
+    ) -> None:
+        self.url = url
+        self.connected = False
+        self.last_poll_ms = 0  # when the broker last answered, or was seen to be idle; 0 before
+        self._queues = list(queues)
+        self._on_deliveries = on_deliveries
+        self._prefetch = prefetch
+        self._clock = clock or SystemClock()
+        self._link: Link = new_link(url, self._receive)
+        self._received: list[Delivery] = []
+        self._orders: deque[Callable[[], None]] = deque()
+        self._paused: set[str] = set()
+        self._unsettled = 0
+        self._failures = 0
+        self._error: Exception | None = None
+        self._ready = threading.Event()
+        self._stopping = threading.Event()
+        self._stop_timeout_s = 5.0
+        self._thread = threading.Thread(target=self._run, name="taskflow-consumer", daemon=True)
+
+    # -- any thread
+
+    def start(self) -> None:
+        """Start the thread. It connects in the background; see `wait_ready`."""
+        self._thread.start()
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Return when it consumes. Raises BrokerUnavailable, with the reason, when it doesn't in time."""
+        if not self._ready.wait(timeout_s):
+            error = self._error or TimeoutError("it gave no answer")
+            raise BrokerUnavailable(
+                f"no connection to the broker {redacted_url(self.url)} within {timeout_s:g} s: "
+                f"{reason_of(error, self.url)}. The consumer goes on trying. Check that the broker runs, that this "
+                "machine reaches it, and the user and password."
+            ) from error
+
+    def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """These are done. Carried out on the consumer's thread within a millisecond or so."""
+        self._order(lambda: self._settle(deliveries, "ack"))
+
+    def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
+        """Give these back to their queues, or drop them."""
+        self._order(lambda: self._settle(deliveries, "requeue" if requeue else "reject"))
+
+    def pause(self, queue_name: str) -> None:
+        """Receive no more from this queue; what is rejected afterwards goes to other consumers."""
+        self._order(lambda: self._pause(queue_name))
+
+    def resume(self, queue_name: str) -> None:
+        self._order(lambda: self._resume(queue_name))
+
+    def stop(self, timeout_s: float) -> None:
+        """Send the acks, give back at once what is not acked, end the thread."""
+        self._stop_timeout_s = timeout_s
+        self._stopping.set()
+        self._link.wake()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            logger.warning(
+                "the consumer of %s did not stop within %.1f s; the broker gives its messages to others later",
+                redacted_url(self.url),
+                timeout_s,
+            )
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs; whether it gets anywhere is for `last_poll_ms` to say."""
+        return self._thread.is_alive()
+
+    # -- the consumer's thread
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._link.open(self._queues, prefetch=self._prefetch, paused=self._paused)
+                self._on_connected()
+                self._consume()
+            except Exception as error:
+                self._on_lost(error)
+                self._stopping.wait(backoff_s(self._failures, random.random()))
+        self._close()
+
+    def _consume(self) -> None:
+        while not self._stopping.is_set():
+            self._follow_orders()
+            self._link.poll(POLL_S, is_busy=self._unsettled > 0)
+            self.last_poll_ms = self._clock.now_ms()
+            if self._received:
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        deliveries, self._received = self._received, []
+        self._unsettled += len(deliveries)
+        try:
+            self._on_deliveries(deliveries)
+        except Exception:
+            logger.exception(
+                "%d messages of %s could not be handed over; they go back to the queue",
+                len(deliveries),
+                redacted_url(self.url),
+            )
+            self._stopping.wait(CALLBACK_RETRY_S)  # they come again at once, maybe to us
+            self._settle(deliveries, "requeue")
+
+    def _receive(self, queue_name: str, message: Any) -> None:
+        delivery = to_delivery(queue_name, message)
+        if delivery is None:
+            logger.error("a message of queue %s can't be read and is dropped: %r", queue_name, message)
+            message.reject()
+        else:
+            self._received.append(delivery)
+
+    def _order(self, action: Callable[[], None]) -> None:
+        self._orders.append(action)
+        if threading.current_thread() is not self._thread:
+            self._link.wake()
+
+    def _follow_orders(self) -> None:
+        while self._orders:
+            self._orders.popleft()()
+
+    def _settle(self, deliveries: Sequence[Delivery], how: str) -> None:
+        channel = self._link.channel
+        for delivery in deliveries:
+            message = delivery.message
+            # Of an earlier connection, or settled before: the broker knows nothing of it any more.
+            if message.channel is not channel or message.acknowledged:
+                continue
+            self._unsettled -= 1
+            if how == "ack":
+                message.ack()
+            else:
+                message.reject(requeue=how == "requeue")
+
+    def _pause(self, queue_name: str) -> None:
+        self._paused.add(queue_name)
+        if self.connected:
+            self._link.cancel(queue_name)
+
+    def _resume(self, queue_name: str) -> None:
+        self._paused.discard(queue_name)
+        if self.connected:
+            self._link.consume(queue_name)
+
+    def _on_connected(self) -> None:
+        if self._failures:
+            logger.warning("the broker %s is back after %d tries", redacted_url(self.url), self._failures)
+        self._failures, self._error = 0, None
+        self.connected = True
+        self.last_poll_ms = self._clock.now_ms()
+        self._ready.set()
+
+    def _on_lost(self, error: Exception) -> None:
+        if not self._failures:
+            logger.warning(
+                "no connection to the broker %s, trying until it is back: %s",
+                redacted_url(self.url),
+                reason_of(error, self.url),
+            )
+        self._failures += 1
+        self._error = error
+        self.connected = False
+        self._ready.clear()
+        self._received.clear()
+        self._unsettled = 0
+        self._link.abandon()
+
+    def _close(self) -> None:
+        try:
+            if self.connected:
+                self._follow_orders()
+                self._settle(self._received, "requeue")
+        except Exception as error:
+            logger.info("the broker was lost while stopping: %s", reason_of(error, self.url))
+        self.connected = False
+        self._ready.clear()
+        self._link.close(timeout_s=self._stop_timeout_s)
+
+
+def to_delivery(queue_name: str, message: Any) -> Delivery | None:
+    """None for a message whose body can't be had, for instance because it doesn't decompress."""
+    if message.errors:
+        return None
+    body = message.body
+    encoded = body.encode() if isinstance(body, str) else bytes(body or b"")
+    return Delivery(queue_name, encoded, bool(message.delivery_info.get("redelivered")), message)
+
+
+def backoff_s(failures: int, jitter: float) -> float:
+    """Delay before the next try: doubles up to the maximum; `jitter` in [0, 1) takes off up to half of it."""
+    ceiling = min(BACKOFF_INITIAL_S * 2.0 ** min(failures, 20), BACKOFF_MAXIMUM_S)
+    return ceiling * (1 - jitter / 2)

@@ -1,0 +1,164 @@
+"""The consumer's connection: how to wait for messages and for other threads at once, by kind of transport.
+
+Our streams can be interrupted while they read, and an AMQP socket can be selected together with a waker; both
+block until something happens. Every other transport is polled.
+"""
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kombu.connection import Connection
+from kombu.entity import Queue
+from kombu.messaging import Consumer as QueueConsumer
+
+from taskflow.broker.connection import (
+    Deadline,
+    abandon_connection,
+    close_connection,
+    limit_time,
+    new_connection,
+    open_connection,
+    transport_name,
+)
+
+HEARTBEAT_S = 20
+CONNECT_TIMEOUT_S = 5.0
+COMMAND_TIMEOUT_S = 10.0
+BUSY_POLL_S = 0.05
+IDLE_POLL_S = 1.0
+
+
+class Link:
+    """Any kombu transport, polled. All but `wake` for one thread."""
+
+    def __init__(self, connection: Connection, on_message: Callable[[str, Any], None]) -> None:
+        self.connection = connection
+        self.channel: Any = None
+        self._on_message = on_message
+        self._consumers: dict[str, QueueConsumer] = {}
+
+    def open(self, queues: Sequence[Queue], *, prefetch: int, paused: set[str]) -> None:
+        """Connect, declare all, and consume what isn't paused."""
+        open_connection(self.connection, Deadline(CONNECT_TIMEOUT_S))
+        limit_time(self.connection, Deadline(COMMAND_TIMEOUT_S))
+        self.channel = self.connection.channel()
+        self.channel.basic_qos(0, prefetch, False)
+        self._consumers = {}
+        for queue in queues:
+            self._consumers[queue.name] = QueueConsumer(
+                self.channel, [queue], on_message=self._receiver(queue.name), auto_declare=True
+            )
+            if queue.name not in paused:
+                self._consumers[queue.name].consume()
+        limit_time(self.connection, None)
+
+    def consume(self, queue_name: str) -> None:
+        if not self._consumers[queue_name].consuming_from(queue_name):
+            with self.limited():
+                self._consumers[queue_name].consume()
+
+    def cancel(self, queue_name: str) -> None:
+        with self.limited():
+            self._consumers[queue_name].cancel()
+
+    def poll(self, timeout_s: float, *, is_busy: bool) -> None:
+        """Receive what there is, waiting for up to `timeout_s`, or until `wake`. `is_busy`: acks will follow."""
+        with contextlib.suppress(TimeoutError):
+            self.connection.drain_events(timeout=min(timeout_s, BUSY_POLL_S if is_busy else IDLE_POLL_S))
+
+    def wake(self) -> None:
+        """End a `poll`, from any thread."""
+
+    @contextlib.contextmanager
+    def limited(self) -> Any:
+        """Bound what waits for an answer of the server."""
+        limit_time(self.connection, Deadline(COMMAND_TIMEOUT_S))
+        try:
+            yield
+        finally:
+            limit_time(self.connection, None)
+
+    def close(self, *, timeout_s: float) -> None:
+        """Send the acks and leave, within `timeout_s`; what isn't acked goes back at once."""
+        close_connection(self.connection, timeout_s=timeout_s)
+
+    def abandon(self) -> None:
+        abandon_connection(self.connection)
+
+    def _receiver(self, queue_name: str) -> Callable[[Any], None]:
+        return lambda message: self._on_message(queue_name, message)
+
+
+class StreamsLink(Link):
+    """Our own transport ends its wait itself."""
+
+    def poll(self, timeout_s: float, *, is_busy: bool) -> None:
+        with contextlib.suppress(TimeoutError):
+            self.connection.drain_events(timeout=timeout_s)
+
+    def wake(self) -> None:
+        # Between two connections there is no transport, and nobody waits.
+        with contextlib.suppress(Exception):
+            self.connection.transport.interrupt()
+
+
+class AmqpLink(Link):
+    """Waits for py-amqp's socket and a waker; keeps the heartbeats going."""
+
+    def __init__(self, connection: Connection, on_message: Callable[[str, Any], None]) -> None:
+        super().__init__(connection, on_message)
+        self._waker, self._waker_in = socket.socketpair()
+        self._waker.setblocking(False)
+        self._waker_in.setblocking(False)
+        self._next_heartbeat = 0.0
+
+    def poll(self, timeout_s: float, *, is_busy: bool) -> None:
+        self._check_heartbeat()
+        if self._drain():
+            return
+        poll = select.poll()
+        poll.register(self._waker, select.POLLIN)
+        poll.register(self.connection.connection.sock, select.POLLIN)
+        poll.poll(min(timeout_s, HEARTBEAT_S / 4) * 1000)
+        with contextlib.suppress(BlockingIOError):
+            self._waker.recv(4096)
+        self._drain()
+
+    def wake(self) -> None:
+        with contextlib.suppress(OSError):
+            self._waker_in.send(b"w")
+
+    def close(self, *, timeout_s: float) -> None:
+        super().close(timeout_s=timeout_s)
+        self._waker.close()
+        self._waker_in.close()
+
+    def _drain(self) -> bool:
+        """Handle all frames that are here; whether there were any."""
+        found = False
+        until = time.monotonic() + 0.1  # under a flood, hand over what came so far
+        with contextlib.suppress(TimeoutError):
+            while time.monotonic() < until:
+                self.connection.drain_events(timeout=0)
+                found = True
+        return found
+
+    def _check_heartbeat(self) -> None:
+        if time.monotonic() >= self._next_heartbeat:
+            self._next_heartbeat = time.monotonic() + HEARTBEAT_S / 4
+            self.connection.heartbeat_check(rate=2)
+
+
+def new_link(url: str, on_message: Callable[[str, Any], None]) -> Link:
+    """A link that isn't open yet. Raises ConfigError."""
+    connection = new_connection(url, heartbeat_s=HEARTBEAT_S)
+    driver = transport_name(connection)
+    kind = {"taskflow-redis-streams": StreamsLink, "py-amqp": AmqpLink}.get(driver, Link)
+    return kind(connection, on_message)

@@ -1,0 +1,305 @@
+"""Publishes events and hints, from any thread or any loop, within a deadline. Rules S1.2, S9.5."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kombu.entity import Queue
+
+from taskflow.broker.connection import Deadline, unavailable
+from taskflow.broker.session import OutgoingMessage, Session, open_session
+from taskflow.broker.topology import (
+    events_exchange,
+    events_queue,
+    work_exchange,
+    work_queue,
+    work_queue_name,
+)
+from taskflow.errors import BrokerUnavailable, ConfigError
+
+MAX_IDLE_SESSIONS = 8
+MAX_BATCH = 1000
+
+
+@dataclass(slots=True)
+class Letter:
+    """Messages that go out together, and the queues that must exist before."""
+
+    messages: list[OutgoingMessage] = field(default_factory=list)
+    queues: dict[str, Queue] = field(default_factory=dict)
+
+    def add(self, other: Letter) -> None:
+        self.messages.extend(other.messages)
+        self.queues.update(other.queues)
+
+
+class Publisher:
+    """Sends from any thread; several at once use several connections. Survives a fork.
+
+    A call ends within `send_timeout_ms`, connecting included: done, or with BrokerUnavailable.
+    """
+
+    def __init__(self, url: str, *, app_id: str, send_timeout_ms: int) -> None:
+        self.url = url
+        self.app_id = app_id
+        self.send_timeout_ms = send_timeout_ms
+        self._pid = os.getpid()
+        self._idle: deque[Session] = deque()
+        self._events_exchange = events_exchange()
+        self._work_exchange = work_exchange()
+        self._queues: dict[str, Queue] = {}
+
+    def publish_events(self, bodies: Sequence[bytes], *, app_ids: Sequence[str] = ()) -> None:
+        """Publish each body (a JSON array of events) as one persistent message; every app gets a copy.
+
+        The events queues of this app and of `app_ids` are declared first, so that what is sent before their
+        first worker starts waits for it. Raises BrokerUnavailable. Rules S1.2, S1.6.
+        """
+        self.send(self.events_letter(bodies, app_ids=app_ids), Deadline(self.send_timeout_ms / 1000))
+
+    def publish_work(self, queue_names: Sequence[str], *, app_id: str | None = None) -> None:
+        """Publish a hint for each queue of the app: it has ready runs. Raises BrokerUnavailable."""
+        self.send(self.work_letter(queue_names, app_id=app_id), Deadline(self.send_timeout_ms / 1000))
+
+    def events_letter(self, bodies: Sequence[bytes], *, app_ids: Sequence[str] = ()) -> Letter:
+        exchange = self._events_exchange
+        queues = [self._queue("events", app_id) for app_id in (self.app_id, *app_ids) if app_id]
+        messages = [OutgoingMessage(exchange, "", body, persistent=True) for body in bodies]
+        return Letter(messages, {each.name: each for each in queues})
+
+    def work_letter(self, queue_names: Sequence[str], *, app_id: str | None = None) -> Letter:
+        app = app_id or self.app_id
+        letter = Letter()
+        for name in queue_names:
+            bound = self._queue("work", app, name)
+            letter.queues[bound.name] = bound
+            body = json.dumps({"queue": name}).encode()
+            # A lost hint costs time, never a run: the reaper repeats it. It isn't worth a disk write.
+            letter.messages.append(
+                OutgoingMessage(self._work_exchange, work_queue_name(app, name), body, persistent=False)
+            )
+        return letter
+
+    def send(self, letter: Letter, deadline: Deadline) -> None:
+        """Send it, over a second connection if a pooled one turns out broken.
+
+        That may send a message twice, which is safe: who receives an event knows its uid (S1.1).
+        """
+        if not letter.messages:
+            return
+        try:
+            session = self._pooled_session()
+            if session is not None and self._try_pooled(session, letter, deadline):
+                return
+            session = open_session(self.url, deadline)
+            self._send_over(session, letter, deadline)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise unavailable(self.url, after_ms=self.send_timeout_ms, error=error) from error
+
+    def close(self) -> None:
+        """Close the idle connections. The publisher can still be used, and will connect again."""
+        self._forget_parent()
+        while True:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
+
+    def _queue(self, kind: str, app_id: str, name: str = "") -> Queue:
+        key = f"{kind}/{app_id}/{name}"
+        found = self._queues.get(key)
+        if found is None:
+            found = events_queue(app_id) if kind == "events" else work_queue(app_id, name)
+            self._queues[key] = found
+        return found
+
+    def _try_pooled(self, session: Session, letter: Letter, deadline: Deadline) -> bool:
+        """Whether it worked. A connection that hangs gets half of the time, so that a new one has a chance."""
+        try:
+            self._send_over(session, letter, Deadline(deadline.remaining_s() / 2))
+        except Exception:
+            # What broke one has probably broken all; the next call would otherwise meet the next one.
+            self._abandon_idle()
+            return False
+        return True
+
+    def _send_over(self, session: Session, letter: Letter, deadline: Deadline) -> None:
+        try:
+            session.declare(letter.queues.values(), deadline)
+            session.publish(letter.messages, deadline)
+        except BaseException:
+            session.abandon()
+            raise
+        if len(self._idle) < MAX_IDLE_SESSIONS:
+            self._idle.append(session)
+        else:
+            session.close()
+
+    def _pooled_session(self) -> Session | None:
+        self._forget_parent()
+        while True:
+            try:
+                session = self._idle.pop()
+            except IndexError:
+                return None
+            if session.looks_alive():
+                return session
+            session.abandon()
+
+    def _forget_parent(self) -> None:
+        """After a fork the connections are the parent's: close our copies, say nothing on them."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._abandon_idle()
+
+    def _abandon_idle(self) -> None:
+        while True:
+            try:
+                self._idle.pop().abandon()
+            except IndexError:
+                return
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    letter: Letter
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None]
+    deadline: Deadline
+
+
+class AsyncPublisher:
+    """The publisher for coroutines: one thread sends what is pending in one round trip; no loop is blocked.
+
+    Several loops may share it. The deadline counts from the call, in the queue too.
+    """
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._thread: threading.Thread | None = None
+        self._pending: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
+
+    async def publish_events(self, bodies: Sequence[bytes], *, app_ids: Sequence[str] = ()) -> None:
+        """As Publisher.publish_events."""
+        await self._send(self._publisher.events_letter(bodies, app_ids=app_ids))
+
+    async def publish_work(self, queue_names: Sequence[str], *, app_id: str | None = None) -> None:
+        """As Publisher.publish_work."""
+        await self._send(self._publisher.work_letter(queue_names, app_id=app_id))
+
+    def close(self) -> None:
+        """Send what is pending, end the thread. A later call starts a new one. Blocks up to the deadline."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            is_ours = self._pid == os.getpid()
+            pending = self._pending
+        if thread is not None and is_ours:
+            pending.put(None)
+            thread.join(self._publisher.send_timeout_ms / 1000 + 1)
+
+    async def _send(self, letter: Letter) -> None:
+        if not letter.messages:
+            return
+        timeout_s = self._publisher.send_timeout_ms / 1000
+        loop = asyncio.get_running_loop()
+        pending = Pending(letter, loop, loop.create_future(), Deadline(timeout_s))
+        self._ensure_thread().put(pending)
+        # The thread keeps the deadline itself; this is for a transport that hangs in spite of it.
+        timer = loop.call_later(timeout_s, self._expire, pending)
+        try:
+            await pending.done
+        finally:
+            timer.cancel()
+
+    def _expire(self, pending: Pending) -> None:
+        settle(pending.done, self._unavailable(TimeoutError("it gave no answer")))
+
+    def _unavailable(self, error: Exception) -> BrokerUnavailable:
+        return unavailable(self._publisher.url, after_ms=self._publisher.send_timeout_ms, error=error)
+
+    def _ensure_thread(self) -> queue.SimpleQueue[Pending | None]:
+        if self._thread is not None and self._pid == os.getpid():
+            return self._pending
+        if self._pid != os.getpid():
+            self._lock = threading.Lock()  # a thread of the parent may have held it in the fork
+        with self._lock:
+            if self._thread is None or self._pid != os.getpid():
+                self._pid = os.getpid()
+                self._pending = queue.SimpleQueue()
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._pending,), name="taskflow-publisher", daemon=True
+                )
+                self._thread.start()
+            return self._pending
+
+    def _run(self, pending: queue.SimpleQueue[Pending | None]) -> None:
+        while True:
+            first = pending.get()
+            batch = [] if first is None else [first]
+            is_last = first is None
+            while len(batch) < MAX_BATCH:
+                try:
+                    following = pending.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    is_last = True
+                else:
+                    batch.append(following)
+            if batch:
+                self._send_batch(batch)
+            if is_last and pending.empty():
+                return
+            if is_last:
+                pending.put(None)
+
+    def _send_batch(self, batch: list[Pending]) -> None:
+        letter = Letter()
+        live = [each for each in batch if not each.done.done()]
+        for each in live:
+            letter.add(each.letter)
+        if not live:
+            return
+        error: Exception | None = None
+        try:
+            # The last one's: those with less time left end by their own timers.
+            self._publisher.send(letter, max((each.deadline for each in live), key=lambda each: each.at))
+        except Exception as failure:
+            error = failure
+        by_loop: dict[asyncio.AbstractEventLoop, list[Pending]] = {}
+        for each in live:
+            by_loop.setdefault(each.loop, []).append(each)
+        for loop, waiting in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(settle_all, waiting, error)
+            except RuntimeError:  # the loop was closed, and nobody waits any more
+                continue
+
+
+def settle_all(waiting: list[Pending], error: Exception | None) -> None:
+    """Runs on the callers' loop. Each gets an exception of its own, to add its own traceback to."""
+    for each in waiting:
+        own = None if error is None else type(error)(str(error))
+        if own is not None:
+            own.__cause__ = error.__cause__ if error is not None else None
+        settle(each.done, own)
+
+
+def settle(done: asyncio.Future[None], error: Exception | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)

@@ -1,0 +1,281 @@
+"""A blocking client of a Redis or Valkey server: one socket, pipelines, and a deadline on everything.
+
+redis-py takes more time for a command than the server does; here the C parser and packer of hiredis do the work.
+redis-py still reads the URL, so `redis://`, `rediss://`, `unix://` and their options mean what users expect.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import hiredis
+from redis.connection import parse_url
+
+Argument: TypeAlias = str | bytes | int
+Command: TypeAlias = tuple[Argument, ...]
+
+NO_REPLY = object()
+
+RETRY_LATER = (
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "NOREPLICAS",
+    "UNKILLABLE",
+    "BUSY ",
+)
+"""Errors of a server that isn't ready yet, or isn't the primary any more: reconnect and try later."""
+
+
+class ServerLost(ConnectionError):
+    """The connection can't be used any more: refused, broken, silent for too long, or the server not ready."""
+
+
+class ServerRefused(Exception):
+    """The server answered a command with an error."""
+
+
+class RespClient:
+    """One connection. `call` and `pipeline` may come from any thread, `send` and `read` from one at a time.
+
+    `timeout_s` bounds the connecting (with DNS and authentication) and each answer: then comes ServerLost.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 5.0, scripts: Sequence[str] = ()) -> None:
+        self.options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
+        self.timeout_s = timeout_s
+        self.client_id = 0
+        self.deadline: float | None = None  # on the monotonic clock; it bounds everything, if set
+        self._scripts = scripts
+        self._lock = threading.RLock()
+        self._socket: socket.socket | None = None
+        self._reader = hiredis.Reader(notEnoughData=NO_REPLY)
+
+    @property
+    def is_connected(self) -> bool:
+        return self._socket is not None
+
+    def fileno(self) -> int:
+        return self._live_socket().fileno()
+
+    def connect(self) -> None:
+        """Connect, authenticate, select the database, load the scripts."""
+        deadline = self._until()
+        self._reader = hiredis.Reader(notEnoughData=NO_REPLY)
+        try:
+            self._socket = open_socket(self.options, deadline)
+        except OSError as error:
+            raise ServerLost(f"can't connect to {self.address}: {describe_os_error(error)}") from error
+        try:
+            replies = self.pipeline(self._handshake(), deadline=deadline)
+        except BaseException:
+            self.close()
+            raise
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                self.close()
+                raise ServerLost(f"{self.address} refused the connection: {reply}") from reply
+        self.client_id = int(replies[-1])
+
+    @property
+    def address(self) -> str:
+        options = self.options
+        if "path" in options:
+            return f"unix socket {options['path']}"
+        return f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+
+    def call(self, *command: Argument) -> Any:
+        """Send one command and return its reply. Raises ServerRefused for an error reply."""
+        reply = self.pipeline([command])[0]
+        if isinstance(reply, hiredis.ReplyError):
+            raise ServerRefused(str(reply)) from reply
+        return reply
+
+    def pipeline(self, commands: Sequence[Command], *, deadline: float | None = None) -> list[Any]:
+        """Send all, then read as many replies. Error replies come as `hiredis.ReplyError` values."""
+        with self._lock:
+            until = self._until() if deadline is None else deadline
+            self.send(commands)
+            return [self.read(until) for _ in commands]
+
+    def send(self, commands: Sequence[Command]) -> None:
+        """Write the commands without waiting for an answer."""
+        connection = self._live_socket()
+        pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
+        packed = pack(commands[0]) if len(commands) == 1 else b"".join(map(pack, commands))
+        try:
+            connection.settimeout(max(self._until() - time.monotonic(), 0.001))
+            connection.sendall(packed)
+        except OSError as error:
+            self._lose(error)
+
+    def read(self, deadline: float) -> Any:
+        """Return the next reply. `deadline` is on the monotonic clock; past it the connection is given up."""
+        reply = self._reader.gets()
+        while reply is NO_REPLY:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
+                self._lose(TimeoutError("no answer in time"))
+            self._receive(remaining_s)
+            reply = self._reader.gets()
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(RETRY_LATER):
+            self._lose(ConnectionError(str(reply)))
+        return reply
+
+    def try_read(self) -> Any:
+        """Return the next reply if all of it is here, else NO_REPLY; never waits."""
+        reply = self._reader.gets()
+        while reply is NO_REPLY and self.wait_readable(0):
+            self._receive(self.timeout_s)
+            reply = self._reader.gets()
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(RETRY_LATER):
+            self._lose(ConnectionError(str(reply)))
+        return reply
+
+    def looks_alive(self) -> bool:
+        """False if the server has closed an idle connection: it would be readable. Costs a microsecond."""
+        return self._socket is not None and not self.wait_readable(0)
+
+    def wait_readable(self, timeout_s: float) -> bool:
+        """Wait until there is something to read, the end of the connection included."""
+        connection = self._live_socket()
+        if isinstance(connection, ssl.SSLSocket) and connection.pending():
+            return True
+        poll = select.poll()  # select.select can't take a descriptor over 1023
+        poll.register(connection, select.POLLIN)
+        return bool(poll.poll(timeout_s * 1000))
+
+    def close(self) -> None:
+        connection, self._socket = self._socket, None
+        if connection is not None:
+            connection.close()
+
+    def _until(self) -> float:
+        until = time.monotonic() + self.timeout_s
+        return until if self.deadline is None else min(until, self.deadline)
+
+    def _handshake(self) -> list[Command]:
+        options = self.options
+        commands: list[Command] = []
+        if options.get("password"):
+            user = (options["username"],) if options.get("username") else ()
+            commands.append(("AUTH", *user, options["password"]))
+        if options.get("db"):
+            commands.append(("SELECT", int(options["db"])))
+        commands.extend(("SCRIPT", "LOAD", script) for script in self._scripts)
+        commands.append(("CLIENT", "ID"))
+        return commands
+
+    def _live_socket(self) -> socket.socket:
+        if self._socket is None:
+            raise ServerLost(f"the connection to {self.address} is closed")
+        return self._socket
+
+    def _receive(self, timeout_s: float) -> None:
+        connection = self._live_socket()
+        try:
+            connection.settimeout(timeout_s)
+            data = connection.recv(65536)
+        except OSError as error:
+            self._lose(error)
+        if not data:
+            self._lose(ConnectionError("the server closed the connection"))
+        self._reader.feed(data)
+
+    def _lose(self, error: Exception) -> Any:
+        """Close: after a missing answer the next one could be taken for it. Always raises."""
+        self.close()
+        raise ServerLost(f"lost the connection to {self.address}: {describe_os_error(error)}") from error
+
+
+def open_socket(options: dict[str, Any], deadline: float) -> socket.socket:
+    """Connect a TCP, TLS or unix socket before `deadline` (monotonic clock)."""
+    if "path" in options:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        return connect_socket(connection, options["path"], deadline)
+    host, port = options.get("host", "localhost"), int(options.get("port", 6379))
+    error: OSError = OSError(f"no address for {host}")
+    for family, kind, protocol, _, address in resolve(host, port, deadline):
+        try:
+            connection = connect_socket(socket.socket(family, kind, protocol), address, deadline)
+        except OSError as failure:
+            error = failure
+            continue
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return wrap_tls(connection, options, host) if is_tls(options) else connection
+    raise error
+
+
+def connect_socket(connection: socket.socket, address: Any, deadline: float) -> socket.socket:
+    try:
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
+        connection.connect(address)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def resolve(host: str, port: int, deadline: float) -> list[tuple[Any, ...]]:
+    """`socket.getaddrinfo` with a deadline: a name server that is down takes 5 s and more to say nothing."""
+    try:
+        return list(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST))
+    except socket.gaierror:
+        pass  # a name, not an address
+    answer: list[list[tuple[Any, ...]] | OSError] = []
+
+    def look_up() -> None:
+        try:
+            answer.append(list(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)))
+        except OSError as error:
+            answer.append(error)
+
+    thread = threading.Thread(target=look_up, name="taskflow-resolve", daemon=True)
+    thread.start()
+    thread.join(max(deadline - time.monotonic(), 0.001))
+    if not answer:
+        raise TimeoutError(f"the name {host} was not resolved in time")
+    if isinstance(answer[0], OSError):
+        raise answer[0]
+    return answer[0]
+
+
+def is_tls(options: dict[str, Any]) -> bool:
+    return bool(options.get("ssl")) or "SSL" in getattr(options.get("connection_class"), "__name__", "")
+
+
+def wrap_tls(connection: socket.socket, options: dict[str, Any], host: str) -> ssl.SSLSocket:
+    """TLS by the `ssl_*` options of the URL, named as in redis-py; certificates are checked by default."""
+    context = ssl.create_default_context()
+    if str(options.get("ssl_check_hostname", True)).lower() in ("false", "0", "no"):
+        context.check_hostname = False
+    reqs = str(options.get("ssl_cert_reqs", "required")).lower().removeprefix("cert_")
+    if reqs == "none":
+        context.check_hostname = False
+    context.verify_mode = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL}.get(reqs, ssl.CERT_REQUIRED)
+    if options.get("ssl_ca_certs") or options.get("ssl_ca_path"):
+        context.load_verify_locations(cafile=options.get("ssl_ca_certs"), capath=options.get("ssl_ca_path"))
+    if options.get("ssl_certfile"):
+        context.load_cert_chain(
+            options["ssl_certfile"], options.get("ssl_keyfile"), options.get("ssl_password")
+        )
+    try:
+        return context.wrap_socket(connection, server_hostname=host)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def describe_os_error(error: Exception) -> str:
+    """`ConnectionRefusedError: Connection refused`, without the errno."""
+    text = getattr(error, "strerror", None) or str(error) or "no details"
+    return f"{type(error).__name__}: {text}"

@@ -1,0 +1,283 @@
+"""AMQP's methods on Redis Streams: declare, bind, publish, consume, settle."""
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import hiredis
+from amqp.protocol import queue_declare_ok_t
+from kombu.exceptions import ChannelError
+from kombu.transport import virtual
+from kombu.utils.uuid import uuid
+
+from taskflow.broker.bindings import Binding, UnknownExchange
+from taskflow.broker.resp import ServerLost, ServerRefused
+from taskflow.broker.stream_message import Outgoing, StreamMessage, Unacked, encode_message
+from taskflow.broker.stream_reader import Entry
+from taskflow.broker.stream_scripts import GROUP, PURGE_SHA
+
+if TYPE_CHECKING:
+    from taskflow.broker.redis_streams import Transport
+
+
+@dataclass(slots=True)
+class Subscription:
+    tag: str
+    queue: str
+    channel: StreamChannel
+    no_ack: bool
+    callback: Callable[[Any], Any]
+    auto_delete: bool
+
+
+class PublishBatch:
+    """What `Producer.batch()` collects, sent in one round trip."""
+
+    def __init__(self, channel: StreamChannel, max_size: int) -> None:
+        self.channel = channel
+        self._max_size = max_size
+        self._messages: list[Outgoing] = []
+
+    def publish(
+        self, message: dict[str, Any], *, exchange: str = "", routing_key: str = "", **_: Any
+    ) -> None:
+        self._messages.append(encode_message(message, exchange, routing_key))
+        if len(self._messages) >= self._max_size:
+            self.flush()
+
+    def flush(self) -> None:
+        messages, self._messages = self._messages, []
+        if messages:
+            self.channel.connection.publish(messages)
+
+    def discard(self) -> None:
+        self._messages = []
+
+    def close(self) -> None:
+        self._messages = []
+
+
+class StreamChannel(virtual.Channel):
+    """AMQP's methods on streams. Publishes and declares over the transport's connection."""
+
+    connection: Transport
+    Message = StreamMessage  # type: ignore[assignment]
+    supports_fanout = True
+    supports_batch_publish = True
+    do_restore = True
+
+    def __init__(self, connection: Transport) -> None:
+        super().__init__(connection)
+        self.unacked = Unacked()
+        self._tags = itertools.count(1)
+        self._expires_ms: dict[str, int] = {}
+        self._auto_delete: set[str] = set()
+
+    @property
+    def qos(self) -> Unacked:
+        return self.unacked
+
+    # -- declare
+
+    def exchange_declare(
+        self,
+        exchange: str = "",
+        type: str = "direct",
+        durable: bool = False,
+        auto_delete: bool = False,
+        arguments: dict[str, Any] | None = None,
+        nowait: bool = False,
+        passive: bool = False,
+    ) -> None:
+        kind = type or "direct"
+        name = exchange or f"amq.{kind}"
+        bindings = self.connection.bindings
+        facts = {"type": kind, "durable": durable, "auto_delete": auto_delete, "arguments": arguments or {}}
+        if not passive:
+            if kind not in self.exchange_types:
+                raise ChannelError(f"NOT_IMPLEMENTED - exchange type {kind!r} of {name!r}", (40, 10))
+            bindings.declare_exchange(name, facts)
+        found = bindings.topology().exchanges.get(name)
+        if found is None:
+            raise not_found("exchange", name, (40, 10))
+        if not passive and found["type"] != kind:
+            raise ChannelError(
+                f"PRECONDITION_FAILED - exchange {name!r} is of type {found['type']!r}, asked for {kind!r}",
+                (40, 10),
+            )
+
+    def exchange_delete(self, exchange: str, if_unused: bool = False, nowait: bool = False) -> None:
+        topology = self.connection.bindings.topology()
+        if if_unused and any(binding.exchange == exchange for binding in topology.bindings):
+            raise ChannelError(f"PRECONDITION_FAILED - exchange {exchange!r} is in use", (40, 20))
+        self.connection.bindings.delete_exchange(exchange)
+
+    def queue_declare(
+        self,
+        queue: str = "",
+        passive: bool = False,
+        durable: bool = False,
+        exclusive: bool = False,
+        auto_delete: bool = False,
+        nowait: bool = False,
+        arguments: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> Any:
+        name = queue or f"amq.gen-{uuid()}"
+        bindings = self.connection.bindings
+        if passive and name not in bindings.topology().queues:
+            raise not_found("queue", name, (50, 10))
+        if not passive:
+            expires_ms = int((arguments or {}).get("x-expires") or 0)
+            if (auto_delete or exclusive) and not expires_ms:
+                # Deleted with its last consumer; should that one die, then a while later.
+                expires_ms = max(2 * self.connection.claim_idle_ms, 60_000)
+            if auto_delete or exclusive:
+                self._auto_delete.add(name)
+            bindings.declare_queue(name, expires_ms=expires_ms)
+        return queue_declare_ok_t(name, self._size(name), 0)
+
+    def prepare_queue_arguments(self, arguments: dict[str, Any] | None, **options: Any) -> dict[str, Any]:
+        prepared = dict(arguments or {})
+        if options.get("expires") is not None:
+            prepared["x-expires"] = int(options["expires"] * 1000)
+        return prepared
+
+    def queue_bind(
+        self, queue: str, exchange: str = "", routing_key: str = "", arguments: Any = None, **_: Any
+    ) -> None:
+        name = exchange or "amq.direct"
+        try:
+            self.connection.bindings.bind(Binding(name, routing_key or "", queue))
+        except UnknownExchange:
+            raise not_found("exchange", name, (50, 20)) from None
+
+    def queue_unbind(
+        self, queue: str, exchange: str = "", routing_key: str = "", arguments: Any = None, **_: Any
+    ) -> None:
+        self.connection.bindings.unbind(Binding(exchange or "amq.direct", routing_key or "", queue))
+
+    def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **_: Any) -> int:
+        if if_unused and self.connection.is_consumed(queue):
+            raise ChannelError(f"PRECONDITION_FAILED - queue {queue!r} is in use", (50, 40))
+        size = self._size(queue)
+        if if_empty and size:
+            raise ChannelError(f"PRECONDITION_FAILED - queue {queue!r} holds {size} messages", (50, 40))
+        self.connection.bindings.delete_queue(queue)
+        return size
+
+    def list_bindings(self) -> list[tuple[str, str, str]]:
+        bound = self.connection.bindings.topology().bindings
+        return [(binding.queue, binding.exchange, binding.routing_key) for binding in bound]
+
+    def _size(self, queue: str) -> int:
+        """Messages that no consumer holds."""
+        stream = self.connection.keys.stream(queue)
+        length, held = self.connection.commands.pipeline([("XLEN", stream), ("XPENDING", stream, GROUP)])
+        pending = 0 if isinstance(held, hiredis.ReplyError) else int(held[0])
+        return 0 if isinstance(length, hiredis.ReplyError) else max(int(length) - pending, 0)
+
+    def _purge(self, queue: str) -> int:
+        stream = self.connection.keys.stream(queue)
+        return int(self.connection.commands.call("EVALSHA", PURGE_SHA, 1, stream, GROUP))
+
+    # -- publish
+
+    def basic_publish(
+        self, message: dict[str, Any], exchange: str = "", routing_key: str = "", **_: Any
+    ) -> None:
+        """Returns once the message is in the streams of all bound queues."""
+        self.connection.publish([encode_message(message, exchange, routing_key)])
+
+    def create_publish_batch(self, max_size: int) -> PublishBatch:
+        return PublishBatch(self, max_size)
+
+    # -- consume
+
+    def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
+        self.unacked.prefetch_count = prefetch_count
+
+    def basic_consume(
+        self,
+        queue: str,
+        no_ack: bool = False,
+        callback: Callable[[Any], Any] | None = None,
+        consumer_tag: str = "",
+        **_: Any,
+    ) -> str:
+        tag = consumer_tag or f"ctag-{uuid()}"
+        self._consumers.add(tag)
+        deliver = callback or (lambda message: None)
+        self.connection.subscribe(
+            Subscription(tag, queue, self, bool(no_ack), deliver, queue in self._auto_delete)
+        )
+        return tag
+
+    def basic_cancel(self, consumer_tag: str, **_: Any) -> None:
+        if consumer_tag in self._consumers:
+            self._consumers.discard(consumer_tag)
+            self.connection.unsubscribe(consumer_tag)
+
+    def basic_get(self, queue: str, no_ack: bool = False, **_: Any) -> StreamMessage | None:
+        entry = self.connection.reader.get(queue)
+        return None if entry is None else self.receive(entry, no_ack=no_ack)
+
+    def receive(self, entry: Entry, *, no_ack: bool) -> StreamMessage:
+        """Make a message of the entry, and remember it until it is settled."""
+        tag = next(self._tags)
+        message = StreamMessage(entry, self, tag)
+        if no_ack:
+            self.connection.reader.ack(entry.queue, entry.entry_id)
+        else:
+            self.unacked.entries[tag] = entry
+        return message
+
+    def message_to_python(self, raw_message: StreamMessage) -> StreamMessage:
+        return raw_message
+
+    def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
+        """May come from any thread; sent with the next read."""
+        self._check_open()
+        for entry in self.unacked.pop(delivery_tag, multiple=multiple):
+            self.connection.reader.ack(entry.queue, entry.entry_id)
+
+    def basic_reject(self, delivery_tag: int, requeue: bool = False) -> None:
+        self._check_open()
+        for entry in self.unacked.pop(delivery_tag):
+            if requeue:
+                self.connection.requeue([entry])
+            else:
+                self.connection.reader.ack(entry.queue, entry.entry_id)
+
+    def basic_recover(self, requeue: bool = False) -> None:
+        """Put all that this channel holds back on its queues."""
+        entries = list(self.unacked.entries.values())
+        self.unacked.entries.clear()
+        self.connection.requeue(entries)
+
+    def close(self) -> None:
+        """Cancel the consumers, give back what is not settled. Never raises for a server that is gone."""
+        if self.closed:
+            return
+        self.closed = True
+        connection = self.connection
+        with contextlib.suppress(ServerLost, ServerRefused):
+            for tag in list(self._consumers):
+                self.basic_cancel(tag)
+            self.basic_recover(requeue=True)
+        self._consumers.clear()
+        self.unacked.entries.clear()
+        connection.close_channel(self)
+
+    def _check_open(self) -> None:
+        if self.closed or self.connection is None:
+            raise ServerLost("the channel is closed; the broker gives the message to a consumer again")
+
+
+def not_found(kind: str, name: str, method: tuple[int, int]) -> ChannelError:
+    return ChannelError(f"NOT_FOUND - no {kind} {name!r}: declare it first", method, "", "404")

@@ -1,0 +1,92 @@
+"""Messages of the Redis Streams transport: as they are stored, and as kombu's users see them."""
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import orjson
+from kombu.message import Message
+from kombu.utils.json import dumps as kombu_dumps
+from kombu.utils.json import loads as kombu_loads
+
+from taskflow.broker.stream_reader import Entry
+
+
+class Outgoing(NamedTuple):
+    exchange: str
+    routing_key: str
+    metadata: bytes
+    body: bytes
+
+
+class StreamMessage(Message):
+    """A message as kombu's users see it; `delivery_info["redelivered"]` as with AMQP."""
+
+    def __init__(self, payload: Entry, channel: Any, delivery_tag: int) -> None:
+        facts = decode_metadata(payload.metadata)
+        properties = facts.get("properties") or {}
+        super().__init__(
+            body=payload.body,
+            delivery_tag=delivery_tag,
+            content_type=facts.get("content-type"),
+            content_encoding=facts.get("content-encoding"),
+            delivery_info={
+                "exchange": facts.get("exchange", ""),
+                "routing_key": facts.get("routing_key", ""),
+                "redelivered": payload.redelivered,
+            },
+            properties=properties,
+            headers=facts.get("headers"),
+            channel=channel,
+        )
+
+
+class Unacked:
+    """What a channel has delivered and not yet settled; kombu calls this a QoS."""
+
+    def __init__(self) -> None:
+        self.prefetch_count = 0
+        self.entries: OrderedDict[int, Entry] = OrderedDict()
+
+    def can_consume(self) -> bool:
+        return not self.prefetch_count or len(self.entries) < self.prefetch_count
+
+    def can_consume_max_estimate(self) -> int | None:
+        """How many more may be delivered; None for any number."""
+        return max(self.prefetch_count - len(self.entries), 0) if self.prefetch_count else None
+
+    def pop(self, delivery_tag: int, *, multiple: bool = False) -> list[Entry]:
+        """Remove what a settlement names; unknown and settled tags are nothing."""
+        if not multiple:
+            entry = self.entries.pop(delivery_tag, None)
+            return [] if entry is None else [entry]
+        tags = [tag for tag in list(self.entries) if tag <= delivery_tag or not delivery_tag]
+        return [entry for tag in tags if (entry := self.entries.pop(tag, None)) is not None]
+
+
+def encode_message(message: dict[str, Any], exchange: str, routing_key: str) -> Outgoing:
+    """The body goes as it is, everything else as JSON."""
+    facts = {
+        "content-type": message["content-type"],
+        "content-encoding": message["content-encoding"],
+        "headers": message["headers"],
+        "properties": message["properties"],
+        "exchange": exchange,
+        "routing_key": routing_key,
+    }
+    body = message["body"]
+    encoded = body.encode() if isinstance(body, str) else bytes(body)
+    try:
+        metadata = orjson.dumps(
+            facts, option=orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+        )
+    except TypeError:  # dates, decimals and such, that kombu's own JSON can bring back
+        metadata = kombu_dumps(facts).encode()
+    return Outgoing(exchange, routing_key, metadata, encoded)
+
+
+def decode_metadata(metadata: bytes) -> dict[str, Any]:
+    facts: dict[str, Any] = kombu_loads(metadata) if b'"__type__"' in metadata else orjson.loads(metadata)
+    return facts

@@ -1,0 +1,373 @@
+"""What a consuming connection of the Redis Streams transport does: read, acknowledge, stay alive, take over.
+
+Two sockets: `reads` blocks in XREADGROUP, `commands` does everything else. Acks go out in front of the next read;
+while a read blocks, they go over `commands`. A key with a lifetime says that this consumer lives, so it may hold
+messages for as long as it wants; the messages of a consumer whose key is gone are taken over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+import uuid
+import weakref
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, NamedTuple
+
+import hiredis
+
+from taskflow.broker.bindings import StreamKeys
+from taskflow.broker.resp import NO_REPLY, Command, RespClient, ServerLost, ServerRefused
+from taskflow.broker.stream_scripts import GROUP, LEAVE_SHA, REQUEUE_SHA, TAKE_OVER_SHA
+
+BLOCK_S = 5.0
+"""A blocking read ends after this long, so that a dead server is noticed."""
+
+GONE = ("NOGROUP", "UNBLOCKED", "ERR no such key")
+"""The stream or its group vanished, by FLUSHALL for instance."""
+
+
+class Entry(NamedTuple):
+    """One message of a stream. `redelivered`: it was delivered before, and not acknowledged."""
+
+    queue: str
+    entry_id: bytes
+    metadata: bytes
+    body: bytes
+    redelivered: bool
+
+
+class StreamReader:
+    """One consumer. One thread reads; `ack` and `interrupt` may come from any."""
+
+    def __init__(
+        self,
+        *,
+        commands: RespClient,
+        reads: RespClient,
+        keys: StreamKeys,
+        claim_idle_ms: int,
+        predecessor: str,
+        on_gone: Callable[[], None],
+    ) -> None:
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        self._commands = commands
+        self._reads = reads
+        self._keys = keys
+        self._claim_idle_ms = claim_idle_ms
+        self._predecessor = predecessor
+        self._on_gone = on_gone
+        self._acks: deque[tuple[str, bytes]] = deque()
+        self._replies_due: deque[bool] = deque()  # of `reads`: True for a read, False for an ack
+        self._reading: frozenset[str] = frozenset()  # queues of the read in flight
+        self._reading_blocks = False
+        self._queue_names: dict[bytes, str] = {}
+        self._read_until = 0.0
+        self._used: dict[str, int] = {}  # queue -> ms until it expires while unused, or 0
+        self._next_takeover = 0.0
+        self._waker, self._waker_in = socket.socketpair()
+        self._waker.setblocking(False)
+        self._waker_in.setblocking(False)
+        self._waits = False
+        self._interrupted = False
+        self._closed = threading.Event()
+        self._pulse: threading.Thread | None = None
+
+    # -- any thread
+
+    def ack(self, queue: str, entry_id: bytes) -> None:
+        """The message is done. Sent with the next read, or at once if one is waiting."""
+        self._acks.append((queue, entry_id))
+        if self._waits:
+            self._wake()
+
+    def interrupt(self) -> None:
+        """Make a `poll` that waits, or the next one, return at once."""
+        self._interrupted = True
+        self._wake()
+
+    # -- the reading thread
+
+    def poll(self, queues: Collection[str], count: int, timeout_s: float) -> tuple[list[Entry], bool]:
+        """Return what has come, at most `count` messages a queue, and whether `interrupt` ended the wait.
+
+        Nothing after `timeout_s`. With no queues it only keeps the acks going.
+        """
+        deadline = time.monotonic() + timeout_s
+        wanted = frozenset(queues)
+        while True:
+            entries = self._take_over_if_due(wanted, count)
+            if entries:
+                return entries, False
+            if self._replies_due and self._reading != wanted:
+                entries = self.cancel_read()
+                if entries:
+                    return entries, False
+            self._send(wanted, count, deadline)
+            entries = self._receive(deadline)
+            # An interrupt waits for the next call if this one brings something.
+            if entries:
+                return entries, False
+            if self._take_interrupt():
+                return [], True
+            if time.monotonic() >= deadline:
+                return [], False
+
+    def cancel_read(self) -> list[Entry]:
+        """End the read in flight; returns what it brought in the last moment."""
+        if not any(self._replies_due):
+            return []
+        entries: list[Entry] = []
+        while self._replies_due:
+            reply = self._reads.try_read()
+            if reply is not NO_REPLY:
+                entries.extend(self._consume(reply))
+                continue
+            # The server may meet this before it meets the read, so say it until the read has ended.
+            self._commands.call("CLIENT", "UNBLOCK", self._reads.client_id)
+            self._reads.wait_readable(0.02)
+        return entries
+
+    def flush(self) -> None:
+        """Send the acks now."""
+        commands = self._ack_commands()
+        if commands:
+            self._commands.pipeline(commands)
+
+    def requeue(self, queue: str, entry_ids: Iterable[bytes]) -> None:
+        """Give messages back, marked as redelivered, at the end of their queue."""
+        ids = list(entry_ids)
+        stream = self._keys.stream(queue)
+        for start in range(0, len(ids), 500):
+            chunk = ids[start : start + 500]
+            with contextlib.suppress(ServerRefused):  # the queue was deleted, and its messages with it
+                self._commands.call("EVALSHA", REQUEUE_SHA, 1, stream, GROUP, self.name, *chunk)
+
+    def get(self, queue: str) -> Entry | None:
+        """Return one message, or None, without waiting."""
+        self.use(queue)
+        stream = self._stream(queue)
+        self.flush()
+        try:
+            reply = self._commands.call(
+                "XREADGROUP", "GROUP", GROUP, self.name, "COUNT", 1, "STREAMS", stream, ">"
+            )
+        except ServerRefused as error:
+            if not str(error).startswith(GONE):
+                raise
+            self._on_gone()
+            return None
+        found = self._parse(reply) if reply else self._take_over_if_due({queue}, 1)
+        return found[0] if found else None
+
+    def use(self, queue: str, *, expires_ms: int = 0) -> None:
+        """From now on this consumer reads the queue: say that it lives, and keep an expiring queue."""
+        if queue in self._used:
+            return
+        self._used[queue] = expires_ms
+        self._next_takeover = 0.0
+        self.beat()
+        if self._pulse is None:
+            reader = weakref.ref(self)
+            self._pulse = threading.Thread(
+                target=keep_alive, args=(reader, self._closed), name="taskflow-broker-pulse", daemon=True
+            )
+            self._pulse.start()
+
+    def beat(self) -> None:
+        """Say that this consumer lives, for another `claim_idle_ms`."""
+        commands: list[Command] = [("SET", self._keys.alive + self.name, "1", "PX", self._claim_idle_ms)]
+        expiring = [(queue, ms) for queue, ms in self._used.copy().items() if ms]
+        commands.extend(("PEXPIRE", self._keys.stream(queue), ms) for queue, ms in expiring)
+        self._commands.pipeline(commands)
+
+    def beat_interval_s(self) -> float:
+        shortest_ms = min([self._claim_idle_ms, *(ms for ms in self._used.copy().values() if ms)])
+        return max(shortest_ms / 3000, 0.05)
+
+    def leave(self, queue: str) -> int:
+        """This consumer reads the queue no more; returns how many other live consumers it has."""
+        self._used.pop(queue, None)
+        stream = self._keys.stream(queue)
+        return int(self._commands.call("EVALSHA", LEAVE_SHA, 1, stream, GROUP, self.name, self._keys.alive))
+
+    def close(self) -> None:
+        """Send the acks, leave all queues. Raises ServerLost if the server is gone, but closes in any case."""
+        try:
+            self.flush()
+            for queue in list(self._used):
+                self.leave(queue)
+            if self._pulse is not None:
+                self._commands.call("DEL", self._keys.alive + self.name)
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let go without a word to the server: after a fork, or when it is gone."""
+        self._closed.set()
+        self._reads.close()
+        self._waker.close()
+        self._waker_in.close()
+
+    # -- inside
+
+    def _send(self, wanted: frozenset[str], count: int, deadline: float) -> None:
+        if self._replies_due or not wanted:
+            self.flush()
+            return
+        if not self._reads.is_connected:
+            self._reads.connect()
+        commands = self._ack_commands()
+        self._replies_due.extend(False for _ in commands)
+        block_s = min(deadline - time.monotonic(), BLOCK_S)
+        block = ("BLOCK", max(int(block_s * 1000), 1)) if block_s > 0 else ()
+        streams = [self._stream(queue) for queue in wanted]
+        ends = [">"] * len(streams)
+        commands.append(
+            ("XREADGROUP", "GROUP", GROUP, self.name, "COUNT", count, *block, "STREAMS", *streams, *ends)
+        )
+        self._replies_due.append(True)
+        self._reading, self._reading_blocks = wanted, bool(block)
+        self._read_until = time.monotonic() + max(block_s, 0) + self._reads.timeout_s
+        self._reads.send(commands)
+
+    def _receive(self, deadline: float) -> list[Entry]:
+        """Wait for the read in flight, another thread's ack, an interrupt, or the time of the next takeover."""
+        while self._replies_due:
+            reply = self._reads.try_read() if self._reading_blocks else self._reads.read(self._read_until)
+            if reply is NO_REPLY:
+                break
+            entries = self._consume(reply)
+            if entries or not self._replies_due:
+                return entries
+        self._waits = True
+        try:
+            if self._acks or self._interrupted:
+                self._drain_waker()
+                return []
+            self._wait(deadline)
+        finally:
+            self._waits = False
+        if not self._replies_due:
+            return []
+        reply = self._reads.try_read()
+        if reply is not NO_REPLY:
+            return self._consume(reply)
+        if time.monotonic() >= self._read_until:
+            self._reads.close()
+            raise ServerLost(f"lost the connection to {self._reads.address}: no answer to a read in time")
+        return []
+
+    def _wait(self, deadline: float) -> None:
+        until = deadline
+        if self._used:
+            until = min(until, self._next_takeover)
+        poll = select.poll()
+        poll.register(self._waker, select.POLLIN)
+        if self._replies_due:
+            until = min(until, self._read_until)
+            poll.register(self._reads, select.POLLIN)
+        timeout_ms = (until - time.monotonic()) * 1000
+        if poll.poll(max(timeout_ms, 0)):
+            self._drain_waker()
+
+    def _consume(self, reply: Any) -> list[Entry]:
+        is_read = self._replies_due.popleft()
+        if isinstance(reply, hiredis.ReplyError):
+            if not str(reply).startswith(GONE):
+                raise ServerRefused(str(reply)) from reply
+            self._on_gone()
+            self.beat()
+            return []
+        return self._parse(reply) if is_read and reply else []
+
+    def _stream(self, queue: str) -> str:
+        stream = self._keys.stream(queue)
+        self._queue_names[stream.encode()] = queue
+        return stream
+
+    def _parse(self, reply: list[Any]) -> list[Entry]:
+        entries: list[Entry] = []
+        for stream, found in reply:
+            queue = self._queue_names[stream]
+            entries.extend(self._entry(queue, entry_id, fields) for entry_id, fields in found)
+        return entries
+
+    def _entry(self, queue: str, entry_id: bytes, fields: list[bytes], *, taken: bool = False) -> Entry:
+        if fields is None or len(fields) < 4:  # another program wrote to our stream
+            return Entry(queue, entry_id, b"{}", b"", taken)
+        return Entry(queue, entry_id, fields[1], fields[3], taken or len(fields) > 4)
+
+    def _ack_commands(self) -> list[Command]:
+        acks = self._acks
+        if not acks:
+            return []
+        ids: dict[str, list[bytes]] = {}
+        while True:
+            try:
+                queue, entry_id = acks.popleft()
+            except IndexError:
+                break
+            ids.setdefault(queue, []).append(entry_id)
+        commands: list[Command] = []
+        for queue, done in ids.items():
+            stream = self._keys.stream(queue)
+            commands.append(("XACK", stream, GROUP, *done))
+            commands.append(("XDEL", stream, *done))
+        return commands
+
+    def _take_over_if_due(self, queues: Collection[str], count: int) -> list[Entry]:
+        if not queues or time.monotonic() < self._next_takeover:
+            return []
+        interval_s = min(max(self._claim_idle_ms / 4000, 1.0), 10.0)
+        self._next_takeover = time.monotonic() + interval_s
+        arguments = (GROUP, self.name, self._claim_idle_ms, count, self._keys.alive, self._predecessor)
+        ordered = list(queues)
+        replies = self._commands.pipeline(
+            [("EVALSHA", TAKE_OVER_SHA, 1, self._keys.stream(queue), *arguments) for queue in ordered]
+        )
+        entries: list[Entry] = []
+        for queue, reply in zip(ordered, replies, strict=True):
+            if isinstance(reply, hiredis.ReplyError):
+                raise ServerRefused(str(reply)) from reply
+            entries.extend(self._entry(queue, entry_id, fields, taken=True) for entry_id, fields in reply)
+            if len(reply) >= count:
+                self._next_takeover = 0.0  # there may be more
+        return entries
+
+    def _take_interrupt(self) -> bool:
+        interrupted, self._interrupted = self._interrupted, False
+        return interrupted
+
+    def _wake(self) -> None:
+        # Full means that it is awake already; closed, that nobody reads any more.
+        with contextlib.suppress(OSError):
+            self._waker_in.send(b"w")
+
+    def _drain_waker(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._waker.recv(4096)
+
+
+def keep_alive(reader_ref: weakref.ref[StreamReader], closed: threading.Event) -> None:
+    """Beat on a thread of its own: the reading thread may be busy in a handler for as long as it takes."""
+    while True:
+        reader = reader_ref()
+        if reader is None:
+            return
+        interval_s = reader.beat_interval_s()
+        del reader  # or a connection that nobody closes would live, and hold its messages, for ever
+        if closed.wait(interval_s):
+            return
+        reader = reader_ref()
+        if reader is None:
+            return
+        try:
+            reader.beat()
+        except (ServerLost, ServerRefused):
+            return  # the reading thread will meet the same, and has somebody to tell

@@ -1,0 +1,170 @@
+"""The Lua scripts of the Redis Streams transport: what must happen at once or not at all."""
+
+from __future__ import annotations
+
+from hashlib import sha1
+
+GROUP = "q"
+"""The one consumer group of each stream: its consumers compete, as those of an AMQP queue do."""
+
+CHANGE = """
+-- change: alter exchanges, queues and bindings, and give the topology a new version if anything is altered.
+-- KEYS   1 version
+-- ARGV   1 epoch to begin with, if there is no version   2 commands, JSON: [[name, key, ...], ...]
+-- Reply  the version: epoch/number
+local altered = false
+for _, command in ipairs(cjson.decode(ARGV[2])) do
+  local reply = redis.pcall(unpack(command))
+  if type(reply) ~= 'table' then
+    altered = altered or (reply ~= 0 and reply ~= false)
+  elseif reply.ok then
+    altered = true
+  elseif reply.err and not string.find(reply.err, 'BUSYGROUP', 1, true) then
+    return reply
+  end
+end
+local version = redis.call('GET', KEYS[1])
+if altered or not version then
+  local epoch, number = string.match(version or '', '^(.*)/(%d+)$')
+  version = (epoch or ARGV[1]) .. '/' .. ((tonumber(number) or 0) + 1)
+  redis.call('SET', KEYS[1], version)
+end
+return version
+"""
+
+PUBLISH = """
+-- publish: append one message to all streams of its route, if the topology is as the sender knows it.
+-- KEYS   1 version   2... streams that last   after these: streams that expire, and are not made again
+-- ARGV   1 version the sender knows   2 how many streams last   3 metadata   4 body
+-- Reply  how many of the streams are gone; -1 and nothing written if the topology has changed
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
+local lasting, gone = tonumber(ARGV[2]), 0
+for i = 2, #KEYS do
+  if i - 1 <= lasting then
+    redis.call('XADD', KEYS[i], '*', 'm', ARGV[3], 'b', ARGV[4])
+  elseif not redis.call('XADD', KEYS[i], 'NOMKSTREAM', '*', 'm', ARGV[3], 'b', ARGV[4]) then
+    gone = gone + 1
+  end
+end
+return gone
+"""
+
+REQUEUE = """
+-- requeue: put messages that this consumer holds at the end of their stream, marked as redelivered.
+-- KEYS   1 stream
+-- ARGV   1 group   2 consumer   3... ids
+-- Reply  how many it still held; those that another consumer has taken over stay with that one
+local moved = 0
+for i = 3, #ARGV do
+  local id = ARGV[i]
+  local held = redis.pcall('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2])
+  if held[1] then
+    local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
+    redis.call('XACK', KEYS[1], ARGV[1], id)
+    redis.call('XDEL', KEYS[1], id)
+    if entry and entry[2][4] then
+      redis.call('XADD', KEYS[1], '*', 'm', entry[2][2], 'b', entry[2][4], 'r', '1')
+      moved = moved + 1
+    end
+  end
+end
+return moved
+"""
+
+TAKE_OVER = """
+-- take_over: claim what dead consumers of a stream hold; remove those that hold nothing any more.
+-- KEYS   1 stream
+-- ARGV   1 group   2 consumer that takes   3 idle_ms after which a message of a dead consumer is free
+--        4 at most so many   5 prefix of the keys that live consumers keep
+--        6 consumer that is dead for sure, or ''
+-- Reply  entries: [[id, [field, value, ...]], ...]
+local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+local entries, room = {}, tonumber(ARGV[4])
+if consumers.err then return entries end
+for _, consumer in ipairs(consumers) do
+  local facts = {}
+  for i = 1, #consumer, 2 do facts[consumer[i]] = consumer[i + 1] end
+  local name = facts['name']
+  local surely_dead = name == ARGV[6]
+  if name ~= ARGV[2] and (surely_dead or redis.call('EXISTS', ARGV[5] .. name) == 0) then
+    local idle_ms = surely_dead and '0' or ARGV[3]
+    if facts['pending'] == 0 then
+      if facts['idle'] >= tonumber(idle_ms) then
+        redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], name)
+      end
+    elseif room > 0 then
+      local claim = {'XCLAIM', KEYS[1], ARGV[1], ARGV[2], '0'}
+      local held = redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', idle_ms, '-', '+', room, name)
+      for _, message in ipairs(held) do claim[#claim + 1] = message[1] end
+      if #claim > 5 then
+        for _, entry in ipairs(redis.call(unpack(claim))) do
+          if entry then
+            entries[#entries + 1] = entry
+            room = room - 1
+          end
+        end
+      end
+    end
+  end
+end
+return entries
+"""
+
+LEAVE = """
+-- leave: forget a consumer that goes, unless it still holds messages: these are for a takeover.
+-- KEYS   1 stream
+-- ARGV   1 group   2 consumer   3 prefix of the keys that live consumers keep
+-- Reply  how many other live consumers the stream has
+local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+if consumers.err then return 0 end
+local others = 0
+for _, consumer in ipairs(consumers) do
+  local facts = {}
+  for i = 1, #consumer, 2 do facts[consumer[i]] = consumer[i + 1] end
+  if facts['name'] ~= ARGV[2] then
+    others = others + redis.call('EXISTS', ARGV[3] .. facts['name'])
+  elseif facts['pending'] == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+  end
+end
+return others
+"""
+
+PURGE = """
+-- purge: remove the messages of a stream that no consumer holds.
+-- KEYS   1 stream
+-- ARGV   1 group
+-- Reply  how many
+local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+if groups.err then return 0 end
+local last = '-'
+for _, group in ipairs(groups) do
+  local facts = {}
+  for i = 1, #group, 2 do facts[group[i]] = group[i + 1] end
+  if facts['name'] == ARGV[1] then last = '(' .. facts['last-delivered-id'] end
+end
+local removed = 0
+while true do
+  local entries = redis.call('XRANGE', KEYS[1], last, '+', 'COUNT', 1000)
+  if #entries == 0 then return removed end
+  local ids = {}
+  for i, entry in ipairs(entries) do ids[i] = entry[1] end
+  removed = removed + redis.call('XDEL', KEYS[1], unpack(ids))
+end
+"""
+
+SCRIPTS = (CHANGE, PUBLISH, REQUEUE, TAKE_OVER, LEAVE, PURGE)
+"""Loaded with every connection, so that EVALSHA finds them: a server that restarts breaks it."""
+
+
+def script_sha(script: str) -> str:
+    """The name under which EVALSHA knows the script."""
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+CHANGE_SHA = script_sha(CHANGE)
+PUBLISH_SHA = script_sha(PUBLISH)
+REQUEUE_SHA = script_sha(REQUEUE)
+TAKE_OVER_SHA = script_sha(TAKE_OVER)
+LEAVE_SHA = script_sha(LEAVE)
+PURGE_SHA = script_sha(PURGE)

@@ -1,0 +1,50 @@
+"""Broker URLs: which kombu transport serves them, and how they look in a log."""
+
+from __future__ import annotations
+
+import re
+
+from kombu.transport import TRANSPORT_ALIASES
+
+STREAMS_TRANSPORT = "taskflow.broker.redis_streams:Transport"
+
+STREAMS_SCHEMES = {
+    "redis": "redis",
+    "valkey": "redis",
+    "rediss": "rediss",
+    "valkeys": "rediss",
+    "unix": "unix",
+    "redis+socket": "unix",
+}
+"""Scheme of a plain URL -> scheme that the transport of `redis_streams` reads."""
+
+CREDENTIALS = re.compile(r"(?P<start>://)(?P<user>[^:/@?#\s;]*):(?P<password>[^/\s;]*)@")
+PASSWORD_OPTION = re.compile(r"(?P<name>[?&][^=&;\s]*password=)[^&;\s]*")
+
+
+def register_transport() -> None:
+    """Tell kombu of `taskflow+redis://`. Call it before a `kombu.Connection` is made, as often as you like."""
+    # kombu takes what is before the "+" for the transport's name, but the whole scheme of an alternate URL.
+    for alias in ("taskflow", *(f"taskflow+{scheme}" for scheme in set(STREAMS_SCHEMES.values()))):
+        TRANSPORT_ALIASES[alias] = STREAMS_TRANSPORT
+
+
+def broker_url(url: str) -> str:
+    """The URL to give to kombu: Redis and Valkey go to our transport, everything else stays as it is.
+
+    `redis://`, `valkey://` -> `taskflow+redis://`; `rediss://`, `valkeys://` -> `taskflow+rediss://`;
+    `unix:///path`, `redis+socket:///path` -> `taskflow+unix:///path`. Alternates after a ";" are mapped too.
+    """
+    return ";".join(map_scheme(part) for part in url.split(";"))
+
+
+def map_scheme(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    target = STREAMS_SCHEMES.get(scheme.lower())
+    return f"taskflow+{target}{separator}{rest}" if target and separator else url
+
+
+def redacted_url(url: str) -> str:
+    """The URL without its passwords, fit for logs and errors."""
+    hidden = CREDENTIALS.sub(r"\g<start>\g<user>:**@", url)
+    return PASSWORD_OPTION.sub(r"\g<name>**", hidden)

@@ -1,0 +1,43 @@
+"""Timeouts, which cancel a run or end a step. Rule S6.3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from taskflow.durations import parse_duration_ms
+from taskflow.errors import ConfigError, InvalidDuration
+from taskflow.types import Duration
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a run and its steps may take; None is no limit. Rule S6.3.
+
+    `start`: from when the run is due until its first attempt; then it is cancelled. `finish`: from the first
+    attempt on; then it is cancelled. `step`: one attempt of a step; then that fails with StepTimeout.
+    Each is more than 0 and at most 1 year. Raises ConfigError.
+    """
+
+    start: Duration | None = field(default=None, compare=False)
+    finish: Duration | None = field(default=None, compare=False)
+    step: Duration | None = field(default=None, compare=False)
+    start_ms: int | None = field(init=False, repr=False)
+    finish_ms: int | None = field(init=False, repr=False)
+    step_ms: int | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start_ms", limit_ms("timeouts.start", self.start))
+        object.__setattr__(self, "finish_ms", limit_ms("timeouts.finish", self.finish))
+        object.__setattr__(self, "step_ms", limit_ms("timeouts.step", self.step))
+
+
+def limit_ms(option: str, value: Duration | None) -> int | None:
+    if value is None:
+        return None
+    try:
+        ms = parse_duration_ms(value, what=option)
+    except InvalidDuration as error:
+        raise ConfigError(str(error)) from error
+    if ms == 0:
+        raise ConfigError(f"{option} must be more than 0, got {value!r}; for no limit leave it out")
+    return ms

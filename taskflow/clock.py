@@ -1,0 +1,73 @@
+"""Clock, the source of `now` that is injected everywhere. Rule S8.3."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Protocol
+
+logger = logging.getLogger(__name__)
+
+MAX_SILENT_SKEW_MS = 1_000
+
+
+class Clock(Protocol):
+    """Says what time it is."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock plus `offset_ms`, the distance to the store's clock. Rule S8.3."""
+
+    def __init__(self, *, offset_ms: int = 0) -> None:
+        self.offset_ms = offset_ms
+        self._skew_is_logged = False
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch by the store's clock, as far as it is known."""
+        return time.time_ns() // 1_000_000 + self.offset_ms
+
+    def local_now_ms(self) -> int:
+        """Milliseconds since the epoch by the machine's own clock."""
+        return time.time_ns() // 1_000_000
+
+    def correct(self, store_now_ms: int, *, local_now_ms: int) -> None:
+        """Follow the store, whose TIME was `store_now_ms` when `local_now_ms()` gave that value.
+
+        For the least error pass the middle between asking and answer. A skew over 1 s is logged once, and
+        again only after it was gone in between.
+        """
+        self.offset_ms = store_now_ms - local_now_ms
+        is_skewed = abs(self.offset_ms) > MAX_SILENT_SKEW_MS
+        if is_skewed and not self._skew_is_logged:
+            logger.warning(
+                "this machine's clock is %.1f s %s the store's; taskflow corrects for it, "
+                "but check the time service (NTP) of both",
+                abs(self.offset_ms) / 1000,
+                "behind" if self.offset_ms > 0 else "ahead of",
+            )
+        self._skew_is_logged = is_skewed
+
+
+class VirtualClock:
+    """A clock that stands still until a test advances it."""
+
+    def __init__(self, start_ms: int) -> None:
+        self._now_ms = start_ms
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return self._now_ms
+
+    def advance(
+        self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0, ms: int = 0
+    ) -> int:
+        """Move on by the sum of the arguments; returns the new time in ms. It never goes back: ValueError."""
+        step_ms = round((((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000) + ms
+        if step_ms < 0:
+            raise ValueError(f"a clock only moves forward, got {step_ms} ms")
+        self._now_ms += step_ms
+        return self._now_ms

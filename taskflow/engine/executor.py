@@ -1,0 +1,268 @@
+"""The slots of one process: claims ready runs, executes them, gives them back.
+
+A slot is held by a resident run, and by each further step that a run executes at the same time (S4.4). Work is looked for
+when there is reason to: a work message came, a run that was routed here found no slot, or the last look left some behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor as ThreadPool
+from contextvars import Context as ContextVars
+from typing import Any, Protocol
+
+from taskflow.clock import Clock
+from taskflow.config import Config
+from taskflow.engine.execution import Ending, Execution
+from taskflow.engine.host import Lease
+from taskflow.function import Function
+from taskflow.store.claims import ClaimedRun, Hint
+from taskflow.store.keys import SEPARATOR
+from taskflow.store.store import Store
+
+logger = logging.getLogger("taskflow.engine")
+
+CLAIM_BATCH = 100  # runs in one script at most, so that it stays short
+
+
+class Messenger(Protocol):
+    """What the executor says to the broker. None of it blocks; failures are the messenger's to log and survive."""
+
+    def send_work(self, hints: Sequence[Hint]) -> None: ...
+
+    def publish_outbox(self, uid: str, event: bytes) -> None: ...
+
+    async def publish_events(self, events: Sequence[bytes]) -> None: ...
+
+
+class Executor:
+    """Implements `Host` for executions and `RunTaker` for the router."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        functions: Mapping[str, Function[Any, Any]],
+        queues: Sequence[str],
+        config: Config,
+        clock: Clock,
+        child_id: str,
+        concurrency: int,
+        lease: Lease,
+        messenger: Messenger,
+        threads: ThreadPool,
+        on_abandoned: Callable[[str], None],
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.store = store
+        self.claims = store.claims
+        self.registry = store.registry
+        self.functions = functions
+        self.queues = tuple(queues)
+        self.config = config
+        self.clock = clock
+        self.child_id = child_id
+        self.lease = lease
+        self.messenger = messenger
+        self.threads = threads
+        self.on_abandoned = on_abandoned
+        self.concurrency = concurrency
+        self.free = concurrency
+        self.slot_waiters: deque[asyncio.Future[None]] = deque()  # parallel steps that wait for a slot
+        self.executions: dict[str, Execution] = {}
+        self.unknown: set[str] = set()  # functions with ready runs that this code base does not have
+        self.wanted: dict[str, bool] = {}  # queues that may have work -> whether a work message said so
+        self.is_claiming = False
+        self.is_draining = False
+        self.on_slot_free: Callable[[], None] | None = None
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    # --- slots ---
+
+    def reserve(self, wanted: int) -> int:
+        count = 0 if self.is_draining else min(wanted, self.free)
+        self.free -= count
+        return count
+
+    def unreserve(self, count: int) -> None:
+        if count:
+            self.free += count
+            self.slots_freed()
+
+    async def take_slot(self) -> None:
+        if self.free > 0:
+            self.free -= 1
+            return
+        waiter = self.loop.create_future()
+        self.slot_waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.free_slot()
+            raise
+
+    def free_slot(self) -> None:
+        self.unreserve(1)
+
+    def slots_freed(self) -> None:
+        while self.slot_waiters and self.free > 0:
+            waiter = self.slot_waiters.popleft()
+            if not waiter.done():
+                self.free -= 1
+                waiter.set_result(None)
+        if self.free > 0:
+            if self.wanted:
+                self.claim_soon()
+            if self.on_slot_free is not None:
+                self.on_slot_free()
+
+    # --- claiming ---
+
+    def look_for_work(self, queue: str, *, by_hint: bool = False) -> None:
+        """This queue may have ready runs: claim some as soon as a slot is free."""
+        self.wanted[queue] = by_hint or self.wanted.get(queue, False)
+        self.claim_soon()
+
+    def claim_soon(self) -> None:
+        if not self.is_claiming and self.free > 0 and not self.is_draining:
+            self.is_claiming = True
+            self.spawn(self.claim_wanted())
+
+    async def claim_wanted(self) -> None:
+        try:
+            while self.wanted and self.free > 0 and not self.is_draining:
+                if not self.lease.is_valid():
+                    await asyncio.sleep(0.1)  # paused, or the store is away: what we claim now may be taken away
+                    continue
+                queue = next(iter(self.wanted))
+                await self.claim(queue, by_hint=self.wanted.pop(queue))
+        finally:
+            self.is_claiming = False
+
+    async def claim(self, queue: str, *, by_hint: bool) -> None:
+        limit = self.reserve(CLAIM_BATCH)
+        if not limit:
+            self.wanted.setdefault(queue, by_hint)
+            return
+        started = 0
+        try:
+            reply = await self.claims.claim(
+                self.child_id, self.config.app_id, queue, limit=limit, by_hint=by_hint, unknown=self.unknown,
+                now_ms=self.clock.now_ms(),
+            )  # fmt: skip
+            for run in reply.runs:
+                started += 1
+                self.start(run)
+        finally:
+            self.unreserve(limit - started)
+        if reply.has_more:
+            self.wanted.setdefault(queue, False)
+        if reply.hints:
+            self.messenger.send_work(reply.hints)  # to others: this process takes what it can anyhow
+
+    def start(self, claimed: ClaimedRun) -> None:
+        """Execute a claimed run; its slot is set aside already."""
+        run_id = claimed.claim.run_id
+        function = self.functions.get(claimed.function_id)
+        if function is None:
+            self.unknown.add(claimed.function_id)
+            logger.warning(
+                "%s has ready runs, but this worker's code has no such function; they are left to other workers",
+                claimed.function_id,
+            )
+            self.spawn(self.hand_back([run_id]))
+            self.unreserve(1)
+            return
+        known = self.executions.get(run_id)
+        if known is not None:
+            if known.claim.fence == claimed.claim.fence:  # the reply to a command that was sent twice
+                self.unreserve(1)
+                return
+            known.stop(Ending.FENCED)
+        execution = Execution(claimed, function, self)
+        self.executions[run_id] = execution
+        self.idle.clear()
+        execution.start()
+
+    def released(self, execution: object) -> None:
+        assert isinstance(execution, Execution)
+        if self.executions.get(execution.run_id) is execution:
+            del self.executions[execution.run_id]
+            if not self.executions:
+                self.idle.set()
+        self.unreserve(1)
+
+    async def hand_back(self, run_ids: Sequence[str]) -> None:
+        await self.claims.hand_back(self.child_id, run_ids, crashed=False, cause="", now_ms=self.clock.now_ms())
+
+    # --- messages ---
+
+    def send_hints(self, hints: Sequence[Hint]) -> None:
+        """Some queues got ready runs: take them here if slots are free, else tell the others."""
+        others = []
+        for hint in hints:
+            if hint.app_id == self.config.app_id and hint.queue in self.queues and self.free > 0 and not self.is_draining:
+                self.look_for_work(hint.queue, by_hint=True)
+            else:
+                if hint.app_id == self.config.app_id and hint.queue in self.queues:
+                    self.wanted.setdefault(hint.queue, False)
+                others.append(hint)
+        if others:
+            self.messenger.send_work(others)
+
+    def publish_outbox(self, uid: str, event: bytes) -> None:
+        self.messenger.publish_outbox(uid, event)
+
+    async def publish_events(self, events: Sequence[bytes]) -> None:
+        await self.messenger.publish_events(events)
+
+    def abandon_thread(self, reason: str) -> None:
+        self.on_abandoned(reason)
+
+    def take_message(self, text: str) -> None:
+        """What a script published for this process: an operation was resolved, or a run shall be cancelled."""
+        kind, _, run_id = text.partition(SEPARATOR)
+        execution = self.executions.get(run_id)
+        if execution is None:
+            return
+        if kind == "resolved":
+            execution.resolved_elsewhere()
+        elif kind == "cancel":
+            execution.stop(Ending.CANCELLED)
+
+    def look_again(self) -> None:
+        """Messages may have been lost with a connection: look at every run, and at every queue."""
+        for execution in list(self.executions.values()):
+            execution.resolved_elsewhere()
+        for queue in self.queues:
+            self.look_for_work(queue)
+
+    async def reconcile(self) -> None:
+        """Hand back claims that the store gave to this process in replies that never came."""
+        held = await self.store.client.call("HKEYS", self.store.keys.claims(self.child_id))
+        lost = [run_id for raw in held if (run_id := raw.decode()) not in self.executions]
+        if lost:
+            await self.hand_back(lost)
+
+    # --- the end ---
+
+    async def drain(self) -> None:
+        """Start nothing more; running steps end, and their runs go to other workers. Rule S9.6."""
+        self.is_draining = True
+        for execution in list(self.executions.values()):
+            execution.stop(Ending.HANDED_BACK)
+        await self.idle.wait()
+
+    def spawn(self, work: Any) -> None:
+        task = self.loop.create_task(work, context=ContextVars())
+        task.add_done_callback(report_bug)
+
+
+def report_bug(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("the executor failed", exc_info=error)

@@ -1,0 +1,95 @@
+"""Calls user code: sync or async, with a time limit, marked as being inside a step."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Executor as ThreadPool
+from contextvars import ContextVar, copy_context
+from functools import partial
+from typing import Any
+
+from taskflow.durations import format_duration
+from taskflow.errors import StepError, StepTimeout
+
+inside_step: ContextVar[str] = ContextVar("taskflow_inside_step", default="")
+"""The id of the step whose function the current code belongs to, or empty. Rule S3.9."""
+
+
+async def call_step_function(
+    step_id: str,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    threads: ThreadPool,
+    timeout_ms: int | None,
+    on_abandoned: Callable[[str], None],
+) -> Any:
+    """Call a step's function; a sync one runs in a thread (S3.1). StepTimeout when it takes too long (S6.3)."""
+    token = inside_step.set(step_id)
+    try:
+        if timeout_ms is None:
+            if inspect.iscoroutinefunction(fn):
+                return await fn(*args, **kwargs)
+            result = await call_in_thread(threads, fn, args, kwargs)
+            return await result if inspect.isawaitable(result) else result
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                if inspect.iscoroutinefunction(fn):
+                    return await fn(*args, **kwargs)
+                result = await abandonable(call_in_thread(threads, fn, args, kwargs), step_id, on_abandoned)
+                return await result if inspect.isawaitable(result) else result
+        except TimeoutError as error:
+            if not is_our_timeout(error):
+                raise
+            limit = format_duration(timeout_ms)
+            raise StepTimeout(
+                f"step {step_id!r} took longer than timeouts.step ({limit})",
+                name="StepTimeout",
+                step_id=step_id,
+            ) from None
+    finally:
+        inside_step.reset(token)
+
+
+def is_our_timeout(error: TimeoutError) -> bool:
+    """True for the TimeoutError that `asyncio.timeout` made of its own cancellation, not for one of user code."""
+    return isinstance(error.__cause__, asyncio.CancelledError)
+
+
+def call_in_thread(
+    threads: ThreadPool, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> asyncio.Future[Any]:
+    """Run blocking code in a thread, with the caller's context variables."""
+    return asyncio.get_running_loop().run_in_executor(
+        threads, partial(copy_context().run, fn, *args, **kwargs)
+    )
+
+
+async def abandonable(future: asyncio.Future[Any], step_id: str, on_abandoned: Callable[[str], None]) -> Any:
+    """Wait for a thread; when the wait is cancelled while it runs on, say so: only a new process gets rid of it."""
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        if not future.done():
+            on_abandoned(f"step {step_id!r} blocks a thread past its time limit")
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        raise
+
+
+def describe_error(error: BaseException) -> dict[str, Any]:
+    """An error as it is stored: its class name, message and traceback. A StepError tells of its original."""
+    if isinstance(error, StepError) and error.name != "StepError":
+        return {"name": error.name, "message": error.message, "stack": error.stack or stack_of(error)}
+    return {"name": type(error).__name__, "message": str(error), "stack": stack_of(error)}
+
+
+MAX_STACK_CHARS = 16_000
+
+
+def stack_of(error: BaseException) -> str:
+    """The traceback as text, its innermost end when it is long."""
+    return "".join(traceback.format_exception(error))[-MAX_STACK_CHARS:]

@@ -1,0 +1,54 @@
+"""What an execution needs of the child process it lives in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Executor as ThreadPool
+from typing import Protocol
+
+from taskflow.clock import Clock
+from taskflow.config import Config
+from taskflow.store.claims import Claims, Hint
+from taskflow.store.registry import Registry
+
+
+class Lease(Protocol):
+    """Whether this process still owns its claims. Rule S9.4."""
+
+    def is_valid(self) -> bool: ...
+
+
+class Host(Protocol):
+    """The seam between one run and its process; the executor implements it, tests may too."""
+
+    loop: asyncio.AbstractEventLoop
+    claims: Claims
+    registry: Registry
+    clock: Clock
+    config: Config
+    child_id: str
+    lease: Lease
+    threads: ThreadPool  # for user code that blocks
+
+    async def take_slot(self) -> None:
+        """Wait for a slot for one more step of a run that executes already. Rule S4.4."""
+        ...
+
+    def free_slot(self) -> None: ...
+
+    def released(self, execution: object) -> None:
+        """The execution is over here; its slot is free."""
+        ...
+
+    def send_hints(self, hints: Sequence[Hint]) -> None: ...
+
+    def publish_outbox(self, uid: str, event: bytes) -> None:
+        """Publish an event that a script put into the outbox, and clear it there."""
+        ...
+
+    async def publish_events(self, events: Sequence[bytes]) -> None: ...
+
+    def abandon_thread(self, reason: str) -> None:
+        """A thread runs user code that nobody waits for any more; the process is to be replaced. Rule S6.3."""
+        ...

@@ -1,0 +1,79 @@
+"""An operation of a run: what a step call stands for in the store.
+
+One field of the hash `steps:<run_id>` each, packed with msgpack so that scripts can read and resolve it too. A finished
+operation is the memo of its step (S4.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from taskflow.codec import pack, unpack
+
+# States. `wait` and `retry` are pending; `due` is a retry whose time has come; `dropped` belonged to a run that ended.
+DONE, FAILED, WAIT, RETRY, DUE, DROPPED = "done", "failed", "wait", "retry", "due", "dropped"
+FINISHED = (DONE, FAILED)
+PENDING = (WAIT, RETRY)
+
+
+@dataclass(slots=True)
+class Operation:
+    """What is known of one step. Times are ms since the epoch; what is empty is not stored."""
+
+    kind: str  # step, sleep, event, invoke, send
+    state: str
+    index: int  # its place in the order of calls, from 0 (S4.5)
+    order: int | None = None  # its place in the order in which outcomes reached the handler, from 0
+    data: bytes | str | None = None  # the result, as JSON
+    error: dict[str, Any] | None = None  # name, message, stack of the final error
+    attempts: list[list[Any]] = field(
+        default_factory=list
+    )  # failed ones: [started, ended, worker, name, message, stack]
+    started: int | None = None
+    ended: int | None = None
+    worker: str | None = None  # the child that executed it
+    due: int | None = None  # of a sleep, retry or timeout
+    events: list[str] | None = None  # a wait's event names
+    path: str | None = None  # a wait's equality: the event's path ...
+    token: str | None = None  # ... and "path=value", as it stands in the index
+    condition: str | None = None  # what is left of a wait's expression, as CEL
+    child: str | None = None  # the run that an invoke started
+    seq: int | None = None  # when the wait was stored, in the order of events
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state in FINISHED
+
+    @property
+    def is_pending(self) -> bool:
+        return self.state in PENDING
+
+    def pack(self) -> bytes:
+        fields = {name: value for name in NAMES if (value := getattr(self, name)) not in (None, [])}
+        return pack(fields)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Operation:
+        fields = unpack(packed)
+        return cls(**{name: value for name, value in fields.items() if name in NAME_SET})
+
+
+NAMES = tuple(Operation.__dataclass_fields__)
+NAME_SET = frozenset(NAMES)
+
+
+def pack_done(index: int, order: int, data: bytes, started: int, ended: int, worker: str) -> bytes:
+    """The memo of a step that succeeded at its first attempt: the common case, without an Operation made for it."""
+    return pack(
+        {
+            "kind": "step",
+            "state": DONE,
+            "index": index,
+            "order": order,
+            "data": data,
+            "started": started,
+            "ended": ended,
+            "worker": worker,
+        }
+    )

@@ -1,0 +1,153 @@
+"""What a run has done before: memos by step, in the order in which the handler saw them. Rules S3.8, S4.1, S4.5.
+
+A replay must be the same story. Outcomes reach the handler in the order in which they did before, so that parallel branches
+interleave alike, and the n-th call of a step id gets the n-th memo of that id, whichever branch it is in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+
+from taskflow.engine.operation import Operation
+from taskflow.errors import LimitExceeded, NonDeterminismError, NonRetriableError
+
+MAX_STEP_ID_CHARS = 256
+UNPRINTABLE = re.compile(r"[\x00-\x1f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a step tool."""
+
+    key: str  # the step id, with #1, #2, ... when it was used before
+    index: int  # its place in the order of calls
+    known: Operation | None
+
+
+class Replay:
+    """The operations of one run, as loaded with its claim."""
+
+    __slots__ = ("function_id", "is_strict", "last_index", "max_steps", "next_index", "next_order", "operations", "order_warning",
+                 "turns", "unmet", "used")  # fmt: skip
+
+    def __init__(self, steps: dict[str, bytes], *, function_id: str, is_strict: bool, max_steps: int) -> None:
+        self.function_id = function_id
+        self.is_strict = is_strict
+        self.max_steps = max_steps
+        self.used: dict[str, int] = {}  # step id -> how often it was called
+        self.next_index = 0
+        self.last_index = -1  # of the last known operation that was called
+        self.order_warning: str | None = None
+        self.operations: dict[str, Operation] = {}
+        self.turns: deque[str] = deque()  # finished operations that the handler has not seen yet
+        self.unmet: set[str] = set()  # known operations that were not called yet
+        self.next_order = 0
+        if steps:
+            self.load(steps)
+
+    def load(self, steps: dict[str, bytes]) -> None:
+        self.operations = {key: Operation.unpack(packed) for key, packed in steps.items()}
+        self.unmet = set(self.operations)
+        finished = [(key, op) for key, op in self.operations.items() if op.is_finished]
+        seen = [op.order for _, op in finished if op.order is not None]
+        self.next_order = max(seen, default=-1) + 1
+        # What was resolved while nobody executed the run comes after all that the handler saw.
+        unseen = 1 << 62
+        finished.sort(
+            key=lambda item: (
+                item[1].order if item[1].order is not None else unseen,
+                item[1].ended or 0,
+                item[1].index,
+            )
+        )
+        self.turns.extend(key for key, _ in finished)
+
+    @property
+    def is_replaying(self) -> bool:
+        """True while the handler goes through what it did before: its log lines were written then (S10.6)."""
+        return bool(self.unmet)
+
+    def call(self, step_id: str) -> Call:
+        """The next call of a step tool. Raises what S3.10 and S4.5 ask for."""
+        if step_id not in self.used:
+            check_step_id(step_id)
+        key = self.key_for(step_id)
+        index = self.next_index
+        self.next_index += 1
+        if index >= self.max_steps:
+            raise LimitExceeded(
+                f"step {step_id!r} would be number {index + 1}, but a run has at most {self.max_steps} steps. "
+                "Split the work with step.invoke or step.send_event, or raise TaskFlow(max_steps=...)."
+            )
+        known = self.operations.get(key)
+        if known is None:
+            self.check_insertion(step_id, index)
+            self.unmet.clear()  # what is left belongs to steps that the code has no more
+        else:
+            self.check_order(step_id, known, index)
+            self.unmet.discard(key)
+        return Call(key, index, known)
+
+    def key_for(self, step_id: str) -> str:
+        count = self.used.get(step_id, 0)
+        self.used[step_id] = count + 1
+        if not count:
+            return step_id
+        key = f"{step_id}#{count}"
+        if key in self.used:  # somebody named a step so
+            return self.key_for(step_id)
+        self.used[key] = 1
+        return key
+
+    def check_order(self, step_id: str, known: Operation, index: int) -> None:
+        if known.index < self.last_index:
+            self.complain(
+                f"step {step_id!r} came at place {known.index + 1} before, and now after one of place {self.last_index + 1}"
+            )
+        elif self.is_strict and known.index != index:
+            self.complain(f"step {step_id!r} came at place {known.index + 1} before, and now at {index + 1}")
+        self.last_index = max(self.last_index, known.index)
+
+    def check_insertion(self, step_id: str, index: int) -> None:
+        if self.is_strict and self.unmet:
+            self.complain(
+                f"step {step_id!r} at place {index + 1} is new, but steps that ran before are still to come: {sorted(self.unmet)[:3]}"
+            )
+
+    def complain(self, what: str) -> None:
+        if self.is_strict:
+            raise NonDeterminismError(
+                f"{self.function_id}: {what}. The code changed under a live run, and determinism is 'strict'. "
+                "Deploy the old code until its runs have ended, or use determinism='warn'."
+            )
+        if self.order_warning is None:
+            self.order_warning = what
+
+    def is_turn(self, key: str) -> bool:
+        """True when the outcome of `key` is the next that the handler may see."""
+        return not self.turns or self.turns[0] == key
+
+    def take_turn(self, key: str) -> None:
+        """The handler sees the outcome of `key` now."""
+        if self.turns and self.turns[0] == key:
+            self.turns.popleft()
+        elif key in self.turns:
+            self.turns.remove(key)
+
+    def new_order(self) -> int:
+        """The place of an outcome that the handler sees for the first time."""
+        order = self.next_order
+        self.next_order += 1
+        return order
+
+
+def check_step_id(step_id: object) -> None:
+    """Refuse an id that can't name a step."""
+    if isinstance(step_id, str) and 0 < len(step_id) <= MAX_STEP_ID_CHARS and not UNPRINTABLE.search(step_id):
+        return
+    raise NonRetriableError(
+        f"a step id must be a string of 1 to {MAX_STEP_ID_CHARS} printable characters, but is {step_id!r:.80}. "
+        "The first argument of every step tool is its id: step.run('charge', charge_card, order)"
+    )

@@ -1,0 +1,364 @@
+"""What the step tools do: look for a memo, else execute or park an operation. Rules S3, S5.1."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+
+from taskflow.codec import from_json, to_json
+from taskflow.durations import parse_duration_ms, parse_when_ms
+from taskflow.engine.handler import call_in_thread, call_step_function, describe_error, inside_step
+from taskflow.engine.operation import DONE, DUE, FAILED, RETRY, WAIT, Operation, pack_done
+from taskflow.engine.replay import Call
+from taskflow.errors import LimitExceeded, NestedStepError, StepError, StepTimeout, Suspend
+from taskflow.event import Event, ReceivedEvent, encode_event
+from taskflow.function import FunctionSpec
+from taskflow.ids import derive_ulid, run_id_for, ulid_ms
+from taskflow.retries import next_attempt_ms
+from taskflow.step import ParallelMode
+from taskflow.store.claims import InvokedRun, ParkedOp
+from taskflow.types import Duration, JsonObject, When
+from taskflow.waits import plan_wait
+
+if TYPE_CHECKING:
+    from taskflow.engine.execution import Execution
+
+R = TypeVar("R")
+INVOKED = "taskflow/function.invoked"
+PLAIN = (str, int, bool, type(None))  # what JSON gives back as it was
+
+
+class Tools:
+    """The engine behind `Step` and `BlockingStep`, for one run."""
+
+    __slots__ = ("execution",)
+
+    def __init__(self, execution: Execution) -> None:
+        self.execution = execution
+
+    def begin(self, step_id: str) -> Call:
+        outer = inside_step.get()
+        if outer:
+            raise NestedStepError(
+                f"step {step_id!r} was called inside step {outer!r}. A step's function is one unit of work: call the step tools "
+                "from the handler, or move the inner work into a function of its own and use step.invoke."
+            )
+        return self.execution.begin(step_id)
+
+    # --- run ---
+
+    async def run(
+        self, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        call = self.begin(step_id)
+        known = call.known
+        if known is not None and known.is_finished:
+            return outcome(await self.execution.recall(call, known), step_id)
+        if not callable(fn):
+            raise TypeError(
+                f"step.run({step_id!r}, fn, ...): fn must be callable, but is {type(fn).__name__}. Pass the function, not its result."
+            )
+        op = known or Operation("step", WAIT, call.index)
+        if op.state == RETRY:
+            op = await self.execution.park(call.key, op, stored=True)
+        while True:
+            done, value = await self.attempt(call, op, step_id, fn, args, kwargs)
+            if done:
+                return value
+            op = await self.execution.park(call.key, op, stored=False)
+
+    async def attempt(
+        self,
+        call: Call,
+        op: Operation,
+        step_id: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[bool, Any]:
+        """One attempt. (True, result) when it is committed; (False, None) when `op` now says when to try again."""
+        execution = self.execution
+        host = execution.host
+        takes_slot = execution.tree.executing > 0  # a parallel step: the run's own slot is taken
+        execution.tree.enter()
+        try:
+            if not takes_slot:
+                return await self.execute(call, op, step_id, fn, args, kwargs)
+            await host.take_slot()
+            try:
+                if execution.ending is not None:
+                    raise Suspend
+                return await self.execute(call, op, step_id, fn, args, kwargs)
+            finally:
+                host.free_slot()
+        finally:
+            execution.tree.leave()
+            execution.step_ended()
+
+    async def execute(
+        self,
+        call: Call,
+        op: Operation,
+        step_id: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[bool, Any]:
+        execution = self.execution
+        host = execution.host
+        if not host.lease.is_valid():
+            # This process was paused: somebody else may have executed this step by now (S9.4).
+            await execution.check_claim()
+        started_ms = host.clock.now_ms()
+        try:
+            result = await call_step_function(
+                step_id, fn, args, kwargs, threads=host.threads, timeout_ms=execution.function.spec.timeouts.step_ms,
+                on_abandoned=host.abandon_thread,
+            )  # fmt: skip
+            data = to_json(result, what=f"step {step_id!r}")
+            check_output_size(data, step_id, host.config.max_step_output_bytes)
+        except Exception as error:
+            return await self.attempt_failed(call, op, step_id, error, started_ms)
+        ended_ms = host.clock.now_ms()
+        order = execution.replay.new_order()
+        if op.attempts:
+            op.state, op.data, op.order, op.due = DONE, data, order, None
+            op.started, op.ended, op.worker = started_ms, ended_ms, host.child_id
+            packed = op.pack()
+        else:
+            packed = pack_done(call.index, order, data, started_ms, ended_ms, host.child_id)
+        await execution.commit(call.key, packed)
+        return True, result if type(result) in PLAIN else from_json(data)
+
+    async def attempt_failed(
+        self, call: Call, op: Operation, step_id: str, error: Exception, started_ms: int
+    ) -> tuple[bool, Any]:
+        execution = self.execution
+        host = execution.host
+        now_ms = host.clock.now_ms()
+        due_ms = next_attempt_ms(
+            execution.function.spec.retries,
+            len(op.attempts),
+            now_ms=now_ms,
+            error=error,
+            jitter=random.random(),
+        )
+        if isinstance(error, StepTimeout):  # a time limit is as retriable as any failure
+            due_ms = next_attempt_ms(
+                execution.function.spec.retries,
+                len(op.attempts),
+                now_ms=now_ms,
+                error=TimeoutError(),
+                jitter=random.random(),
+            )
+        told = describe_error(error)
+        op.attempts.append([started_ms, now_ms, host.child_id, told["name"], told["message"], told["stack"]])
+        if due_ms is not None:
+            op.state, op.due, op.error = RETRY, due_ms, None
+            return False, None
+        op.state, op.error, op.order, op.due = FAILED, told, execution.replay.new_order(), None
+        op.started, op.ended, op.worker = started_ms, now_ms, host.child_id
+        await execution.commit(call.key, op.pack())
+        raise step_error(told, step_id) from error
+
+    # --- sleep, wait, invoke, send ---
+
+    async def sleep(self, step_id: str, duration: Duration) -> None:
+        delay_ms = parse_duration_ms(duration, what=f"step.sleep({step_id!r})")
+        await self.sleep_to(step_id, lambda now_ms: now_ms + delay_ms)
+
+    async def sleep_until(self, step_id: str, when: When) -> None:
+        await self.sleep_to(
+            step_id, lambda now_ms: parse_when_ms(when, now_ms=now_ms, what=f"step.sleep_until({step_id!r})")
+        )
+
+    async def sleep_to(self, step_id: str, due: Callable[[int], int]) -> None:
+        call = self.begin(step_id)
+        now_ms = self.execution.host.clock.now_ms()
+        due_ms = due(now_ms) if call.known is None else now_ms
+        op = Operation("sleep", WAIT, call.index, started=now_ms, due=due_ms)
+        if call.known is None and due_ms <= now_ms:  # the past: a memo, and on
+            await self.keep(call, op)
+            return
+        await self.settle(call, step_id, op)
+
+    async def wait_for_event(
+        self, step_id: str, events: Sequence[str], timeout: Duration, match: str | None, if_exp: str | None
+    ) -> ReceivedEvent | None:
+        timeout_ms = parse_duration_ms(timeout, what=f"step.wait_for_event({step_id!r}) timeout")
+        plan = plan_wait(step_id, events, match, if_exp, event=self.execution.event_obj)
+        call = self.begin(step_id)
+        now_ms = self.execution.host.clock.now_ms()
+        op = Operation(
+            "event", WAIT, call.index, started=now_ms, due=now_ms + timeout_ms, events=plan.events, path=plan.path,
+            token=plan.token, condition=plan.condition,
+        )  # fmt: skip
+        found = await self.settle(call, step_id, op)
+        return None if found is None else ReceivedEvent.from_wire(found)
+
+    async def invoke(
+        self,
+        step_id: str,
+        function_id: str,
+        data: JsonObject | None,
+        user: JsonObject | None,
+        timeout: Duration | None,
+    ) -> Any:
+        timeout_ms = (
+            None if timeout is None else parse_duration_ms(timeout, what=f"step.invoke({step_id!r}) timeout")
+        )
+        call = self.begin(step_id)
+        now_ms = self.execution.host.clock.now_ms()
+        op = Operation(
+            "invoke",
+            WAIT,
+            call.index,
+            started=now_ms,
+            due=None if timeout_ms is None else now_ms + timeout_ms,
+        )
+        if call.known is not None:
+            return await self.settle(call, step_id, op)
+        spec = await self.find_function(function_id)
+        if spec is None:
+            op.state = FAILED
+            op.error = {
+                "name": "FunctionNotFound",
+                "message": f"no worker has registered the function {function_id!r}; check the id, and that its app's worker has run",
+                "stack": "",
+            }
+            await self.keep(call, op)
+            raise step_error(op.error, step_id)
+        uid = derive_ulid(f"{self.execution.run_id}:{call.key}", now_ms)
+        _, event = encode_event(
+            Event(INVOKED, data or {}, user=user),
+            now_ms=now_ms,
+            max_bytes=self.execution.host.config.max_event_bytes,
+            uid=uid,
+            internal=True,
+        )
+        op.child = run_id_for(uid, function_id)
+        child = InvokedRun(
+            function_id,
+            spec.queue,
+            op.child,
+            event,
+            spec.timeouts.start_ms or 0,
+            spec.timeouts.finish_ms or 0,
+        )
+        return await self.settle(call, step_id, op, child)
+
+    async def find_function(self, function_id: str) -> FunctionSpec | None:
+        self.execution.tree.enter()
+        try:
+            manifest = await self.execution.host.registry.manifest(function_id)
+        finally:
+            self.execution.tree.leave()
+            self.execution.step_ended()
+        return FunctionSpec.from_manifest(orjson.loads(manifest)) if manifest else None
+
+    async def send_event(self, step_id: str, events: Sequence[Event]) -> list[str]:
+        execution = self.execution
+        key = f"{execution.run_id}:{step_id}:{execution.replay.used.get(step_id, 0)}"
+        born_ms = ulid_ms(execution.event.uid)
+
+        async def publish() -> list[str]:
+            ids, bodies = [], []
+            for place, event in enumerate(events):
+                public_id, body = encode_event(
+                    event, now_ms=execution.host.clock.now_ms(), max_bytes=execution.host.config.max_event_bytes,
+                    uid=derive_ulid(f"{key}:{place}", born_ms),
+                )  # fmt: skip
+                ids.append(public_id)
+                bodies.append(body)
+            await execution.host.publish_events(bodies)
+            return ids
+
+        sent: list[str] = await self.run(step_id, publish, (), {})
+        return sent
+
+    async def settle(self, call: Call, step_id: str, op: Operation, child: InvokedRun | None = None) -> Any:
+        """The result of an operation that something else resolves: known, or parked until then."""
+        known = call.known
+        if known is not None and known.is_finished:
+            return outcome(await self.execution.recall(call, known), step_id)
+        parked = None if known else ParkedOp(call.key, op.pack(), child)
+        resolved = await self.execution.park(call.key, known or op, stored=known is not None, parked=parked)
+        return outcome(resolved, step_id)
+
+    async def keep(self, call: Call, op: Operation) -> None:
+        """Commit an operation that is over at once."""
+        op.order = self.execution.replay.new_order()
+        op.ended = self.execution.host.clock.now_ms()
+        op.due = None
+        if op.state == WAIT:
+            op.state, op.data = DONE, b"null"
+        self.execution.tree.enter()
+        try:
+            await self.execution.commit(call.key, op.pack())
+        finally:
+            self.execution.tree.leave()
+            self.execution.step_ended()
+
+    # --- parallel ---
+
+    async def parallel(self, branches: Sequence[Callable[[], Awaitable[Any]]], mode: ParallelMode) -> Any:
+        return await join([asyncio.ensure_future(as_coroutine(branch)) for branch in branches], mode)
+
+    async def parallel_threads(self, branches: Sequence[Callable[[], Any]], mode: ParallelMode) -> Any:
+        return await join([asyncio.ensure_future(self.run_branch(branch)) for branch in branches], mode)
+
+    async def run_branch(self, branch: Callable[[], Any]) -> Any:
+        """A branch of a `def` handler, in a thread of its own. Its code executes except while it is blocked in a step."""
+        return await self.execution.in_thread(branch, ())
+
+    def block_on(self, work: Coroutine[Any, Any, R]) -> R:
+        return asyncio.run_coroutine_threadsafe(self.blocked(work), self.execution.host.loop).result()
+
+    async def blocked(self, work: Coroutine[Any, Any, R]) -> R:
+        """While the handler's thread waits here, its code does not execute."""
+        self.execution.release()
+        try:
+            return await work
+        finally:
+            self.execution.tree.hold()
+
+
+async def as_coroutine(branch: Callable[[], Awaitable[Any]]) -> Any:
+    return await branch()
+
+
+async def join(tasks: list[asyncio.Future[Any]], mode: ParallelMode) -> Any:
+    """The results of all, in order; or, in a race, the result of the first, with the others cancelled."""
+    if mode == "all":
+        return await asyncio.gather(*tasks)
+    done, losers = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in losers:
+        task.cancel()
+    winner = min(done, key=tasks.index)
+    return winner.result()
+
+
+def outcome(op: Operation, step_id: str) -> Any:
+    """What a finished operation gives to the handler. Rule S5.4."""
+    if op.error is not None:
+        raise step_error(op.error, step_id)
+    assert op.data is not None
+    return from_json(op.data)
+
+
+def step_error(error: dict[str, Any], step_id: str) -> StepError:
+    kind = StepTimeout if error["name"] == "StepTimeout" else StepError
+    return kind(error["message"], name=error["name"], step_id=step_id, stack=error.get("stack", ""))
+
+
+def check_output_size(data: bytes, step_id: str, max_bytes: int) -> None:
+    if len(data) > max_bytes:
+        raise LimitExceeded(
+            f"step {step_id!r} returned {len(data):,} bytes of JSON, but at most {max_bytes:,} are allowed (max_step_output_bytes). "
+            "Keep large results elsewhere and return a reference."
+        )

@@ -1,0 +1,181 @@
+"""Event and its limits, and the form in which events travel. Rules S1.1 and S1.5.
+
+The wire object of an event, which every module below the app speaks:
+
+    {"uid": internal ULID, "id": public id, "name": str, "data": {...}, "ts": ms, "user"?: {...}, "v"?: str}
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from taskflow.codec import to_json
+from taskflow.errors import InvalidEvent, SerializationError
+from taskflow.ids import is_ulid, new_ulid
+from taskflow.types import JsonObject
+
+MAX_NAME_CHARS = 256
+MAX_ID_CHARS = 256
+MAX_VERSION_CHARS = 64
+MAX_TS_MS = 253_402_300_799_999  # the end of the year 9999
+RESERVED_PREFIX = "taskflow/"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A named JSON message. Rules S1.1 and S1.5.
+
+    `name` has 1-256 characters. `data` is a JSON object. `id`, chosen by the sender, deduplicates for 24 h
+    (S1.3). `ts` is in ms since the epoch, now by default; in the future it delays the runs that the event
+    starts (S1.4). `user` is a JSON object, `v` the version of the event's shape.
+
+    Raises InvalidEvent.
+    """
+
+    name: str
+    data: JsonObject = field(default_factory=dict)
+    id: str | None = None
+    ts: int | None = None
+    user: JsonObject | None = None
+    v: str | None = None
+
+    def __post_init__(self) -> None:
+        problem = find_problem(self.name, self.data, self.id, self.ts, self.user, self.v)
+        if problem is not None:
+            raise InvalidEvent(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedEvent:
+    """An event as a handler sees it: `ctx.event`.
+
+    `uid` is the internal ULID; `id` is the sender's id, or the uid if the sender gave none; `ts` is in ms
+    since the epoch.
+    """
+
+    uid: str
+    id: str
+    name: str
+    data: JsonObject
+    ts: int
+    user: JsonObject | None = None
+    v: str | None = None
+
+    @classmethod
+    def from_wire(cls, obj: JsonObject) -> ReceivedEvent:
+        """The event of a wire object that `decode_message` or the store gave."""
+        return cls(obj["uid"], obj["id"], obj["name"], obj["data"], obj["ts"], obj.get("user"), obj.get("v"))
+
+
+def encode_event(
+    event: Event, *, now_ms: int, max_bytes: int, uid: str | None = None, internal: bool = False
+) -> tuple[str, bytes]:
+    """The public id and the wire object (JSON) of `event`. Rules S1.1 and S1.5.
+
+    `now_ms` (ms since epoch) is the `ts` of an event that has none. `uid` is the internal ULID, a new one by
+    default. Only with `internal` may the name start with `taskflow/`.
+    Raises InvalidEvent for a reserved name, data that is no JSON, or more than `max_bytes` bytes of JSON.
+    """
+    name = event.name
+    if not internal and name.startswith(RESERVED_PREFIX):
+        raise InvalidEvent(
+            f"event {name!r}: names that start with {RESERVED_PREFIX!r} are reserved; choose another name"
+        )
+    if uid is None:
+        uid = new_ulid(now_ms)
+    public_id = uid if event.id is None else event.id
+    wire: JsonObject = {
+        "uid": uid,
+        "id": public_id,
+        "name": name,
+        "data": event.data,
+        "ts": now_ms if event.ts is None else event.ts,
+    }
+    if event.user is not None:
+        wire["user"] = event.user
+    if event.v is not None:
+        wire["v"] = event.v
+    try:
+        encoded = to_json(wire, what=f"event {name!r}")
+    except SerializationError as error:
+        raise InvalidEvent(str(error)) from error
+    if len(encoded) > max_bytes:
+        raise InvalidEvent(
+            f"event {name!r} has {len(encoded):,} bytes of JSON, but max_event_bytes allows {max_bytes:,}. "
+            "Store what is large elsewhere and send a reference to it, or raise max_event_bytes."
+        )
+    return public_id, encoded
+
+
+def decode_message(body: bytes) -> list[JsonObject]:
+    """The wire objects in the body of a broker message, a JSON array of them.
+
+    Raises InvalidEvent, which says what is wrong, for anything else. Members that aren't known are kept.
+    """
+    try:
+        events = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidEvent(
+            f"expected a JSON array of events, got {len(body)} bytes that are no JSON: {error}"
+        ) from error
+    if not isinstance(events, list):
+        raise InvalidEvent(f"expected a JSON array of events, got a JSON {type(events).__name__}")
+    for index, event in enumerate(events):
+        problem = find_wire_problem(event)
+        if problem is not None:
+            raise InvalidEvent(f"event {index} of the message: {problem}")
+    return events
+
+
+def find_wire_problem(event: Any) -> str | None:
+    """What makes `event` no wire object, or None."""
+    if not isinstance(event, dict):
+        return f"expected a JSON object, got a {type(event).__name__}"
+    missing = [member for member in ("uid", "id", "name", "data", "ts") if event.get(member) is None]
+    if missing:
+        return f"has no {' and no '.join(missing)}"
+    if not is_ulid(event["uid"]):
+        return f"uid must be a ULID, got {event['uid']!r:.100}"
+    return find_problem(
+        event["name"], event["data"], event["id"], event["ts"], event.get("user"), event.get("v")
+    )
+
+
+def find_problem(name: Any, data: Any, id: Any, ts: Any, user: Any, v: Any) -> str | None:
+    """What breaks S1.5, except the size, or None."""
+    if not isinstance(name, str):
+        return f"the name of an event must be a str, got {type(name).__name__}"
+    if not 1 <= len(name) <= MAX_NAME_CHARS:
+        return (
+            f"the name of an event must have 1 to {MAX_NAME_CHARS} characters, got {len(name)}: {name[:40]!r}"
+        )
+    if not isinstance(data, dict):
+        return (
+            f"event {name!r}: data must be a JSON object (dict), got {type(data).__name__}; "
+            "wrap it, as in {'value': ...}"
+        )
+    if id is not None and not is_text(id, MAX_ID_CHARS):
+        return f"event {name!r}: id must be a str of 1 to {MAX_ID_CHARS} characters, got {describe(id)}"
+    if ts is not None and not (type(ts) is int and 0 <= ts <= MAX_TS_MS):
+        return (
+            f"event {name!r}: ts must be an int of ms since the epoch, got {describe(ts)}; "
+            "of a datetime that is int(when.timestamp() * 1000)"
+        )
+    if user is not None and not isinstance(user, dict):
+        return f"event {name!r}: user must be a JSON object (dict) or None, got {type(user).__name__}"
+    if v is not None and not is_text(v, MAX_VERSION_CHARS):
+        return f"event {name!r}: v must be a str of 1 to {MAX_VERSION_CHARS} characters, got {describe(v)}"
+    return None
+
+
+def is_text(value: object, max_chars: int) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= max_chars
+
+
+def describe(value: object) -> str:
+    if isinstance(value, str):
+        return f"{len(value)} characters: {value[:40]!r}"
+    return f"{type(value).__name__} {value!r:.60}"

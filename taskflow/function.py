@@ -1,0 +1,316 @@
+"""Function, what @app.function makes of a handler; every option is checked when the decorator runs.
+
+Rules S2.1, S2.4 and S2.5.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
+
+from taskflow.cancellation import Timeouts
+from taskflow.config import MAX_SLUG_CHARS, Determinism, check_determinism, check_slug
+from taskflow.errors import ConfigError
+from taskflow.event import RESERVED_PREFIX, Event
+from taskflow.retries import Retries
+from taskflow.triggers import Trigger, TriggerCron, TriggerEvent, parse_triggers
+from taskflow.types import FunctionId, Handler, JsonObject
+
+if TYPE_CHECKING:
+    Run: TypeAlias = Any
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MAX_NAME_CHARS = 128
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FunctionSpec:
+    """What is known of a function without its code; `build_spec` makes one from the decorator's options.
+
+    `slug` is the id within the app, `id` the full one: "app_id/slug". `name` is for humans.
+    """
+
+    app_id: str
+    slug: str
+    name: str
+    triggers: tuple[Trigger, ...] = ()
+    retries: Retries = field(default_factory=Retries)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    queue: str = "default"
+    determinism: Determinism = "warn"
+    id: FunctionId = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", FunctionId(f"{self.app_id}/{self.slug}"))
+
+    def manifest(self) -> JsonObject:
+        """The spec as a JSON object, as workers register it in the store."""
+        retries, timeouts = self.retries, self.timeouts
+        return {
+            "app_id": self.app_id,
+            "slug": self.slug,
+            "name": self.name,
+            "triggers": [trigger_manifest(trigger) for trigger in self.triggers],
+            "retries": {
+                "attempts": retries.attempts,
+                "initial_ms": retries.initial_ms,
+                "maximum_ms": retries.maximum_ms,
+                "multiplier": retries.multiplier,
+                "jitter": retries.jitter,
+            },
+            "timeouts": {
+                "start_ms": timeouts.start_ms,
+                "finish_ms": timeouts.finish_ms,
+                "step_ms": timeouts.step_ms,
+            },
+            "queue": self.queue,
+            "determinism": self.determinism,
+        }
+
+    @classmethod
+    def from_manifest(cls, manifest: JsonObject) -> FunctionSpec:
+        """The spec that `manifest()` described. Raises ConfigError if this version can't read it."""
+        try:
+            retries, timeouts = manifest["retries"], manifest["timeouts"]
+            return cls(
+                app_id=manifest["app_id"],
+                slug=manifest["slug"],
+                name=manifest["name"],
+                triggers=tuple(trigger_from_manifest(trigger) for trigger in manifest["triggers"]),
+                retries=Retries(
+                    attempts=retries["attempts"],
+                    initial=timedelta(milliseconds=retries["initial_ms"]),
+                    maximum=timedelta(milliseconds=retries["maximum_ms"]),
+                    multiplier=retries["multiplier"],
+                    jitter=retries["jitter"],
+                ),
+                timeouts=Timeouts(
+                    start=optional_duration(timeouts["start_ms"]),
+                    finish=optional_duration(timeouts["finish_ms"]),
+                    step=optional_duration(timeouts["step_ms"]),
+                ),
+                queue=manifest["queue"],
+                determinism=check_determinism(manifest["determinism"], what="determinism"),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"expected the manifest of a function, got one without a proper {error}; "
+                "do all workers of the app run the same version of taskflow?"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerShape:
+    """How to call a handler: with `(ctx)` or `(ctx, step)`, awaited or not."""
+
+    takes_step: bool
+    is_async: bool
+
+
+class FunctionApp(Protocol):
+    """What a Function needs of its app."""
+
+    def send(self, event: Event, /) -> list[str]:
+        """Send the event; return the ids, here one. Rule S1.2."""
+        ...
+
+    def invoke(self, function_id: FunctionId, /, data: JsonObject | None, *, user: JsonObject | None) -> Run:
+        """Start a run of the function."""
+        ...
+
+    async def ainvoke(
+        self, function_id: FunctionId, /, data: JsonObject | None, *, user: JsonObject | None
+    ) -> Run:
+        """Start a run of the function, without blocking the loop."""
+        ...
+
+
+class Function(Generic[P, R]):
+    """A decorated handler. Called, it is the plain handler, as a unit test wants it. Rule S2.1.
+
+    `on_failure`, a handler too, runs when a run has failed (S5.5). Raises ConfigError for a handler that
+    can't be called with `(ctx)` or `(ctx, step)`.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[P, R],
+        *,
+        spec: FunctionSpec,
+        app: FunctionApp,
+        on_failure: Handler | None = None,
+    ) -> None:
+        self.spec = spec
+        self.handler = handler
+        self.on_failure = on_failure
+        self.shape = handler_shape(handler, what=f"function {spec.id!r}: the handler")
+        self.failure_shape = (
+            None
+            if on_failure is None
+            else handler_shape(on_failure, what=f"function {spec.id!r}: on_failure")
+        )
+        self._app = app
+        functools.update_wrapper(self, handler)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.handler(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Function {self.spec.id}>"
+
+    @property
+    def id(self) -> FunctionId:
+        """ "app_id/slug" """
+        return self.spec.id
+
+    @property
+    def takes_step(self) -> bool:
+        """Whether the handler is called with `(ctx, step)` rather than `(ctx)`."""
+        return self.shape.takes_step
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the handler is `async def`."""
+        return self.shape.is_async
+
+    def send(
+        self,
+        data: JsonObject | None = None,
+        *,
+        id: str | None = None,
+        ts: int | None = None,
+        user: JsonObject | None = None,
+    ) -> str:
+        """Send the event that starts this function, its first trigger with a full name; return the id.
+
+        As `app.send` (S1.2); other functions with that trigger start as well. Raises ConfigError if there is
+        no such trigger, InvalidEvent, BrokerUnavailable.
+        """
+        event = Event(self._event_name(), {} if data is None else data, id=id, ts=ts, user=user)
+        return self._app.send(event)[0]
+
+    def invoke(self, data: JsonObject | None = None, *, user: JsonObject | None = None) -> Run:
+        """Start one run of this function alone, whatever its triggers."""
+        return self._app.invoke(self.spec.id, data, user=user)
+
+    async def ainvoke(self, data: JsonObject | None = None, *, user: JsonObject | None = None) -> Run:
+        """As `invoke`, for async code; it never blocks the loop."""
+        return await self._app.ainvoke(self.spec.id, data, user=user)
+
+    def _event_name(self) -> str:
+        for trigger in self.spec.triggers:
+            if not isinstance(trigger, TriggerEvent) or trigger.is_pattern:
+                continue
+            if not trigger.event.startswith(RESERVED_PREFIX):
+                return trigger.event
+        raise ConfigError(
+            f"function {self.spec.id!r}: send() needs a trigger with the full name of an event, "
+            f"but the triggers are {list(self.spec.triggers)!r}; use invoke() or ainvoke()"
+        )
+
+
+def build_spec(
+    handler: Handler,
+    *,
+    app_id: str,
+    id: str | None = None,
+    name: str | None = None,
+    trigger: str | Trigger | Sequence[str | Trigger] | None = None,
+    retries: int | Retries = 4,
+    timeouts: Timeouts | None = None,
+    queue: str = "default",
+    determinism: Determinism = "warn",
+) -> FunctionSpec:
+    """The checked spec of a function; the options are those of `@app.function`. Rules S2.1, S2.2 and S2.5.
+
+    `id` is the handler's name with `_` turned to `-` by default, `name` the id.
+    Raises ConfigError, which names function, option, value and remedy.
+    """
+    check_slug(app_id, what="app_id")
+    slug = check_slug(default_slug(handler) if id is None else id, what="the id of a function")
+    try:
+        handler_shape(handler, what="the handler")
+        if name is not None and not (isinstance(name, str) and 1 <= len(name) <= MAX_NAME_CHARS):
+            raise ConfigError(f"name must be a str of 1 to {MAX_NAME_CHARS} characters, got {name!r:.80}")
+        if timeouts is not None and not isinstance(timeouts, Timeouts):
+            raise ConfigError(
+                f"timeouts must be a Timeouts, got {timeouts!r:.80}; write Timeouts(finish='1h')"
+            )
+        return FunctionSpec(
+            app_id=app_id,
+            slug=slug,
+            name=slug if name is None else name,
+            triggers=parse_triggers(trigger),
+            retries=Retries.of(retries),
+            timeouts=Timeouts() if timeouts is None else timeouts,
+            queue=check_slug(queue, what="queue"),
+            determinism=check_determinism(determinism, what="determinism"),
+        )
+    except ConfigError as error:
+        raise ConfigError(f"function {f'{app_id}/{slug}'!r}: {error}") from error
+
+
+def handler_shape(handler: Handler, *, what: str) -> HandlerShape:
+    """How to call `handler`. Raises ConfigError, which names `what`, unless it takes (ctx) or (ctx, step)."""
+    if not callable(handler):
+        raise ConfigError(f"{what} must be a function, got {type(handler).__name__}")
+    how = "write it as `def handler(ctx)` or `def handler(ctx, step)`, with or without async"
+    target = handler if inspect.isroutine(handler) else inspect.unwrap(getattr(handler, "func", handler))
+    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+        raise ConfigError(f"{what} has a `yield`, so calling it gives a generator; {how}")
+    try:
+        parameters = list(inspect.signature(handler).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{what} has no signature that Python can show; {how}") from error
+    return HandlerShape(takes_step=takes_step(parameters, what=what, how=how), is_async=is_async(target))
+
+
+def takes_step(parameters: list[inspect.Parameter], *, what: str, how: str) -> bool:
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [
+        p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    required_by_keyword = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if not positional or len(required) > 2 or required_by_keyword:
+        raise ConfigError(f"{what} takes ({', '.join(str(p) for p in parameters)}); {how}")
+    if positional[0].name in ("self", "cls"):
+        raise ConfigError(f"{what} is a method without its object; decorate a function, or {how}")
+    return len(required) == 2 or (len(positional) > 1 and positional[1].name == "step")
+
+
+def is_async(target: Handler) -> bool:
+    if inspect.isroutine(target):
+        return inspect.iscoroutinefunction(target)
+    return inspect.iscoroutinefunction(type(target).__call__)
+
+
+def default_slug(handler: Handler) -> str:
+    name = getattr(handler, "__name__", "")
+    slug = name.replace("_", "-").strip("-")[:MAX_SLUG_CHARS]
+    if not name or name == "<lambda>" or not slug:
+        raise ConfigError(
+            f"a function's id comes from the handler's name, and {handler!r:.100} has none; pass id='...'"
+        )
+    return slug
+
+
+def trigger_manifest(trigger: Trigger) -> JsonObject:
+    if isinstance(trigger, TriggerCron):
+        return {"cron": trigger.cron, "jitter_ms": trigger.jitter_ms}
+    return {"event": trigger.event, "expression": trigger.expression}
+
+
+def trigger_from_manifest(manifest: JsonObject) -> Trigger:
+    if "cron" in manifest:
+        return TriggerCron(manifest["cron"], jitter=optional_duration(manifest["jitter_ms"]))
+    return TriggerEvent(manifest["event"], manifest["expression"])
+
+
+def optional_duration(ms: int | None) -> timedelta | None:
+    return None if ms is None else timedelta(milliseconds=ms)

@@ -1,0 +1,47 @@
+"""A loop of our own in a thread, for async work on behalf of sync code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """Starts when first used; a process that was forked off gets a new one."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.lock = threading.Lock()
+        self.pid = 0
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.thread: threading.Thread | None = None
+
+    def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine there and wait for it here. Not for use on a loop's thread."""
+        return asyncio.run_coroutine_threadsafe(make(), self.started_loop()).result()
+
+    def started_loop(self) -> asyncio.AbstractEventLoop:
+        if self.loop is not None and self.pid == os.getpid():
+            return self.loop
+        with self.lock:
+            if self.loop is None or self.pid != os.getpid():
+                loop = asyncio.new_event_loop()
+                self.thread = threading.Thread(target=loop.run_forever, name=self.name, daemon=True)
+                self.thread.start()
+                self.loop, self.pid = loop, os.getpid()
+            return self.loop
+
+    def stop(self) -> None:
+        """End the thread; the next `run` starts another."""
+        with self.lock:
+            loop, thread, self.loop, self.thread = self.loop, self.thread, None, None
+            if loop is None or thread is None or self.pid != os.getpid():
+                return
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()

@@ -1,0 +1,183 @@
+"""Events into runs and resumed waits. Rules S1.3, S1.4, S1.6, S2.2, S3.3, S9.1.
+
+What an event starts is decided here, from the app's own functions; one script per event then records it and makes the runs.
+Routing twice is harmless: run ids derive from event and function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from taskflow.clock import Clock
+from taskflow.config import Config
+from taskflow.errors import InvalidEvent
+from taskflow.event import decode_message
+from taskflow.expressions.cel import Expression, compile_expression
+from taskflow.function import FunctionSpec
+from taskflow.ids import run_id_for
+from taskflow.store.claims import Claim, ClaimedRun, Hint
+from taskflow.store.routing import Routed, RunPlan
+from taskflow.store.store import Store
+from taskflow.triggers import TriggerEvent
+from taskflow.waits import meets_condition, tokens_of
+
+logger = logging.getLogger("taskflow.router")
+
+Wire = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A function as one of its event triggers sees it."""
+
+    spec: FunctionSpec
+    expression: Expression | None
+
+    def wants(self, event: Wire) -> bool:
+        return self.expression is None or self.expression.matches(event)
+
+
+class Listeners:
+    """Which functions an event starts: by name in a dict, by pattern in a list."""
+
+    def __init__(self, specs: Sequence[FunctionSpec]) -> None:
+        self.by_name: dict[str, list[Listener]] = {}
+        self.by_prefix: list[tuple[str, Listener]] = []
+        for spec in specs:
+            for trigger in spec.triggers:
+                if isinstance(trigger, TriggerEvent):
+                    self.add(spec, trigger)
+
+    def add(self, spec: FunctionSpec, trigger: TriggerEvent) -> None:
+        expression = None
+        if trigger.expression is not None:
+            expression = compile_expression(trigger.expression, what=f"function {spec.id!r}: trigger expression")
+        listener = Listener(spec, expression)
+        if trigger.is_pattern:
+            self.by_prefix.append((trigger.event[:-1], listener))
+        else:
+            self.by_name.setdefault(trigger.event, []).append(listener)
+
+    def of(self, event: Wire) -> list[FunctionSpec]:
+        """The functions that the event starts, each once, however many of their triggers it meets."""
+        name = event["name"]
+        listeners = self.by_name.get(name, [])
+        if self.by_prefix:
+            listeners = listeners + [listener for prefix, listener in self.by_prefix if name.startswith(prefix)]
+        specs: dict[str, FunctionSpec] = {}
+        for listener in listeners:
+            if listener.spec.id not in specs and listener.wants(event):
+                specs[listener.spec.id] = listener.spec
+        return list(specs.values())
+
+
+class RunTaker(Protocol):
+    """Who executes runs in this process."""
+
+    def reserve(self, wanted: int) -> int:
+        """Set up to `wanted` free slots aside; returns how many."""
+        ...
+
+    def unreserve(self, count: int) -> None: ...
+
+    def start(self, claimed: ClaimedRun) -> None:
+        """Execute a claimed run in a slot that was set aside."""
+        ...
+
+    def send_hints(self, hints: Sequence[Hint]) -> None: ...
+
+
+class Router:
+    """Routes broker messages of events."""
+
+    def __init__(
+        self, *, store: Store, config: Config, clock: Clock, listeners: Listeners, taker: RunTaker, child_id: str,
+        has_lease: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
+        self.store = store
+        self.config = config
+        self.clock = clock
+        self.listeners = listeners
+        self.taker = taker
+        self.child_id = child_id
+        self.has_lease = has_lease
+
+    async def route_message(self, body: bytes) -> None:
+        """Route the events of one message, in order; one that can't be read is kept as a dead letter.
+
+        When it returns, everything is in the store and the message may be acknowledged.
+        """
+        try:
+            events = decode_message(body)
+        except InvalidEvent as error:
+            logger.error("a broker message can't be read (%s); it is kept: taskflow dead-letters", error)
+            await self.store.history.keep_dead_letter(body, str(error), now_ms=self.clock.now_ms())
+            return
+        if len(events) == 1:
+            await self.route(events[0])
+        else:
+            await asyncio.gather(*[self.route(event) for event in events])
+
+    async def route(self, event: Wire) -> None:
+        """Record one event, make its runs, resume what waits for it."""
+        now_ms = self.clock.now_ms()
+        text = orjson.dumps(event)
+        specs = self.listeners.of(event)
+        plans = [self.plan(spec, event, now_ms) for spec in specs]
+        reserved = self.taker.reserve(len(plans)) if plans and self.has_lease() else 0
+        uid, public_id = event["uid"], event["id"]
+        try:
+            routed = await self.store.routing.route(
+                uid=uid, public_id="" if public_id == uid else public_id, name=event["name"], event=text, plans=plans,
+                app_id=self.config.app_id, version=self.config.app_version, child_id=self.child_id if reserved else "",
+                free_slots=reserved, now_ms=now_ms,
+            )  # fmt: skip
+        except BaseException:
+            self.taker.unreserve(reserved)
+            raise
+        self.start_claimed(routed, plans, text, reserved, now_ms)
+        if routed.hints:
+            self.taker.send_hints(routed.hints)
+        if routed.wait_paths and not routed.is_duplicate:
+            await self.resume_waits(event, text, routed)
+
+    def plan(self, spec: FunctionSpec, event: Wire, now_ms: int) -> RunPlan:
+        return RunPlan(
+            spec.id,
+            spec.queue,
+            run_id_for(event["uid"], spec.id),
+            event["ts"] if event["ts"] > now_ms else 0,
+            spec.timeouts.start_ms or 0,
+            spec.timeouts.finish_ms or 0,
+        )
+
+    def start_claimed(self, routed: Routed, plans: Sequence[RunPlan], text: bytes, reserved: int, now_ms: int) -> None:
+        claimed = routed.claimed
+        if len(claimed) < reserved:
+            self.taker.unreserve(reserved - len(claimed))
+        for plan in plans:
+            fence = claimed.get(plan.run_id)
+            if fence is not None:
+                claim = Claim(plan.run_id, self.child_id, fence)
+                self.taker.start(ClaimedRun(claim, plan.function_id, text, 0, now_ms, now_ms, "event", 0, b"", {}))
+
+    async def resume_waits(self, event: Wire, text: bytes, routed: Routed) -> None:
+        """Resolve the waits that the event ends."""
+        tokens = tokens_of(event, routed.wait_paths)
+        if not tokens:
+            return
+        uid = event["uid"]
+        hints, open_waits = await self.store.routing.find_waits(
+            uid=uid, seq=routed.seq, name=event["name"], event=text, tokens=tokens, now_ms=self.clock.now_ms()
+        )
+        for wait in open_waits:
+            if meets_condition(wait.condition, run_event=wait.run_event, event=event):
+                hints += await self.store.routing.resolve_wait(wait, uid=uid, event=text, now_ms=self.clock.now_ms())
+        if hints:
+            self.taker.send_hints(hints)

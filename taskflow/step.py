@@ -1,0 +1,226 @@
+"""The step tools, in two faces: `Step` for `async def` handlers, `BlockingStep` for `def` handlers. Rules S3.
+
+Both call the same engine; what a tool does is written once, behind `StepEngine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
+
+from taskflow.event import Event, ReceivedEvent
+from taskflow.types import Duration, JsonObject, When
+
+if TYPE_CHECKING:
+    from taskflow.function import Function
+
+P = ParamSpec("P")
+R = TypeVar("R")
+ParallelMode = Literal["all", "race"]
+
+
+class StepEngine(Protocol):
+    """What the tools ask of the engine. All coroutines run on the worker's loop, inside the run's task tree."""
+
+    async def run(
+        self, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any: ...
+
+    async def sleep(self, step_id: str, duration: Duration) -> None: ...
+
+    async def sleep_until(self, step_id: str, when: When) -> None: ...
+
+    async def wait_for_event(
+        self, step_id: str, events: Sequence[str], timeout: Duration, match: str | None, if_exp: str | None
+    ) -> ReceivedEvent | None: ...
+
+    async def send_event(self, step_id: str, events: Sequence[Event]) -> list[str]: ...
+
+    async def invoke(
+        self,
+        step_id: str,
+        function_id: str,
+        data: JsonObject | None,
+        user: JsonObject | None,
+        timeout: Duration | None,
+    ) -> Any: ...
+
+    async def parallel(self, branches: Sequence[Callable[[], Awaitable[Any]]], mode: ParallelMode) -> Any: ...
+
+    def parallel_threads(
+        self, branches: Sequence[Callable[[], Any]], mode: ParallelMode
+    ) -> Coroutine[Any, Any, Any]: ...
+
+    def block_on(self, work: Coroutine[Any, Any, R]) -> R:
+        """Wait on a handler's thread for work on the loop."""
+        ...
+
+
+class Step:
+    """The step tools of an `async def` handler. Every first argument is the step id; a repeated id is numbered (S3.8)."""
+
+    __slots__ = ("engine",)
+
+    def __init__(self, engine: StepEngine) -> None:
+        self.engine = engine
+
+    @overload
+    async def run(
+        self, id: str, fn: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+
+    @overload
+    async def run(self, id: str, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    async def run(self, id: str, fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Call `fn(*args, **kwargs)` once, keep what it returns, and return that. Rule S3.1.
+
+            total = await step.run("sum", add, 1, 2)
+
+        In a replay `fn` is not called again. A sync `fn` runs in a thread. What it returns must be JSON (S2.6).
+        Raises StepError when the retries are used up, NestedStepError inside another step.
+        """
+        return await self.engine.run(id, fn, args, kwargs)
+
+    async def sleep(self, id: str, duration: Duration) -> None:
+        """Suspend this branch for `duration`: "1h30m", seconds, or a timedelta; at most 1 year. Rule S3.2.
+
+        No slot, memory or message is held meanwhile. Raises InvalidDuration.
+        """
+        await self.engine.sleep(id, duration)
+
+    async def sleep_until(self, id: str, when: When) -> None:
+        """Suspend this branch until `when`: aware datetime, ISO-8601 string or epoch ms. Rule S3.2.
+
+        A moment in the past goes on at once. Raises InvalidDuration.
+        """
+        await self.engine.sleep_until(id, when)
+
+    async def wait_for_event(
+        self,
+        id: str,
+        event: str | Sequence[str],
+        timeout: Duration,
+        match: str | None = None,
+        if_exp: str | None = None,
+    ) -> ReceivedEvent | None:
+        """The first matching event after this call is stored, or None after `timeout`. Rule S3.3.
+
+            paid = await step.wait_for_event("paid", "shop/order.paid", timeout="7 days", match="data.order_id")
+
+        `match="data.x"` asks for the same value in both events; `if_exp` is CEL over `event`, which started the
+        run, and `async`, which may end the wait. With both, both must hold.
+        """
+        names = [event] if isinstance(event, str) else list(event)
+        return await self.engine.wait_for_event(id, names, timeout, match, if_exp)
+
+    async def send_event(self, id: str, events: Event | Sequence[Event]) -> list[str]:
+        """Send events, exactly one set however often this step is retried; returns their ids. Rule S3.5."""
+        return await self.engine.send_event(id, [events] if isinstance(events, Event) else list(events))
+
+    async def invoke(
+        self,
+        id: str,
+        *,
+        function: Function[..., Any] | None = None,
+        function_id: str | None = None,
+        data: JsonObject | None = None,
+        user: JsonObject | None = None,
+        timeout: Duration | None = None,
+    ) -> Any:
+        """Run another function and return its output. Rule S3.6.
+
+            receipt = await step.invoke("receipt", function=make_receipt, data={"order": 7})
+            score = await step.invoke("score", function_id="risk-app/score", data={...}, timeout="1h")
+
+        Raises StepError when it fails, is cancelled, does not exist, or takes longer than `timeout`.
+        """
+        return await self.engine.invoke(id, target_id(function, function_id), data, user, timeout)
+
+    async def parallel(
+        self, branches: Sequence[Callable[[], Awaitable[Any]]], *, mode: ParallelMode = "all"
+    ) -> Any:
+        """Run branches side by side. Rule S3.7.
+
+            a, b = await step.parallel((lambda: step.run("a", f), lambda: step.run("b", g)))
+
+        "all": the results in order; the first error is raised. "race": the result of the first to finish; the
+        others are cancelled. `asyncio.gather` and the like work as well.
+        """
+        return await self.engine.parallel(branches, mode)
+
+
+class BlockingStep:
+    """The step tools of a `def` handler: as `Step`, but each call blocks until it has its result."""
+
+    __slots__ = ("engine",)
+
+    def __init__(self, engine: StepEngine) -> None:
+        self.engine = engine
+
+    @overload
+    def run(
+        self, id: str, fn: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+
+    @overload
+    def run(self, id: str, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    def run(self, id: str, fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Any:
+        """See `Step.run`."""
+        return self.engine.block_on(self.engine.run(id, fn, args, kwargs))
+
+    def sleep(self, id: str, duration: Duration) -> None:
+        """See `Step.sleep`."""
+        self.engine.block_on(self.engine.sleep(id, duration))
+
+    def sleep_until(self, id: str, when: When) -> None:
+        """See `Step.sleep_until`."""
+        self.engine.block_on(self.engine.sleep_until(id, when))
+
+    def wait_for_event(
+        self,
+        id: str,
+        event: str | Sequence[str],
+        timeout: Duration,
+        match: str | None = None,
+        if_exp: str | None = None,
+    ) -> ReceivedEvent | None:
+        """See `Step.wait_for_event`."""
+        names = [event] if isinstance(event, str) else list(event)
+        return self.engine.block_on(self.engine.wait_for_event(id, names, timeout, match, if_exp))
+
+    def send_event(self, id: str, events: Event | Sequence[Event]) -> list[str]:
+        """See `Step.send_event`."""
+        return self.engine.block_on(
+            self.engine.send_event(id, [events] if isinstance(events, Event) else list(events))
+        )
+
+    def invoke(
+        self,
+        id: str,
+        *,
+        function: Function[..., Any] | None = None,
+        function_id: str | None = None,
+        data: JsonObject | None = None,
+        user: JsonObject | None = None,
+        timeout: Duration | None = None,
+    ) -> Any:
+        """See `Step.invoke`."""
+        return self.engine.block_on(
+            self.engine.invoke(id, target_id(function, function_id), data, user, timeout)
+        )
+
+    def parallel(self, branches: Sequence[Callable[[], Any]], *, mode: ParallelMode = "all") -> Any:
+        """See `Step.parallel`; each branch runs in a thread of its own."""
+        return self.engine.block_on(self.engine.parallel_threads(branches, mode))
+
+
+def target_id(function: Function[..., Any] | None, function_id: str | None) -> str:
+    """The id of the function to invoke, given in one of two ways."""
+    if (function is None) == (function_id is None):
+        raise TypeError("step.invoke takes either function=... (of this app) or function_id='app/function'")
+    if function is not None:
+        return function.spec.id
+    assert function_id is not None
+    return function_id

@@ -1,0 +1,222 @@
+"""Runs from claim to end, as their owner sees them: every method names the claim by child and fence (S9.4)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from taskflow.store.keys import Keys
+from taskflow.store.scripts import Scripts
+from taskflow.types import RunId
+
+
+class Verdict(StrEnum):
+    """What a commit came to."""
+
+    OK = "ok"
+    PARKED = "parked"
+    FENCED = "fenced"  # the claim is lost: drop the run, nothing was written
+    CANCEL = "cancel"  # stored, and the run shall be cancelled now
+    DIRTY = "dirty"  # not suspended: an operation was resolved meanwhile
+
+
+VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A queue of an app that needs a work message."""
+
+    app_id: str
+    queue: str
+
+
+def parse_hints(flat: Sequence[bytes]) -> list[Hint]:
+    return [Hint(flat[i].decode(), flat[i + 1].decode()) for i in range(0, len(flat), 2)] if flat else []
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A child's right to write a run: dead as soon as the run has a higher fence."""
+
+    run_id: RunId
+    child_id: str
+    fence: int
+
+
+@dataclass(slots=True)
+class ClaimedRun:
+    """Everything that is needed to execute a run, from one round trip."""
+
+    claim: Claim
+    function_id: str
+    event: bytes  # JSON, as on the wire
+    attempt: int  # of the code between the steps, from 0
+    started_ms: int
+    created_ms: int
+    cause: str
+    crashes: int
+    cancel: bytes  # reason as JSON, or empty
+    steps: dict[str, bytes]  # step key -> operation (msgpack)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimReply:
+    runs: list[ClaimedRun]
+    has_more: bool
+    hints: list[Hint]
+
+
+@dataclass(frozen=True, slots=True)
+class InvokedRun:
+    """A run that an `invoke` starts, made in the same script that parks its parent."""
+
+    function_id: str
+    queue: str
+    run_id: RunId
+    event: bytes
+    start_ms: int
+    finish_ms: int
+
+    @property
+    def argv(self) -> tuple[str | bytes | int, ...]:
+        return (self.function_id, self.queue, self.run_id, self.event, self.start_ms, self.finish_ms)
+
+
+NO_CHILD = ("", "", "", "", "", "")
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedOp:
+    """An operation to store: its key, its packed form, and the run it starts, if it is an invoke."""
+
+    step_key: str
+    packed: bytes
+    child: InvokedRun | None = None
+
+
+class Claims:
+    """Scripts of a run's owner."""
+
+    def __init__(self, scripts: Scripts, keys: Keys) -> None:
+        self.scripts = scripts
+        self.keys = keys
+
+    async def claim(
+        self,
+        child_id: str,
+        app_id: str,
+        queue: str,
+        *,
+        limit: int,
+        by_hint: bool,
+        unknown: Iterable[str],
+        now_ms: int,
+    ) -> ClaimReply:
+        """Take up to `limit` of the best ready runs of a queue."""
+        has_more, hints, rows = await self.scripts.call(
+            "claim_runs", now_ms, child_id, app_id, queue, limit, "1" if by_hint else "", *unknown
+        )
+        return ClaimReply([parse_claimed(row, child_id) for row in rows], bool(has_more), parse_hints(hints))
+
+    def commit_step(self, claim: Claim, *keys_and_memos: str | bytes) -> asyncio.Future[Any]:
+        """Store outcomes: step key, memo, ...; the future's bytes are a key of VERDICTS."""
+        return self.scripts.call("commit_step", claim.child_id, claim.run_id, claim.fence, *keys_and_memos)
+
+    async def drop(self, claim: Claim, step_keys: Sequence[str]) -> None:
+        """Give up pending operations of the run: nothing wakes it for them any more."""
+        await self.scripts.call("drop_operations", claim.child_id, claim.run_id, claim.fence, *step_keys)
+
+    async def park(
+        self, claim: Claim, ops: Sequence[ParkedOp], *, suspend: bool, version: str, now_ms: int
+    ) -> tuple[Verdict, list[Hint]]:
+        """Store what the run waits for; with `suspend`, also give up the claim."""
+        argv: list[str | bytes | int] = [
+            now_ms, claim.child_id, claim.run_id, claim.fence, "suspend" if suspend else "stay", version, len(ops),
+        ]  # fmt: skip
+        for op in ops:
+            argv += (op.step_key, op.packed, *(op.child.argv if op.child else NO_CHILD))
+        verdict, hints = await self.scripts.call("park_run", *argv)
+        return VERDICTS[verdict], parse_hints(hints)
+
+    async def fetch_resolved(
+        self, claim: Claim, step_keys: Sequence[str]
+    ) -> tuple[Verdict, list[bytes | None]]:
+        """What became of pending operations, while the run stays in memory."""
+        verdict, ops = await self.scripts.call(
+            "fetch_resolved", claim.child_id, claim.run_id, claim.fence, *step_keys
+        )
+        return VERDICTS[verdict], ops
+
+    async def retry(self, claim: Claim, *, attempts: int, due_ms: int, error: bytes, now_ms: int) -> Verdict:
+        """Have the handler called again at `due_ms`."""
+        verdict = await self.scripts.call(
+            "retry_run", now_ms, claim.child_id, claim.run_id, claim.fence, attempts, due_ms, error
+        )
+        return VERDICTS[verdict]
+
+    def finish(
+        self,
+        claim: Claim,
+        status: str,
+        body: bytes,
+        *,
+        has_pending: bool,
+        event_uid: str,
+        event: bytes,
+        now_ms: int,
+    ) -> asyncio.Future[Any]:
+        """End the run; `parse_finish` reads the future's value."""
+        return self.scripts.call(
+            "finish_run", now_ms, claim.child_id, claim.run_id, claim.fence, status, body,
+            "1" if has_pending else "", event_uid, event,
+        )  # fmt: skip
+
+    async def cancel_reason(self, run_id: str) -> bytes:
+        """Why a run is to be cancelled, as JSON."""
+        reason: bytes | None = await self.scripts.client.call("HGET", self.keys.run(run_id), "cancel")
+        return reason or b'{"name":"Cancelled","message":"cancelled"}'
+
+    async def hand_back(
+        self,
+        child_id: str,
+        run_ids: Sequence[str],
+        *,
+        crashed: bool,
+        cause: str,
+        now_ms: int,
+        limit: int = 500,
+    ) -> int:
+        """Give runs of a child to others; no `run_ids` means all that it holds. Returns how many."""
+        total = 0
+        while True:
+            count, left = await self.scripts.call(
+                "hand_back", now_ms, child_id, "1" if crashed else "", cause, limit, *run_ids[:limit]
+            )
+            total += count
+            run_ids = run_ids[limit:]
+            if not left and not run_ids:
+                return total
+
+
+def parse_finish(reply: Sequence[Any]) -> tuple[Verdict, list[Hint]]:
+    return VERDICTS[reply[0]], parse_hints(reply[1])
+
+
+def parse_claimed(row: Sequence[Any], child_id: str) -> ClaimedRun:
+    run_id, fence, function_id, event, attempt, started, created, cause, crashes, cancel, steps = row
+    return ClaimedRun(
+        claim=Claim(RunId(run_id.decode()), child_id, fence),
+        function_id=function_id.decode(),
+        event=event,
+        attempt=attempt,
+        started_ms=started,
+        created_ms=created,
+        cause=cause.decode(),
+        crashes=crashes,
+        cancel=cancel,
+        steps={steps[i].decode(): steps[i + 1] for i in range(0, len(steps), 2)},
+    )

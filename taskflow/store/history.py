@@ -1,0 +1,87 @@
+"""Runs and events as they are kept, for handles, the CLI and the API. Rules S10.1, S10.2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from taskflow.store.client import StoreClient
+from taskflow.store.keys import Keys
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """The hash of a run, and its operations by step key (msgpack)."""
+
+    run_id: str
+    fields: dict[str, bytes]
+    steps: dict[str, bytes]
+
+
+def to_fields(flat: Sequence[bytes]) -> dict[str, bytes]:
+    return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
+
+class History:
+    """Reads; changes nothing."""
+
+    def __init__(self, client: StoreClient, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+
+    async def run(self, run_id: str) -> StoredRun | None:
+        """A run with its steps, or None."""
+        fields, steps = (
+            self.client.call("HGETALL", self.keys.run(run_id)),
+            self.client.call("HGETALL", self.keys.steps(run_id)),
+        )
+        found = await fields
+        return StoredRun(run_id, to_fields(found), to_fields(await steps)) if found else None
+
+    async def fields(self, run_id: str, *names: str) -> list[bytes | None]:
+        """Some fields of a run; None for each that it doesn't have."""
+        reply: list[bytes | None] = await self.client.call("HMGET", self.keys.run(run_id), *names)
+        return reply
+
+    async def recent_runs(
+        self, function_id: str, *, limit: int, before_ms: int | None = None, since_ms: int | None = None
+    ) -> list[tuple[str, int]]:
+        """The newest runs of a function as (run_id, created_ms), newest first."""
+        highest: str | int = "+inf" if before_ms is None else f"({before_ms}"
+        lowest: str | int = "-inf" if since_ms is None else since_ms
+        flat = await self.client.call(
+            "ZREVRANGEBYSCORE", self.keys.runs(function_id), highest, lowest, "WITHSCORES", "LIMIT", 0, limit
+        )
+        return [(flat[i].decode(), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
+
+    async def many(self, run_ids: Sequence[str]) -> list[dict[str, bytes]]:
+        """The fields of several runs in one round trip; empty for those that are gone."""
+        futures = [self.client.call("HGETALL", self.keys.run(run_id)) for run_id in run_ids]
+        return [to_fields(await future) for future in futures]
+
+    async def event(self, uid: str) -> dict[str, bytes]:
+        """What is kept of an event: its text and what it did. Empty when it is unknown."""
+        return to_fields(await self.client.call("HGETALL", self.keys.event(uid)))
+
+    async def dead_letters(self, *, limit: int) -> list[dict[str, Any]]:
+        """The newest broker messages that could not be read, with the reason."""
+        rows = await self.client.call("XREVRANGE", self.keys.dead_letters, "+", "-", "COUNT", limit)
+        return [{"id": row[0].decode(), **to_fields(row[1])} for row in rows]
+
+    async def keep_dead_letter(self, body: bytes, reason: str, *, now_ms: int) -> None:
+        """Keep a message that can't be read, with the reason; the newest 10,000 are kept."""
+        await self.client.call(
+            "XADD",
+            self.keys.dead_letters,
+            "MAXLEN",
+            "~",
+            10_000,
+            "*",
+            "body",
+            body,
+            "reason",
+            reason,
+            "at",
+            now_ms,
+        )

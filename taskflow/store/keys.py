@@ -1,0 +1,83 @@
+"""Every key name; the only place that spells "tf:".
+
+The scripts make the same names from the prefix, in `lua/includes/keys.lua`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SEPARATOR = "\x1f"  # parts a member or field that is made of several names
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one partition. `prefix` is "tf:{0}:": the hash tag keeps them in one cluster slot."""
+
+    namespace: str = "tf"
+    partition: int = 0
+    prefix: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prefix", f"{self.namespace}:{{{self.partition}}}:")
+
+    def run(self, run_id: str) -> str:
+        return f"{self.prefix}run:{run_id}"
+
+    def steps(self, run_id: str) -> str:
+        return f"{self.prefix}steps:{run_id}"
+
+    def runs(self, function_id: str) -> str:
+        return f"{self.prefix}runs:{function_id}"
+
+    def ready(self, function_id: str) -> str:
+        return f"{self.prefix}ready:{function_id}"
+
+    def claims(self, child_id: str) -> str:
+        return f"{self.prefix}claims:{child_id}"
+
+    def event(self, uid: str) -> str:
+        return f"{self.prefix}event:{uid}"
+
+    def event_id(self, app_id: str, public_id: str) -> str:
+        return f"{self.prefix}event_id:{app_id}:{public_id}"
+
+    def functions(self, app_id: str) -> str:
+        return f"{self.prefix}functions:{app_id}"
+
+    def app(self, app_id: str) -> str:
+        return f"{self.prefix}app:{app_id}"
+
+    def done_channel(self, run_id: str) -> str:
+        return f"{self.prefix}done:{run_id}"
+
+    def child_channel(self, child_id: str) -> str:
+        return f"{self.prefix}child:{child_id}"
+
+    @property
+    def apps(self) -> str:
+        return f"{self.prefix}apps"
+
+    @property
+    def events(self) -> str:
+        return f"{self.prefix}events"
+
+    @property
+    def timers(self) -> str:
+        return f"{self.prefix}timers"
+
+    @property
+    def nudge(self) -> str:
+        return f"{self.prefix}nudge"
+
+    @property
+    def crons(self) -> str:
+        return f"{self.prefix}crons"
+
+    @property
+    def workers(self) -> str:
+        return f"{self.prefix}workers"
+
+    @property
+    def dead_letters(self) -> str:
+        return f"{self.prefix}dead_letters"

@@ -1,0 +1,15 @@
+-- cancel: request or carry out the cancellation of a run. Needs keys, finalize and what that needs.
+local FINAL = {completed = true, failed = true, cancelled = true, skipped = true}
+local function cancel(run_id, reason, uid, event, now_ms)
+  local run = redis.call('HMGET', run_key(run_id), 'status', 'by')
+  if not run[1] then return 'unknown' end
+  if FINAL[run[1]] then return 'final' end
+  if run[1] == 'running' then
+    redis.call('HSET', run_key(run_id), 'cancel', reason)
+    redis.call('PUBLISH', child_channel(run[2]), 'cancel' .. SEP .. run_id)
+    return 'requested'
+  end
+  finalize(run_id, 'cancelled', reason, true, now_ms)
+  if uid ~= '' then add_to_outbox(uid, event, now_ms) end
+  return 'cancelled'
+end

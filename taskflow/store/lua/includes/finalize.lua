@@ -1,0 +1,51 @@
+-- finalize: bring a run to its final status, once. Needs keys, hint, ready, timer, wake, wait, resolve.
+-- Clears what it held (claim, ready entry, timers, waits), resolves the `invoke` it serves, dates its removal (S10.1) and puts the
+-- events that tell of it into the outbox: they are published after this script, or by the reaper when the process died.
+local DAY_MS = 86400000
+local function remove_ready(fn, queue, run_id)
+  if redis.call('ZREM', ready_key(fn), run_id) == 1 and redis.call('EXISTS', ready_key(fn)) == 0 then
+    redis.call('ZREM', queue_key(app_of(fn), queue), fn)
+  end
+end
+local function sweep_operations(run_id)
+  local steps = redis.call('HGETALL', steps_key(run_id))
+  for i = 1, #steps, 2 do
+    local op = cmsgpack.unpack(steps[i + 1])
+    if is_pending(op) then
+      unlist(run_id, steps[i], op)
+      op.state, op.due = 'dropped', nil
+      redis.call('HSET', steps_key(run_id), steps[i], cmsgpack.pack(op))
+    end
+  end
+end
+local function add_to_outbox(uid, event, now_ms)
+  redis.call('ZADD', prefix .. 'outbox', now_ms, uid)
+  redis.call('HSET', prefix .. 'outbox:events', uid, event)
+end
+-- body: the output or the error as JSON. has_pending: false only when the caller knows that no operation is pending.
+local function finalize(run_id, status, body, has_pending, now_ms)
+  local key = run_key(run_id)
+  local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_ms', 'finish_ms')
+  local fn = run[2]
+  if run[1] == 'queued' then remove_ready(fn, run[3], run_id) end
+  if run[1] == 'scheduled' then clear_timer('start' .. SEP .. run_id) end
+  if run[4] then redis.call('HDEL', claims_key(run[4]), run_id) end
+  if run[6] then clear_timer('start_timeout' .. SEP .. run_id) end
+  if run[7] then clear_timer('finish_timeout' .. SEP .. run_id) end
+  if has_pending then sweep_operations(run_id) end
+  redis.call('HSET', key, 'status', status, 'ended', now_ms, status == 'completed' and 'output' or 'error', body)
+  redis.call('HDEL', key, 'by', 'dirty')
+  local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
+  local kept_ms = status == 'failed' and tonumber(app[2] or 7 * DAY_MS) or tonumber(app[1] or DAY_MS)
+  redis.call('ZADD', prefix .. 'expiry', now_ms + kept_ms, run_id)
+  if run[5] then
+    local parent_id, step_key = string.match(run[5], '^(.-)' .. SEP .. '(.*)$')
+    if status == 'completed' then
+      resolve(parent_id, step_key, {data = body}, now_ms)
+    else
+      local cause = cjson.decode(body)
+      resolve(parent_id, step_key, {error = {name = cause.name, message = cause.message, stack = cause.stack}}, now_ms)
+    end
+  end
+  redis.call('PUBLISH', done_channel(run_id), status)
+end

@@ -1,0 +1,17 @@
+-- hint: note that a queue needs a work message. Needs keys.
+-- One message in flight a queue is enough: who gets it claims what it can, and asks for another when work is left. The
+-- mark is renewed after HINT_LIFE_MS, so a message that the broker lost delays work, but never strands it (S9.2).
+local HINT_LIFE_MS = 2000
+local hints, hinted = {}, {}  -- reply: app, queue, app, queue, ...
+local function hint(app, queue, now_ms, force)
+  local name = app .. SEP .. queue
+  if hinted[name] then return end
+  hinted[name] = true
+  if not force then
+    local last_ms = redis.call('HGET', prefix .. 'hints', name)
+    if last_ms and now_ms - tonumber(last_ms) < HINT_LIFE_MS then return end
+  end
+  redis.call('HSET', prefix .. 'hints', name, now_ms)
+  hints[#hints + 1] = app
+  hints[#hints + 1] = queue
+end

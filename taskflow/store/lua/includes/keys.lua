@@ -1,0 +1,15 @@
+-- keys: every key that a script makes. KEYS[1] is the partition's prefix, "tf:{0}:"; it carries the hash tag that puts them
+-- all in one cluster slot. The Python side of the same names is store/keys.py.
+local prefix = KEYS[1]
+local SEP = '\31'  -- parts a member or field that is made of several names
+local function run_key(run_id) return prefix .. 'run:' .. run_id end
+local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
+local function ready_key(fn) return prefix .. 'ready:' .. fn end
+local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
+local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
+local function child_channel(child_id) return prefix .. 'child:' .. child_id end
+local function done_channel(run_id) return prefix .. 'done:' .. run_id end
+local function app_key(app) return prefix .. 'app:' .. app end
+local function event_key(uid) return prefix .. 'event:' .. uid end
+local function runs_key(fn) return prefix .. 'runs:' .. fn end
+local function app_of(fn) return string.match(fn, '^([^/]+)/') end

@@ -1,0 +1,42 @@
+-- park_run: store the operations that a run waits for, and suspend it when nothing else goes on. Rules S3.2, S3.3, S3.6, S4.3.
+-- KEYS   1 prefix
+-- ARGV   1 now_ms   2 child_id   3 run_id   4 fence   5 'suspend' or 'stay'   6 app version   7 number of operations
+--        then for each operation: step_key, op (msgpack), and for an invoke: child fn, queue, child run_id, event (JSON),
+--        start_ms, finish_ms; for others six times ''
+-- Reply  {'fenced' | 'cancel' | 'parked' | 'dirty', hints}
+--        'dirty': an operation was resolved meanwhile; the run keeps its claim and shall fetch it.
+--@include keys hint ready timer claim create_run wake wait resolve
+local now_ms, child_id, run_id, fence, mode = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local key = run_key(run_id)
+if not owns(run_id, child_id, fence) then return {'fenced', {}} end
+for i = 8, 7 + tonumber(ARGV[7]) * 8, 8 do
+  local step_key = ARGV[i]
+  local op = cmsgpack.unpack(ARGV[i + 1])
+  local known = redis.call('HGET', steps_key(run_id), step_key)
+  local is_new = not known
+  if known then
+    local old = cmsgpack.unpack(known)
+    is_new = op.state == 'retry' and #(op.attempts or {}) > #(old.attempts or {})
+  end
+  if is_new then
+    if op.kind == 'event' then
+      op.seq = redis.call('INCR', prefix .. 'seq')
+      add_wait(op, run_id .. SEP .. step_key)
+    end
+    redis.call('HSET', steps_key(run_id), step_key, op.seq and cmsgpack.pack(op) or ARGV[i + 1])
+    if op.due then set_timer(op.due, op_timer(run_id, step_key)) end
+    if ARGV[i + 2] ~= '' then
+      create_run({
+        id = ARGV[i + 4], fn = ARGV[i + 2], queue = ARGV[i + 3], event = ARGV[i + 5], cause = 'invoke', version = ARGV[6],
+        start_at = 0, start_ms = tonumber(ARGV[i + 6]), finish_ms = tonumber(ARGV[i + 7]), parent = run_id .. SEP .. step_key,
+      }, '', now_ms)
+    end
+  end
+end
+if redis.call('HEXISTS', key, 'cancel') == 1 then return {'cancel', hints} end
+if mode == 'stay' then return {'parked', hints} end
+if redis.call('HEXISTS', key, 'dirty') == 1 then return {'dirty', hints} end
+redis.call('HSET', key, 'status', 'waiting')
+redis.call('HDEL', key, 'by')
+redis.call('HDEL', claims_key(child_id), run_id)
+return {'parked', hints}

@@ -1,0 +1,68 @@
+"""What code bases have registered: their functions and settings. Read by beat, by invokes and by the CLI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from taskflow.store.client import StoreClient
+from taskflow.store.keys import Keys
+from taskflow.store.scripts import Scripts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppSettings:
+    """What the store and beat must know of an app."""
+
+    version: str
+    retention_ms: int
+    failed_retention_ms: int
+    max_crashes: int
+
+
+class Registry:
+    """Functions by app."""
+
+    def __init__(self, client: StoreClient, scripts: Scripts, keys: Keys) -> None:
+        self.client = client
+        self.scripts = scripts
+        self.keys = keys
+
+    async def register(self, app_id: str, settings: AppSettings, manifests: dict[str, bytes]) -> bool:
+        """Make these the app's functions: slug -> manifest (JSON). True when something changed."""
+        flat = [part for item in manifests.items() for part in item]
+        return bool(
+            await self.scripts.call(
+                "register_app",
+                app_id,
+                settings.version,
+                settings.retention_ms,
+                settings.failed_retention_ms,
+                settings.max_crashes,
+                *flat,
+            )  # fmt: skip
+        )
+
+    async def manifest(self, function_id: str) -> bytes | None:
+        """The manifest of "app/slug", or None when no worker has registered such a function."""
+        app_id, _, slug = function_id.partition("/")
+        reply: bytes | None = await self.client.call("HGET", self.keys.functions(app_id), slug)
+        return reply
+
+    async def apps(self) -> dict[str, str]:
+        """Every app that has registered, with its version."""
+        names = sorted(name.decode() for name in await self.client.call("SMEMBERS", self.keys.apps))
+        versions = [self.client.call("HGET", self.keys.app(name), "version") for name in names]
+        return {
+            name: ((await version) or b"").decode() for name, version in zip(names, versions, strict=True)
+        }
+
+    async def manifests(self, app_id: str) -> list[bytes]:
+        """The manifests of an app's functions, by slug."""
+        flat = await self.client.call("HGETALL", self.keys.functions(app_id))
+        pairs = sorted((flat[i], flat[i + 1]) for i in range(0, len(flat), 2))
+        return [manifest for _, manifest in pairs]
+
+    async def last_ticks(self) -> dict[str, int]:
+        """When each schedule fired last, in ms since the epoch."""
+        flat = await self.client.call("HGETALL", self.keys.crons)
+        return {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}

@@ -1,0 +1,92 @@
+"""The store for code that is no worker: web processes, scripts, the CLI. One connection per event loop, with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from taskflow.errors import StoreUnavailable
+from taskflow.store.store import Store
+from taskflow.store.subscriber import Subscriber
+
+CALL_TIMEOUT_S = 5.0
+RECHECK_S = 15.0  # a message that a reconnecting subscriber missed delays a waiter no longer than this
+
+
+class StoreSession:
+    """Connects when first used."""
+
+    def __init__(self, url: str, namespace: str) -> None:
+        self.url = url
+        self.namespace = namespace
+        self.lock = asyncio.Lock()
+        self.opened: Store | None = None
+        self.subscriber: Subscriber | None = None
+
+    async def store(self) -> Store:
+        """The connected store. Raises StoreUnavailable."""
+        if self.opened is None:
+            async with self.lock:
+                if self.opened is None:
+                    self.opened = await Store.open(self.url, namespace=self.namespace)
+        return self.opened
+
+    @asynccontextmanager
+    async def deadline(self) -> AsyncIterator[Store]:
+        """The store, for calls that must be through within CALL_TIMEOUT_S, else StoreUnavailable."""
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                yield await self.store()
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"the store gave no answer within {CALL_TIMEOUT_S:g} s; is it up, and not overloaded?"
+            ) from error
+
+    async def run_fields(self, run_id: str, *names: str) -> list[bytes | None]:
+        async with self.deadline() as store:
+            return await store.history.fields(run_id, *names)
+
+    async def wait_until_done(self, run_id: str, timeout_s: float | None) -> None:
+        """Return when the run is final, or unknown. TimeoutError after `timeout_s`."""
+        store = await self.store()
+        subscriber = await self.connected_subscriber()
+        channel = store.keys.done_channel(run_id)
+        done = asyncio.Event()
+
+        def on_message(_: str) -> None:
+            done.set()
+
+        async with asyncio.timeout(timeout_s):
+            await subscriber.listen(channel, on_message)
+            try:
+                while not await self.is_done(run_id):
+                    try:
+                        async with asyncio.timeout(RECHECK_S):
+                            await done.wait()
+                    except TimeoutError:
+                        continue
+                    done.clear()
+            finally:
+                subscriber.unlisten(channel, on_message)
+
+    async def is_done(self, run_id: str) -> bool:
+        status, ended = await self.run_fields(run_id, "status", "ended")
+        return ended is not None or status is None
+
+    async def connected_subscriber(self) -> Subscriber:
+        if self.subscriber is None:
+            async with self.lock:
+                if self.subscriber is None:
+                    subscriber = Subscriber(self.url)
+                    await subscriber.connect()
+                    self.subscriber = subscriber
+        return self.subscriber
+
+    async def close(self) -> None:
+        if self.subscriber is not None:
+            await self.subscriber.close()
+            self.subscriber = None
+        if self.opened is not None:
+            await self.opened.close()
+            self.opened = None

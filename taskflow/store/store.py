@@ -1,0 +1,68 @@
+"""The store as the rest of taskflow uses it: one connection, one object a concern."""
+
+from __future__ import annotations
+
+import logging
+
+from taskflow.clock import SystemClock
+from taskflow.errors import StoreVersionMismatch
+from taskflow.store.address import parse_store_url
+from taskflow.store.claims import Claims
+from taskflow.store.client import StoreClient
+from taskflow.store.duties import Duties
+from taskflow.store.history import History
+from taskflow.store.keys import Keys
+from taskflow.store.registry import Registry
+from taskflow.store.routing import Routing
+from taskflow.store.scripts import Scripts, loading_commands
+
+DATA_VERSION = "1"  # of the keys and their content; a store of another version is refused
+
+logger = logging.getLogger("taskflow.store")
+
+
+class Store:
+    """Connect with `await Store.open(url)`; close with `await store.close()`."""
+
+    def __init__(self, client: StoreClient, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+        scripts = Scripts(client, keys.prefix)
+        self.scripts = scripts
+        self.claims = Claims(scripts, keys)
+        self.routing = Routing(scripts)
+        self.duties = Duties(scripts)
+        self.registry = Registry(client, scripts, keys)
+        self.history = History(client, keys)
+
+    @classmethod
+    async def open(cls, url: str, *, namespace: str = "tf", timeout_s: float = 3.0) -> Store:
+        """Connect and check the version. Raises StoreUnavailable, StoreVersionMismatch or ConfigError."""
+        client = StoreClient(parse_store_url(url), on_connected=loading_commands)
+        store = cls(client, Keys(namespace))
+        try:
+            await client.connect(timeout_s=timeout_s)
+            await store.check_version()
+        except BaseException:
+            await client.close()
+            raise
+        return store
+
+    async def check_version(self) -> None:
+        """Refuse a store whose data another major version wrote."""
+        found = (await self.scripts.call("check_version", DATA_VERSION)).decode()
+        if found != DATA_VERSION:
+            raise StoreVersionMismatch(
+                f"the store at {self.client.address} holds data of taskflow's format {found}, but this version reads format "
+                f"{DATA_VERSION}. Use the taskflow that wrote it, another database, or another TASKFLOW_NAMESPACE."
+            )
+
+    async def correct(self, clock: SystemClock) -> None:
+        """Set the clock by the store's TIME. Rule S8.3."""
+        before_ms = clock.local_now_ms()
+        seconds, micros = await self.client.call("TIME")
+        after_ms = clock.local_now_ms()
+        clock.correct(int(seconds) * 1000 + int(micros) // 1000, local_now_ms=(before_ms + after_ms) // 2)
+
+    async def close(self) -> None:
+        await self.client.close()

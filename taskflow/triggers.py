@@ -1,0 +1,195 @@
+"""TriggerEvent and TriggerCron, which start a function. Rules S2.2 and S2.3."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from functools import lru_cache
+from typing import TypeAlias
+from zoneinfo import ZoneInfo
+
+from taskflow.durations import parse_duration_ms
+from taskflow.errors import ConfigError, InvalidDuration
+from taskflow.event import MAX_NAME_CHARS
+from taskflow.expressions.cel import compile_expression
+from taskflow.types import Duration
+
+MAX_TRIGGERS = 10
+MAX_CRON_CHARS = 200
+CRON_HOW = (
+    "Write five fields (minute, hour, day of month, month, day of week) as in '30 9 * * mon-fri', or six "
+    "with the second first; 'TZ=Europe/Berlin ' in front sets the time zone, which is UTC otherwise."
+)
+# The hashed and random values that croniter knows besides: H, R, H/5, R(0-30).
+RANDOM_PART = re.compile(r"(?:^|[\s,])[hr](?=[\s,(/]|$)", re.IGNORECASE)
+CRON_ALIASES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerEvent:
+    """Start the function for each event of this name for which `expression` holds. Rule S2.2.
+
+    `event` has 1-256 characters and may end in `*` ("shop/order.*"). `expression` is CEL over `event`
+    ("event.data.total > 100"). Raises ConfigError.
+    """
+
+    event: str
+    expression: str | None = None
+
+    def __post_init__(self) -> None:
+        check_event_name(self.event, what="trigger event")
+        if self.expression is not None:
+            compile_expression(self.expression, what=f"expression of the trigger {self.event!r}")
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether the name ends in `*` and so stands for many."""
+        return self.event.endswith("*")
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerCron:
+    """Start the function at each tick of `cron`, up to `jitter` later. Rule S2.3.
+
+    `cron` has five fields, or six with the *second first*, and may begin with "TZ=Area/City "; without that
+    it is UTC. `jitter` is a duration. Raises ConfigError.
+    """
+
+    cron: str
+    jitter: Duration | None = field(default=None, compare=False)
+    jitter_ms: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        parse_cron(self.cron)
+        try:
+            jitter_ms = 0 if self.jitter is None else parse_duration_ms(self.jitter, what="trigger jitter")
+        except InvalidDuration as error:
+            raise ConfigError(f"trigger cron {self.cron!r}: {error}") from error
+        object.__setattr__(self, "jitter_ms", jitter_ms)
+
+
+Trigger: TypeAlias = TriggerEvent | TriggerCron
+
+
+def parse_triggers(value: str | Trigger | Sequence[str | Trigger] | None) -> tuple[Trigger, ...]:
+    """The triggers that `trigger=value` means: an event name, a trigger, or a list of up to 10; None is none.
+
+    Raises ConfigError. Rule S2.2.
+    """
+    if value is None:
+        return ()
+    if isinstance(value, (str, TriggerEvent, TriggerCron)):
+        value = [value]
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(
+            "trigger must be an event name, TriggerEvent, TriggerCron or a list of them, "
+            f"got {type(value).__name__}"
+        )
+    if len(value) > MAX_TRIGGERS:
+        raise ConfigError(
+            f"trigger holds at most {MAX_TRIGGERS} triggers, got {len(value)}; an event name may end in '*'"
+        )
+    triggers = tuple(parse_trigger(trigger) for trigger in value)
+    for index, trigger in enumerate(triggers):
+        if trigger in triggers[:index]:
+            raise ConfigError(f"trigger names {trigger!r} twice; remove one")
+    return triggers
+
+
+def parse_trigger(value: object) -> Trigger:
+    if isinstance(value, (TriggerEvent, TriggerCron)):
+        return value
+    if isinstance(value, str):
+        return TriggerEvent(value)
+    raise ConfigError(
+        f"a trigger must be an event name, TriggerEvent or TriggerCron, got {type(value).__name__}"
+    )
+
+
+def check_event_name(name: object, *, what: str) -> None:
+    """Raise ConfigError unless `name` is the name of an event, or a beginning of names that ends in `*`."""
+    if not isinstance(name, str):
+        raise ConfigError(f"{what} must be the name of an event, got {type(name).__name__}")
+    if not 1 <= len(name) <= MAX_NAME_CHARS:
+        raise ConfigError(
+            f"{what} must have 1 to {MAX_NAME_CHARS} characters, got {len(name)}: {name[:40]!r}"
+        )
+    if "*" in name[:-1]:
+        raise ConfigError(
+            f"{what} may have a '*' only at its end, got {name!r}; use an expression to pick events"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CronSchedule:
+    """A cron string that was read: five or six `fields`, and the zone whose wall clock they are about."""
+
+    fields: str
+    has_seconds: bool
+    zone: tzinfo
+
+
+def parse_cron(cron: str) -> CronSchedule:
+    """Read a cron string. Raises ConfigError if it is wrong, or names a day that never comes. Rule S2.3."""
+    if not isinstance(cron, str) or not 1 <= len(cron) <= MAX_CRON_CHARS:
+        raise ConfigError(
+            f"trigger cron must be a str of 1 to {MAX_CRON_CHARS} characters, got {cron!r:.60}. {CRON_HOW}"
+        )
+    return parse_cron_text(cron)
+
+
+@lru_cache(maxsize=1024)
+def parse_cron_text(cron: str) -> CronSchedule:
+    zone_name, fields = split_zone(cron.strip())
+    alias = CRON_ALIASES.get(fields.lower())
+    if alias is not None:
+        raise ConfigError(f"trigger cron {cron!r}: for {fields} write {alias!r}")
+    count = len(fields.split())
+    if count not in (5, 6):
+        raise ConfigError(f"trigger cron {cron!r} has {count} fields. {CRON_HOW}")
+    check_cron_fields(cron, fields)
+    return CronSchedule(" ".join(fields.split()), count == 6, find_zone(cron, zone_name))
+
+
+def split_zone(cron: str) -> tuple[str, str]:
+    """The time zone's name and the fields."""
+    if not cron.startswith("TZ="):
+        return "UTC", cron
+    zone_name, _, fields = cron.removeprefix("TZ=").partition(" ")
+    return zone_name, fields.strip()
+
+
+def find_zone(cron: str, zone_name: str) -> tzinfo:
+    try:
+        return ZoneInfo(zone_name)
+    except (KeyError, ValueError, OSError) as error:  # unknown, no name of a zone, or the name of a folder
+        raise ConfigError(
+            f"trigger cron {cron!r}: there is no time zone {zone_name!r}; write it like 'TZ=Europe/Berlin ', "
+            "and install the package tzdata if this machine has no time zones"
+        ) from error
+
+
+def check_cron_fields(cron: str, fields: str) -> None:
+    # croniter takes 60 ms to import; only who uses a cron pays for it.
+    from croniter import CroniterBadDateError, CroniterError, croniter
+
+    if RANDOM_PART.search(fields):
+        raise ConfigError(
+            f"trigger cron {cron!r}: H and R would differ from process to process; use jitter instead"
+        )
+    try:
+        croniter(fields, 0.0, second_at_beginning=True).get_next(float)
+    except CroniterBadDateError as error:
+        raise ConfigError(f"trigger cron {cron!r} never comes: there is no such day. {CRON_HOW}") from error
+    except (CroniterError, ValueError, KeyError, AttributeError) as error:
+        raise ConfigError(f"trigger cron {cron!r} can't be read: {error}. {CRON_HOW}") from error

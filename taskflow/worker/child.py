@@ -1,0 +1,219 @@
+"""One worker process: a loop with router and slots, a thread that consumes, a pool for blocking code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import orjson
+
+from taskflow.app import TaskFlow
+from taskflow.broker.consumer import Consumer, Delivery
+from taskflow.broker.publisher import AsyncPublisher, Publisher
+from taskflow.broker.topology import events_queue, work_queue
+from taskflow.clock import Clock, SystemClock
+from taskflow.engine.executor import Executor
+from taskflow.engine.tagging import install_task_factory
+from taskflow.router import Listeners, Router
+from taskflow.store.registry import AppSettings
+from taskflow.store.store import Store
+from taskflow.store.subscriber import Subscriber
+from taskflow.worker.intake import Intake
+from taskflow.worker.messenger import BrokerMessenger
+
+logger = logging.getLogger("taskflow.worker")
+
+CONNECT_TIMEOUT_S = 5.0
+CLOCK_CHECK_S = 30.0
+MAX_THREADS = (
+    512  # blocking code waits for a slot before it asks for a thread, so this is a bound, not a setting
+)
+PREFETCH = 500
+
+
+class Lease(Protocol):
+    """Whether this process still owns its claims (S9.4)."""
+
+    def is_valid(self) -> bool: ...
+
+
+class AlwaysValid:
+    """The lease of a process without a supervisor: tests, and `taskflow.testing`."""
+
+    def is_valid(self) -> bool:
+        return True
+
+
+class Beacon(Protocol):
+    """Where the process shows that it makes progress (S9.9)."""
+
+    def loop_turned(self) -> None: ...
+
+    def polled(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessOptions:
+    """How a worker process works."""
+
+    queues: tuple[str, ...] = ("default",)
+    concurrency: int = 100  # slots
+    drain_timeout_s: float = 30.0
+
+
+class WorkerProcess:
+    """Runs the functions of an app on the running loop. Start with `await start()`, end with `await stop()`."""
+
+    def __init__(
+        self,
+        app: TaskFlow,
+        options: ProcessOptions,
+        *,
+        child_id: str,
+        lease: Lease | None = None,
+        clock: Clock | None = None,
+        beacon: Beacon | None = None,
+        on_recycle: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self.app = app
+        self.options = options
+        self.child_id = child_id
+        self.lease = lease or AlwaysValid()
+        self.clock = clock or SystemClock()
+        self.beacon = beacon
+        self.on_recycle = on_recycle
+        self.threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="taskflow-user")
+        self.timers: list[asyncio.TimerHandle] = []
+
+    async def start(self) -> None:
+        """Connect to store and broker, register the functions, take work. Raises StoreUnavailable or BrokerUnavailable."""
+        config = self.app.config
+        self.loop = asyncio.get_running_loop()
+        install_task_factory(self.loop)
+        self.store = await Store.open(config.store, namespace=config.namespace, timeout_s=CONNECT_TIMEOUT_S)
+        self.subscriber = Subscriber(config.store)
+        self.publisher = AsyncPublisher(
+            Publisher(config.broker, app_id=config.app_id, send_timeout_ms=config.send_timeout_ms)
+        )
+        self.messenger = BrokerMessenger(self.publisher, self.store)
+        await self.follow_store_clock()
+        await self.register()
+        self.executor = Executor(
+            store=self.store, functions=self.app.functions, queues=self.options.queues, config=config, clock=self.clock,
+            child_id=self.child_id, concurrency=self.options.concurrency, lease=self.lease, messenger=self.messenger,
+            threads=self.threads, on_abandoned=self.on_recycle,
+        )  # fmt: skip
+        await self.subscriber.connect(timeout_s=CONNECT_TIMEOUT_S)
+        await self.subscriber.listen(self.store.keys.child_channel(self.child_id), self.executor.take_message)
+        self.store.client.on_reconnect = self.store_is_back
+        self.subscriber.client.on_reconnect = self.executor.look_again
+        await self.start_consuming()
+        self.tick()
+
+    async def start_consuming(self) -> None:
+        config = self.app.config
+        router = Router(
+            store=self.store, config=config, clock=self.clock, listeners=Listeners(self.app.specs), taker=self.executor,
+            child_id=self.child_id, has_lease=self.lease.is_valid,
+        )  # fmt: skip
+        queues = [
+            events_queue(config.app_id),
+            *[work_queue(config.app_id, queue) for queue in self.options.queues],
+        ]
+        self.consumer = Consumer(config.broker, queues=queues, on_deliveries=self.deliver, prefetch=PREFETCH)
+        self.intake = Intake(
+            app_id=config.app_id, queues=self.options.queues, executor=self.executor, router=router, store=self.store,
+            clock=self.clock, consumer=self.consumer,
+        )  # fmt: skip
+        self.consumer.start()
+        await self.loop.run_in_executor(self.threads, self.consumer.wait_ready, CONNECT_TIMEOUT_S)
+        for queue in self.options.queues:
+            self.executor.look_for_work(queue)
+
+    def deliver(self, deliveries: list[Delivery]) -> None:
+        """Called on the consumer's thread."""
+        self.loop.call_soon_threadsafe(self.intake.take, deliveries)
+
+    async def register(self) -> None:
+        """Tell the store which functions this code base has, and what beat must know of it."""
+        config = self.app.config
+        settings = AppSettings(
+            version=config.app_version, retention_ms=config.retention_ms, failed_retention_ms=config.failed_retention_ms,
+            max_crashes=config.max_crashes,
+        )  # fmt: skip
+        manifests = {spec.slug: orjson.dumps(spec.manifest()) for spec in self.app.specs}
+        await self.store.registry.register(config.app_id, settings, manifests)
+
+    def store_is_back(self) -> None:
+        """The connection to the store was lost and is back: it may have been another server, with less in it."""
+        self.messenger.spawn(self.catch_up())
+
+    async def catch_up(self) -> None:
+        await self.register()
+        await self.executor.reconcile()
+        self.executor.look_again()
+
+    def tick(self) -> None:
+        """Once a second: show that the loop turns. Rule S9.9."""
+        if self.beacon is not None:
+            self.beacon.loop_turned()
+            if self.consumer.last_poll_ms:
+                self.beacon.polled()
+        self.timers = [self.loop.call_later(1.0, self.tick)]
+
+    async def follow_store_clock(self) -> None:
+        if isinstance(self.clock, SystemClock):
+            await self.store.correct(self.clock)
+            self.clock_timer = self.loop.call_later(
+                CLOCK_CHECK_S, lambda: self.messenger.spawn(self.follow_store_clock())
+            )
+        else:
+            self.clock_timer = None
+
+    async def stop(self, *, drain_timeout_s: float | None = None) -> None:
+        """Drain: take nothing more, let running steps end, hand back the rest. Rule S9.6."""
+        timeout_s = self.options.drain_timeout_s if drain_timeout_s is None else drain_timeout_s
+        self.executor.is_draining = True
+        for queue in (
+            events_queue(self.app.id),
+            *[work_queue(self.app.id, name) for name in self.options.queues],
+        ):
+            self.consumer.pause(queue.name)
+        await self.intake.finish()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.executor.drain()
+        except TimeoutError:
+            held = list(self.executor.executions)
+            logger.warning(
+                "%d runs did not reach the end of a step within %.0f s; they are handed back",
+                len(held),
+                timeout_s,
+            )
+        await self.executor.hand_back([])
+        await self.close()
+
+    async def close(self) -> None:
+        for timer in [*self.timers, self.clock_timer]:
+            if timer is not None:
+                timer.cancel()
+        await self.loop.run_in_executor(None, self.consumer.stop, 2.0)
+        await self.messenger.flush()
+        await self.loop.run_in_executor(None, self.close_publishers)
+        await self.subscriber.close()
+        await self.store.close()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+    def close_publishers(self) -> None:
+        self.publisher.close()
+        self.publisher._publisher.close()
+
+
+def queue_names(option: Sequence[str]) -> tuple[str, ...]:
+    """The queues of `-Q a,b -Q c`, each once; the default queue when none is given."""
+    names = [name.strip() for part in option for name in part.split(",") if name.strip()]
+    return tuple(dict.fromkeys(names)) or ("default",)

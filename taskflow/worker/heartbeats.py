@@ -1,0 +1,206 @@
+"""A worker's standing with the store: heartbeats, lease, hand-back of dead children's claims. S9.3, S9.4."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from taskflow.worker.lease import NS_PER_S, Lease, boot_ns
+from taskflow.worker.messages import Hello
+
+RETRY_S = 1.0
+"""Pause after a store call that failed. Calls stall for 1 s at most, so signals wait no longer than that."""
+
+logger = logging.getLogger("taskflow.worker")
+
+
+class HeartbeatStore(Protocol):
+    """What the supervisor needs of the store. Calls block, for at most 1 s each; any exception is an outage.
+
+    `now_ms` is this host's clock (ms since the epoch); to correct it by the store's is the implementation's
+    part (S8.3). Children hold copies of its sockets, so `close`, and each reconnect, has to shut a socket
+    down, not only close it.
+    """
+
+    def heartbeat(self, worker_id: str, child_ids: list[str], *, now_ms: int) -> bool:
+        """Register the worker and these children as alive.
+
+        False: the worker was not known. It is new, or had been declared dead and its claims were handed back.
+        """
+        ...
+
+    def hand_back(self, child_id: str, *, cause: str, crashed: bool, now_ms: int) -> int:
+        """Hand back all claims of an ended child, return how many; 0 when repeated.
+
+        `crashed`: it died by itself, which counts towards `max_crashes` (S9.8); `cause` says how it ended.
+        """
+        ...
+
+    def leave(self, worker_id: str) -> None:
+        """The worker stops: forget it."""
+        ...
+
+    def close(self) -> None: ...
+
+
+StoreFactory = Callable[[Hello], HeartbeatStore]
+
+
+def wall_clock_ms() -> int:
+    """This host's time, ms since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class HandBack:
+    """An ended child whose claims are still to be handed back."""
+
+    child_id: str
+    cause: str
+    crashed: bool
+
+
+class Heartbeats:
+    """Sends heartbeats, renews the lease, hands back, and outlives outages of the store.
+
+    Times are time.monotonic().
+    """
+
+    def __init__(
+        self,
+        make_store: StoreFactory,
+        *,
+        worker_id: str,
+        interval_s: float,
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        self._make_store = make_store
+        self._worker_id = worker_id
+        self._interval_s = interval_s
+        self._now_ms = now_ms
+        self._hello: Hello | None = None
+        self._store: HeartbeatStore | None = None
+        self._hand_backs: deque[HandBack] = deque()
+        self._due_s = 0.0
+        self._outage_began_s: float | None = None
+        self._confirmed_ns: int | None = None
+        self.last_error: str | None = None  # why the store can't be reached now
+
+    def introduce(self, hello: Hello) -> bool:
+        """A child has said where its store is, and is registered next. False: not the store that we know.
+
+        One worker can't be alive in two stores: where its heartbeat doesn't go, its claims are taken away.
+        """
+        known = self._hello
+        if known is not None and (known.store_url, known.namespace) != (hello.store_url, hello.namespace):
+            return False
+        self._hello = hello
+        self._hurry()
+        return True
+
+    def hand_back(self, child_id: str, *, cause: str, crashed: bool) -> None:
+        """Have the claims of an ended child handed back by the next `run_due`, or when the store is back."""
+        self._hand_backs.append(HandBack(child_id, cause, crashed))
+        self._hurry()
+
+    @property
+    def due_s(self) -> float | None:
+        """When `run_due` has something to do; None before the first child has said hello."""
+        return None if self._hello is None else self._due_s
+
+    @property
+    def pending_hand_backs(self) -> int:
+        return len(self._hand_backs)
+
+    @property
+    def confirmed_age_s(self) -> float | None:
+        """Seconds since the last heartbeat that the store confirmed was sent; None before the first."""
+        return None if self._confirmed_ns is None else (boot_ns() - self._confirmed_ns) / NS_PER_S
+
+    def run_due(self, leases: Mapping[str, Lease], *, now_s: float) -> None:
+        """If it is time, hand back what is to be, and send a heartbeat for the children of `leases`."""
+        if self._hello is None or now_s < self._due_s:
+            return
+        try:
+            store = self._open(self._hello)
+            self._flush_hand_backs(store)
+            self._beat(store, leases)
+        except Exception as error:  # whatever the store throws, signals and children must go on being served
+            self._note_outage(error, now_s=now_s)
+            self._due_s = time.monotonic() + RETRY_S
+            return
+        self._note_recovery(now_s=now_s)
+        self._due_s = now_s + self._interval_s
+
+    def leave(self) -> None:
+        """All children have ended: hand back, say goodbye, close. Tries once; the rest is the reaper's."""
+        if self._hello is None:
+            return
+        try:
+            store = self._open(self._hello)
+            self._flush_hand_backs(store)
+            store.leave(self._worker_id)
+            store.close()
+        except Exception as error:
+            logger.warning(
+                "could not say goodbye to the store (%s); beat hands back the claims of %d children later",
+                error,
+                len(self._hand_backs),
+            )
+
+    def _hurry(self) -> None:
+        if self._outage_began_s is None:
+            self._due_s = 0.0
+
+    def _open(self, hello: Hello) -> HeartbeatStore:
+        if self._store is None:
+            self._store = self._make_store(hello)
+        return self._store
+
+    def _beat(self, store: HeartbeatStore, leases: Mapping[str, Lease]) -> None:
+        # The time of sending, not of the answer: a late answer says nothing about what happened since.
+        sent_ns = boot_ns()
+        was_known = store.heartbeat(self._worker_id, list(leases), now_ms=self._now_ms())
+        if not was_known and self._confirmed_ns is not None:
+            for lease in leases.values():
+                lease.lose()
+            logger.warning(
+                "worker %s had been declared dead (paused, or cut off from the store?): its runs were handed "
+                "back and go on elsewhere, what it still commits for them is refused",
+                self._worker_id,
+            )
+        self._confirmed_ns = sent_ns
+        for lease in leases.values():
+            lease.renew(sent_ns)
+
+    def _flush_hand_backs(self, store: HeartbeatStore) -> None:
+        while self._hand_backs:
+            ended = self._hand_backs[0]
+            count = store.hand_back(
+                ended.child_id, cause=ended.cause, crashed=ended.crashed, now_ms=self._now_ms()
+            )
+            self._hand_backs.popleft()
+            if count:
+                logger.warning("handed back %d runs of child %s (%s)", count, ended.child_id, ended.cause)
+
+    def _note_outage(self, error: Exception, *, now_s: float) -> None:
+        self.last_error = f"{type(error).__name__}: {error}"
+        if self._outage_began_s is not None:
+            return
+        self._outage_began_s = now_s
+        logger.error(
+            "no answer from the store (%s); trying again every %g s, no step starts once the lease is over",
+            self.last_error,
+            RETRY_S,
+        )
+
+    def _note_recovery(self, *, now_s: float) -> None:
+        if self._outage_began_s is None:
+            return
+        logger.warning("the store answers again, after %.1f s", now_s - self._outage_began_s)
+        self._outage_began_s = None
+        self.last_error = None

@@ -1,0 +1,152 @@
+"""What a worker process does with broker messages: events are routed, work messages make it look for work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+import orjson
+
+from taskflow.broker.consumer import Delivery
+from taskflow.broker.topology import work_queue_name
+from taskflow.clock import Clock
+from taskflow.engine.executor import Executor
+from taskflow.errors import StoreUnavailable
+from taskflow.router import Router
+from taskflow.store.store import Store
+
+logger = logging.getLogger("taskflow.worker")
+
+FULL_PATIENCE_S = 0.02  # how long a work message may wait here for a slot before it goes to another process
+
+
+class Acknowledger(Protocol):
+    """What the intake needs of the consumer; callable from the loop's thread."""
+
+    def ack(self, deliveries: Sequence[Delivery]) -> None: ...
+
+    def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None: ...
+
+    def pause(self, queue_name: str) -> None: ...
+
+    def resume(self, queue_name: str) -> None: ...
+
+
+class Intake:
+    """Takes deliveries on the loop's thread."""
+
+    def __init__(
+        self,
+        *,
+        app_id: str,
+        queues: Sequence[str],
+        executor: Executor,
+        router: Router,
+        store: Store,
+        clock: Clock,
+        consumer: Acknowledger,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.executor = executor
+        self.router = router
+        self.store = store
+        self.clock = clock
+        self.consumer = consumer
+        self.work_queues = {work_queue_name(app_id, queue): queue for queue in queues}
+        self.paused: set[str] = set()  # work queues (broker names) that wait for a free slot here
+        self.held: dict[str, list[Delivery]] = {}  # work messages that wait FULL_PATIENCE_S for a slot
+        self.tasks: set[asyncio.Task[None]] = set()
+        executor.on_slot_free = self.slot_is_free
+
+    def take(self, deliveries: list[Delivery]) -> None:
+        """Handle what one poll of the broker brought."""
+        events: list[Delivery] = []
+        for delivery in deliveries:
+            queue = self.work_queues.get(delivery.queue)
+            if queue is None:
+                events.append(delivery)
+            else:
+                self.take_work(delivery, queue)
+        if events:
+            task = self.loop.create_task(self.route(events))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+    async def route(self, deliveries: Sequence[Delivery]) -> None:
+        """Route messages of events; each is acknowledged once its events are in the store (S9.1)."""
+        outcomes = await asyncio.gather(
+            *[self.router.route_message(delivery.body) for delivery in deliveries], return_exceptions=True
+        )
+        done: list[Delivery] = []
+        for delivery, outcome in zip(deliveries, outcomes, strict=True):
+            if outcome is None:
+                done.append(delivery)
+            elif isinstance(outcome, StoreUnavailable | asyncio.CancelledError):
+                self.consumer.reject([delivery], requeue=True)
+            else:
+                await self.keep_dead_letter(delivery, outcome)
+                done.append(delivery)
+        if done:
+            self.consumer.ack(done)
+
+    async def keep_dead_letter(self, delivery: Delivery, error: BaseException) -> None:
+        """A message that makes the router fail must not come back for ever; nothing of it is lost either."""
+        logger.error("routing a message failed; it is kept: taskflow dead-letters", exc_info=error)
+        reason = f"{type(error).__name__}: {error}"
+        await self.store.history.keep_dead_letter(delivery.body, reason, now_ms=self.clock.now_ms())
+
+    def take_work(self, delivery: Delivery, queue: str) -> None:
+        if not is_work_message(delivery.body, queue):
+            self.loop.create_task(self.refuse(delivery))
+        elif self.executor.free > 0:
+            self.consumer.ack([delivery])
+            self.executor.look_for_work(queue, by_hint=True)
+        else:
+            waiting = self.held.setdefault(delivery.queue, [])
+            waiting.append(delivery)
+            if len(waiting) == 1:
+                self.loop.call_later(FULL_PATIENCE_S, self.pass_on, delivery.queue)
+
+    async def refuse(self, delivery: Delivery) -> None:
+        logger.error("a work message can't be read; it is kept: taskflow dead-letters")
+        await self.store.history.keep_dead_letter(
+            delivery.body, "no work message", now_ms=self.clock.now_ms()
+        )
+        self.consumer.ack([delivery])
+
+    def pass_on(self, broker_queue: str) -> None:
+        """Still no free slot: let another process have the message, and listen again when there is one."""
+        deliveries = self.held.pop(broker_queue, None)
+        if not deliveries:
+            return
+        self.paused.add(broker_queue)
+        self.consumer.pause(broker_queue)
+        self.consumer.reject(deliveries, requeue=True)
+
+    def slot_is_free(self) -> None:
+        if self.held:
+            held, self.held = self.held, {}
+            for broker_queue, deliveries in held.items():
+                self.consumer.ack(deliveries)
+                self.executor.look_for_work(self.work_queues[broker_queue], by_hint=True)
+        if self.paused:
+            paused, self.paused = self.paused, set()
+            for broker_queue in paused:
+                self.consumer.resume(broker_queue)
+
+    async def finish(self) -> None:
+        """Wait until what came in is routed, and acknowledged or given back."""
+        for broker_queue in list(self.held):
+            self.pass_on(broker_queue)
+        while self.tasks:
+            await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+def is_work_message(body: bytes, queue: str) -> bool:
+    try:
+        message = orjson.loads(body)
+    except ValueError:
+        return False
+    return isinstance(message, dict) and message.get("queue") == queue

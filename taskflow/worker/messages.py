@@ -1,0 +1,70 @@
+"""What a child tells its supervisor: one JSON object a line, over a pipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """The child has read the app, and says where its store is. It must not claim anything before `Ready`."""
+
+    kind: ClassVar[str] = "hello"
+    child_id: str
+    app_id: str
+    store_url: str  # may hold a password: never log it
+    namespace: str = ""
+    app_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The child has reached store and broker, and takes work."""
+
+    kind: ClassVar[str] = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The child can't work: it can't import the app, or can't reach broker or store. It exits next.
+
+    `message` says in plain words what went wrong, `hint` what to do.
+    """
+
+    kind: ClassVar[str] = "failed"
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recycle:
+    """The child asks to be replaced, and goes on working until the replacement is ready. Rule S6.3."""
+
+    kind: ClassVar[str] = "recycle"
+    reason: str
+
+
+Message: TypeAlias = Hello | Ready | Failed | Recycle
+
+MESSAGE_TYPES: dict[str, type[Message]] = {cls.kind: cls for cls in (Hello, Ready, Failed, Recycle)}
+
+
+def encode(message: Message) -> bytes:
+    """The message as one line, newline included."""
+    fields = {name: getattr(message, name) for name in message.__slots__}
+    return orjson.dumps({"kind": message.kind, **fields}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def decode(line: bytes) -> Message:
+    """Read one line. Raises ValueError when it is no message."""
+    try:
+        fields: dict[str, Any] = orjson.loads(line)
+        message_type = MESSAGE_TYPES[fields.pop("kind")]
+        return message_type(**fields)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"expected a message of a child ({', '.join(MESSAGE_TYPES)}), got {line[:200]!r}"
+        ) from error

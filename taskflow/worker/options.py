@@ -1,0 +1,32 @@
+"""SupervisorOptions: how a worker's processes are run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from taskflow.errors import ConfigError
+from taskflow.worker.process import ChildMain
+from taskflow.worker.seats import RestartBackoff
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorOptions:
+    """How a worker's processes are run. Raises ConfigError for values that can't work."""
+
+    child_main: ChildMain
+    processes: int = 1
+    drain_timeout_s: float = 30.0  # how long running steps may take to end after SIGTERM
+    quit_grace_s: float = 2.0  # how long a child may take to hand back after SIGQUIT
+    heartbeat_interval_s: float = 3.0
+    lease_s: float = 10.0  # without a confirmed heartbeat for this long, children start no step
+    blocked_after_s: float = 30.0  # an event loop that stands still for this long is logged
+    backoff: RestartBackoff = field(default_factory=RestartBackoff)
+
+    def __post_init__(self) -> None:
+        if self.processes < 1:
+            raise ConfigError(f"processes is {self.processes}, but a worker needs at least 1 child process.")
+        if self.lease_s < 2 * self.heartbeat_interval_s:
+            raise ConfigError(
+                f"lease_s is {self.lease_s:g} and heartbeat_interval_s {self.heartbeat_interval_s:g}, but "
+                "the lease must be at least twice the interval, or one late heartbeat stops all work."
+            )

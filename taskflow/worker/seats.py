@@ -1,0 +1,133 @@
+"""Seats: the N places for children, who sits there, who comes next, and when a new one may start."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from enum import Enum
+
+from taskflow.worker.messages import Failed
+from taskflow.worker.process import ChildProcess, Exit
+
+ORDERLY_EXITS = (0, -signal.SIGTERM, -signal.SIGQUIT)
+"""Exit codes of a child that was told to end, and did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartBackoff:
+    """When to replace a dead child: at once, but ever later while each lives less than `short_life_s`."""
+
+    short_life_s: float = 5.0
+    initial_s: float = 0.5
+    maximum_s: float = 30.0
+
+    def delay_s(self, short_lives: int) -> float:
+        """Pause after the `short_lives`-th short life in a row."""
+        if short_lives == 0:
+            return 0.0
+        # The exponent is capped, so that a child that dies for weeks overflows no float.
+        return min(self.maximum_s, self.initial_s * 2.0 ** min(short_lives - 1, 30))
+
+
+class ChildState(Enum):
+    STARTING = "starting"  # forked, not yet ready
+    RUNNING = "running"  # ready, takes work
+    DRAINING = "draining"  # was told to end
+
+
+class Purpose(Enum):
+    """Why a child was started."""
+
+    FILL = "fill"  # its seat was empty
+    RECYCLE = "recycle"  # its predecessor asked to be replaced
+    RELOAD = "reload"  # rolling restart
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Child:
+    """One child as its supervisor sees it. Times are time.monotonic()."""
+
+    process: ChildProcess
+    purpose: Purpose
+    generation: int  # how many rolling restarts had been asked for when it started
+    started_s: float
+    state: ChildState = ChildState.STARTING
+    said_hello: bool = False
+    failure: Failed | None = None
+    recycle_reason: str | None = None
+    end_reason: str | None = None  # why we told it to end; None: we did not
+    kill_at_s: float | None = None
+    was_killed: bool = False  # by us, with SIGKILL
+    is_reported: bool = False  # its stall or slow start has been logged
+
+    @property
+    def child_id(self) -> str:
+        return self.process.child_id
+
+    @property
+    def asks_to_be_replaced(self) -> bool:
+        return self.recycle_reason is not None
+
+    def __str__(self) -> str:
+        return f"child {self.child_id} (pid {self.process.pid})"
+
+    def has_crashed(self, exit: Exit) -> bool:
+        """Whether the exit was the child's own doing (S9.8).
+
+        An exit code 0 that nobody asked for is: user code called `os._exit(0)`.
+        """
+        if self.was_killed:
+            return False
+        return self.end_reason is None or exit.code not in ORDERLY_EXITS
+
+    def cause(self, exit: Exit) -> str:
+        """How and why it ended, for people."""
+        return exit.cause if self.end_reason is None else f"{self.end_reason}: {exit.cause}"
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """A place for one working child. `successor` is getting ready while `current` goes on working."""
+
+    current: Child | None = None
+    successor: Child | None = None
+    short_lives: int = 0
+    start_at_s: float = 0.0
+
+    @property
+    def wants_child(self) -> bool:
+        """Whether nobody works here, or who works here asked to be replaced; not: by a rolling restart."""
+        if self.successor is not None:
+            return False
+        return self.current is None or self.current.asks_to_be_replaced
+
+    def seat_child(self, child: Child) -> None:
+        """A new child has been started for this seat."""
+        if self.current is None:
+            self.current = child
+        else:
+            self.successor = child
+
+    def promote(self) -> Child | None:
+        """The successor is ready: it takes the place. Returns the predecessor."""
+        predecessor, self.current, self.successor = self.current, self.successor, None
+        return predecessor
+
+    def vacate(self, child: Child) -> None:
+        """The child has died. A successor that is getting ready takes its place."""
+        if self.successor is child:
+            self.successor = None
+        elif self.current is child:
+            self.current, self.successor = self.successor, None
+
+    def note_death(self, *, lived_s: float, now_s: float, backoff: RestartBackoff) -> float:
+        """A child died that should not have. Returns the pause in seconds before the next may start."""
+        self.short_lives = self.short_lives + 1 if lived_s < backoff.short_life_s else 0
+        delay_s = backoff.delay_s(self.short_lives)
+        self.start_at_s = now_s + delay_s
+        return delay_s
+
+    def forgive(self) -> None:
+        """Forget the deaths: the next may start at once."""
+        self.short_lives = 0
+        self.start_at_s = 0.0

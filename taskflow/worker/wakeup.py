@@ -1,0 +1,67 @@
+"""Signals as bytes on a socket: a loop that waits in poll() gets them in order, between its other work."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable, Iterable
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+HandlerOrDefault = Callable[[int, FrameType | None], Any] | int | None
+
+POKE = 0  # no signal has this number
+
+
+class Wakeup:
+    """Catches `signals` while it is entered (in the main thread), and gives them out by `take`."""
+
+    def __init__(self, signals: Iterable[signal.Signals]) -> None:
+        self._signals = tuple(signals)
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._handlers: dict[signal.Signals, HandlerOrDefault] = {}
+        self._wakeup_fd = -1
+
+    def __enter__(self) -> Self:
+        self._wakeup_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in self._signals:
+            self._handlers[number] = signal.signal(number, ignore_here)
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._handlers.items():
+            # None: the former handler wasn't set from Python, and can't be put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        signal.set_wakeup_fd(self._wakeup_fd)
+        self._reader.close()
+        self._writer.close()
+
+    @property
+    def fds(self) -> tuple[int, int]:
+        return self._reader.fileno(), self._writer.fileno()
+
+    def fileno(self) -> int:
+        return self._reader.fileno()
+
+    def take(self) -> list[signal.Signals]:
+        """The caught signals in their order, each as often as it came; never blocks."""
+        try:
+            numbers = self._reader.recv(4096)
+        except BlockingIOError:
+            return []
+        return [signal.Signals(number) for number in numbers if number in self._signals]
+
+    def poke(self) -> None:
+        """Wake the loop up without a signal. From any thread or signal handler."""
+        try:
+            self._writer.send(bytes([POKE]))
+        except (BlockingIOError, OSError):
+            return  # full: it will wake up anyway; closed: nothing is left to wake
+
+
+def ignore_here(number: int, frame: FrameType | None) -> None:
+    """A handler must be set for a signal to reach the wakeup socket; it has nothing to do itself."""
