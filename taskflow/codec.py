@@ -110,18 +110,17 @@ def convert(value: Any) -> Any:
 
 
 def may_hold_nan(value: object) -> bool:
-    """Whether `value`, which orjson took, holds a NaN or infinity, or types that this quick look doesn't know."""
+    """Whether `value`, which orjson took, holds NaN, infinity, or a type that this quick look doesn't know."""
     pending = [value]
     for item in pending:  # grows while it is walked
-        kind = type(item)
         if isinstance(item, dict):
             pending.extend(item.values())
         elif isinstance(item, (list, tuple)):
             pending.extend(item)
-        elif kind is float:
+        elif isinstance(item, float):
             if not math.isfinite(item):
                 return True
-        elif kind not in NEVER_NAN:
+        elif type(item) not in NEVER_NAN:
             return True
     return False
 

@@ -70,7 +70,9 @@ json_values = st.recursive(
     | st.integers(MIN_INT, MAX_INT)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda children: st.lists(children) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), children),
+    lambda children: (
+        st.lists(children) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), children)
+    ),
     max_leaves=15,
 )
 
@@ -112,7 +114,12 @@ def test_json_survives_the_codec(value: Any) -> None:
 def test_the_types_of_s2_6_are_converted(value: object, plain: object) -> None:
     assert from_json(to_json(value, what=WHAT)) == plain
     # Beside a null and beside what orjson refuses, the slower way is taken; it must agree.
-    assert from_json(to_json([value, None, Size.BIG, {Size.BIG: 1}], what=WHAT)) == [plain, None, "big", {"big": 1}]
+    assert from_json(to_json([value, None, Size.BIG, {Size.BIG: 1}], what=WHAT)) == [
+        plain,
+        None,
+        "big",
+        {"big": 1},
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -39,8 +40,34 @@ def test_durations_are_read_to_the_ms(value: str | int | float | timedelta, ms: 
 
 @pytest.mark.parametrize(
     "value",
-    [-1, -0.5, "-5s", timedelta(seconds=-1), "- 1h", 10**400, pytest.param(10**5_000, id="huge"), 1e300, "367d", 366 * 86_400 + 1, "9" * 60]
-    + [True, float("nan"), float("inf"), None, b"1s", [], "", " ", "soon", "1 fortnight", "1h30", "h", "1..5s"]
+    [
+        -1,
+        -0.5,
+        "-5s",
+        timedelta(seconds=-1),
+        "- 1h",
+        10**400,
+        pytest.param(10**5_000, id="huge"),
+        1e300,
+        "367d",
+        366 * 86_400 + 1,
+        "9" * 60,
+    ]
+    + [
+        True,
+        float("nan"),
+        float("inf"),
+        None,
+        b"1s",
+        [],
+        "",
+        " ",
+        "soon",
+        "1 fortnight",
+        "1h30",
+        "h",
+        "1..5s",
+    ]
     + ["1s;", "1e3s", "PT1H", "٣s", "1s" * 100, "1 - 2s"],
 )
 def test_what_is_no_duration_is_refused_with_the_option_and_the_way_out(value: object) -> None:
@@ -59,10 +86,8 @@ def test_every_form_of_a_duration_gives_the_same_ms(ms: int) -> None:
 
 @given(st.text(alphabet="0123456789 .,-smhdw", max_size=12) | st.floats())
 def test_any_text_or_float_is_a_duration_in_range_or_refused(value: str | float) -> None:
-    try:
+    with suppress(InvalidDuration):
         assert 0 <= parse_duration_ms(value) <= MAX_DURATION_MS
-    except InvalidDuration:
-        pass
 
 
 @pytest.mark.parametrize(
@@ -86,7 +111,12 @@ def test_moments_are_read_to_the_ms_and_never_too_early(value: str | int | datet
 @pytest.mark.parametrize(
     "value",
     [datetime(2023, 11, 15), "2023-11-15T00:00:00", "2023-11-15", "tomorrow", "", True, 1.5, None]
-    + [NOW_MS + MAX_DURATION_MS + 1, "9999-12-31T23:59:59-14:00", datetime.max.replace(tzinfo=UTC), pytest.param(10**5_000, id="huge")],
+    + [
+        NOW_MS + MAX_DURATION_MS + 1,
+        "9999-12-31T23:59:59-14:00",
+        datetime.max.replace(tzinfo=UTC),
+        pytest.param(10**5_000, id="huge"),
+    ],
 )
 def test_what_is_no_moment_within_a_year_is_refused(value: object) -> None:
     with pytest.raises(InvalidDuration, match=r"^when .*Write it as an aware datetime"):

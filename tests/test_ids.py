@@ -46,7 +46,9 @@ def test_a_clock_that_is_set_back_for_good_is_followed() -> None:
 
 def test_threads_get_different_ulids() -> None:
     made: list[list[str]] = []
-    threads = [threading.Thread(target=lambda: made.append([new_ulid() for _ in range(2_000)])) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: made.append([new_ulid() for _ in range(2_000)])) for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -91,7 +93,9 @@ def test_derived_ulids_never_change_between_versions() -> None:
     assert run_id_for("01HF7YAT00" + "0" * 16, "shop/confirm") == "01HF7YAT000000000000000000-gpwxjm"
 
 
-@pytest.mark.parametrize("text", ["", "0" * 25, "0" * 27, "8" + "0" * 25, "0" * 25 + "U", "0" * 25 + "a", "0" * 26 + "\n"])
+@pytest.mark.parametrize(
+    "text", ["", "0" * 25, "0" * 27, "8" + "0" * 25, "0" * 25 + "U", "0" * 25 + "a", "0" * 26 + "\n"]
+)
 def test_what_is_no_ulid_is_refused(text: str) -> None:
     assert not is_ulid(text)
     with pytest.raises(ValueError, match="expected a ULID"):

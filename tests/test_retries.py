@@ -93,7 +93,9 @@ def test_a_non_retriable_error_ends_the_retries(error: Exception) -> None:
         (datetime(2000, 1, 1, tzinfo=UTC), 0),
     ],
 )
-def test_retry_after_chooses_the_next_attempt(delay: str | float | timedelta | datetime, wait_ms: int) -> None:
+def test_retry_after_chooses_the_next_attempt(
+    delay: str | float | timedelta | datetime, wait_ms: int
+) -> None:
     error = RetryAfterError("busy", delay)
     assert next_attempt_ms(STEADY, 0, now_ms=NOW_MS, error=error, jitter=0) == NOW_MS + wait_ms
     assert next_attempt_ms(STEADY, 20, now_ms=NOW_MS, error=error, jitter=0) is None

@@ -60,7 +60,9 @@ def test_an_expression_that_is_no_cel_over_event_is_refused(expression: str) -> 
         ("0 0 * mar thu#1", "0 0 * mar thu#1", False, "UTC"),
     ],
 )
-def test_a_cron_has_five_or_six_fields_and_maybe_a_zone(cron: str, fields: str, has_seconds: bool, zone: str) -> None:
+def test_a_cron_has_five_or_six_fields_and_maybe_a_zone(
+    cron: str, fields: str, has_seconds: bool, zone: str
+) -> None:
     TriggerCron(cron)
     schedule = parse_cron(cron)
     assert (schedule.fields, schedule.has_seconds, str(schedule.zone)) == (fields, has_seconds, zone)
@@ -98,7 +100,9 @@ def test_what_is_no_cron_is_refused(cron: Any, reason: str) -> None:
 
 
 def test_a_wrong_jitter_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^trigger cron '0 9 \* \* \*': trigger jitter must not be negative"):
+    with pytest.raises(
+        ConfigError, match=r"^trigger cron '0 9 \* \* \*': trigger jitter must not be negative"
+    ):
         TriggerCron("0 9 * * *", jitter="-1s")
     assert TriggerCron("0 9 * * *", jitter=1.5).jitter_ms == 1_500
 
@@ -110,7 +114,8 @@ def test_triggers_with_the_same_effect_are_equal() -> None:
 
 def test_event_names_alone_load_neither_cel_nor_croniter() -> None:
     code = (
-        "import sys; from taskflow.triggers import parse_triggers; import taskflow.function, taskflow.beat.cron;"
-        "parse_triggers(['a', 'b/*']); sys.exit(any(m in sys.modules for m in ('celpy', 'croniter', 'pydantic')))"
+        "import sys, taskflow.function, taskflow.beat.cron; from taskflow.triggers import parse_triggers;"
+        "parse_triggers(['a', 'b/*']);"
+        "sys.exit(any(module in sys.modules for module in ('celpy', 'croniter', 'pydantic')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -90,7 +90,7 @@ class Bindings:
         self._change(self._queue_commands(name, expires_ms))
 
     def bind(self, binding: Binding) -> None:
-        if binding.exchange not in self.topology().exchanges:
+        if self.find_exchange(binding.exchange) is None:
             raise UnknownExchange(binding.exchange)
         self._own.bindings.add(binding)
         self._change([("SADD", self._keys.bindings, encode(binding))])
@@ -127,6 +127,16 @@ class Bindings:
     def topology(self) -> Topology:
         """What is declared, as of `version`."""
         return self.refresh() if self._cached is None else self._cached
+
+    def find_queue(self, name: str) -> int | None:
+        """The queue's `expires_ms`, or None if there is no such queue."""
+        found = self.topology().queues.get(name)
+        return self.refresh().queues.get(name) if found is None else found
+
+    def find_exchange(self, name: str) -> dict[str, Any] | None:
+        """What the exchange was declared with, or None if there is no such exchange."""
+        found = self.topology().exchanges.get(name)
+        return self.refresh().exchanges.get(name) if found is None else found
 
     def route(self, exchange: str, routing_key: str) -> Route:
         """The streams that a message goes to. Raises UnknownExchange."""

@@ -61,11 +61,10 @@ class Consumer:
         self._on_deliveries = on_deliveries
         self._prefetch = prefetch
         self._clock = clock or SystemClock()
-        self._link: Link = new_link(url, self._receive)
+        self._link: Link = new_link(url, on_message=self._receive, on_decode_error=self._drop_unreadable)
         self._received: list[Delivery] = []
         self._orders: deque[Callable[[], None]] = deque()
         self._paused: set[str] = set()
-        self._unsettled = 0
         self._failures = 0
         self._error: Exception | None = None
         self._ready = threading.Event()
@@ -91,11 +90,11 @@ class Consumer:
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         """These are done. Carried out on the consumer's thread within a millisecond or so."""
-        self._order(lambda: self._settle(deliveries, "ack"))
+        self._order(lambda: self._link.ack(delivery.message for delivery in deliveries))
 
     def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
         """Give these back to their queues, or drop them."""
-        self._order(lambda: self._settle(deliveries, "requeue" if requeue else "reject"))
+        self._order(lambda: self._reject(deliveries, requeue=requeue))
 
     def pause(self, queue_name: str) -> None:
         """Receive no more from this queue; what is rejected afterwards goes to other consumers."""
@@ -139,14 +138,13 @@ class Consumer:
     def _consume(self) -> None:
         while not self._stopping.is_set():
             self._follow_orders()
-            self._link.poll(POLL_S, is_busy=self._unsettled > 0)
+            self._link.poll(POLL_S)
             self.last_poll_ms = self._clock.now_ms()
             if self._received:
                 self._hand_over()
 
     def _hand_over(self) -> None:
         deliveries, self._received = self._received, []
-        self._unsettled += len(deliveries)
         try:
             self._on_deliveries(deliveries)
         except Exception:
@@ -156,15 +154,19 @@ class Consumer:
                 redacted_url(self.url),
             )
             self._stopping.wait(CALLBACK_RETRY_S)  # they come again at once, maybe to us
-            self._settle(deliveries, "requeue")
+            self._reject(deliveries, requeue=True)
 
     def _receive(self, queue_name: str, message: Any) -> None:
-        delivery = to_delivery(queue_name, message)
-        if delivery is None:
-            logger.error("a message of queue %s can't be read and is dropped: %r", queue_name, message)
-            message.reject()
-        else:
-            self._received.append(delivery)
+        self._received.append(to_delivery(queue_name, message))
+
+    def _drop_unreadable(self, message: Any, error: Exception) -> None:
+        logger.error(
+            "a message of the broker %s can't be read, and is dropped: %s: %r",
+            redacted_url(self.url),
+            error,
+            message,
+        )
+        message.reject()
 
     def _order(self, action: Callable[[], None]) -> None:
         self._orders.append(action)
@@ -175,18 +177,8 @@ class Consumer:
         while self._orders:
             self._orders.popleft()()
 
-    def _settle(self, deliveries: Sequence[Delivery], how: str) -> None:
-        channel = self._link.channel
-        for delivery in deliveries:
-            message = delivery.message
-            # Of an earlier connection, or settled before: the broker knows nothing of it any more.
-            if message.channel is not channel or message.acknowledged:
-                continue
-            self._unsettled -= 1
-            if how == "ack":
-                message.ack()
-            else:
-                message.reject(requeue=how == "requeue")
+    def _reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
+        self._link.reject([delivery.message for delivery in deliveries], requeue=requeue)
 
     def _pause(self, queue_name: str) -> None:
         self._paused.add(queue_name)
@@ -218,14 +210,13 @@ class Consumer:
         self.connected = False
         self._ready.clear()
         self._received.clear()
-        self._unsettled = 0
         self._link.abandon()
 
     def _close(self) -> None:
         try:
             if self.connected:
                 self._follow_orders()
-                self._settle(self._received, "requeue")
+                self._reject(self._received, requeue=True)
         except Exception as error:
             logger.info("the broker was lost while stopping: %s", reason_of(error, self.url))
         self.connected = False
@@ -233,10 +224,7 @@ class Consumer:
         self._link.close(timeout_s=self._stop_timeout_s)
 
 
-def to_delivery(queue_name: str, message: Any) -> Delivery | None:
-    """None for a message whose body can't be had, for instance because it doesn't decompress."""
-    if message.errors:
-        return None
+def to_delivery(queue_name: str, message: Any) -> Delivery:
     body = message.body
     encoded = body.encode() if isinstance(body, str) else bytes(body or b"")
     return Delivery(queue_name, encoded, bool(message.delivery_info.get("redelivered")), message)

@@ -11,7 +11,7 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from kombu.connection import Connection
@@ -38,11 +38,18 @@ IDLE_POLL_S = 1.0
 class Link:
     """Any kombu transport, polled. All but `wake` for one thread."""
 
-    def __init__(self, connection: Connection, on_message: Callable[[str, Any], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        on_message: Callable[[str, Any], None],
+        on_decode_error: Callable[[Any, Exception], None],
+    ) -> None:
         self.connection = connection
         self.channel: Any = None
         self._on_message = on_message
+        self._on_decode_error = on_decode_error
         self._consumers: dict[str, QueueConsumer] = {}
+        self._unsettled: dict[int, None] = {}  # delivery tags of this channel, the oldest first
 
     def open(self, queues: Sequence[Queue], *, prefetch: int, paused: set[str]) -> None:
         """Connect, declare all, and consume what isn't paused."""
@@ -51,9 +58,13 @@ class Link:
         self.channel = self.connection.channel()
         self.channel.basic_qos(0, prefetch, False)
         self._consumers = {}
+        self._unsettled = {}
         for queue in queues:
             self._consumers[queue.name] = QueueConsumer(
-                self.channel, [queue], on_message=self._receiver(queue.name), auto_declare=True
+                self.channel,
+                [queue],
+                on_message=self._receiver(queue.name),
+                on_decode_error=self._on_decode_error,
             )
             if queue.name not in paused:
                 self._consumers[queue.name].consume()
@@ -68,10 +79,20 @@ class Link:
         with self.limited():
             self._consumers[queue_name].cancel()
 
-    def poll(self, timeout_s: float, *, is_busy: bool) -> None:
-        """Receive what there is, waiting for up to `timeout_s`, or until `wake`. `is_busy`: acks will follow."""
+    def ack(self, messages: Iterable[Any]) -> None:
+        """These are done. What isn't known here, of an earlier connection or settled before, is passed over."""
+        for tag in self._settle(messages):
+            self.channel.basic_ack(tag)
+
+    def reject(self, messages: Iterable[Any], *, requeue: bool) -> None:
+        for tag in self._settle(messages):
+            self.channel.basic_reject(tag, requeue=requeue)
+
+    def poll(self, timeout_s: float) -> None:
+        """Receive what there is, waiting for up to `timeout_s`, or until `wake`."""
+        interval_s = BUSY_POLL_S if self._unsettled else IDLE_POLL_S  # acks wait for the end of a poll
         with contextlib.suppress(TimeoutError):
-            self.connection.drain_events(timeout=min(timeout_s, BUSY_POLL_S if is_busy else IDLE_POLL_S))
+            self.connection.drain_events(timeout=min(timeout_s, interval_s))
 
     def wake(self) -> None:
         """End a `poll`, from any thread."""
@@ -93,13 +114,33 @@ class Link:
         abandon_connection(self.connection)
 
     def _receiver(self, queue_name: str) -> Callable[[Any], None]:
-        return lambda message: self._on_message(queue_name, message)
+        def receive(message: Any) -> None:
+            self._unsettled[message.delivery_tag] = None
+            self._on_message(queue_name, message)
+
+        return receive
+
+    def _settle(self, messages: Iterable[Any]) -> list[int]:
+        """Forget the messages; returns the tags of those that were unsettled."""
+        settled: list[int] = []
+        for message in messages:
+            tag = message.delivery_tag
+            if message.channel is self.channel and tag in self._unsettled:
+                del self._unsettled[tag]
+                settled.append(tag)
+        return settled
 
 
 class StreamsLink(Link):
     """Our own transport ends its wait itself."""
 
-    def poll(self, timeout_s: float, *, is_busy: bool) -> None:
+    def reject(self, messages: Iterable[Any], *, requeue: bool) -> None:
+        if requeue:
+            self.channel.requeue(self._settle(messages))
+        else:
+            super().reject(messages, requeue=False)
+
+    def poll(self, timeout_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             self.connection.drain_events(timeout=timeout_s)
 
@@ -112,14 +153,30 @@ class StreamsLink(Link):
 class AmqpLink(Link):
     """Waits for py-amqp's socket and a waker; keeps the heartbeats going."""
 
-    def __init__(self, connection: Connection, on_message: Callable[[str, Any], None]) -> None:
-        super().__init__(connection, on_message)
+    def __init__(
+        self,
+        connection: Connection,
+        on_message: Callable[[str, Any], None],
+        on_decode_error: Callable[[Any, Exception], None],
+    ) -> None:
+        super().__init__(connection, on_message, on_decode_error)
         self._waker, self._waker_in = socket.socketpair()
         self._waker.setblocking(False)
         self._waker_in.setblocking(False)
         self._next_heartbeat = 0.0
 
-    def poll(self, timeout_s: float, *, is_busy: bool) -> None:
+    def ack(self, messages: Iterable[Any]) -> None:
+        """In one frame as far as they are the oldest: RabbitMQ takes 200 us for each."""
+        tags = self._settle(messages)
+        oldest_kept = next(iter(self._unsettled), None)
+        until = [tag for tag in tags if oldest_kept is None or tag < oldest_kept]
+        if until:
+            self.channel.basic_ack(max(until), multiple=True)
+        for tag in tags:
+            if oldest_kept is not None and tag > oldest_kept:
+                self.channel.basic_ack(tag)
+
+    def poll(self, timeout_s: float) -> None:
         self._check_heartbeat()
         if self._drain():
             return
@@ -156,9 +213,14 @@ class AmqpLink(Link):
             self.connection.heartbeat_check(rate=2)
 
 
-def new_link(url: str, on_message: Callable[[str, Any], None]) -> Link:
-    """A link that isn't open yet. Raises ConfigError."""
+def new_link(
+    url: str,
+    *,
+    on_message: Callable[[str, Any], None],
+    on_decode_error: Callable[[Any, Exception], None],
+) -> Link:
+    """A link that isn't open yet: `on_message(queue_name, message)`. Raises ConfigError."""
     connection = new_connection(url, heartbeat_s=HEARTBEAT_S)
     driver = transport_name(connection)
     kind = {"taskflow-redis-streams": StreamsLink, "py-amqp": AmqpLink}.get(driver, Link)
-    return kind(connection, on_message)
+    return kind(connection, on_message, on_decode_error)

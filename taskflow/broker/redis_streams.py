@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import hiredis
 from kombu.transport import virtual
@@ -90,7 +91,9 @@ class Transport(virtual.Transport):
         return self
 
     def verify_connection(self, connection: Any) -> bool:
-        return self._pid == os.getpid() and self.commands.is_connected
+        # A lost connection that consumes counts as one, or kombu would silently make another that doesn't consume.
+        # The next read raises ServerLost.
+        return self._pid == os.getpid() and (self.commands.is_connected or bool(self._subscriptions))
 
     def set_deadline(self, deadline: float | None) -> None:
         """From now on no command ends later than this, on the monotonic clock; None: after its own timeout."""
@@ -208,10 +211,11 @@ class Transport(virtual.Transport):
 
     def subscribe(self, subscription: Subscription) -> None:
         queue = subscription.queue
-        if queue not in self.bindings.topology().queues:
+        expires_ms = self.bindings.find_queue(queue)
+        if expires_ms is None:
             raise not_found("queue", queue, (60, 20))
         self._subscriptions.setdefault(queue, deque()).append(subscription)
-        self.reader.use(queue, expires_ms=self.bindings.topology().queues[queue])
+        self.reader.use(queue, expires_ms=expires_ms)
 
     def unsubscribe(self, tag: str) -> None:
         found = [each for turns in self._subscriptions.values() for each in turns if each.tag == tag]
@@ -280,13 +284,10 @@ class Transport(virtual.Transport):
                 if turns is None:
                     self.requeue([entry])
                     continue
-                subscription = next((each for each in turns if each.channel.unacked.can_consume()), None)
+                subscription = next_with_room(turns)
                 if subscription is None:
                     held.append(entry)
                     continue
-                if len(turns) > 1:
-                    turns.remove(subscription)
-                    turns.append(subscription)
                 delivered += 1
                 message = subscription.channel.receive(entry, no_ack=subscription.no_ack)
                 subscription.callback(message)
@@ -295,9 +296,21 @@ class Transport(virtual.Transport):
         return delivered
 
     def _requeue_waiting(self, queue: str) -> None:
-        back = [entry for entry in self._waiting if entry.queue == queue]
-        self._waiting = deque(entry for entry in self._waiting if entry.queue != queue)
-        self.requeue(back)
+        entries = list(self._waiting)
+        self._waiting.clear()  # in place: a callback that cancels is called from a loop over it
+        self._waiting.extend(entry for entry in entries if entry.queue != queue)
+        self.requeue([entry for entry in entries if entry.queue == queue])
+
+
+def next_with_room(turns: deque[Subscription]) -> Subscription | None:
+    """The subscription whose turn it is, among those that may hold another message."""
+    for _ in range(len(turns)):
+        subscription = turns[0]
+        if len(turns) > 1:
+            turns.rotate(-1)
+        if subscription.channel.unacked.can_consume():
+            return subscription
+    return None
 
 
 def streams_url(client: Any) -> str:
@@ -307,6 +320,8 @@ def streams_url(client: Any) -> str:
         return str(hostname).removeprefix("taskflow+")
     # An alternate URL, which kombu has taken apart.
     scheme = "rediss" if str(client.transport_cls).endswith("+rediss") or client.ssl else "redis"
-    user = f"{client.userid or ''}:{client.password}@" if client.password else ""
+    user = (
+        f"{quote(client.userid or '', safe='')}:{quote(client.password, safe='')}@" if client.password else ""
+    )
     database = str(client.virtual_host or "0").strip("/") or "0"
     return f"{scheme}://{user}{hostname}:{client.port or 6379}/{database}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,7 @@ class StreamChannel(virtual.Channel):
             if kind not in self.exchange_types:
                 raise ChannelError(f"NOT_IMPLEMENTED - exchange type {kind!r} of {name!r}", (40, 10))
             bindings.declare_exchange(name, facts)
-        found = bindings.topology().exchanges.get(name)
+        found = bindings.find_exchange(name)
         if found is None:
             raise not_found("exchange", name, (40, 10))
         if not passive and found["type"] != kind:
@@ -112,7 +112,7 @@ class StreamChannel(virtual.Channel):
             )
 
     def exchange_delete(self, exchange: str, if_unused: bool = False, nowait: bool = False) -> None:
-        topology = self.connection.bindings.topology()
+        topology = self.connection.bindings.refresh()
         if if_unused and any(binding.exchange == exchange for binding in topology.bindings):
             raise ChannelError(f"PRECONDITION_FAILED - exchange {exchange!r} is in use", (40, 20))
         self.connection.bindings.delete_exchange(exchange)
@@ -130,7 +130,7 @@ class StreamChannel(virtual.Channel):
     ) -> Any:
         name = queue or f"amq.gen-{uuid()}"
         bindings = self.connection.bindings
-        if passive and name not in bindings.topology().queues:
+        if passive and name not in bindings.refresh().queues:
             raise not_found("queue", name, (50, 10))
         if not passive:
             expires_ms = int((arguments or {}).get("x-expires") or 0)
@@ -253,6 +253,11 @@ class StreamChannel(virtual.Channel):
                 self.connection.requeue([entry])
             else:
                 self.connection.reader.ack(entry.queue, entry.entry_id)
+
+    def requeue(self, delivery_tags: Iterable[int]) -> None:
+        """Put several back on their queues, in one round trip a queue."""
+        self._check_open()
+        self.connection.requeue([entry for tag in delivery_tags for entry in self.unacked.pop(tag)])
 
     def basic_recover(self, requeue: bool = False) -> None:
         """Put all that this channel holds back on its queues."""

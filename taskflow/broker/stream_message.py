@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
@@ -25,8 +26,11 @@ class StreamMessage(Message):
     """A message as kombu's users see it; `delivery_info["redelivered"]` as with AMQP."""
 
     def __init__(self, payload: Entry, channel: Any, delivery_tag: int) -> None:
-        facts = decode_metadata(payload.metadata)
-        properties = facts.get("properties") or {}
+        try:
+            facts = decode_metadata(payload.metadata)
+        except ValueError:
+            facts = {}
+            self.errors = [sys.exc_info()]  # kombu gives it to `on_decode_error`
         super().__init__(
             body=payload.body,
             delivery_tag=delivery_tag,
@@ -37,7 +41,7 @@ class StreamMessage(Message):
                 "routing_key": facts.get("routing_key", ""),
                 "redelivered": payload.redelivered,
             },
-            properties=properties,
+            properties=facts.get("properties"),
             headers=facts.get("headers"),
             channel=channel,
         )

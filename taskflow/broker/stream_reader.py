@@ -96,27 +96,19 @@ class StreamReader:
     def poll(self, queues: Collection[str], count: int, timeout_s: float) -> tuple[list[Entry], bool]:
         """Return what has come, at most `count` messages a queue, and whether `interrupt` ended the wait.
 
-        Nothing after `timeout_s`. With no queues it only keeps the acks going.
+        Nothing after `timeout_s`, or sooner if another thread has acked: then there may be room for more. With no
+        queues it only keeps the acks going.
         """
         deadline = time.monotonic() + timeout_s
         wanted = frozenset(queues)
-        while True:
-            entries = self._take_over_if_due(wanted, count)
-            if entries:
-                return entries, False
-            if self._replies_due and self._reading != wanted:
-                entries = self.cancel_read()
-                if entries:
-                    return entries, False
+        entries = self._take_over_if_due(wanted, count)
+        if not entries and self._replies_due and self._reading != wanted:
+            entries = self.cancel_read()
+        if not entries:
             self._send(wanted, count, deadline)
             entries = self._receive(deadline)
-            # An interrupt waits for the next call if this one brings something.
-            if entries:
-                return entries, False
-            if self._take_interrupt():
-                return [], True
-            if time.monotonic() >= deadline:
-                return [], False
+        # An interrupt waits for the next call if this one brings something.
+        return entries, not entries and self._take_interrupt()
 
     def cancel_read(self) -> list[Entry]:
         """End the read in flight; returns what it brought in the last moment."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum, auto
 from typing import Any
 
 from taskflow.engine.awaiting import (
@@ -30,30 +31,48 @@ ROUNDS = 3  # of cancelling what doesn't end
 
 
 def throw_suspend(tasks: Sequence[AnyTask], parked: Sequence[AnyFuture]) -> None:
-    """Let each task meet Suspend at what it awaits; cancel those that wait for what isn't the run's."""
+    """Let each task meet Suspend at what it awaits; cancel those that wait for what isn't the run's.
+
+    `tasks` are the youngest first: a TaskGroup whose body leaves cancels the children that haven't met Suspend.
+    """
     silence_joins([*tasks, *parked])
     resting = {*tasks, *parked}
-    # The youngest come first: a TaskGroup whose body leaves would cancel children that haven't met Suspend yet.
-    for task in tasks:
-        throw_into(task, resting)
+    fates = [(task, throw_into(task, resting)) for task in tasks]
     for future in parked:  # those that no task awaits itself
         throw(future)
+    if any(fate is Fate.CANCELLED for _, fate in fates):
+        # A TaskGroup takes a cancelled member for one that has ended well, and its body would go on.
+        for task, fate in fates:
+            if fate is Fate.LEFT_TO_MEMBERS:
+                task.cancel()
 
 
-def throw_into(task: AnyTask, resting: set[Any]) -> None:
+class Fate(Enum):
+    """How a task comes to its end."""
+
+    THROWN = auto()
+    CANCELLED = auto()
+    LEFT_TO_MEMBERS = auto()  # the end of what it awaits reaches it
+
+
+def throw_into(task: AnyTask, resting: set[Any]) -> Fate:
     waiter: AnyFuture | None = task._fut_waiter  # type: ignore[attr-defined]
     if waiter is None or waiter.done():
         task.cancel()
-    elif waiter in resting:
-        # Another task's end will reach it; a parked future has to be told.
-        if not isinstance(waiter, asyncio.Task):
-            throw(waiter)
-    else:
-        wait = wait_behind(waiter, await_chain(task), (resting,))
-        if wait is not None and wait.throwable:
-            throw(waiter)
-        elif wait is None or not resting.issuperset(wait.members):
-            task.cancel()
+        return Fate.CANCELLED
+    if waiter in resting:
+        if isinstance(waiter, asyncio.Task):
+            return Fate.LEFT_TO_MEMBERS
+        throw(waiter)
+        return Fate.THROWN
+    wait = wait_behind(waiter, await_chain(task), (resting,))
+    if wait is not None and wait.throwable:
+        throw(waiter)
+        return Fate.THROWN
+    if wait is not None and resting.issuperset(wait.members):
+        return Fate.LEFT_TO_MEMBERS
+    task.cancel()
+    return Fate.CANCELLED
 
 
 def throw(future: AnyFuture) -> None:

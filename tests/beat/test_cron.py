@@ -105,12 +105,19 @@ def test_the_latest_tick_within_the_repeated_hour_is_that_of_the_first_time() ->
 def test_a_cron_for_every_hour_follows_the_time_that_passes(day: str, count: int) -> None:
     begin_ms = int(datetime.fromisoformat(day).replace(tzinfo=BERLIN).timestamp() * 1000)
     for cron, offset_ms in (("0 * * * *", 0), ("7 * * * *", 7 * 60_000)):
-        ticks = missed_ticks(f"TZ=Europe/Berlin {cron}", begin_ms - 1, begin_ms + count * HOUR_MS - 1, limit=99)
+        ticks = missed_ticks(
+            f"TZ=Europe/Berlin {cron}", begin_ms - 1, begin_ms + count * HOUR_MS - 1, limit=99
+        )
         assert ticks == [begin_ms + offset_ms + n * HOUR_MS for n in range(count)]
 
 
 def test_a_cron_for_every_second_goes_through_both_changes() -> None:
-    for change in ("2025-03-30T01:00:00Z", "2025-10-26T00:00:00Z", "2025-10-26T01:00:00Z", "2025-10-26T02:00:00Z"):
+    for change in (
+        "2025-03-30T01:00:00Z",
+        "2025-10-26T00:00:00Z",
+        "2025-10-26T01:00:00Z",
+        "2025-10-26T02:00:00Z",
+    ):
         begin_ms = ms(change) - 2_000
         expected = [begin_ms + n * 1_000 for n in range(1, 5)]
         assert missed_ticks("TZ=Europe/Berlin * * * * * *", begin_ms, begin_ms + 4_000, limit=9) == expected
@@ -120,7 +127,9 @@ def test_a_cron_for_every_second_goes_through_both_changes() -> None:
 def test_an_overlap_at_the_end_of_a_day_is_part_of_it() -> None:
     # 2018-02-18 00:00 in Sao Paulo was set back to 2018-02-17 23:00.
     zone = ZoneInfo("America/Sao_Paulo")
-    ticks = missed_ticks("TZ=America/Sao_Paulo 0 * 17 2 *", ms("2018-02-17T12:00:00Z"), ms("2018-03-01T00:00:00Z"), 99)
+    ticks = missed_ticks(
+        "TZ=America/Sao_Paulo 0 * 17 2 *", ms("2018-02-17T12:00:00Z"), ms("2018-03-01T00:00:00Z"), 99
+    )
     assert shown(ticks, zone)[-3:] == ["17 22:00-0200", "17 23:00-0200", "17 23:00-0300"]
     assert latest_tick_ms("TZ=America/Sao_Paulo 0 * 17 2 *", ms("2018-03-01T00:00:00Z")) == ticks[-1]
 
@@ -135,7 +144,9 @@ ZONES = {
 }
 
 
-def expected_ticks(minutes: set[int], hours: set[int], zone: ZoneInfo, begin: datetime, count: int) -> Iterator[int]:
+def expected_ticks(
+    minutes: set[int], hours: set[int], zone: ZoneInfo, begin: datetime, count: int
+) -> Iterator[int]:
     """The rules of the module, minute by minute."""
     previous_wall: datetime | None = None
     for minute in range(count):

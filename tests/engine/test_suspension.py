@@ -264,10 +264,10 @@ async def timeout_of_none(run: Run, last: Leaf) -> None:
 
 
 COMBINATORS = [
-    plain, gather, gather_with_exceptions, nested_gathers, same_gather_twice, task_group, task_group_in_gather,
-    task_group_body, wait_for_all, wait_for_first, wait_for_exception, wait_for_gathers, as_completed,
-    wait_for_forever, shield, gather_of_shields, plain_task, never_awaited, gather_never_awaited, async_generator,
-    context_manager, timeout_of_none,
+    plain, gather, gather_with_exceptions, nested_gathers, same_gather_twice, task_group,
+    task_group_in_gather, task_group_body, wait_for_all, wait_for_first, wait_for_exception, wait_for_gathers,
+    as_completed, wait_for_forever, shield, gather_of_shields, plain_task, never_awaited, async_generator,
+    gather_never_awaited, context_manager, timeout_of_none,
 ]  # fmt: skip
 combinators = pytest.mark.parametrize("combinator", COMBINATORS, ids=lambda c: c.__name__)
 

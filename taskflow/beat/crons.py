@@ -1,0 +1,140 @@
+"""Crons: which ticks are due, and their runs. Rules S2.3, S8.1."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import orjson
+
+from taskflow.beat.cron import latest_tick_ms, missed_ticks, next_tick_ms
+from taskflow.beat.timers import SendWork
+from taskflow.errors import ConfigError
+from taskflow.event import Event, encode_event
+from taskflow.function import FunctionSpec
+from taskflow.ids import derive_ulid, run_id_for
+from taskflow.store.duties import Fence
+from taskflow.store.keys import SEPARATOR
+from taskflow.store.routing import RunPlan
+from taskflow.store.store import Store
+from taskflow.triggers import TriggerCron
+
+logger = logging.getLogger("taskflow.beat")
+
+SCHEDULED = "taskflow/scheduled.timer"
+REFRESH_MS = 60_000  # the functions are read anew at least this often; a change of them nudges beat at once
+MAX_CATCHUP = 1_000  # ticks that catchup="all" makes up for at a time
+
+
+@dataclass(slots=True)
+class Schedule:
+    """One cron trigger of one function."""
+
+    spec: FunctionSpec
+    trigger: TriggerCron
+    version: str
+    next_ms: int = 0  # the next tick
+    fire_ms: int = 0  # when to fire it: the tick and its jitter
+
+    @property
+    def name(self) -> str:
+        return f"{self.spec.id}{SEPARATOR}{self.trigger.cron}"
+
+    def plan_next(self, after_ms: int) -> None:
+        self.next_ms = next_tick_ms(self.trigger.cron, after_ms)
+        # Drawn from the tick itself: a new leader draws the same, so the tick is neither early nor late for it.
+        draw = random.Random(f"{self.name}{self.next_ms}").random()
+        self.fire_ms = self.next_ms + int(draw * (self.trigger.jitter_ms or 0))
+
+
+class Crons:
+    """`run_once` fires what is due and says when the next is."""
+
+    def __init__(self, store: Store, send_work: SendWork) -> None:
+        self.store = store
+        self.send_work = send_work
+        self.schedules: dict[str, Schedule] = {}
+        self.refresh_at_ms = 0
+
+    async def run_once(self, now_ms: int, fence: Fence) -> int | None:
+        """Fire all ticks that are due, each once; the time (ms) of the next, or None."""
+        if now_ms >= self.refresh_at_ms:
+            await self.refresh(now_ms, fence)
+        for schedule in self.schedules.values():
+            while schedule.fire_ms <= now_ms:
+                await self.fire(schedule, schedule.next_ms, fence, now_ms)
+                schedule.plan_next(schedule.next_ms)
+        return min((schedule.fire_ms for schedule in self.schedules.values()), default=None)
+
+    def functions_changed(self) -> None:
+        self.refresh_at_ms = 0
+
+    async def refresh(self, now_ms: int, fence: Fence) -> None:
+        """Read the functions that workers have registered; make up for ticks that nobody fired."""
+        self.refresh_at_ms = now_ms + REFRESH_MS
+        found = await self.read_schedules()
+        last_ticks = await self.store.registry.last_ticks()
+        for name, schedule in found.items():
+            known = self.schedules.get(name)
+            if known is not None:
+                schedule.next_ms, schedule.fire_ms = known.next_ms, known.fire_ms
+                continue
+            last_ms = last_ticks.get(name)
+            if last_ms is None:  # new: it starts now, and from here on ticks can be missed
+                await self.note(schedule, now_ms, fence)
+            else:
+                await self.catch_up(schedule, last_ms, fence, now_ms)
+            schedule.plan_next(now_ms)
+        self.schedules = found
+
+    async def read_schedules(self) -> dict[str, Schedule]:
+        found: dict[str, Schedule] = {}
+        for app_id, version in (await self.store.registry.apps()).items():
+            for manifest in await self.store.registry.manifests(app_id):
+                try:
+                    spec = FunctionSpec.from_manifest(orjson.loads(manifest))
+                except ConfigError as error:
+                    logger.error("a function of %s is left out: %s", app_id, error)
+                    continue
+                for trigger in spec.triggers:
+                    if isinstance(trigger, TriggerCron):
+                        schedule = Schedule(spec, trigger, version)
+                        found[schedule.name] = schedule
+        return found
+
+    async def catch_up(self, schedule: Schedule, last_ms: int, fence: Fence, now_ms: int) -> None:
+        """Fire what fell due while no beat ran, as the trigger's `catchup` says."""
+        for tick_ms in due_ticks(schedule.trigger, last_ms, now_ms):
+            await self.fire(schedule, tick_ms, fence, now_ms)
+
+    async def fire(self, schedule: Schedule, tick_ms: int, fence: Fence, now_ms: int) -> None:
+        spec, trigger = schedule.spec, schedule.trigger
+        uid = derive_ulid(f"{schedule.name}{SEPARATOR}{tick_ms}", tick_ms)
+        data = {"cron": trigger.cron, "scheduled_at": datetime.fromtimestamp(tick_ms / 1000, UTC).isoformat()}
+        _, event = encode_event(Event(SCHEDULED, data, ts=tick_ms), now_ms=now_ms, max_bytes=1 << 20, uid=uid, internal=True)
+        plan = RunPlan(
+            spec.id, spec.queue, run_id_for(uid, spec.id), 0, spec.timeouts.start_ms or 0, spec.timeouts.finish_ms or 0
+        )
+        _, hints = await self.store.duties.fire_cron(
+            schedule.name, tick_ms, fence=fence, plan=plan, event=event, uid=uid, version=schedule.version, now_ms=now_ms
+        )
+        if hints:
+            self.send_work(hints)
+
+    async def note(self, schedule: Schedule, now_ms: int, fence: Fence) -> None:
+        await self.store.duties.fire_cron(
+            schedule.name, now_ms, fence=fence, plan=None, event=b"", uid="", version="", now_ms=now_ms
+        )
+
+
+def due_ticks(trigger: TriggerCron, last_ms: int, now_ms: int) -> Sequence[int]:
+    """The ticks after `last_ms` up to `now_ms` that are to be fired. Rule S8.1."""
+    if trigger.catchup == "none":
+        return ()
+    if trigger.catchup == "all":
+        return missed_ticks(trigger.cron, last_ms, now_ms, MAX_CATCHUP)
+    latest_ms = latest_tick_ms(trigger.cron, now_ms)
+    return (latest_ms,) if latest_ms > last_ms else ()

@@ -1,0 +1,39 @@
+"""The lead among the beats: a lease with a fence. Rule S8.1."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from taskflow.store.duties import Duties, Fence
+
+logger = logging.getLogger("taskflow.beat")
+
+LEASE_MS = 8_000  # the lead passes within 10 s of its holder's death
+RENEW_MS = 2_500
+
+
+class Leadership:
+    """Call `hold` at least every RENEW_MS; do a leader's duties only while it gives a fence."""
+
+    def __init__(self, duties: Duties) -> None:
+        self.duties = duties
+        self.beat_id = f"{os.uname().nodename}-{os.getpid()}-{os.urandom(4).hex()}"
+        self.fence: Fence | None = None
+        self.renew_at_ms = 0
+
+    async def hold(self, now_ms: int) -> Fence | None:
+        """Become or stay the leader; the fence, or None while another beat leads."""
+        if now_ms < self.renew_at_ms:
+            return self.fence
+        fence = await self.duties.lead(self.beat_id, now_ms=now_ms, lease_ms=LEASE_MS)
+        self.renew_at_ms = now_ms + RENEW_MS
+        if (fence is None) != (self.fence is None):
+            logger.info("this beat %s", "leads" if fence else "stands by")
+        self.fence = fence
+        return fence
+
+    async def resign(self) -> None:
+        if self.fence is not None:
+            self.fence = None
+            await self.duties.abdicate(self.beat_id)

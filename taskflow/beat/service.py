@@ -1,0 +1,136 @@
+"""Beat: sleeps until the next due entry, and runs the duties. Several may run; one leads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from taskflow.beat.crons import Crons
+from taskflow.beat.leader import Leadership
+from taskflow.beat.reaper import Reaper
+from taskflow.beat.retention import Retention
+from taskflow.beat.timers import Timers
+from taskflow.broker.publisher import AsyncPublisher, Publisher
+from taskflow.clock import Clock, SystemClock
+from taskflow.config import Config
+from taskflow.errors import StoreUnavailable
+from taskflow.store.address import parse_store_url
+from taskflow.store.client import StoreClient
+from taskflow.store.store import Store
+from taskflow.worker.messenger import BrokerMessenger
+
+logger = logging.getLogger("taskflow.beat")
+
+REAP_MS = 1_000
+STANDBY_MS = 1_000
+CLOCK_CHECK_MS = 30_000
+LONGEST_SLEEP_S = 1.0
+NUDGE_WAIT_S = 5  # how long one BLPOP waits
+
+
+class Beat:
+    """Run with `await beat.run()` until `beat.stop()`; or turn by turn with `run_once`, as tests do."""
+
+    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.stopping = asyncio.Event()
+        self.reap_at_ms = 0
+        self.correct_at_ms = 0
+        self.last_turn_ms = 0  # health (S9.9)
+        self.nudge: asyncio.Future[Any] | None = None
+
+    async def start(self) -> None:
+        """Connect. Raises StoreUnavailable."""
+        config = self.config
+        self.store = await Store.open(config.store, namespace=config.namespace)
+        self.nudges = StoreClient(parse_store_url(config.store), is_blocking=True)
+        await self.nudges.connect()
+        publisher = Publisher(config.broker, app_id="", send_timeout_ms=config.send_timeout_ms)
+        self.sync_publisher = publisher
+        self.publisher = AsyncPublisher(publisher)
+        self.messenger = BrokerMessenger(self.publisher, self.store)
+        send_work, publish = self.messenger.send_work, self.messenger.publish_and_clear
+        self.leadership = Leadership(self.store.duties)
+        self.timers = Timers(self.store, send_work, publish)
+        self.crons = Crons(self.store, send_work)
+        self.reaper = Reaper(self.store, send_work, publish)
+        self.retention = Retention(self.store, event_retention_ms=config.retention_ms)
+
+    async def run(self) -> None:
+        """Do the duties until `stop` is called."""
+        await self.start()
+        try:
+            while not self.stopping.is_set():
+                try:
+                    next_ms = await self.run_once()
+                except Exception as error:
+                    # Beat must outlive whatever one duty meets; the next turn does what this one left.
+                    level = logging.WARNING if isinstance(error, StoreUnavailable) else logging.ERROR
+                    logger.log(level, "a turn of beat failed: %s", error, exc_info=level == logging.ERROR)
+                    next_ms = self.clock.now_ms() + STANDBY_MS
+                await self.sleep_until(next_ms)
+        finally:
+            await self.close()
+
+    async def run_once(self) -> int:
+        """One turn; when (ms) the next is due at the latest."""
+        now_ms = self.clock.now_ms()
+        self.last_turn_ms = now_ms
+        if now_ms >= self.correct_at_ms:
+            await self.correct_clock(now_ms)
+        fence = await self.leadership.hold(now_ms)
+        if fence is None:
+            return now_ms + STANDBY_MS
+        next_ms = self.leadership.renew_at_ms
+        due_ms = await self.timers.run_once(now_ms)
+        cron_ms = await self.crons.run_once(now_ms, fence)
+        if now_ms >= self.reap_at_ms:
+            await self.reaper.run_once(now_ms)
+            self.reap_at_ms = now_ms + REAP_MS
+        trim_ms = await self.retention.run_once(now_ms)
+        return min(ms for ms in (next_ms, due_ms, cron_ms, self.reap_at_ms, trim_ms) if ms is not None)
+
+    async def correct_clock(self, now_ms: int) -> None:
+        self.correct_at_ms = now_ms + CLOCK_CHECK_MS
+        if isinstance(self.clock, SystemClock):
+            await self.store.correct(self.clock)
+
+    async def sleep_until(self, next_ms: int) -> None:
+        """Sleep, but wake up when somebody stores an earlier timer or registers functions."""
+        wait_s = min((next_ms - self.clock.now_ms()) / 1000, LONGEST_SLEEP_S)
+        if wait_s <= 0 or self.stopping.is_set():
+            return
+        # The loop keeps the time; the store's own time-outs are only as fine as its hz, 100 ms.
+        if self.nudge is None:
+            self.nudge = self.nudges.call("BLPOP", self.store.keys.nudge, NUDGE_WAIT_S)
+        stop = asyncio.ensure_future(self.stopping.wait())
+        try:
+            await asyncio.wait([self.nudge, stop], return_when=asyncio.FIRST_COMPLETED, timeout=wait_s)
+        finally:
+            stop.cancel()
+        if self.nudge.done():
+            nudge, self.nudge = self.nudge, None
+            reply = None if nudge.cancelled() or nudge.exception() else nudge.result()
+            if reply is not None and reply[1] == b"functions":
+                self.crons.functions_changed()
+
+    def stop(self) -> None:
+        self.stopping.set()
+
+    async def close(self) -> None:
+        """Give the lead away and disconnect."""
+        try:
+            async with asyncio.timeout(1.0):
+                await self.leadership.resign()
+        except (StoreUnavailable, TimeoutError):
+            logger.debug("the lead was not given away: its lease runs out")
+        await self.nudges.close()
+        await self.messenger.flush()
+        await asyncio.get_running_loop().run_in_executor(None, self.close_publishers)
+        await self.store.close()
+
+    def close_publishers(self) -> None:
+        self.publisher.close()
+        self.sync_publisher.close()

@@ -1,0 +1,194 @@
+from dataclasses import FrozenInstanceError
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from taskflow.config import DEFAULT_URL, Config, redact_url
+from taskflow.errors import ConfigError
+from taskflow.retries import Retries
+
+
+def resolve(environ: dict[str, str] | None = None, **settings: Any) -> Config:
+    return Config.resolve("shop", environ=environ or {}, **settings)
+
+
+def test_without_anything_given_the_defaults_hold() -> None:
+    assert resolve() == Config(
+        app_id="shop",
+        broker="redis://localhost:6379/0",
+        store="redis://localhost:6379/0",
+        app_version="",
+        namespace="tf",
+        send_timeout_ms=3_000,
+        max_event_bytes=262_144,
+        retention_ms=86_400_000,
+        failed_retention_ms=604_800_000,
+        max_steps=1_000,
+        max_step_output_bytes=4_194_304,
+        max_run_bytes=33_554_432,
+        max_crashes=3,
+        determinism="warn",
+        retries=Retries(attempts=4),
+    )
+    assert resolve() == Config(app_id="shop")
+
+
+def test_the_environment_beats_the_defaults() -> None:
+    environ = {
+        "TASKFLOW_BROKER": "amqp://me:secret@mq//",
+        "TASKFLOW_STORE": "valkey://store:6380/1",
+        "TASKFLOW_APP_VERSION": "2030.1",
+        "TASKFLOW_NAMESPACE": "tf-2",
+        "TASKFLOW_SEND_TIMEOUT": "1.5s",
+        "TASKFLOW_MAX_EVENT_BYTES": "512 KiB",
+        "TASKFLOW_RETENTION": "2d",
+        "TASKFLOW_FAILED_RETENTION": "3600",
+        "TASKFLOW_MAX_STEPS": "50",
+        "TASKFLOW_MAX_STEP_OUTPUT_BYTES": "1MiB",
+        "TASKFLOW_MAX_RUN_BYTES": "2000000",
+        "TASKFLOW_MAX_CRASHES": "5",
+        "TASKFLOW_DETERMINISM": "strict",
+        "TASKFLOW_RETRIES": "0",
+    }
+    assert resolve(environ) == Config(
+        app_id="shop",
+        broker="amqp://me:secret@mq//",
+        store="valkey://store:6380/1",
+        app_version="2030.1",
+        namespace="tf-2",
+        send_timeout_ms=1_500,
+        max_event_bytes=524_288,
+        retention_ms=172_800_000,
+        failed_retention_ms=3_600_000,
+        max_steps=50,
+        max_step_output_bytes=1_048_576,
+        max_run_bytes=2_000_000,
+        max_crashes=5,
+        determinism="strict",
+        retries=Retries(attempts=0),
+    )
+
+
+def test_a_keyword_beats_the_environment() -> None:
+    environ = {"TASKFLOW_MAX_STEPS": "50", "TASKFLOW_RETRIES": "x", "TASKFLOW_SEND_TIMEOUT": "2s"}
+    config = resolve(environ, max_steps=7, retries=Retries(attempts=1), send_timeout=timedelta(seconds=1))
+    assert (config.max_steps, config.retries.attempts, config.send_timeout_ms) == (7, 1, 1_000)
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert resolve({"TASKFLOW_MAX_STEPS": "", "TASKFLOW_STORE": " "}) == resolve()
+
+
+def test_the_process_environment_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKFLOW_MAX_CRASHES", "9")
+    assert Config.resolve("shop").max_crashes == 9
+
+
+@pytest.mark.parametrize(
+    ("broker", "store"),
+    [
+        ("redis://cache:6379/2", "redis://cache:6379/2"),
+        ("valkeys://:pw@cache", "valkeys://:pw@cache"),
+        ("taskflow+redis://cache/1", "redis://cache/1"),
+        ("redis://one;redis://two", "redis://one"),
+        ("amqp://mq//", DEFAULT_URL),
+        ("memory://", DEFAULT_URL),
+    ],
+)
+def test_the_store_is_the_broker_where_that_is_a_redis(broker: str, store: str) -> None:
+    assert resolve(broker=broker).store == store
+    assert resolve(broker=broker, store="unix:///run/valkey.sock").store == "unix:///run/valkey.sock"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "reason"),
+    [
+        ("broker", "localhost:6379", "must be a URL like"),
+        ("broker", 5, "got 'int'"),
+        ("store", "amqp://mq//", "one URL of a Redis or Valkey server"),
+        ("store", "redis://a;redis://b", "one URL of a Redis or Valkey server"),
+        ("app_version", "x" * 129, "at most 128 characters"),
+        ("namespace", "tf:{0}", "must have 1 to 64 of the characters"),
+        ("send_timeout", 0, "must be more than 0 and at most 10m"),
+        ("send_timeout", "1h", "must be more than 0 and at most 10m, got '1h'"),
+        ("send_timeout", "soon", "can't be read: 'soon'"),
+        ("retention", "400d", "at most 1 year"),
+        ("failed_retention", -1, "must not be negative"),
+        ("max_steps", 0, "must be an int from 1 to 1,000,000, got 0"),
+        ("max_steps", True, "got True"),
+        ("max_crashes", 1.5, "got 1.5"),
+        ("max_event_bytes", 0, "a number of bytes from 1 to 67,108,864, got 0"),
+        ("max_run_bytes", 1 << 40, "a number of bytes from 1"),
+        ("determinism", "lax", "must be 'warn' or 'strict', got 'lax'"),
+        ("retries", 21, "retries must be an int from 0 to 20, got 21"),
+    ],
+)
+def test_a_wrong_keyword_is_refused_by_its_name(setting: str, value: Any, reason: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(**{setting: value})
+    assert str(caught.value).startswith(setting)
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("TASKFLOW_MAX_STEPS", "many"),
+        ("TASKFLOW_MAX_EVENT_BYTES", "1 XB"),
+        ("TASKFLOW_SEND_TIMEOUT", "soon"),
+        ("TASKFLOW_STORE", "memory://"),
+        ("TASKFLOW_RETRIES", "four"),
+        ("TASKFLOW_DETERMINISM", "STRICT"),
+    ],
+)
+def test_a_wrong_variable_is_refused_by_its_name(variable: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=f"^environment variable {variable}"):
+        resolve({variable: text})
+
+
+def test_a_step_output_must_fit_into_a_run() -> None:
+    with pytest.raises(
+        ConfigError, match=r"max_step_output_bytes \(4,194,304\) is more than max_run_bytes \(1,000\)"
+    ):
+        resolve(max_run_bytes=1_000)
+
+
+@pytest.mark.parametrize("app_id", ["", "a b", "shop/eu", "shop.eu", "-shop", "x" * 65, "shop\n", "größe", 5])
+def test_an_app_id_must_fit_into_keys_and_queue_names(app_id: Any) -> None:
+    with pytest.raises(ConfigError, match="^app_id must have 1 to 64 of the characters"):
+        Config.resolve(app_id, environ={})
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://localhost:6379/0", "redis://localhost:6379/0"),
+        ("redis://:secret@host:6379/0", "redis://:***@host:6379/0"),
+        ("amqps://me:sec:r@t/x@host//", "amqps://me:***@host//"),
+        ("amqp://a:secret@one;amqp://b:secret@two", "amqp://a:***@one;amqp://b:***@two"),
+        ("redis://host?db=1&password=secret&x=2", "redis://host?db=1&password=***&x=2"),
+        ("sqs://AKIA:secret@?region=eu", "sqs://AKIA:***@?region=eu"),
+        ("me:secret@host", "***@host"),
+        ("redis://me@host", "redis://me@host"),
+        ("", ""),
+    ],
+)
+def test_passwords_are_hidden(url: str, shown: str) -> None:
+    assert redact_url(url) == shown
+
+
+def test_no_password_shows_in_a_config_or_an_error() -> None:
+    config = resolve(broker="amqp://me:secret@mq//", store="redis://:secret@host")
+    assert "secret" not in repr(config)
+    assert "broker='amqp://me:***@mq//', store='redis://:***@host'" in repr(config)
+    wrong: list[dict[str, Any]] = [{"broker": "me:secret@mq"}, {"store": "amqp://me:secret@mq//"}]
+    for settings in wrong:
+        with pytest.raises(ConfigError) as caught:
+            resolve(**settings)
+        assert "secret" not in str(caught.value)
+
+
+def test_a_config_can_not_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        resolve().max_steps = 5  # type: ignore[misc]
