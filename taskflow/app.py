@@ -25,14 +25,16 @@ from taskflow.store.claims import Hint
 from taskflow.store.routing import RunPlan
 from taskflow.store.session import StoreSession
 from taskflow.triggers import Trigger, TriggerEvent
-from taskflow.types import Duration, FunctionId, Handler, JsonObject, RunId
+from taskflow.types import Duration, Handler, JsonObject, RunId
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
 MAX_EVENTS = 5_000  # in one call of send (S1.2)
-MESSAGE_BYTES = 128 * 1024  # events of one call share messages up to this size; SQS, the smallest broker, takes 256 KiB
+MESSAGE_BYTES = (
+    128 * 1024
+)  # events of one call share messages up to this size; SQS, the smallest broker, takes 256 KiB
 MESSAGE_EVENTS = 100
 FAILED = "taskflow/function.failed"
 
@@ -204,13 +206,19 @@ class TaskFlow:
     ) -> tuple[list[str], list[bytes]]:  # fmt: skip
         """The ids of the events, and the broker messages that carry them."""
         if isinstance(event, str):
-            events: Sequence[Event] = (Event(event, {} if data is None else data, id=id, ts=ts, user=user, v=v),)
+            events: Sequence[Event] = (
+                Event(event, {} if data is None else data, id=id, ts=ts, user=user, v=v),
+            )
         else:
             if data is not None or id is not None or ts is not None or user is not None or v is not None:
-                raise TypeError("send(Event) and send([Event, ...]) take no further arguments: they are fields of Event")
+                raise TypeError(
+                    "send(Event) and send([Event, ...]) take no further arguments: they are fields of Event"
+                )
             events = (event,) if isinstance(event, Event) else event
         if len(events) > MAX_EVENTS:
-            raise ConfigError(f"send takes at most {MAX_EVENTS:,} events at a time, but got {len(events):,}: send them in parts")
+            raise ConfigError(
+                f"send takes at most {MAX_EVENTS:,} events at a time, but got {len(events):,}: send them in parts"
+            )
         now_ms, max_bytes = self.clock.now_ms(), self.config.max_event_bytes
         ids, encoded = [], []
         for one in events:
@@ -222,7 +230,12 @@ class TaskFlow:
     # --- runs ---
 
     def invoke(
-        self, function: Function[..., Any] | str, /, data: JsonObject | None = None, *, user: JsonObject | None = None
+        self,
+        function: Function[..., Any] | str,
+        /,
+        data: JsonObject | None = None,
+        *,
+        user: JsonObject | None = None,
     ) -> Run:
         """Start one run of a function of this app, and return its handle; `function` may also be "app/function".
 
@@ -231,7 +244,12 @@ class TaskFlow:
         return self.block_on(lambda: self.ainvoke(function, data, user=user))
 
     async def ainvoke(
-        self, function: Function[..., Any] | str, /, data: JsonObject | None = None, *, user: JsonObject | None = None
+        self,
+        function: Function[..., Any] | str,
+        /,
+        data: JsonObject | None = None,
+        *,
+        user: JsonObject | None = None,
     ) -> Run:
         """See `invoke`."""
         session = self.session()
@@ -243,10 +261,18 @@ class TaskFlow:
             event, now_ms=now_ms, max_bytes=self.config.max_event_bytes, uid=uid, internal=True
         )
         run_id = run_id_for(uid, spec.id)
-        plan = RunPlan(spec.id, spec.queue, run_id, 0, spec.timeouts.start_ms or 0, spec.timeouts.finish_ms or 0)
+        plan = RunPlan(
+            spec.id, spec.queue, run_id, 0, spec.timeouts.start_ms or 0, spec.timeouts.finish_ms or 0
+        )
         async with session.deadline() as store:
             hints = await store.routing.start_run(
-                plan, uid=uid, name=event.name, event=encoded, cause="invoke", version=self.config.app_version, now_ms=now_ms
+                plan,
+                uid=uid,
+                name=event.name,
+                event=encoded,
+                cause="invoke",
+                version=self.config.app_version,
+                now_ms=now_ms,
             )
         await self.send_hints(hints)
         return Run(run_id, self)
@@ -300,11 +326,18 @@ class TaskFlow:
         session = self.session()
         function, event = await session.run_fields(run_id, "function", "event")
         if function is None or event is None:
-            raise RunNotFound(f"there is no run {run_id}: check the id; finished runs are removed after the retention")
+            raise RunNotFound(
+                f"there is no run {run_id}: check the id; finished runs are removed after the retention"
+            )
         error = {"name": "Cancelled", "message": reason, "stack": ""}
         now_ms = self.clock.now_ms()
         uid, told = final_event(
-            "cancelled", run_id=run_id, function_id=function.decode(), event=orjson.loads(event), error=error, now_ms=now_ms
+            "cancelled",
+            run_id=run_id,
+            function_id=function.decode(),
+            event=orjson.loads(event),
+            error=error,
+            now_ms=now_ms,
         )
         async with session.deadline() as store:
             outcome, hints = await store.routing.cancel(

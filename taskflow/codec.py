@@ -110,7 +110,7 @@ def convert(value: Any) -> Any:
 
 
 def may_hold_nan(value: object) -> bool:
-    """Whether `value`, which orjson took, holds NaN, infinity, or a type that this quick look doesn't know."""
+    """Whether `value`, which orjson took, holds NaN, infinity, or a type this quick look does not know."""
     pending = [value]
     for item in pending:  # grows while it is walked
         if isinstance(item, dict):

@@ -58,10 +58,8 @@ def parse_when_ms(value: When, *, now_ms: int, what: str = "when") -> int:
     The past is fine. Raises InvalidDuration, which names `what`, if it is more than 1 year after `now_ms`,
     has no time zone, or can't be read.
     """
-    if isinstance(value, int) and not isinstance(value, bool):
-        at_ms = value
-    else:
-        at_ms = datetime_ms(moment_of(value, what), value, what)
+    # Not isinstance: True is no time.
+    at_ms = value if type(value) is int else datetime_ms(moment_of(value, what), value, what)
     if at_ms - now_ms > MAX_DURATION_MS:
         raise InvalidDuration(
             f"{what} must be at most 1 year (366 days) ahead, got {shown(value)}. {HOW_WHEN}"

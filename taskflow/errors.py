@@ -1,26 +1,26 @@
 """Every exception of taskflow, in one tree.
 
-    TaskFlowError
-    ├── ConfigError               an option, URL, trigger or function definition is wrong (S2.5)
-    ├── InvalidEvent              an event breaks S1.5; nothing was published
-    ├── InvalidDuration           a duration or a point in time can't be read or is out of range (S3.2)
-    ├── BrokerUnavailable         the broker took nothing within its deadline (S1.2)
-    ├── StoreUnavailable          the store gave no answer within its deadline
-    │   └── StoreVersionMismatch  the store holds data of another major version
-    ├── RunNotFound               no such run, or its retention is over (S10.1)
-    ├── RunFailed                 `Run.result()` of a failed run; carries the run's error
-    ├── RunCancelled              `Run.result()` of a cancelled run
-    ├── RetryAfterError           raised by user code: try again then (S5.3)
-    ├── NonRetriableError         raised by user code, or by a subclass here: don't try again (S5.3)
-    │   ├── StepError             a step is out of retries, or an invoked function failed (S5.4, S3.6)
-    │   │   └── StepTimeout       a step ran into `timeouts.step` (S6.3)
-    │   ├── NestedStepError       a step inside a step (S3.9)
-    │   ├── SerializationError    a value that is no JSON (S2.6)
-    │   ├── LimitExceeded         too many steps, or too much state (S3.10)
-    │   ├── NonDeterminismError   the replay met the steps in another order (S4.5)
-    │   └── WorkerLost            the worker process died under the same step again and again (S9.8)
-    BaseException
-    └── Suspend                   unwinds a handler whose run goes to sleep (S4.6); never catch it
+TaskFlowError
+├── ConfigError               an option, URL, trigger or function definition is wrong (S2.5)
+├── InvalidEvent              an event breaks S1.5; nothing was published
+├── InvalidDuration           a duration or a point in time can't be read or is out of range (S3.2)
+├── BrokerUnavailable         the broker took nothing within its deadline (S1.2)
+├── StoreUnavailable          the store gave no answer within its deadline
+│   └── StoreVersionMismatch  the store holds data of another major version
+├── RunNotFound               no such run, or its retention is over (S10.1)
+├── RunFailed                 `Run.result()` of a failed run; carries the run's error
+├── RunCancelled              `Run.result()` of a cancelled run
+├── RetryAfterError           raised by user code: try again then (S5.3)
+├── NonRetriableError         raised by user code, or by a subclass here: don't try again (S5.3)
+│   ├── StepError             a step is out of retries, or an invoked function failed (S5.4, S3.6)
+│   │   └── StepTimeout       a step ran into `timeouts.step` (S6.3)
+│   ├── NestedStepError       a step inside a step (S3.9)
+│   ├── SerializationError    a value that is no JSON (S2.6)
+│   ├── LimitExceeded         too many steps, or too much state (S3.10)
+│   ├── NonDeterminismError   the replay met the steps in another order (S4.5)
+│   └── WorkerLost            the worker process died under the same step again and again (S9.8)
+BaseException
+└── Suspend                   unwinds a handler whose run goes to sleep (S4.6); never catch it
 """
 
 from __future__ import annotations

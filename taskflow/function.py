@@ -302,13 +302,15 @@ def default_slug(handler: Handler) -> str:
 
 def trigger_manifest(trigger: Trigger) -> JsonObject:
     if isinstance(trigger, TriggerCron):
-        return {"cron": trigger.cron, "jitter_ms": trigger.jitter_ms}
+        return {"cron": trigger.cron, "jitter_ms": trigger.jitter_ms, "catchup": trigger.catchup}
     return {"event": trigger.event, "expression": trigger.expression}
 
 
 def trigger_from_manifest(manifest: JsonObject) -> Trigger:
     if "cron" in manifest:
-        return TriggerCron(manifest["cron"], jitter=optional_duration(manifest["jitter_ms"]))
+        return TriggerCron(
+            manifest["cron"], jitter=optional_duration(manifest["jitter_ms"]), catchup=manifest["catchup"]
+        )
     return TriggerEvent(manifest["event"], manifest["expression"])
 
 

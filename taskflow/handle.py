@@ -55,9 +55,9 @@ class RunReader(Protocol):
 class Run:
     """A run, by its id. Sync methods block; each has an async twin that starts with `a`.
 
-        run = app.invoke(make_report, {"month": 7})
-        run.status()              # RunStatus.RUNNING
-        run.result(timeout=30)    # what the handler returned
+    run = app.invoke(make_report, {"month": 7})
+    run.status()              # RunStatus.RUNNING
+    run.result(timeout=30)    # what the handler returned
     """
 
     __slots__ = ("_reader", "id")
@@ -98,7 +98,9 @@ class Run:
             return from_json(output or b"null")
         told = orjson.loads(error or b"{}")
         if status == b"failed":
-            raise RunFailed(self.id, told.get("name", "Error"), told.get("message", ""), told.get("stack", ""))
+            raise RunFailed(
+                self.id, told.get("name", "Error"), told.get("message", ""), told.get("stack", "")
+            )
         raise RunCancelled(self.id, told.get("message", ""))
 
     def cancel(self, reason: str = "cancelled by the caller") -> bool:
@@ -110,6 +112,6 @@ class Run:
         return await self._reader.cancel_run(self.id, reason)
 
     def not_found(self) -> RunNotFound:
-        return RunNotFound(f"there is no run {self.id}: check the id; finished runs are removed after the retention")
-
-
+        return RunNotFound(
+            f"there is no run {self.id}: check the id; finished runs are removed after the retention"
+        )

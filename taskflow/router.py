@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ import orjson
 
 from taskflow.clock import Clock
 from taskflow.config import Config
+from taskflow.engine.host import Lease
 from taskflow.errors import InvalidEvent
 from taskflow.event import decode_message
 from taskflow.expressions.cel import Expression, compile_expression
@@ -57,7 +58,9 @@ class Listeners:
     def add(self, spec: FunctionSpec, trigger: TriggerEvent) -> None:
         expression = None
         if trigger.expression is not None:
-            expression = compile_expression(trigger.expression, what=f"function {spec.id!r}: trigger expression")
+            expression = compile_expression(
+                trigger.expression, what=f"function {spec.id!r}: trigger expression"
+            )
         listener = Listener(spec, expression)
         if trigger.is_pattern:
             self.by_prefix.append((trigger.event[:-1], listener))
@@ -69,7 +72,9 @@ class Listeners:
         name = event["name"]
         listeners = self.by_name.get(name, [])
         if self.by_prefix:
-            listeners = listeners + [listener for prefix, listener in self.by_prefix if name.startswith(prefix)]
+            listeners = listeners + [
+                listener for prefix, listener in self.by_prefix if name.startswith(prefix)
+            ]
         specs: dict[str, FunctionSpec] = {}
         for listener in listeners:
             if listener.spec.id not in specs and listener.wants(event):
@@ -86,8 +91,8 @@ class RunTaker(Protocol):
 
     def unreserve(self, count: int) -> None: ...
 
-    def start(self, claimed: ClaimedRun) -> None:
-        """Execute a claimed run in a slot that was set aside."""
+    def start(self, claimed: ClaimedRun, epoch: int) -> None:
+        """Execute a run, claimed in the lease's `epoch`, in a slot that was set aside."""
         ...
 
     def send_hints(self, hints: Sequence[Hint]) -> None: ...
@@ -98,7 +103,7 @@ class Router:
 
     def __init__(
         self, *, store: Store, config: Config, clock: Clock, listeners: Listeners, taker: RunTaker, child_id: str,
-        has_lease: Callable[[], bool] = lambda: True,
+        lease: Lease,
     ) -> None:  # fmt: skip
         self.store = store
         self.config = config
@@ -106,7 +111,7 @@ class Router:
         self.listeners = listeners
         self.taker = taker
         self.child_id = child_id
-        self.has_lease = has_lease
+        self.lease = lease
 
     async def route_message(self, body: bytes) -> None:
         """Route the events of one message, in order; one that can't be read is kept as a dead letter.
@@ -130,7 +135,8 @@ class Router:
         text = orjson.dumps(event)
         specs = self.listeners.of(event)
         plans = [self.plan(spec, event, now_ms) for spec in specs]
-        reserved = self.taker.reserve(len(plans)) if plans and self.has_lease() else 0
+        epoch = self.lease.epoch
+        reserved = self.taker.reserve(len(plans)) if plans and self.lease.is_valid() else 0
         uid, public_id = event["uid"], event["id"]
         try:
             routed = await self.store.routing.route(
@@ -141,7 +147,7 @@ class Router:
         except BaseException:
             self.taker.unreserve(reserved)
             raise
-        self.start_claimed(routed, plans, text, reserved, now_ms)
+        self.start_claimed(routed, plans, text, reserved, now_ms, epoch)
         if routed.hints:
             self.taker.send_hints(routed.hints)
         if routed.wait_paths and not routed.is_duplicate:
@@ -157,7 +163,9 @@ class Router:
             spec.timeouts.finish_ms or 0,
         )
 
-    def start_claimed(self, routed: Routed, plans: Sequence[RunPlan], text: bytes, reserved: int, now_ms: int) -> None:
+    def start_claimed(
+        self, routed: Routed, plans: Sequence[RunPlan], text: bytes, reserved: int, now_ms: int, epoch: int
+    ) -> None:
         claimed = routed.claimed
         if len(claimed) < reserved:
             self.taker.unreserve(reserved - len(claimed))
@@ -165,7 +173,9 @@ class Router:
             fence = claimed.get(plan.run_id)
             if fence is not None:
                 claim = Claim(plan.run_id, self.child_id, fence)
-                self.taker.start(ClaimedRun(claim, plan.function_id, text, 0, now_ms, now_ms, "event", 0, b"", {}))
+                self.taker.start(
+                    ClaimedRun(claim, plan.function_id, text, 0, now_ms, now_ms, "event", 0, b"", {}), epoch
+                )
 
     async def resume_waits(self, event: Wire, text: bytes, routed: Routed) -> None:
         """Resolve the waits that the event ends."""
@@ -178,6 +188,8 @@ class Router:
         )
         for wait in open_waits:
             if meets_condition(wait.condition, run_event=wait.run_event, event=event):
-                hints += await self.store.routing.resolve_wait(wait, uid=uid, event=text, now_ms=self.clock.now_ms())
+                hints += await self.store.routing.resolve_wait(
+                    wait, uid=uid, event=text, now_ms=self.clock.now_ms()
+                )
         if hints:
             self.taker.send_hints(hints)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 from zoneinfo import ZoneInfo
 
 from taskflow.durations import parse_duration_ms
@@ -57,20 +57,29 @@ class TriggerEvent:
         return self.event.endswith("*")
 
 
+Catchup: TypeAlias = Literal["latest", "none", "all"]
+
+
 @dataclass(frozen=True, slots=True)
 class TriggerCron:
     """Start the function at each tick of `cron`, up to `jitter` later. Rule S2.3.
 
     `cron` has five fields, or six with the *second first*, and may begin with "TZ=Area/City "; without that
-    it is UTC. `jitter` is a duration. Raises ConfigError.
+    it is UTC. `jitter` is a duration. `catchup` says what to fire for the ticks that fell into a downtime of beat:
+    the "latest" of them, "none", or "all" (at most 1,000). Rule S8.1. Raises ConfigError.
     """
 
     cron: str
     jitter: Duration | None = field(default=None, compare=False)
+    catchup: Catchup = "latest"
     jitter_ms: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         parse_cron(self.cron)
+        if self.catchup not in get_args(Catchup):
+            raise ConfigError(
+                f"trigger cron {self.cron!r}: catchup is {self.catchup!r}, but must be one of {get_args(Catchup)}"
+            )
         try:
             jitter_ms = 0 if self.jitter is None else parse_duration_ms(self.jitter, what="trigger jitter")
         except InvalidDuration as error:

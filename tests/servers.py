@@ -253,7 +253,7 @@ class RabbitMQServer(Server):
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "no-such-advanced.config"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
             "RABBITMQ_PLUGINS_EXPAND_DIR": str(folder / "expand"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         }
 
     def is_ready(self) -> bool:

@@ -107,6 +107,13 @@ def test_a_wrong_jitter_is_refused() -> None:
     assert TriggerCron("0 9 * * *", jitter=1.5).jitter_ms == 1_500
 
 
+def test_a_cron_catches_up_with_its_latest_tick_unless_told_otherwise() -> None:
+    assert TriggerCron("0 9 * * *").catchup == "latest"
+    assert TriggerCron("0 9 * * *", catchup="all") != TriggerCron("0 9 * * *", catchup="none")
+    with pytest.raises(ConfigError, match="catchup is 'some', but must be one of"):
+        TriggerCron("0 9 * * *", catchup="some")  # type: ignore[arg-type]
+
+
 def test_triggers_with_the_same_effect_are_equal() -> None:
     one: Trigger = TriggerCron("0 9 * * *", jitter="1m")
     assert {one, TriggerCron("0 9 * * *", jitter=60)} == {one}

@@ -114,12 +114,26 @@ class Crons:
         spec, trigger = schedule.spec, schedule.trigger
         uid = derive_ulid(f"{schedule.name}{SEPARATOR}{tick_ms}", tick_ms)
         data = {"cron": trigger.cron, "scheduled_at": datetime.fromtimestamp(tick_ms / 1000, UTC).isoformat()}
-        _, event = encode_event(Event(SCHEDULED, data, ts=tick_ms), now_ms=now_ms, max_bytes=1 << 20, uid=uid, internal=True)
+        _, event = encode_event(
+            Event(SCHEDULED, data, ts=tick_ms), now_ms=now_ms, max_bytes=1 << 20, uid=uid, internal=True
+        )
         plan = RunPlan(
-            spec.id, spec.queue, run_id_for(uid, spec.id), 0, spec.timeouts.start_ms or 0, spec.timeouts.finish_ms or 0
+            spec.id,
+            spec.queue,
+            run_id_for(uid, spec.id),
+            0,
+            spec.timeouts.start_ms or 0,
+            spec.timeouts.finish_ms or 0,
         )
         _, hints = await self.store.duties.fire_cron(
-            schedule.name, tick_ms, fence=fence, plan=plan, event=event, uid=uid, version=schedule.version, now_ms=now_ms
+            schedule.name,
+            tick_ms,
+            fence=fence,
+            plan=plan,
+            event=event,
+            uid=uid,
+            version=schedule.version,
+            now_ms=now_ms,
         )
         if hints:
             self.send_work(hints)

@@ -9,7 +9,9 @@ from taskflow.store.store import Store
 
 logger = logging.getLogger("taskflow.beat")
 
-SILENCE_MS = 11_000  # without a heartbeat for this long, a host is dead; workers stop by themselves after 10 s (S9.4)
+SILENCE_MS = (
+    11_000  # without a heartbeat for this long, a host is dead; workers stop by themselves after 10 s (S9.4)
+)
 HINT_AGE_MS = 3_000  # a work message that is older counts as lost
 EVENT_AGE_MS = 5_000  # an event in the outbox that is older was not published by its worker
 
@@ -37,7 +39,11 @@ class Reaper:
             count = 0
             for child_id in worker.child_ids:
                 count += await self.store.claims.hand_back(
-                    child_id, [], crashed=True, cause=f"its host gave no heartbeat for {SILENCE_MS // 1000} s", now_ms=now_ms
+                    child_id,
+                    [],
+                    crashed=True,
+                    cause=f"its host gave no heartbeat for {SILENCE_MS // 1000} s",
+                    now_ms=now_ms,
                 )
             # Forget it last: should this beat die in between, the next one finds the worker again.
             await self.store.duties.forget_worker(worker.worker_id, silent_since_ms=now_ms - SILENCE_MS)

@@ -47,7 +47,12 @@ class Timers:
         uid, told = "", b""
         if function is not None and event is not None:
             uid, told = final_event(
-                "cancelled", run_id=run_id, function_id=function.decode(), event=orjson.loads(event), error=error, now_ms=now_ms
+                "cancelled",
+                run_id=run_id,
+                function_id=function.decode(),
+                event=orjson.loads(event),
+                error=error,
+                now_ms=now_ms,
             )
         outcome, hints = await self.store.routing.cancel(
             run_id, reason=orjson.dumps(error), event_uid=uid, event=told, now_ms=now_ms

@@ -66,7 +66,7 @@ class Consumer:
         self._orders: deque[Callable[[], None]] = deque()
         self._paused: set[str] = set()
         self._failures = 0
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._ready = threading.Event()
         self._stopping = threading.Event()
         self._stop_timeout_s = 5.0
@@ -90,11 +90,13 @@ class Consumer:
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         """These are done. Carried out on the consumer's thread within a millisecond or so."""
-        self._order(lambda: self._link.ack(delivery.message for delivery in deliveries))
+        messages = [delivery.message for delivery in deliveries]
+        self._order(lambda: self._link.ack(messages))
 
     def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
         """Give these back to their queues, or drop them."""
-        self._order(lambda: self._reject(deliveries, requeue=requeue))
+        messages = [delivery.message for delivery in deliveries]
+        self._order(lambda: self._link.reject(messages, requeue=requeue))
 
     def pause(self, queue_name: str) -> None:
         """Receive no more from this queue; what is rejected afterwards goes to other consumers."""
@@ -130,7 +132,7 @@ class Consumer:
                 self._link.open(self._queues, prefetch=self._prefetch, paused=self._paused)
                 self._on_connected()
                 self._consume()
-            except Exception as error:
+            except BaseException as error:
                 self._on_lost(error)
                 self._stopping.wait(backoff_s(self._failures, random.random()))
         self._close()
@@ -138,7 +140,8 @@ class Consumer:
     def _consume(self) -> None:
         while not self._stopping.is_set():
             self._follow_orders()
-            self._link.poll(POLL_S)
+            if not self._received:  # AMQP delivers while we wait for an answer, to a declare or a cancel too
+                self._link.poll(POLL_S)
             self.last_poll_ms = self._clock.now_ms()
             if self._received:
                 self._hand_over()
@@ -147,7 +150,7 @@ class Consumer:
         deliveries, self._received = self._received, []
         try:
             self._on_deliveries(deliveries)
-        except Exception:
+        except BaseException:  # even a SystemExit must not end the thread unnoticed
             logger.exception(
                 "%d messages of %s could not be handed over; they go back to the queue",
                 len(deliveries),
@@ -198,7 +201,7 @@ class Consumer:
         self.last_poll_ms = self._clock.now_ms()
         self._ready.set()
 
-    def _on_lost(self, error: Exception) -> None:
+    def _on_lost(self, error: BaseException) -> None:
         if not self._failures:
             logger.warning(
                 "no connection to the broker %s, trying until it is back: %s",

@@ -29,7 +29,7 @@ from taskflow.broker.connection import (
 )
 
 HEARTBEAT_S = 20
-CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 3.0
 COMMAND_TIMEOUT_S = 10.0
 BUSY_POLL_S = 0.05
 IDLE_POLL_S = 1.0

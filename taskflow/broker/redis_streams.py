@@ -1,12 +1,13 @@
 """A kombu transport over Redis Streams with consumer groups: `taskflow+redis://`.
 
 Fit for any kombu user: direct, topic and fanout exchanges, acknowledgements, requeueing, prefetch, batches,
-takeover of what dead consumers held. A queue is a stream with one group; an acknowledged message is deleted from
-it. What AMQP has and this hasn't: headers exchanges, priorities, message TTLs, length limits. A requeued message
-goes to the end of its queue.
+takeover of what dead consumers held. A queue is a stream with one group; an acknowledged message is deleted.
+What AMQP has and this hasn't: headers exchanges, priorities, message TTLs, length limits. A requeued message goes
+to the end of its queue.
 
-Transport options: `key_prefix` ("tfb:"); `claim_idle_ms` (30,000), after which the messages of a silent consumer are
-given to others; `command_timeout_s` (5); `read_count` (250), the messages of a read without a prefetch limit.
+Options, in `transport_options` or in the URL's query: `key_prefix` ("tfb:"); `claim_idle_ms` (30,000), after which
+the messages of a silent consumer are given to others; `command_timeout_s` (5); `read_count` (250), how many
+messages one read brings where no prefetch limit is set.
 """
 # mypy: disable-error-code="no-untyped-call"
 
@@ -22,6 +23,7 @@ from urllib.parse import quote
 
 import hiredis
 from kombu.transport import virtual
+from redis.connection import parse_url
 
 from taskflow.broker.bindings import Bindings, StreamKeys, UnknownExchange
 from taskflow.broker.resp import Command, RespClient, ServerLost, ServerRefused
@@ -63,12 +65,13 @@ class Transport(virtual.Transport):
 
     def __init__(self, client: Any, **_: Any) -> None:
         super().__init__(client)
-        options = client.transport_options
+        self._url = streams_url(client)
+        options = {**parse_url(self._url), **client.transport_options}
         self.keys = StreamKeys(options.get("key_prefix", "tfb:"))
         self.claim_idle_ms = int(options.get("claim_idle_ms", 30_000))
         self.read_count = int(options.get("read_count", 250))
+        self._timeout_s = float(options.get("command_timeout_s") or client.connect_timeout or 5)
         self._pid = os.getpid()
-        self._url = streams_url(client)
         self._reader: StreamReader | None = None
         self._subscriptions: dict[str, deque[Subscription]] = {}  # by queue; several take turns
         self._waiting: deque[Entry] = deque()  # read, but not yet delivered
@@ -157,9 +160,7 @@ class Transport(virtual.Transport):
         return self._reader
 
     def _new_client(self, scripts: Sequence[str]) -> RespClient:
-        client: Any = self.client
-        timeout_s = float(client.transport_options.get("command_timeout_s") or client.connect_timeout or 5)
-        return RespClient(self._url, timeout_s=timeout_s, scripts=scripts)
+        return RespClient(self._url, timeout_s=self._timeout_s, scripts=scripts)
 
     def _declare_again(self) -> None:
         self.bindings.declare_again()

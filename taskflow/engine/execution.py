@@ -61,11 +61,13 @@ class Ending(Enum):
 class Execution:
     """One resident run. All methods run on the loop's thread."""
 
-    __slots__ = ("claim", "claimed", "ending", "event", "event_obj", "function", "host", "is_concluding", "is_suspending", "logger",
+    __slots__ = ("claim", "claimed", "ending", "epoch", "event", "event_obj", "function", "host", "is_concluding", "is_suspending", "logger",
                  "notes", "pending", "reason", "replay", "run_id", "state_bytes", "store_timer", "tree", "turn_timer", "turn_waiters",
                  "unstored", "was_resolved")  # fmt: skip
 
-    def __init__(self, claimed: ClaimedRun, function: Function[Any, Any], host: Host) -> None:
+    def __init__(self, claimed: ClaimedRun, function: Function[Any, Any], host: Host, epoch: int) -> None:
+        """`epoch` of the lease, as it was before the run was claimed."""
+        self.epoch = epoch
         self.claimed = claimed
         self.claim = claimed.claim
         self.run_id = claimed.claim.run_id
@@ -262,10 +264,12 @@ class Execution:
 
     async def check_claim(self) -> None:
         """Ask the store whether the claim still stands; Suspend when it does not. Rule S9.4."""
+        epoch = self.host.lease.epoch
         verdict, _ = await self.host.claims.fetch_resolved(self.claim, ())
         if verdict is Verdict.FENCED:
             self.stop(Ending.FENCED)
             raise Suspend
+        self.epoch = epoch
 
     # --- suspending and resuming in place ---
 
@@ -373,8 +377,9 @@ class Execution:
         now_ms = self.host.clock.now_ms()
         uid, event = ("", b"") if status == "completed" else self.final_event(status, body, now_ms)
         reply = await self.host.claims.finish(
-            self.claim, status, body, has_pending=self.has_pending, event_uid=uid, event=event, now_ms=now_ms
-        )
+            self.claim, status, body, has_pending=self.has_pending, event_uid=uid, event=event,
+            kept_ms=self.host.config.retention_ms, now_ms=now_ms,
+        )  # fmt: skip
         verdict, hints = parse_finish(reply)
         if hints:
             self.host.send_hints(hints)
@@ -461,7 +466,11 @@ class Execution:
         self.tree.unwind()
         await self.tree.unwound()
         if self.tree.survivors:
-            logger.error("run %s: %d tasks of its handler don't end: they catch Suspend or CancelledError", self.run_id, len(self.tree.survivors))
+            logger.error(
+                "run %s: %d tasks of its handler don't end: they catch Suspend or CancelledError",
+                self.run_id,
+                len(self.tree.survivors),
+            )
 
     def spawn(self, work: Any) -> None:
         """Run engine work outside the handler's task tree."""

@@ -137,7 +137,9 @@ class Executor:
         try:
             while self.wanted and self.free > 0 and not self.is_draining:
                 if not self.lease.is_valid():
-                    await asyncio.sleep(0.1)  # paused, or the store is away: what we claim now may be taken away
+                    await asyncio.sleep(
+                        0.1
+                    )  # paused, or the store is away: what we claim now may be taken away
                     continue
                 queue = next(iter(self.wanted))
                 await self.claim(queue, by_hint=self.wanted.pop(queue))
@@ -150,6 +152,7 @@ class Executor:
             self.wanted.setdefault(queue, by_hint)
             return
         started = 0
+        epoch = self.lease.epoch
         try:
             reply = await self.claims.claim(
                 self.child_id, self.config.app_id, queue, limit=limit, by_hint=by_hint, unknown=self.unknown,
@@ -157,7 +160,7 @@ class Executor:
             )  # fmt: skip
             for run in reply.runs:
                 started += 1
-                self.start(run)
+                self.start(run, epoch)
         finally:
             self.unreserve(limit - started)
         if reply.has_more:
@@ -165,8 +168,8 @@ class Executor:
         if reply.hints:
             self.messenger.send_work(reply.hints)  # to others: this process takes what it can anyhow
 
-    def start(self, claimed: ClaimedRun) -> None:
-        """Execute a claimed run; its slot is set aside already."""
+    def start(self, claimed: ClaimedRun, epoch: int) -> None:
+        """Execute a run that was claimed in the lease's `epoch`; its slot is set aside already."""
         run_id = claimed.claim.run_id
         function = self.functions.get(claimed.function_id)
         if function is None:
@@ -184,7 +187,7 @@ class Executor:
                 self.unreserve(1)
                 return
             known.stop(Ending.FENCED)
-        execution = Execution(claimed, function, self)
+        execution = Execution(claimed, function, self, epoch)
         self.executions[run_id] = execution
         self.idle.clear()
         execution.start()
@@ -198,7 +201,9 @@ class Executor:
         self.unreserve(1)
 
     async def hand_back(self, run_ids: Sequence[str]) -> None:
-        await self.claims.hand_back(self.child_id, run_ids, crashed=False, cause="", now_ms=self.clock.now_ms())
+        await self.claims.hand_back(
+            self.child_id, run_ids, crashed=False, cause="", now_ms=self.clock.now_ms()
+        )
 
     # --- messages ---
 
@@ -206,7 +211,12 @@ class Executor:
         """Some queues got ready runs: take them here if slots are free, else tell the others."""
         others = []
         for hint in hints:
-            if hint.app_id == self.config.app_id and hint.queue in self.queues and self.free > 0 and not self.is_draining:
+            if (
+                hint.app_id == self.config.app_id
+                and hint.queue in self.queues
+                and self.free > 0
+                and not self.is_draining
+            ):
                 self.look_for_work(hint.queue, by_hint=True)
             else:
                 if hint.app_id == self.config.app_id and hint.queue in self.queues:

@@ -16,7 +16,12 @@ from taskflow.store.registry import Registry
 class Lease(Protocol):
     """Whether this process still owns its claims. Rule S9.4."""
 
-    def is_valid(self) -> bool: ...
+    @property
+    def epoch(self) -> int:
+        """Grows each time the process was declared dead; claims of an older epoch are lost."""
+        ...
+
+    def is_valid(self, *, epoch: int | None = None) -> bool: ...
 
 
 class Host(Protocol):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
 from taskflow.codec import from_json, to_json
 from taskflow.durations import parse_duration_ms, parse_when_ms
-from taskflow.engine.handler import call_in_thread, call_step_function, describe_error, inside_step
-from taskflow.engine.operation import DONE, DUE, FAILED, RETRY, WAIT, Operation, pack_done
+from taskflow.engine.handler import call_step_function, describe_error, inside_step
+from taskflow.engine.operation import DONE, FAILED, RETRY, WAIT, Operation, pack_done
 from taskflow.engine.replay import Call
 from taskflow.errors import LimitExceeded, NestedStepError, StepError, StepTimeout, Suspend
 from taskflow.event import Event, ReceivedEvent, encode_event
@@ -111,7 +110,7 @@ class Tools:
     ) -> tuple[bool, Any]:
         execution = self.execution
         host = execution.host
-        if not host.lease.is_valid():
+        if not host.lease.is_valid(epoch=execution.epoch):
             # This process was paused: somebody else may have executed this step by now (S9.4).
             await execution.check_claim()
         started_ms = host.clock.now_ms()

@@ -33,7 +33,7 @@ ROUNDS = 3  # of cancelling what doesn't end
 def throw_suspend(tasks: Sequence[AnyTask], parked: Sequence[AnyFuture]) -> None:
     """Let each task meet Suspend at what it awaits; cancel those that wait for what isn't the run's.
 
-    `tasks` are the youngest first: a TaskGroup whose body leaves cancels the children that haven't met Suspend.
+    `tasks` come the youngest first: a TaskGroup whose body leaves cancels children that haven't met Suspend.
     """
     silence_joins([*tasks, *parked])
     resting = {*tasks, *parked}
@@ -69,7 +69,7 @@ def throw_into(task: AnyTask, resting: set[Any]) -> Fate:
     if wait is not None and wait.throwable:
         throw(waiter)
         return Fate.THROWN
-    if wait is not None and resting.issuperset(wait.members):
+    if wait is not None and not wait.moving and resting.issuperset(wait.members):
         return Fate.LEFT_TO_MEMBERS
     task.cancel()
     return Fate.CANCELLED

@@ -167,12 +167,13 @@ class Claims:
         has_pending: bool,
         event_uid: str,
         event: bytes,
+        kept_ms: int,
         now_ms: int,
     ) -> asyncio.Future[Any]:
-        """End the run; `parse_finish` reads the future's value."""
+        """End the run, to be removed after `kept_ms`; `parse_finish` reads the future's value."""
         return self.scripts.call(
             "finish_run", now_ms, claim.child_id, claim.run_id, claim.fence, status, body,
-            "1" if has_pending else "", event_uid, event,
+            "1" if has_pending else "", event_uid, event, now_ms + kept_ms,
         )  # fmt: skip
 
     async def cancel_reason(self, run_id: str) -> bytes:
@@ -191,7 +192,7 @@ class Claims:
         limit: int = 500,
     ) -> int:
         """Give runs of a child to others; no `run_ids` means all that it holds. Returns how many."""
-        total = 0
+        total: int = 0
         while True:
             count, left = await self.scripts.call(
                 "hand_back", now_ms, child_id, "1" if crashed else "", cause, limit, *run_ids[:limit]

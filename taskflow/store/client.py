@@ -32,6 +32,11 @@ Argument = str | bytes | int | float
 Reply = Any
 
 
+def pack_command(command: tuple[Argument, ...]) -> bytes:
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # the stub lacks memoryview[Any]
+    return packed
+
+
 class CommandError(Exception):
     """The store refused a command; the text is the store's."""
 
@@ -106,7 +111,7 @@ class StoreClient:
         if self.closed:
             future.set_exception(StoreUnavailable(f"the connection to the store at {self.address} is closed"))
             return future
-        self.unsent.append(Waiting(hiredis.pack_command(command), future))
+        self.unsent.append(Waiting(pack_command(command), future))
         if not self.flush_is_due:
             self.flush_is_due = True
             self.loop.call_soon(self.flush)
@@ -168,7 +173,7 @@ class StoreClient:
         commands = [*address.greeting, *self.on_connected()]
         futures = [self.loop.create_future() for _ in commands]
         replies.extend(futures)
-        connection.transport.write(b"".join([hiredis.pack_command(command) for command in commands]))
+        connection.transport.write(b"".join([pack_command(command) for command in commands]))
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 for reply in await asyncio.gather(*futures):

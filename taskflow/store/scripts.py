@@ -12,6 +12,8 @@ from typing import Any
 
 from taskflow.store.client import Argument, StoreClient
 
+WORD = re.compile(r"[A-Za-z_]\w*")
+DEFINITION = re.compile(r"local (?:function )?([\w, ]+)")
 INCLUDE = re.compile(r"^--@include (.+)$", re.MULTILINE)
 HEADER = re.compile(
     r"\A-- (?P<name>\w+): .+?^-- KEYS   1 prefix$.+?^-- ARGV   .+?^-- Reply  ", re.MULTILINE | re.DOTALL
@@ -45,14 +47,50 @@ def load_scripts() -> dict[str, Script]:
 
 
 def expand(text: str) -> str:
-    """Put the includes that a script names in their place, without comments: the server parses less."""
+    """Put the includes that a script names in their place, without comments and without what the script does not use.
+
+    The server makes every local function anew at each call, 0.1 to 0.2 us each: what is left out here is time won.
+    """
     folder = files("taskflow.store") / "lua" / "includes"
+    names = [name for match in INCLUDE.finditer(text) for name in match[1].split()]
+    pieces = {name: split_definitions(strip((folder / f"{name}.lua").read_text("utf-8"))) for name in names}
+    body = strip(INCLUDE.sub("", text))
+    used = used_definitions(body, [piece for name in names for piece in pieces[name]])
 
     def paste(match: re.Match[str]) -> str:
-        return "\n".join((folder / f"{name}.lua").read_text("utf-8") for name in match[1].split())
+        return "\n".join(piece for name in match[1].split() for piece in pieces[name] if piece in used)
 
-    lines = INCLUDE.sub(paste, text).splitlines()
-    return "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("--")) + "\n"
+    return strip(INCLUDE.sub(paste, text))
+
+
+def strip(text: str) -> str:
+    """Lua without comment lines and blank lines, but for the lines that name includes."""
+    lines = text.splitlines()
+    kept = [line for line in lines if line.strip() and (not line.lstrip().startswith("--") or INCLUDE.match(line))]
+    return "\n".join(kept) + "\n"
+
+
+def split_definitions(text: str) -> list[str]:
+    """The top-level definitions of an include: each starts with `local` in the first column."""
+    return [piece.rstrip() for piece in re.split(r"^(?=local )", text, flags=re.MULTILINE) if piece.strip()]
+
+
+def used_definitions(body: str, pieces: list[str]) -> set[str]:
+    """Those that the script names, or that one of those names."""
+    used: set[str] = set()
+    words = set(WORD.findall(body))
+    while True:
+        found = {piece for piece in pieces if piece not in used and words.intersection(defined_names(piece))}
+        if not found:
+            return used
+        used |= found
+        for piece in found:
+            words.update(WORD.findall(piece))
+
+
+def defined_names(piece: str) -> set[str]:
+    match = DEFINITION.match(piece)
+    return set(WORD.findall(match[1])) if match else set()
 
 
 def loading_commands() -> list[tuple[Argument, ...]]:

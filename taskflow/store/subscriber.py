@@ -18,7 +18,10 @@ class Subscriber:
     def __init__(self, url: str) -> None:
         self.listeners: dict[str, set[OnMessage]] = {}
         self.client = StoreClient(
-            parse_store_url(url), on_connected=self.subscribe_commands, on_push=self.dispatch, is_blocking=True
+            parse_store_url(url),
+            on_connected=self.subscribe_commands,
+            on_push=self.dispatch,
+            is_blocking=True,
         )
 
     def subscribe_commands(self) -> Sequence[tuple[Argument, ...]]:

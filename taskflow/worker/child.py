@@ -17,6 +17,7 @@ from taskflow.broker.publisher import AsyncPublisher, Publisher
 from taskflow.broker.topology import events_queue, work_queue
 from taskflow.clock import Clock, SystemClock
 from taskflow.engine.executor import Executor
+from taskflow.engine.host import Lease
 from taskflow.engine.tagging import install_task_factory
 from taskflow.router import Listeners, Router
 from taskflow.store.registry import AppSettings
@@ -35,16 +36,12 @@ MAX_THREADS = (
 PREFETCH = 500
 
 
-class Lease(Protocol):
-    """Whether this process still owns its claims (S9.4)."""
-
-    def is_valid(self) -> bool: ...
-
-
 class AlwaysValid:
     """The lease of a process without a supervisor: tests, and `taskflow.testing`."""
 
-    def is_valid(self) -> bool:
+    epoch = 0
+
+    def is_valid(self, *, epoch: int | None = None) -> bool:
         return True
 
 
@@ -88,6 +85,7 @@ class WorkerProcess:
         self.on_recycle = on_recycle
         self.threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="taskflow-user")
         self.timers: list[asyncio.TimerHandle] = []
+        self.clock_timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Connect to store and broker, register the functions, take work. Raises StoreUnavailable or BrokerUnavailable."""
@@ -118,7 +116,7 @@ class WorkerProcess:
         config = self.app.config
         router = Router(
             store=self.store, config=config, clock=self.clock, listeners=Listeners(self.app.specs), taker=self.executor,
-            child_id=self.child_id, has_lease=self.lease.is_valid,
+            child_id=self.child_id, lease=self.lease,
         )  # fmt: skip
         queues = [
             events_queue(config.app_id),
@@ -171,8 +169,6 @@ class WorkerProcess:
             self.clock_timer = self.loop.call_later(
                 CLOCK_CHECK_S, lambda: self.messenger.spawn(self.follow_store_clock())
             )
-        else:
-            self.clock_timer = None
 
     async def stop(self, *, drain_timeout_s: float | None = None) -> None:
         """Drain: take nothing more, let running steps end, hand back the rest. Rule S9.6."""

@@ -426,6 +426,77 @@ async def test_branch_that_leaves_raw_io_for_an_old_task_is_seen_without_a_new_s
 
 
 @in_loop
+async def test_any_of_several_ios_that_ends_a_gather_brings_the_next_look(run: Run) -> None:
+    first, second = run.loop.create_future(), run.loop.create_future()
+
+    async def handler() -> None:
+        waiting = asyncio.create_task(run.step("a"))
+        try:
+            await asyncio.gather(asyncio.gather(first, second), run.loop.create_future())
+        except ValueError:
+            await waiting
+
+    run.tree.start(handler())
+    await settle()
+    assert run.stuck_count == 0
+    first.set_exception(ValueError())
+    await settle()
+    assert run.stuck_count == 1
+
+
+async def first_of_wait(run: Run) -> None:
+    tasks = [asyncio.create_task(run.step(name)) for name in "ab"]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    run.spawned = tasks
+    assert isinstance(tasks[0].exception(), ValueError)
+
+
+async def exception_of_wait(run: Run) -> None:
+    tasks = [asyncio.create_task(run.step(name)) for name in "ab"]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    run.spawned = tasks
+    assert isinstance(tasks[0].exception(), ValueError)
+
+
+async def failed_gather(run: Run) -> None:
+    await gather_steps(run, *"ab")
+
+
+async def failed_group(run: Run) -> None:
+    async with asyncio.TaskGroup() as group:
+        for name in "ab":
+            group.create_task(run.step(name))
+
+
+async def failed_as_completed(run: Run) -> None:
+    for next_one in asyncio.as_completed([run.step("a"), run.step("b")]):
+        await next_one
+
+
+@pytest.mark.parametrize(
+    "join", [first_of_wait, exception_of_wait, failed_gather, failed_group, failed_as_completed]
+)
+@in_loop
+async def test_join_whose_member_has_just_ended_is_about_to_move(run: Run, join: Any) -> None:
+    """The member is done, its callbacks are scheduled, and a look comes in between."""
+
+    async def handler() -> str:
+        try:
+            await join(run)
+        except* ValueError:
+            pass
+        return "moved"
+
+    root = run.tree.start(handler())
+    await settle()
+    assert run.stuck_count == 1
+    run.parked["a"].set_exception(ValueError())
+    await settle()
+    assert root.result() == "moved"
+    assert run.stuck_count == 1
+
+
+@in_loop
 async def test_task_outside_the_tree_holds_the_run(run: Run) -> None:
     io = run.loop.create_future()
     foreign = run.loop.create_task(asyncio.wait_for(io, None), context=Context())
@@ -1022,11 +1093,13 @@ async def test_member_with_user_code_is_in_no_group(run: Run) -> None:
 @in_loop
 async def test_member_that_somebody_else_observes_is_in_no_group(run: Run) -> None:
     async def handler() -> None:
-        tasks = [asyncio.create_task(run.step(name)) for name in "abc"]
+        tasks = [asyncio.create_task(run.step(name)) for name in "abcd"]
         tasks[0].add_done_callback(lambda _: run.notes.append("seen"))
-        await asyncio.gather(*tasks)
+        gathered = asyncio.gather(*tasks)
+        tasks[1].add_done_callback(lambda _: run.notes.append("seen"))
+        await gathered
 
-    assert await joins(run, handler()) == [set("bc")]
+    assert await joins(run, handler()) == [set("cd")]
 
 
 @in_loop

@@ -247,7 +247,7 @@ def play(kind: str, test: Coroutine[Any, Any, None], loop: asyncio.AbstractEvent
 
 
 @pytest.mark.parametrize("kind", LOOPS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(spec=specs(), data=st.data())
 def test_verdict_is_that_of_the_model_and_unwinding_ends_everything(
     kind: str, spec: Spec, data: st.DataObject

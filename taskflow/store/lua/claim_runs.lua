@@ -2,10 +2,10 @@
 -- KEYS   1 prefix
 -- ARGV   1 now_ms   2 child_id   3 app_id   4 queue   5 limit   6 '1' when a work message brought the child here
 --        7... functions that this child does not know (an older or newer code base): left to others
--- Reply  {runs left ready, hints, claimed: {run_id, fence, fn, event, attempt, started, created, cause, crashes,
+-- Reply  {1 when ready runs are left, hints, claimed: {run_id, fence, fn, event, attempt, started, created, cause, crashes,
 --        cancel reason or '', steps}, ...}
 --@include keys hint ready timer claim
-local now_ms, child_id, app, queue, limit = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local now, child_id, app, queue, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local index = queue_key(app, queue)
 local unknown = {}
 for i = 7, #ARGV do unknown[ARGV[i]] = true end
@@ -23,16 +23,26 @@ local function best_function()
   return fn, math.huge
 end
 
+local claimed, claims = {}, {}
 local function take(run_id)
-  local fence = take_claim(run_id, child_id, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'function', 'event', 'attempt', 'started', 'created', 'cause', 'crashes',
-    'cancel')
-  redis.call('HDEL', run_key(run_id), 'dirty')
-  return {run_id, fence, run[1], run[2], tonumber(run[3] or 0), tonumber(run[4]), tonumber(run[5]), run[6],
-    tonumber(run[7] or 0), run[8] or '', redis.call('HGETALL', steps_key(run_id))}
+  local key = run_key(run_id)
+  local run = redis.call('HMGET', key, 'function', 'event', 'attempt', 'started', 'created', 'cause', 'crashes', 'cancel', 'fence',
+    'dirty', 'start_ms', 'finish_ms')
+  local fence, started, steps = tonumber(run[9] or 0) + 1, run[4], {}
+  if started then
+    redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', fence)
+    steps = redis.call('HGETALL', steps_key(run_id))
+    if run[10] then redis.call('HDEL', key, 'dirty') end
+  else
+    redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', fence, 'started', now)
+    if run[11] or run[12] then start_clocks(run_id, run[11], run[12], tonumber(now)) end
+  end
+  claims[#claims + 1] = run_id
+  claims[#claims + 1] = fence
+  claimed[#claimed + 1] = {run_id, fence, run[1], run[2], tonumber(run[3] or 0), tonumber(started or now), tonumber(run[5]), run[6],
+    tonumber(run[7] or 0), run[8] or '', steps}
 end
 
-local claimed = {}
 while #claimed < limit do
   local fn, turn_ends = best_function()
   if not fn then break end
@@ -40,18 +50,19 @@ while #claimed < limit do
   local taken = 0
   for i = 1, #best, 2 do
     if taken > 0 and tonumber(best[i + 1]) > turn_ends then break end
-    claimed[#claimed + 1] = take(best[i])
+    take(best[i])
     taken = taken + 1
   end
   if taken > 0 then redis.call('ZREMRANGEBYRANK', ready_key(fn), 0, taken - 1) end
   local head = redis.call('ZRANGE', ready_key(fn), 0, 0, 'WITHSCORES')
   if head[1] then redis.call('ZADD', index, head[2], fn) else redis.call('ZREM', index, fn) end
 end
+if claims[1] then redis.call('HSET', claims_key(child_id), unpack(claims)) end
 
 local has_more = best_function() and 1 or 0
 if ARGV[6] == '1' then
   -- This message is spent. With work left, one more wakes another child; without, the next ready run sends one.
-  if has_more == 1 and #claimed > 0 then hint(app, queue, now_ms, true)
+  if has_more == 1 and claimed[1] then hint(app, queue, tonumber(now), true)
   else redis.call('HDEL', prefix .. 'hints', app .. SEP .. queue) end
 end
 return {has_more, hints, claimed}

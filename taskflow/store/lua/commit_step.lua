@@ -4,8 +4,8 @@
 --        operations whose place in the order of outcomes became known
 -- Reply  'fenced' when the claim is lost, 'cancel' when it is stored and the run shall end, else 'ok'
 --@include keys
-local run = redis.call('HMGET', run_key(ARGV[2]), 'by', 'fence', 'cancel', 'crashes', 'attempt')
-if run[1] ~= ARGV[1] or run[2] ~= ARGV[3] then return 'fenced' end
+local run = redis.call('HMGET', run_key(ARGV[2]), 'by', 'fence', 'cancel', 'crashes', 'attempt', 'status')
+if run[1] ~= ARGV[1] or run[2] ~= ARGV[3] or run[6] ~= 'running' then return 'fenced' end
 redis.call('HSET', steps_key(ARGV[2]), unpack(ARGV, 4))
 -- Progress: the next crash is the first under another step (S9.8), and code between steps may fail anew (S5.1).
 if run[4] then redis.call('HDEL', run_key(ARGV[2]), 'crashes', 'crash_log') end

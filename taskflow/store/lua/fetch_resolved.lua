@@ -3,8 +3,8 @@
 -- ARGV   1 child_id   2 run_id   3 fence   4... step keys
 -- Reply  {'fenced' | 'cancel' | 'ok', the operations in the order asked for}
 --@include keys
-local run = redis.call('HMGET', run_key(ARGV[2]), 'by', 'fence', 'cancel')
-if run[1] ~= ARGV[1] or run[2] ~= ARGV[3] then return {'fenced', {}} end
+local run = redis.call('HMGET', run_key(ARGV[2]), 'by', 'fence', 'cancel', 'status')
+if run[1] ~= ARGV[1] or run[2] ~= ARGV[3] or run[4] ~= 'running' then return {'fenced', {}} end
 redis.call('HDEL', run_key(ARGV[2]), 'dirty')
 local ops = {}
 for i = 4, #ARGV do ops[#ops + 1] = redis.call('HGET', steps_key(ARGV[2]), ARGV[i]) end

@@ -4,15 +4,15 @@
 --        6 run_id   7 fn   8 queue   9 event (JSON)   10 app version   11 start_ms   12 finish_ms   13 event uid
 -- Reply  {'fenced' | 'fired' | 'known', hints}
 --@include keys hint ready timer claim create_run
-local now_ms, tick_ms = tonumber(ARGV[1]), tonumber(ARGV[4])
+local tick_ms = tonumber(ARGV[4])
 if redis.call('HGET', prefix .. 'leader', 'fence') ~= ARGV[2] then return {'fenced', hints} end
 local last_ms = redis.call('HGET', prefix .. 'crons', ARGV[3])
 if last_ms and tonumber(last_ms) >= tick_ms then return {'known', hints} end
 redis.call('HSET', prefix .. 'crons', ARGV[3], tick_ms)
 if ARGV[5] ~= '' then
-  create_run({
+  create_run_once({
     id = ARGV[6], fn = ARGV[7], queue = ARGV[8], event = ARGV[9], cause = 'cron', version = ARGV[10], start_at = 0,
     start_ms = tonumber(ARGV[11]), finish_ms = tonumber(ARGV[12]), parent = '',
-  }, '', now_ms)
+  }, '', ARGV[1])
 end
 return {'fired', hints}

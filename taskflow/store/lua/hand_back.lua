@@ -18,13 +18,12 @@ for i = 1, math.min(#run_ids, limit) do
   local run_id = run_ids[i]
   local key = run_key(run_id)
   redis.call('HDEL', claims_key(child_id), run_id)
-  local run = redis.call('HMGET', key, 'by', 'function', 'queue', 'score')
-  if run[1] == child_id then
+  local run = redis.call('HMGET', key, 'by', 'function', 'queue', 'score', 'status')
+  if run[1] == child_id and run[5] == 'running' then
     count = count + 1
     -- A new fence: what the old owner still commits is refused from now on.
     redis.call('HINCRBY', key, 'fence', 1)
     redis.call('HSET', key, 'status', 'queued')
-    redis.call('HDEL', key, 'by')
     if crashed then
       redis.call('HINCRBY', key, 'crashes', 1)
       local log = redis.call('HGET', key, 'crash_log')

@@ -6,7 +6,7 @@
 -- Reply  {'fenced' | 'cancel' | 'parked' | 'dirty', hints}
 --        'dirty': an operation was resolved meanwhile; the run keeps its claim and shall fetch it.
 --@include keys hint ready timer claim create_run wake wait resolve
-local now_ms, child_id, run_id, fence, mode = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local child_id, run_id, fence, mode = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local key = run_key(run_id)
 if not owns(run_id, child_id, fence) then return {'fenced', {}} end
 for i = 8, 7 + tonumber(ARGV[7]) * 8, 8 do
@@ -26,10 +26,10 @@ for i = 8, 7 + tonumber(ARGV[7]) * 8, 8 do
     redis.call('HSET', steps_key(run_id), step_key, op.seq and cmsgpack.pack(op) or ARGV[i + 1])
     if op.due then set_timer(op.due, op_timer(run_id, step_key)) end
     if ARGV[i + 2] ~= '' then
-      create_run({
+      create_run_once({
         id = ARGV[i + 4], fn = ARGV[i + 2], queue = ARGV[i + 3], event = ARGV[i + 5], cause = 'invoke', version = ARGV[6],
         start_at = 0, start_ms = tonumber(ARGV[i + 6]), finish_ms = tonumber(ARGV[i + 7]), parent = run_id .. SEP .. step_key,
-      }, '', now_ms)
+      }, '', ARGV[1])
     end
   end
 end
@@ -37,6 +37,5 @@ if redis.call('HEXISTS', key, 'cancel') == 1 then return {'cancel', hints} end
 if mode == 'stay' then return {'parked', hints} end
 if redis.call('HEXISTS', key, 'dirty') == 1 then return {'dirty', hints} end
 redis.call('HSET', key, 'status', 'waiting')
-redis.call('HDEL', key, 'by')
 redis.call('HDEL', claims_key(child_id), run_id)
 return {'parked', hints}

@@ -8,7 +8,6 @@ local key = run_key(run_id)
 if not owns(run_id, child_id, ARGV[4]) then return 'fenced' end
 if redis.call('HEXISTS', key, 'cancel') == 1 then return 'cancel' end
 redis.call('HSET', key, 'attempt', ARGV[5], 'last_error', ARGV[7], 'status', 'waiting', 'due', ARGV[6])
-redis.call('HDEL', key, 'by')
 redis.call('HDEL', claims_key(child_id), run_id)
 set_timer(tonumber(ARGV[6]), 'start' .. SEP .. run_id)
 return 'ok'

@@ -5,45 +5,49 @@
 --        start_ms, finish_ms, skip reason or ''
 -- Reply  {'routed' or 'duplicate', seq, hints, claimed (run_id, fence, ...), paths that waits for this event name look at}
 --@include keys hint ready timer claim create_run
-local now_ms, uid, public_id, name, event = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local now, uid, public_id, name, event = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local child_id, free, version, app = ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local DEDUPE_MS = 86400000
-local key = event_key(uid)
-local seq_field = 'seq:' .. app
-local seq = tonumber(redis.call('HGET', key, seq_field))
-if not seq then
-  -- The order of events and waits, free of clocks: an event that is routed again must not resolve a wait stored since.
-  seq = redis.call('INCR', prefix .. 'seq')
-  redis.call('HSET', key, 'name', name, 'event', event, 'received', now_ms, seq_field, seq)
-  redis.call('ZADD', prefix .. 'events', now_ms, uid)
-end
+local key, seq_field = event_key(uid), 'seq:' .. app
+local seq = redis.call('HGET', key, seq_field)
+local is_new = not seq
+-- The order of events and waits, free of clocks: an event that is routed again must not resolve a wait stored since.
+if is_new then seq = redis.call('INCR', prefix .. 'seq') end
+local record = {'name', name, 'event', event, 'received', now, seq_field, seq}
+
 if public_id ~= '' then
   local dedupe = prefix .. 'event_id:' .. app .. ':' .. public_id
   local first = redis.call('HMGET', dedupe, 'uid', 'until')
-  if first[1] and first[1] ~= uid and tonumber(first[2]) > now_ms then
-    redis.call('HSET', key, 'duplicate_of', first[1])
-    return {'duplicate', seq, {}, {}, {}}
+  if first[1] and first[1] ~= uid and tonumber(first[2]) > tonumber(now) then
+    redis.call('HSET', key, 'duplicate_of', first[1], unpack(record))
+    redis.call('ZADD', prefix .. 'events', 'NX', now, uid)
+    return {'duplicate', tonumber(seq), {}, {}, {}}
   end
   if first[1] ~= uid then
-    redis.call('HSET', dedupe, 'uid', uid, 'until', now_ms + DEDUPE_MS)
+    redis.call('HSET', dedupe, 'uid', uid, 'until', tonumber(now) + DEDUPE_MS)
     redis.call('PEXPIRE', dedupe, DEDUPE_MS + 3600000)  -- only tidies up
   end
 end
+
+local make = is_new and create_run or create_run_once
 local claimed = {}
 for i = 10, #ARGV, 7 do
   local fn, run_id, skipped = ARGV[i], ARGV[i + 2], ARGV[i + 6]
-  if skipped ~= '' then
-    redis.call('HSET', key, 'fn:' .. fn, skipped)
-  else
-    local fence = create_run({
+  record[#record + 1] = 'fn:' .. fn
+  record[#record + 1] = skipped ~= '' and skipped or run_id
+  if skipped == '' then
+    local fence = make({
       id = run_id, fn = fn, queue = ARGV[i + 1], event = event, cause = 'event', version = version, parent = '',
       start_at = tonumber(ARGV[i + 3]), start_ms = tonumber(ARGV[i + 4]), finish_ms = tonumber(ARGV[i + 5]),
-    }, #claimed / 2 < free and child_id or '', now_ms)
-    redis.call('HSET', key, 'fn:' .. fn, run_id)
+    }, #claimed / 2 < free and child_id or '', now)
     if fence > 0 then
       claimed[#claimed + 1] = run_id
       claimed[#claimed + 1] = fence
     end
   end
 end
-return {'routed', seq, hints, claimed, redis.call('HKEYS', prefix .. 'waitpaths:' .. name)}
+if is_new then
+  redis.call('HSET', key, unpack(record))
+  redis.call('ZADD', prefix .. 'events', 'NX', now, uid)  -- another app may have recorded it before
+end
+return {'routed', tonumber(seq), hints, claimed, redis.call('HKEYS', prefix .. 'waitpaths:' .. name)}

@@ -4,13 +4,12 @@
 --        11 event uid   12 event name
 -- Reply  hints
 --@include keys hint ready timer claim create_run
-local now_ms = tonumber(ARGV[1])
-create_run({
+create_run_once({
   id = ARGV[2], fn = ARGV[3], queue = ARGV[4], event = ARGV[5], cause = ARGV[6], version = ARGV[7],
   start_at = tonumber(ARGV[8]), start_ms = tonumber(ARGV[9]), finish_ms = tonumber(ARGV[10]), parent = '',
-}, '', now_ms)
+}, '', ARGV[1])
 if redis.call('HSETNX', event_key(ARGV[11]), 'event', ARGV[5]) == 1 then
-  redis.call('HSET', event_key(ARGV[11]), 'name', ARGV[12], 'received', now_ms, 'fn:' .. ARGV[3], ARGV[2])
-  redis.call('ZADD', prefix .. 'events', now_ms, ARGV[11])
+  redis.call('HSET', event_key(ARGV[11]), 'name', ARGV[12], 'received', ARGV[1], 'fn:' .. ARGV[3], ARGV[2])
+  redis.call('ZADD', prefix .. 'events', ARGV[1], ARGV[11])
 end
 return hints

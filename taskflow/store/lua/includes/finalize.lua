@@ -29,12 +29,11 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   local fn = run[2]
   if run[1] == 'queued' then remove_ready(fn, run[3], run_id) end
   if run[1] == 'scheduled' then clear_timer('start' .. SEP .. run_id) end
-  if run[4] then redis.call('HDEL', claims_key(run[4]), run_id) end
+  if run[1] == 'running' then redis.call('HDEL', claims_key(run[4]), run_id) end
   if run[6] then clear_timer('start_timeout' .. SEP .. run_id) end
   if run[7] then clear_timer('finish_timeout' .. SEP .. run_id) end
   if has_pending then sweep_operations(run_id) end
   redis.call('HSET', key, 'status', status, 'ended', now_ms, status == 'completed' and 'output' or 'error', body)
-  redis.call('HDEL', key, 'by', 'dirty')
   local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
   local kept_ms = status == 'failed' and tonumber(app[2] or 7 * DAY_MS) or tonumber(app[1] or DAY_MS)
   redis.call('ZADD', prefix .. 'expiry', now_ms + kept_ms, run_id)

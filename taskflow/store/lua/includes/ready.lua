@@ -4,7 +4,8 @@ local function make_ready(run_id, fn, queue, score, now_ms, silent)
   local app = app_of(fn)
   redis.call('ZADD', ready_key(fn), score, run_id)
   -- The queue's index holds each function with the score of its best run.
-  redis.call('ZADD', queue_key(app, queue), 'LT', score, fn)
-  redis.call('SADD', prefix .. 'queues', app .. SEP .. queue)
+  if redis.call('ZADD', queue_key(app, queue), 'LT', score, fn) == 1 then
+    redis.call('SADD', prefix .. 'queues', app .. SEP .. queue)
+  end
   if not silent then hint(app, queue, now_ms) end
 end

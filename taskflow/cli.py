@@ -1,0 +1,98 @@
+"""The command line. Each command lives in `taskflow/commands/` and is imported when it is used.
+
+Exit codes: 0 clean, 1 failed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from taskflow.errors import TaskFlowError
+
+DISTRIBUTION = "taskflow-durable"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a command is found, and what `taskflow --help` says of it without importing it."""
+
+    target: str  # "module:attribute"
+    summary: str
+
+
+SECTIONS: dict[str, dict[str, Entry]] = {
+    "Run": {
+        "worker": Entry("taskflow.commands.worker:command", "Execute the functions of an app."),
+        "beat": Entry("taskflow.commands.beat:command", "Keep the time: crons, sleeps, retries, lost workers."),
+        "dev": Entry("taskflow.commands.dev:command", "Store, worker and beat in one, with reload on change."),
+    },
+    "Look and act": {
+        "send": Entry("taskflow.commands.send:command", "Send an event."),
+        "functions": Entry("taskflow.commands.functions:command", "List the functions that workers registered."),
+        "runs": Entry("taskflow.commands.runs:command", "List, show and cancel runs."),
+        "dead-letters": Entry("taskflow.commands.dead_letters:command", "Messages that could not be routed."),
+    },
+}  # fmt: skip
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+
+
+class Failure(click.ClickException):
+    """Ends the command with exit code 1 and the plain words on stderr."""
+
+    exit_code = 1
+
+    def show(self, file: object = None) -> None:
+        click.echo(f"taskflow: {self.message}", err=True)
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry.target.partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command), entry.target
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, entry.summary) for name, entry in section.items()], col_max=16)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except TaskFlowError as error:
+            raise Failure(str(error)) from error
+
+
+def installed_version() -> str:
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "(a checkout that is not installed)"
+
+
+def show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"taskflow {installed_version()}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=show_version, help="Show the version.")
+def main() -> None:
+    """Durable functions: steps, sleeps, waits and retries that survive kill -9.
+
+    Settings come from the app (-A) or from TASKFLOW_* variables, such as TASKFLOW_BROKER and TASKFLOW_STORE.
+    """

@@ -1,0 +1,1 @@
+"""What taskflow says of itself."""

@@ -1,0 +1,105 @@
+"""When nothing in the engine moves any more, unless the clock does. Looks at everything, changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from taskflow.beat.service import Beat
+from taskflow.broker.topology import events_queue, work_queue_name
+from taskflow.clock import Clock
+from taskflow.engine.execution import Execution
+from taskflow.store.store import Store
+from taskflow.worker.child import WorkerProcess
+
+STREAM_PREFIX = "tfb:q:"  # of the Redis Streams transport
+
+
+class WatchedBeat(Beat):
+    """The real beat, which also tells whether it is in the middle of a turn."""
+
+    is_busy = False
+    seen_ms = -1  # the time at which its last turn began
+
+    async def run_once(self) -> int:
+        self.is_busy = True
+        now_ms = self.clock.now_ms()
+        try:
+            return await super().run_once()
+        finally:
+            self.is_busy, self.seen_ms = False, now_ms
+
+
+class Stillness:
+    """Each method says what still moves, or "" when nothing does."""
+
+    def __init__(
+        self, *, store: Store, clock: Clock, workers: Sequence[WorkerProcess], beat: WatchedBeat
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.workers = workers
+        self.beat = beat
+
+    def in_process(self) -> str:
+        """What moves in the workers and in beat."""
+        now_ms = self.clock.now_ms()
+        if self.beat.is_busy or self.beat.messenger.tasks:
+            return "beat is in the middle of a turn"
+        if self.beat.seen_ms < now_ms:
+            return "beat has not seen the clock's new time"
+        if any(schedule.fire_ms <= now_ms for schedule in self.beat.crons.schedules.values()):
+            return "a cron is due"
+        for worker in self.workers:
+            moving = self.in_worker(worker)
+            if moving:
+                return moving
+        return ""
+
+    def in_worker(self, worker: WorkerProcess) -> str:
+        executor = worker.executor
+        for execution in executor.executions.values():
+            if not is_at_rest(execution):
+                return f"run {execution.run_id} of {execution.function.spec.id} is executing"
+        if worker.intake.tasks:
+            return "events are being routed"
+        if worker.messenger.tasks:
+            return "messages are being published"
+        if executor.is_claiming or (executor.wanted and executor.free > 0):
+            return "runs are being claimed"
+        return ""
+
+    async def in_servers(self) -> str:
+        """What store and broker hold for the workers and for beat."""
+        call, keys = self.store.client.call, self.store.keys
+        names, ready = [], []
+        for worker in self.workers:
+            app_id = worker.app.id
+            names.append(events_queue(app_id).name)
+            names += [work_queue_name(app_id, queue) for queue in worker.options.queues]
+            if worker.executor.free > 0:
+                ready += [
+                    (worker, call("ZRANGE", f"{keys.prefix}queue:{app_id}:{queue}", 0, -1))
+                    for queue in worker.options.queues
+                ]
+        due = call("ZRANGEBYSCORE", keys.timers, "-inf", self.clock.now_ms(), "LIMIT", 0, 1)
+        outbox = call("ZCARD", f"{keys.prefix}outbox")
+        lengths = [call("XLEN", STREAM_PREFIX + name) for name in dict.fromkeys(names)]
+        if await due:
+            return "a timer is due"
+        for worker, functions in ready:
+            if any(name.decode() not in worker.executor.unknown for name in await functions):
+                return "runs are ready"
+        if await outbox:
+            return "events of finished runs are to be published"
+        if any(await asyncio.gather(*lengths)):
+            return "messages are to be consumed"
+        return ""
+
+
+def is_at_rest(execution: Execution) -> bool:
+    """Whether a resident run waits for raw I/O outside its steps, as far as can be told: that may take for ever."""
+    tree = execution.tree
+    if tree.executing or execution.is_suspending or execution.unstored or not execution.pending:
+        return False
+    return execution.ending is None and tree.held_by is not None and not tree.held_by.done()

@@ -1,0 +1,104 @@
+"""Brokers to test against: each kind is started when its first test runs, once a pytest-xdist worker."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from taskflow.broker.publisher import Publisher
+from tests.servers import (
+    RABBITMQ_HINT,
+    REDIS_HINT,
+    RabbitMQServer,
+    RedisServer,
+    RespServer,
+    Server,
+    ValkeyServer,
+)
+
+VALKEY = pytest.param("valkey", id="valkey")
+REDIS = pytest.param("redis", id="redis", marks=pytest.mark.redis)
+RABBITMQ = pytest.param("rabbitmq", id="rabbitmq", marks=[pytest.mark.rabbitmq, pytest.mark.timeout(120)])
+
+NewPublisher = Callable[..., Publisher]
+
+
+def new_server(kind: str) -> Server:
+    """With its data on disk, so that it can be restarted without losing any."""
+    if kind == "valkey":
+        return ValkeyServer(aof=True)
+    if kind == "redis":
+        require(RedisServer.is_installed(), REDIS_HINT)
+        return RedisServer(aof=True)
+    require(RabbitMQServer.is_installed(), RABBITMQ_HINT)
+    return RabbitMQServer()
+
+
+def require(is_installed: bool, hint: str) -> None:
+    if is_installed:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(hint)
+    pytest.skip(hint)
+
+
+@pytest.fixture(scope="session", params=[VALKEY, REDIS, RABBITMQ])
+def broker(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A broker that many tests share: none stops it or removes what isn't its own."""
+    with new_server(request.param) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def frail_brokers() -> Iterator[dict[str, Server]]:
+    servers: dict[str, Server] = {}
+    yield servers
+    for server in servers.values():
+        server.stop()
+
+
+@pytest.fixture(params=[VALKEY, REDIS, RABBITMQ])
+def frail_broker(request: pytest.FixtureRequest, frail_brokers: dict[str, Server]) -> Iterator[Server]:
+    """A broker that the test may pause, kill and restart."""
+    kind = request.param
+    if kind not in frail_brokers:
+        server = new_server(kind)
+        frail_brokers[kind] = server.start()
+    server = frail_brokers[kind]
+    yield server
+    if server.is_running:
+        server.resume()
+    else:
+        server.restart()
+
+
+@pytest.fixture(scope="session", params=[VALKEY, REDIS])
+def streams(request: pytest.FixtureRequest) -> Iterator[RespServer]:
+    """A server of the Redis kind that many tests share."""
+    server = new_server(request.param)
+    assert isinstance(server, RespServer)
+    with server:
+        yield server
+
+
+@pytest.fixture
+def app_id() -> str:
+    """An app that no other test has."""
+    return f"app-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def new_publisher(app_id: str) -> Iterator[NewPublisher]:
+    publishers: list[Publisher] = []
+
+    def create(url: str, *, app_id: str = app_id, send_timeout_ms: int = 10_000) -> Publisher:
+        publisher = Publisher(url, app_id=app_id, send_timeout_ms=send_timeout_ms)
+        publishers.append(publisher)
+        return publisher
+
+    yield create
+    for publisher in publishers:
+        publisher.close()

@@ -1,0 +1,74 @@
+"""What the tests of the brokers share: a consumer that keeps what it gets, and waiting with a deadline."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+from kombu.entity import Queue
+
+from taskflow.broker.consumer import Consumer, Delivery
+from taskflow.broker.topology import events_queue
+
+
+def wait_until(condition: Callable[[], object], *, description: str, timeout_s: float = 15.0) -> None:
+    """Look every few ms until it holds. Fails the test, with the description, if it never does."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:g} s: {description}")
+        time.sleep(0.002)
+
+
+class Inbox:
+    """Consumes an app's events, or other `queues`, and acks them unless told otherwise."""
+
+    def __init__(
+        self,
+        url: str,
+        app_id: str = "",
+        *,
+        queues: Sequence[Queue] = (),
+        acks: bool = True,
+        prefetch: int = 500,
+    ) -> None:
+        self.acks = acks
+        self.deliveries: list[Delivery] = []
+        self.threads: set[str] = set()
+        self.consumer = Consumer(
+            url,
+            queues=list(queues) or [events_queue(app_id)],
+            on_deliveries=self.take,
+            prefetch=prefetch,
+        )
+
+    def take(self, deliveries: list[Delivery]) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.deliveries.extend(deliveries)
+        if self.acks:
+            self.consumer.ack(deliveries)
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [delivery.body for delivery in self.deliveries]
+
+    def wait_for(self, count: int, *, timeout_s: float = 15.0) -> list[Delivery]:
+        wait_until(
+            lambda: len(self.deliveries) >= count,
+            description=f"{count} deliveries (got {len(self.deliveries)})",
+            timeout_s=timeout_s,
+        )
+        return self.deliveries
+
+    def __enter__(self) -> Self:
+        self.consumer.start()
+        self.consumer.wait_ready(20)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.consumer.stop(10)
