@@ -216,6 +216,16 @@ class BlockingStep:
         return self.engine.block_on(self.engine.parallel_threads(branches, mode))
 
 
+OPERATIONS = frozenset(
+    method.__code__ for method in (Step.sleep, Step.sleep_until, Step.wait_for_event, Step.invoke)
+)
+
+
+def is_step_operation(coro: object) -> bool:
+    """Whether a coroutine is a bare call of a tool that waits, with no user code around it."""
+    return getattr(coro, "cr_code", None) in OPERATIONS
+
+
 def target_id(function: Function[..., Any] | None, function_id: str | None) -> str:
     """The id of the function to invoke, given in one of two ways."""
     if (function is None) == (function_id is None):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,10 +51,12 @@ class TaskflowProcess:
         self.seen: set[int] = set()  # every child that was ever found
         self._folder = tempfile.TemporaryDirectory(prefix="taskflow-test-")
         self._stdout, self._stderr = (Path(self._folder.name) / name for name in ("stdout", "stderr"))
+        setpriv = shutil.which("setpriv")  # Linux only: the kernel kills it when the test run is killed
+        guard = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             self.process = subprocess.Popen(
                 # -P: as with the installed command, the current folder is not on sys.path by itself.
-                [sys.executable, "-P", "-m", "taskflow", *arguments],
+                [*guard, sys.executable, "-P", "-m", "taskflow", *arguments],
                 cwd=cwd,
                 env=clean_environment(env or {}),
                 stdin=subprocess.DEVNULL,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context as ContextVars
 from datetime import UTC, datetime
 from enum import Enum
@@ -31,11 +31,11 @@ from taskflow.engine.operation import DUE, Operation
 from taskflow.engine.replay import Call, Replay
 from taskflow.engine.suspension import TaskTree
 from taskflow.engine.tools import Tools
-from taskflow.errors import LimitExceeded, StepError, Suspend, WorkerLost
+from taskflow.errors import LimitExceeded, StepError, StoreUnavailable, Suspend, WorkerLost
 from taskflow.event import ReceivedEvent
 from taskflow.function import Function
 from taskflow.retries import next_attempt_ms
-from taskflow.step import BlockingStep, Step
+from taskflow.step import BlockingStep, Step, is_step_operation
 from taskflow.store.claims import ClaimedRun, ParkedOp, Verdict, parse_finish
 
 logger = logging.getLogger("taskflow.engine")
@@ -56,6 +56,7 @@ class Ending(Enum):
     FENCED = "fenced"
     HANDED_BACK = "handed back"
     FINISHED = "finished"
+    BROKEN = "broken"  # by a bug of the engine
 
 
 class Execution:
@@ -82,7 +83,7 @@ class Execution:
             max_steps=host.config.max_steps,
         )
         self.state_bytes = sum(map(len, claimed.steps.values())) if claimed.steps else 0
-        self.tree = TaskTree(host.loop, on_stuck=self.on_stuck)
+        self.tree = TaskTree(host.loop, on_stuck=self.on_stuck, is_operation=is_step_operation)
         self.pending: dict[str, asyncio.Future[Operation]] = {}  # parked operations, by step key
         self.unstored: list[ParkedOp] = []  # those that the store does not know yet
         self.turn_waiters: dict[
@@ -108,7 +109,7 @@ class Execution:
 
     def start(self) -> None:
         """Begin; returns at once."""
-        self.tree.start(self.main())
+        self.tree.start(self.main()).add_done_callback(self.report_bug)
 
     async def main(self) -> None:
         try:
@@ -285,7 +286,7 @@ class Execution:
 
     async def suspend(self) -> None:
         ops, self.unstored = self.unstored, []
-        verdict = await self.store_operations(ops, suspend=True)
+        verdict = await self.store_operations(ops, suspend=True, joins=self.find_joins())
         if verdict is Verdict.PARKED:
             self.stop(Ending.SUSPENDED)
         elif verdict is Verdict.DIRTY:
@@ -298,9 +299,19 @@ class Execution:
         self.store_timer = None
         if self.ending is None and not self.is_suspending and self.unstored:
             ops, self.unstored = self.unstored, []
-            self.spawn(self.store_operations(ops, suspend=False))
+            self.spawn(self.store_operations(ops, suspend=False, joins={}))
 
-    async def store_operations(self, ops: Sequence[ParkedOp], *, suspend: bool) -> Verdict:
+    def find_joins(self) -> dict[str, int]:
+        """Which pending operations only count together, by step key. Retries do not: each lets a step go on."""
+        if len(self.pending) < 2:
+            return {}
+        keys = {future: key for key, future in self.pending.items()}
+        groups = self.tree.join_groups()
+        return {keys[future]: number for number, group in enumerate(groups) for future in group if future in keys}
+
+    async def store_operations(
+        self, ops: Sequence[ParkedOp], *, suspend: bool, joins: Mapping[str, int]
+    ) -> Verdict:
         notes, self.notes = self.notes, []
         if notes and await self.host.claims.commit_step(self.claim, *notes) == b"fenced":
             self.stop(Ending.FENCED)
@@ -309,6 +320,7 @@ class Execution:
             self.claim,
             ops,
             suspend=suspend,
+            joins=joins,
             version=self.host.config.app_version,
             now_ms=self.host.clock.now_ms(),
         )
@@ -478,5 +490,17 @@ class Execution:
         task.add_done_callback(self.report_bug)
 
     def report_bug(self, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("run %s: the engine failed", self.run_id, exc_info=error)
+        """The engine itself failed. The run goes to another process, which counts as a crash: it must not loop (S9.8)."""
+        error = None if task.cancelled() else task.exception()
+        if error is None or isinstance(error, StoreUnavailable):  # the process is closing
+            return
+        logger.error("run %s: the engine failed", self.run_id, exc_info=error)
+        if self.ending is not Ending.BROKEN:
+            self.ending = Ending.BROKEN
+            self.spawn(self.give_away(f"the engine failed: {type(error).__name__}: {error}"))
+
+    async def give_away(self, cause: str) -> None:
+        await self.host.claims.hand_back(
+            self.claim.child_id, [self.run_id], crashed=True, cause=cause, now_ms=self.host.clock.now_ms()
+        )
+        self.conclude()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -131,14 +131,19 @@ class Claims:
         await self.scripts.call("drop_operations", claim.child_id, claim.run_id, claim.fence, *step_keys)
 
     async def park(
-        self, claim: Claim, ops: Sequence[ParkedOp], *, suspend: bool, version: str, now_ms: int
+        self, claim: Claim, ops: Sequence[ParkedOp], *, suspend: bool, version: str, joins: Mapping[str, int], now_ms: int
     ) -> tuple[Verdict, list[Hint]]:
-        """Store what the run waits for; with `suspend`, also give up the claim."""
+        """Store what the run waits for; with `suspend`, also give up the claim.
+
+        `joins`: step key -> number of the join of which all members must succeed before the handler can go on.
+        """
         argv: list[str | bytes | int] = [
             now_ms, claim.child_id, claim.run_id, claim.fence, "suspend" if suspend else "stay", version, len(ops),
         ]  # fmt: skip
         for op in ops:
             argv += (op.step_key, op.packed, *(op.child.argv if op.child else NO_CHILD))
+        for step_key, join in joins.items():
+            argv += (step_key, join)
         verdict, hints = await self.scripts.call("park_run", *argv)
         return VERDICTS[verdict], parse_hints(hints)
 

@@ -19,7 +19,7 @@ from taskflow.ids import is_ulid, run_id_for
 from taskflow.store.store import Store
 from taskflow.testing.stillness import Stillness, WatchedBeat
 from taskflow.testing.views import RunView, view_of
-from taskflow.types import JsonObject
+from taskflow.types import JsonObject, RunId
 from taskflow.worker.child import ProcessOptions, WorkerProcess
 
 START_MS = 1_893_456_000_000  # 2030-01-01 00:00 UTC, a Tuesday
@@ -77,11 +77,7 @@ class Harness:
         self.store = await Store.open(config.store, namespace=config.namespace)
         await asyncio.gather(*[worker.start() for worker in self.workers])
         self.beating = asyncio.create_task(self.beat.run())
-        self.stillness = Stillness(
-            store=self.store, clock=self.clock, workers=self.workers, beat=self.beat
-        )
-        while self.beat.seen_ms < 0 and not self.beating.done():
-            await asyncio.sleep(POLL_S)
+        self.stillness = Stillness(store=self.store, clock=self.clock, workers=self.workers, beat=self.beat)
         await self.settled()
         return self
 
@@ -102,7 +98,7 @@ class Harness:
         self, function: Function[..., Any], data: JsonObject | None = None, *, user: JsonObject | None = None
     ) -> Run:
         """Start a run of the function, and let it go on as far as it can without the clock."""
-        run = await function.ainvoke(data, user=user)
+        run: Run = await function.ainvoke(data, user=user)
         await self.settled()
         return run
 
@@ -170,7 +166,7 @@ class Harness:
     async def runs(self, function: Function[..., Any]) -> list[Run]:
         """All runs of a function that are kept, oldest first."""
         rows = await self.store.history.recent_runs(function.id, limit=10_000)
-        return [Run(view_id, self.app_of(function)) for view_id, _ in reversed(rows)]  # type: ignore[arg-type]
+        return [Run(RunId(run_id), self.app_of(function)) for run_id, _ in reversed(rows)]
 
     async def run_of(self, function: Function[..., Any], event_id: str) -> Run:
         """The run that an event has started of a function; `event_id` as `send` gave it. Raises RunNotFound."""
@@ -201,10 +197,12 @@ class Harness:
         await self.settled()
 
     async def look(self) -> str:
-        """What moves, or "". Looks at the processes last: what they took from the servers meanwhile shows there."""
+        """What moves, or "". Looks at the processes last too: what they took from the servers meanwhile shows there."""
         if self.beating.done():
             await self.beating
             raise RuntimeError("beat has stopped")
+        if self.beat.seen_ms < 0:
+            return "beat is starting"
         return self.stillness.in_process() or await self.stillness.in_servers() or self.stillness.in_process()
 
     def app_of(self, function: Function[..., Any]) -> TaskFlow:
@@ -219,8 +217,12 @@ def queues_of(app: TaskFlow) -> tuple[str, ...]:
 def check_servers(apps: Sequence[TaskFlow]) -> None:
     first = apps[0].config
     if not broker_url(first.broker).startswith("taskflow+"):
-        raise ConfigError("the Harness needs an app whose broker is a Redis or Valkey, like 'redis://localhost:6379/0'")
+        raise ConfigError(
+            "the Harness needs an app whose broker is a Redis or Valkey, like 'redis://localhost:6379/0'"
+        )
     for app in apps[1:]:
         config = app.config
         if (config.broker, config.store, config.namespace) != (first.broker, first.store, first.namespace):
-            raise ConfigError(f"the apps of a Harness must share broker, store and namespace, but {app.id!r} has others")
+            raise ConfigError(
+                f"the apps of a Harness must share broker, store and namespace, but {app.id!r} has others"
+            )

@@ -32,6 +32,7 @@ local function take(run_id)
   if started then
     redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', fence)
     steps = redis.call('HGETALL', steps_key(run_id))
+    redis.call('DEL', joins_key(run_id))
     if run[10] then redis.call('HDEL', key, 'dirty') end
   else
     redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', fence, 'started', now)

@@ -2,7 +2,8 @@
 -- KEYS   1 prefix
 -- ARGV   1 now_ms   2 child_id   3 run_id   4 fence   5 'suspend' or 'stay'   6 app version   7 number of operations
 --        then for each operation: step_key, op (msgpack), and for an invoke: child fn, queue, child run_id, event (JSON),
---        start_ms, finish_ms; for others six times ''
+--        start_ms, finish_ms; for others six times ''; then step_key, join, ...: pending operations of which all of a join must
+--        succeed before the handler can go on
 -- Reply  {'fenced' | 'cancel' | 'parked' | 'dirty', hints}
 --        'dirty': an operation was resolved meanwhile; the run keeps its claim and shall fetch it.
 --@include keys hint ready timer claim create_run wake wait resolve
@@ -38,4 +39,8 @@ if mode == 'stay' then return {'parked', hints} end
 if redis.call('HEXISTS', key, 'dirty') == 1 then return {'dirty', hints} end
 redis.call('HSET', key, 'status', 'waiting')
 redis.call('HDEL', claims_key(child_id), run_id)
+for i = 8 + tonumber(ARGV[7]) * 8, #ARGV, 2 do
+  redis.call('HSET', joins_key(run_id), ARGV[i], ARGV[i + 1])
+  redis.call('HINCRBY', joins_key(run_id), SEP .. ARGV[i + 1], 1)
+end
 return {'parked', hints}

@@ -8,6 +8,7 @@ local function remove_ready(fn, queue, run_id)
   end
 end
 local function sweep_operations(run_id)
+  redis.call('DEL', joins_key(run_id))
   local steps = redis.call('HGETALL', steps_key(run_id))
   for i = 1, #steps, 2 do
     local op = cmsgpack.unpack(steps[i + 1])

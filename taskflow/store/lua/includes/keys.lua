@@ -4,6 +4,7 @@ local prefix = KEYS[1]
 local SEP = '\31'  -- parts a member or field that is made of several names
 local function run_key(run_id) return prefix .. 'run:' .. run_id end
 local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
+local function joins_key(run_id) return prefix .. 'joins:' .. run_id end
 local function ready_key(fn) return prefix .. 'ready:' .. fn end
 local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
 local function claims_key(child_id) return prefix .. 'claims:' .. child_id end

@@ -5,6 +5,11 @@ local function unlist(run_id, step_key, op)
   if op.due then clear_timer(op_timer(run_id, step_key)) end
   if op.kind == 'event' then remove_wait(op, run_id .. SEP .. step_key) end
 end
+-- A run that waits for all of a thousand operations is woken by the last one, not a thousand times.
+local function is_join_open(run_id, step_key)
+  local join = redis.call('HGET', joins_key(run_id), step_key)
+  return join and redis.call('HINCRBY', joins_key(run_id), SEP .. join, -1) > 0
+end
 local function resolve(run_id, step_key, outcome, now_ms)
   local packed = redis.call('HGET', steps_key(run_id), step_key)
   if not packed then return false end
@@ -14,6 +19,6 @@ local function resolve(run_id, step_key, outcome, now_ms)
   op.due, op.ended = nil, now_ms
   if outcome.error then op.state, op.error = 'failed', outcome.error else op.state, op.data = 'done', outcome.data end
   redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
-  wake(run_id, now_ms)
+  if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, now_ms) end
   return true
 end

@@ -1,0 +1,91 @@
+"""How log lines look: for people, or one JSON object a line. Passwords in URLs never appear."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+RUN_FIELDS = ("run_id", "function_id", "attempt")  # what lines of `ctx.logger` carry
+LEVELS = ("debug", "info", "warning", "error", "critical")
+NOISY_LOGGERS = ("kombu", "amqp", "redis", "asyncio")  # libraries below us: warnings only, unless debugging
+
+# Whatever text an URL stands in. Greedy up to the last "@", as a password may hold one.
+PASSWORD = re.compile(r"(://[^:@/?#\s]*:)[^\s\"'<>]*@")
+COLOURS = {logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
+PLAIN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def configure_logging(*, level: str = "info", json_lines: bool = False, stream: TextIO | None = None) -> None:
+    """Send all log lines of this process to `stream` (stderr). A user's own logging set-up may replace it later."""
+    out = sys.stderr if stream is None else stream
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(JsonLines() if json_lines else HumanLines(colour=wants_colour(out)))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    if root.level > logging.DEBUG:
+        for name in NOISY_LOGGERS:
+            logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+
+
+def wants_colour(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def without_passwords(text: str) -> str:
+    return PASSWORD.sub(r"\1***@", text) if "://" in text else text
+
+
+class HumanLines(logging.Formatter):
+    """`12:03:04.567 INFO    taskflow.worker: message  [app/function run 01J..., attempt 1]`"""
+
+    def __init__(self, *, colour: bool) -> None:
+        super().__init__()
+        self.colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created).isoformat(" ", "milliseconds")
+        message = record.getMessage() + run_part(record)
+        if record.exc_info:
+            message += "\n" + self.formatException(record.exc_info)
+        if record.stack_info:
+            message += "\n" + self.formatStack(record.stack_info)
+        level = f"{record.levelname:<7}"
+        code = COLOURS.get(record.levelno)
+        if self.colour:
+            level = f"\x1b[{code}m{level}\x1b[0m" if code else level
+            moment = f"\x1b[2m{moment}\x1b[0m"
+        return without_passwords(f"{moment} {level} {record.name}: {message}")
+
+
+def run_part(record: logging.LogRecord) -> str:
+    """Which run a line is about, where the record knows."""
+    run_id, function_id, attempt = (getattr(record, name, None) for name in RUN_FIELDS)
+    if run_id is None:
+        return ""
+    function = f"{function_id} " if function_id else ""
+    return f"  [{function}run {run_id}{'' if attempt is None else f', attempt {attempt}'}]"
+
+
+class JsonLines(logging.Formatter):
+    """One object a line: time (UTC), level, logger, message, pid, then what the caller gave as `extra`, then error."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": without_passwords(record.getMessage()),
+            "pid": record.process,
+        }
+        for name, value in vars(record).items():
+            if name not in PLAIN_ATTRIBUTES and name not in line:
+                line[name] = without_passwords(value) if isinstance(value, str) else value
+        if record.exc_info:
+            line["error"] = without_passwords(self.formatException(record.exc_info))
+        return json.dumps(line, default=lambda value: without_passwords(str(value)), ensure_ascii=False)

@@ -1,0 +1,133 @@
+"""Why a run or a step is not executing, in words. Rule S10.5.
+
+Pure functions of what is stored and of the time; points in time are told in `zone`, by default the local one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import tzinfo
+
+from taskflow.durations import format_duration
+from taskflow.engine.operation import DUE, RETRY, WAIT, Operation
+from taskflow.times import time_of_day
+
+SILENT_MS = 6_000  # a worker's heartbeats come every 3 s
+LONG_READY_MS = 3_000  # a run that is ready and next for this long is not waiting for a busy slot alone
+MAX_REASON_CHARS = 120
+NOTHING_EQUAL = "\x00nothing"  # how a wait stands in the index when its own event lacks the value to match
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRun:
+    """A run that a step of this one has invoked."""
+
+    function: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the store knows beside the run itself, as far as it tells why the run does not execute."""
+
+    retries: int | None = None  # of its function after the first attempt; None: no worker has registered it
+    ahead: int | None = None  # ready runs of its function that go first; None: the run isn't ready
+    workers: Mapping[str, int] = field(default_factory=dict)  # worker id -> its last heartbeat (ms since epoch)
+    children: Mapping[str, ChildRun] = field(default_factory=dict)  # by run id, those of invoke
+
+
+NOTHING_KNOWN = Surroundings()
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When, and where, the reasons are told."""
+
+    now_ms: int
+    zone: tzinfo | None = None
+
+    def at(self, ms: int) -> str:
+        return time_of_day(ms, now_ms=self.now_ms, zone=self.zone)
+
+    def left(self, ms: int) -> str:
+        """ "in 3.2 s", or "now" for what is due and not yet done."""
+        return f"in {format_duration(ms - self.now_ms)}" if ms > self.now_ms else "now"
+
+
+def retry_reason(attempt: int, retries: int | None, due_ms: int, error: str, moment: Moment) -> str:
+    """ "retry 2 of 4 in 37 s (ValueError: no)" """
+    of = f" of {retries}" if retries is not None else ""
+    return f"retry {attempt}{of} {moment.left(due_ms)}" + (f" ({error})" if error else "")
+
+
+def step_reason(op: Operation, around: Surroundings, moment: Moment) -> str | None:
+    """Why a step has no outcome yet; None when it has one, or is given up."""
+    if op.state == DUE:
+        return "its retry is due"
+    if op.state == RETRY:
+        return retry_reason(len(op.attempts), around.retries, op.due or moment.now_ms, "", moment)
+    if op.state != WAIT:
+        return None
+    if op.kind == "sleep":
+        due_ms = op.due or moment.now_ms
+        return f"sleeping until {moment.at(due_ms)} ({moment.left(due_ms)})"
+    until = f" until {moment.at(op.due)}" if op.due else ""
+    if op.kind == "event":
+        return f"waiting: event {' or '.join(op.events or [])}{match_text(op)}{until}"
+    if op.kind == "invoke":
+        return f"waiting: run {op.child}{child_text(op, around)}{until}"
+    return f"waiting: {op.kind}{until}"
+
+
+def match_text(op: Operation) -> str:
+    """What the event must meet: " with data.order_id=7"."""
+    if op.token == NOTHING_EQUAL:
+        return f" with the {op.path} of this run's event, which has none"
+    terms = [short(text, 60) for text in (op.token, op.condition) if text]
+    return f" with {' and '.join(terms)}" if terms else ""
+
+
+def child_text(op: Operation, around: Surroundings) -> str:
+    child = around.children.get(op.child or "")
+    return f" of {child.function} ({child.status})" if child else ""
+
+
+def waiting_reason(ops: list[Operation], around: Surroundings, moment: Moment) -> str:
+    """What a suspended run waits for: the step that is due first, and how many others."""
+    pending = sorted((op for op in ops if op.is_pending), key=lambda op: (op.due is None, op.due or 0, op.index))
+    if not pending:
+        return "waiting"
+    first = step_reason(pending[0], around, moment) or "waiting"
+    return first if len(pending) == 1 else f"{first}, and {len(pending) - 1} more"
+
+
+def queued_reason(function: str, queue: str, ready_since_ms: int, around: Surroundings, moment: Moment) -> str:
+    """Why a ready run is not claimed. The store doesn't know which worker serves which queue, so it isn't claimed here."""
+    if not around.workers:
+        return f'queued: no worker serves queue "{queue}" (none gives a sign of life)'
+    if around.ahead:
+        runs = "run" if around.ahead == 1 else "runs"
+        is_are = "is" if around.ahead == 1 else "are"
+        return f"queued: {around.ahead:,} {runs} of {function} {is_are} ahead"
+    waited_ms = moment.now_ms - ready_since_ms
+    if waited_ms < LONG_READY_MS:
+        return f"queued: next of {function}"
+    return (
+        f'queued: next of {function} for {format_duration(waited_ms)}; workers are busy, or none serves queue "{queue}"'
+    )
+
+
+def running_reason(child_id: str, cancel: str | None, around: Surroundings, moment: Moment) -> str:
+    """Where it executes; says so when that worker has gone silent, or the run is about to be cancelled."""
+    text = f"running on {child_id}"
+    last_ms = around.workers.get(child_id.rpartition(":")[0])
+    if last_ms is not None and moment.now_ms - last_ms > SILENT_MS:
+        text += f", which is silent for {format_duration(moment.now_ms - last_ms)}"
+    return text if cancel is None else f"{text}, cancelled once its step ends: {cancel}"
+
+
+def short(text: str, limit: int = MAX_REASON_CHARS) -> str:
+    """One line of at most `limit` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,0 +1,263 @@
+"""A run as people and programs see it: the command line, the API, the tests. Rules S10.2, S10.5.
+
+`run_view` is a pure function of the stored hash, the stored operations, the time, and what surrounds the run.
+Times are ms since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from taskflow.engine.operation import DONE, FAILED, RETRY, WAIT, Operation
+from taskflow.handle import RunStatus
+from taskflow.run_reasons import (
+    NOTHING_KNOWN,
+    Moment,
+    Surroundings,
+    queued_reason,
+    retry_reason,
+    running_reason,
+    short,
+    step_reason,
+    waiting_reason,
+)
+from taskflow.store.keys import SEPARATOR
+from taskflow.types import Json, JsonObject
+
+WAITS = ("sleep", "event", "invoke")  # kinds of steps during which nothing executes
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorView:
+    """An error as it was stored; `str()` is one line."""
+
+    name: str
+    message: str
+    stack: str = ""
+
+    def __str__(self) -> str:
+        return short(f"{self.name}: {self.message}") if self.message else self.name
+
+    def to_json(self) -> JsonObject:
+        return {"name": self.name, "message": self.message, "stack": self.stack}
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """An attempt of a step that failed."""
+
+    started_ms: int
+    ended_ms: int
+    worker: str
+    error: ErrorView
+
+    def to_json(self) -> JsonObject:
+        return {
+            "started_ms": self.started_ms, "ended_ms": self.ended_ms, "worker": self.worker, "error": self.error.to_json()
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepView:
+    """One step. `started_ms` is the start of its first attempt, `last_started_ms` that of the one that ended it."""
+
+    key: str
+    kind: str  # step, sleep, event, invoke
+    state: str  # done, failed, wait, retry, due, dropped
+    started_ms: int | None
+    last_started_ms: int | None
+    ended_ms: int | None
+    due_ms: int | None
+    attempts: int  # that have ended, the successful one included
+    failed_attempts: tuple[AttemptView, ...]
+    worker: str | None
+    error: ErrorView | None  # the final one
+    child: str | None  # the run that an invoke started
+    why: str | None  # why it has no outcome yet
+    output: Json
+    has_output: bool
+
+    @property
+    def is_wait(self) -> bool:
+        return self.kind in WAITS
+
+    def to_json(self) -> JsonObject:
+        return {
+            "key": self.key, "kind": self.kind, "state": self.state, "why": self.why, "started_ms": self.started_ms,
+            "ended_ms": self.ended_ms, "due_ms": self.due_ms, "attempts": self.attempts,
+            "failed_attempts": [attempt.to_json() for attempt in self.failed_attempts], "worker": self.worker,
+            "child": self.child, "output": self.output, "error": self.error.to_json() if self.error else None,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """A run with its steps, in the order in which the handler called them."""
+
+    run_id: str
+    function: str
+    status: str
+    why: str | None  # why it is not executing, or where it is; None for one that completed
+    queue: str
+    cause: str  # event, cron, invoke
+    version: str
+    event: JsonObject
+    created_ms: int
+    started_ms: int | None
+    ended_ms: int | None
+    due_ms: int | None  # when its delayed start or its next attempt is due
+    attempt: int  # of the code between the steps, from 0
+    worker: str | None  # the child that executes it now
+    crashes: tuple[str, ...]  # how worker processes died under it since its last progress
+    parent: str | None  # the run that invoked it ...
+    parent_step: str | None  # ... and the step there
+    output: Json
+    error: ErrorView | None  # what ended it, or the reason why it was cancelled
+    last_error: ErrorView | None  # of the last attempt of the code between the steps
+    steps: tuple[StepView, ...]
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in ("completed", "failed", "cancelled", "skipped")
+
+    def duration_ms(self, now_ms: int) -> int | None:
+        """From the first start to the end, or to now; None before the first start."""
+        if self.started_ms is None:
+            return None
+        return (self.ended_ms if self.ended_ms is not None else max(now_ms, self.started_ms)) - self.started_ms
+
+    def summary_json(self, now_ms: int) -> JsonObject:
+        """What a list of runs tells."""
+        return {
+            "run_id": self.run_id, "function": self.function, "status": self.status, "why": self.why, "queue": self.queue,
+            "cause": self.cause, "version": self.version, "created_ms": self.created_ms, "started_ms": self.started_ms,
+            "ended_ms": self.ended_ms, "duration_ms": self.duration_ms(now_ms), "due_ms": self.due_ms,
+            "attempt": self.attempt, "worker": self.worker,
+            "error": {"name": self.error.name, "message": self.error.message} if self.error else None,
+        }  # fmt: skip
+
+    def to_json(self, now_ms: int) -> JsonObject:
+        """Everything."""
+        return {
+            **self.summary_json(now_ms),
+            "event": self.event, "parent": self.parent, "parent_step": self.parent_step, "crashes": list(self.crashes),
+            "steps": [step.to_json() for step in self.steps], "output": self.output,
+            "error": self.error.to_json() if self.error else None,
+            "last_error": self.last_error.to_json() if self.last_error else None,
+        }  # fmt: skip
+
+
+def run_view(
+    run_id: str,
+    fields: Mapping[str, bytes],
+    steps: Mapping[str, bytes],
+    *,
+    moment: Moment,
+    around: Surroundings = NOTHING_KNOWN,
+) -> RunView:
+    """The view of a run: `fields` is its hash, `steps` its packed operations by step key."""
+    ops = sorted(((key, Operation.unpack(packed)) for key, packed in steps.items()), key=lambda item: item[1].index)
+    parent, _, parent_step = text(fields, "parent").partition(SEPARATOR)
+    crash_log = text(fields, "crash_log")
+    return RunView(
+        run_id=run_id,
+        function=text(fields, "function"),
+        status=text(fields, "status"),
+        why=run_reason(fields, [op for _, op in ops], around, moment),
+        queue=text(fields, "queue"),
+        cause=text(fields, "cause"),
+        version=text(fields, "version"),
+        event=orjson.loads(fields.get("event") or b"{}"),
+        created_ms=number(fields, "created") or 0,
+        started_ms=number(fields, "started"),
+        ended_ms=number(fields, "ended"),
+        due_ms=start_due_ms(fields),
+        attempt=number(fields, "attempt") or 0,
+        worker=text(fields, "by") or None,
+        crashes=tuple(crash_log.split("; ")) if crash_log else (),
+        parent=parent or None,
+        parent_step=parent_step or None,
+        output=orjson.loads(fields["output"]) if fields.get("output") else None,
+        error=stored_error(fields.get("error")),
+        last_error=stored_error(fields.get("last_error")),
+        steps=tuple(step_view(key, op, around, moment) for key, op in ops),
+    )
+
+
+def run_reason(
+    fields: Mapping[str, bytes], ops: list[Operation], around: Surroundings, moment: Moment
+) -> str | None:
+    """Why the run is not executing, or where it is, or why it ended; None for one that completed. Rule S10.5."""
+    status, error = text(fields, "status"), stored_error(fields.get("error"))
+    due_ms = start_due_ms(fields)
+    if status == RunStatus.SCHEDULED and due_ms is not None:
+        return f"scheduled for {moment.at(due_ms)} ({moment.left(due_ms)})"
+    if status == RunStatus.QUEUED:
+        since_ms = max([number(fields, "score") or 0, *(op.ended or 0 for op in ops)])
+        return queued_reason(text(fields, "function"), text(fields, "queue"), since_ms, around, moment)
+    if status == RunStatus.RUNNING:
+        cancel = stored_error(fields.get("cancel"))
+        return running_reason(text(fields, "by"), cancel.message if cancel else None, around, moment)
+    if status == RunStatus.WAITING and due_ms is not None:
+        last = stored_error(fields.get("last_error"))
+        return retry_reason(number(fields, "attempt") or 1, around.retries, due_ms, str(last or ""), moment)
+    if status == RunStatus.WAITING:
+        return waiting_reason(ops, around, moment)
+    if status in (RunStatus.CANCELLED, RunStatus.SKIPPED):
+        return f"{status}: {short(error.message)}" if error and error.message else None
+    return str(error) if error else None
+
+
+def step_view(key: str, op: Operation, around: Surroundings, moment: Moment) -> StepView:
+    failed = tuple(
+        AttemptView(row[0], row[1], row[2], ErrorView(row[3], row[4], row[5] if len(row) > 5 else ""))
+        for row in op.attempts
+    )
+    is_done = op.state == DONE
+    starts = [at for at in (op.started, *(attempt.started_ms for attempt in failed)) if at is not None]
+    error = op.error or {}
+    return StepView(
+        key=key,
+        kind=op.kind,
+        state=op.state,
+        started_ms=min(starts, default=None),
+        last_started_ms=max(starts, default=None),
+        ended_ms=op.ended if op.state in (DONE, FAILED) else None,
+        due_ms=op.due if op.state in (WAIT, RETRY) else None,
+        attempts=len(failed) + (is_done and op.kind not in WAITS),
+        failed_attempts=failed,
+        worker=op.worker,
+        error=ErrorView(error.get("name", "Error"), error.get("message", ""), error.get("stack") or "") if error else None,
+        child=op.child,
+        why=step_reason(op, around, moment),
+        output=orjson.loads(op.data) if is_done and op.data else None,
+        has_output=is_done and op.data not in (None, b"null", "null"),
+    )
+
+
+def start_due_ms(fields: Mapping[str, bytes]) -> int | None:
+    """When a delayed start, or the next attempt of the handler, is due."""
+    if text(fields, "status") == RunStatus.SCHEDULED:
+        return number(fields, "score")
+    return number(fields, "due") if text(fields, "status") == RunStatus.WAITING else None
+
+
+def stored_error(packed: bytes | None) -> ErrorView | None:
+    if not packed:
+        return None
+    told: dict[str, Any] = orjson.loads(packed)
+    return ErrorView(told.get("name") or "Error", told.get("message") or "", told.get("stack") or "")
+
+
+def text(fields: Mapping[str, bytes], name: str) -> str:
+    return fields.get(name, b"").decode()
+
+
+def number(fields: Mapping[str, bytes], name: str) -> int | None:
+    """A field that holds a whole number; a script may have written it as 1.7e+12."""
+    raw = fields.get(name)
+    return int(float(raw)) if raw else None

@@ -1,0 +1,161 @@
+"""The store as a worker's supervisor uses it: blocking, over one socket, never for longer than a second a call.
+
+A supervisor has neither event loop nor threads, so that it may fork at any time. Rules S9.3, S9.4.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from typing import Any
+
+import hiredis
+
+from taskflow.errors import StoreUnavailable, StoreVersionMismatch
+from taskflow.store.address import StoreAddress, parse_store_url
+from taskflow.store.client import Argument, describe, pack_command
+from taskflow.store.keys import Keys
+from taskflow.store.scripts import load_scripts
+from taskflow.store.store import DATA_VERSION
+
+CALL_TIMEOUT_S = 1.0  # for one round trip, with connecting and greeting where that is needed
+HAND_BACK_BATCH = 500  # runs a script, so that each stays short
+READ_BYTES = 65_536
+SCRIPTS = ("heartbeat", "hand_back", "forget_worker")
+
+
+class LivenessStore:
+    """Implements `HeartbeatStore`. Connects when first called; after any failure, anew with the next call.
+
+    Raises ConfigError for a URL that can't be read; the calls raise StoreUnavailable, or StoreVersionMismatch,
+    in which case nothing was written.
+    """
+
+    def __init__(self, url: str, *, namespace: str = "tf") -> None:
+        self.address = parse_store_url(url)
+        self.prefix = Keys(namespace).prefix
+        self.skew_ms = 0  # the store's clock minus ours
+        self._socket: socket.socket | None = None
+        self._reader = hiredis.Reader()
+
+    def heartbeat(self, worker_id: str, child_ids: list[str], *, now_ms: int) -> bool:
+        """See HeartbeatStore. Reads the store's clock on the way, for the calls to come."""
+        self._connect_if_needed()
+        known, now = self._round_trip(self._script("heartbeat", now_ms + self.skew_ms, worker_id, *child_ids), ("TIME",))
+        self._follow_clock(now)
+        return bool(known)
+
+    def hand_back(self, child_id: str, *, cause: str, crashed: bool, now_ms: int) -> int:
+        """See HeartbeatStore. However many claims there are: in batches."""
+        total = 0
+        while True:
+            self._connect_if_needed()
+            crash = "1" if crashed else ""
+            script = self._script("hand_back", now_ms + self.skew_ms, child_id, crash, cause, HAND_BACK_BATCH)
+            ((count, left),) = self._round_trip(script)
+            total += count
+            if not left:
+                return total
+
+    def leave(self, worker_id: str) -> None:
+        """See HeartbeatStore."""
+        self._connect_if_needed()
+        self._round_trip(self._script("forget_worker", worker_id, ""))
+
+    def close(self) -> None:
+        """Disconnect. Forked children hold copies of the socket, so it is shut down and not only closed."""
+        if self._socket is None:
+            return
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._socket = None
+
+    # Connecting
+
+    def _connect_if_needed(self) -> None:
+        if self._socket is not None:
+            return
+        try:
+            self._socket = open_socket(self.address)
+        except OSError as error:
+            raise self._unavailable(error) from error
+        self._reader = hiredis.Reader()
+        loads = [("SCRIPT", "LOAD", load_scripts()[name].source) for name in SCRIPTS]
+        *_, version, now = self._round_trip(*self.address.greeting, *loads, ("GET", f"{self.prefix}version"), ("TIME",))
+        # Before the first write: the keys of another version may mean something else.
+        if version is not None and version.decode() != DATA_VERSION:
+            self.close()
+            raise StoreVersionMismatch(
+                f"the store at {self.address} holds data of taskflow's format {version.decode()}, "
+                f"but this version reads format {DATA_VERSION}"
+            )
+        self._follow_clock(now)
+
+    def _follow_clock(self, now: list[bytes]) -> None:
+        seconds, micros = now
+        self.skew_ms = int(seconds) * 1000 + int(micros) // 1000 - time.time_ns() // 1_000_000
+
+    # Talking
+
+    def _script(self, name: str, *argv: Argument) -> tuple[Argument, ...]:
+        return ("EVALSHA", load_scripts()[name].sha, 1, self.prefix, *argv)
+
+    def _round_trip(self, *commands: tuple[Argument, ...]) -> list[Any]:
+        """Send the commands in one go and return their replies. After a failure the connection is closed.
+
+        So scripts that the server has forgotten (a restart, SCRIPT FLUSH) are there again with the next call.
+        """
+        try:
+            replies = self._exchange(commands)
+        except OSError as error:
+            self.close()
+            raise self._unavailable(error) from error
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                self.close()
+                raise self._unavailable(reply)
+        return replies
+
+    def _exchange(self, commands: tuple[tuple[Argument, ...], ...]) -> list[Any]:
+        assert self._socket is not None
+        give_up_s = time.monotonic() + CALL_TIMEOUT_S
+        self._socket.settimeout(CALL_TIMEOUT_S)
+        self._socket.sendall(b"".join([pack_command(command) for command in commands]))
+        replies: list[Any] = []
+        while True:
+            while len(replies) < len(commands) and (reply := self._reader.gets()) is not False:
+                replies.append(reply)
+            if len(replies) == len(commands):
+                return replies
+            self._socket.settimeout(max(0.001, give_up_s - time.monotonic()))
+            data = self._socket.recv(READ_BYTES)
+            if not data:
+                raise ConnectionError("it closed the connection")
+            self._reader.feed(data)
+
+    def _unavailable(self, error: BaseException) -> StoreUnavailable:
+        return StoreUnavailable(f"the store at {self.address}: {describe(error)}")
+
+
+def open_socket(address: StoreAddress) -> socket.socket:
+    """A connected socket; TLS is done where the URL asks for it. Raises OSError."""
+    if address.path:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(CALL_TIMEOUT_S)
+            connection.connect(address.path)
+        except OSError:
+            connection.close()
+            raise
+        return connection
+    connection = socket.create_connection((address.host, address.port), timeout=CALL_TIMEOUT_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if address.tls is None:
+        return connection
+    try:
+        return address.tls.wrap_socket(connection, server_hostname=address.host)
+    except OSError:
+        connection.close()
+        raise
