@@ -350,16 +350,22 @@ class TaskFlow:
         return outcome != "final"
 
     def close(self) -> None:
-        """Close connections of sync code; the app can be used again."""
+        """Close connections of sync code, and end its threads; the app can be used again."""
+        if self.loop_thread.is_running:
+            self.loop_thread.run(self.close_session)
+            self.loop_thread.stop()
         self.async_publisher.close()
         self.publisher.close()
 
     async def aclose(self) -> None:
-        """Close this loop's connection to the store, and those of the publishers."""
+        """Close this loop's connection to the store, and what sync code has opened."""
+        await self.close_session()
+        self.close()
+
+    async def close_session(self) -> None:
         session = self.sessions.pop(asyncio.get_running_loop(), None)
         if session is not None:
             await session.close()
-        self.close()
 
 
 def pack_messages(encoded: Sequence[bytes]) -> list[bytes]:

@@ -80,13 +80,16 @@ def from_json(data: bytes | str) -> Any:
 
 
 def pack(value: object) -> bytes:
-    """`value` as msgpack, for what only taskflow reads."""
-    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    """`value` as msgpack, for what only taskflow reads. Bytes in it must be UTF-8, and come back as text.
+
+    The store's Lua knows no `bin` type: a script that met one would fail.
+    """
+    packed: bytes = msgpack.packb(value, use_bin_type=False)
     return packed
 
 
 def unpack(data: bytes) -> Any:
-    """The value of `pack`; text comes back as str, bytes as bytes."""
+    """The value of `pack`."""
     return msgpack.unpackb(data, raw=False, strict_map_key=False)
 
 

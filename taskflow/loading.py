@@ -68,21 +68,27 @@ def broken_module(name: str, error: BaseException) -> ConfigError:
 
 def shorten(story: traceback.TracebackException) -> None:
     """Take the import machinery's and our own frames out, in the errors that led to this one too."""
-    story.stack = traceback.StackSummary.from_list([frame for frame in story.stack if is_users(frame.filename)])
+    story.stack = traceback.StackSummary.from_list(
+        [frame for frame in story.stack if is_users(frame.filename)]
+    )
     for earlier in (story.__cause__, story.__context__):
         if earlier is not None:
             shorten(earlier)
 
 
 def is_users(filename: str) -> bool:
-    return not filename.startswith((OWN_FOLDER + os.sep, "<frozen ", str(Path(os.__file__).parent / "importlib")))
+    return not filename.startswith(
+        (OWN_FOLDER + os.sep, "<frozen ", str(Path(os.__file__).parent / "importlib"))
+    )
 
 
 def named_app(module: ModuleType, attribute: str) -> TaskFlow:
     try:
         found = attrgetter(attribute)(module)
     except AttributeError:
-        raise ConfigError(f"the module {module.__name__!r} has no {attribute!r}; {what_it_has(module)}") from None
+        raise ConfigError(
+            f"the module {module.__name__!r} has no {attribute!r}; {what_it_has(module)}"
+        ) from None
     if not isinstance(found, TaskFlow):
         raise ConfigError(
             f"{module.__name__}:{attribute} must be a TaskFlow, but is {article(type(found).__name__)}; "
@@ -106,7 +112,9 @@ def what_it_has(module: ModuleType) -> str:
     """The apps of the module as a clause that ends the sentence and says what to do."""
     names = list(apps_in(module))
     if not names:
-        return f"it has no TaskFlow at all: define one there, app = TaskFlow({module.__name__.split('.')[0]!r})."
+        return (
+            f"it has no TaskFlow at all: define one there, app = TaskFlow({module.__name__.split('.')[0]!r})."
+        )
     choices = " or ".join(f"-A {module.__name__}:{name}" for name in names)
     return f"it has {', '.join(names)}: write {choices}."
 

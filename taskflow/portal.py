@@ -21,6 +21,11 @@ class LoopThread:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: threading.Thread | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether this process has the thread."""
+        return self.loop is not None and self.pid == os.getpid()
+
     def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine there and wait for it here. Not for use on a loop's thread."""
         return asyncio.run_coroutine_threadsafe(make(), self.started_loop()).result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from taskflow.run_view import RunView, number, run_view, text
 from taskflow.store.history import StoredRun
 from taskflow.store.store import Store
 
-# A run in a list is told without what may be large: its output, and the stack of its errors' stories.
+# A run in a list is told without what may be large: its event and its output.
 LISTED_FIELDS = (
     "function", "queue", "status", "cause", "version", "created", "started", "ended", "attempt", "error", "last_error",
     "due", "by", "score", "cancel", "crash_log", "parent",
@@ -28,7 +29,9 @@ async def find_run(store: Store, run_id: str, moment: Moment) -> RunView:
     """The view of one run. Raises RunNotFound."""
     stored = await store.history.run(run_id)
     if stored is None:
-        raise RunNotFound(f"there is no run {run_id}: check the id; finished runs are removed after the retention")
+        raise RunNotFound(
+            f"there is no run {run_id}: check the id; finished runs are removed after the retention"
+        )
     return await view_of(store, stored, moment)
 
 
@@ -105,7 +108,9 @@ async def recent_runs(
         rows = [store.history.fields(run_id, *LISTED_FIELDS) for run_id in run_ids]
         for run_id, row in zip(run_ids, rows, strict=True):
             values = await row
-            fields = {name: value for name, value in zip(LISTED_FIELDS, values, strict=True) if value is not None}
+            fields = {
+                name: value for name, value in zip(LISTED_FIELDS, values, strict=True) if value is not None
+            }
             if fields and status in (None, text(fields, "status")):
                 found.append(StoredRun(run_id, fields, {}))
     return [await listed_view(store, stored, moment) for stored in found[:limit]]
@@ -127,9 +132,11 @@ class FunctionHistory:
     store: Store
     function: str
     since_ms: int | None
-    head: deque[tuple[str, int]] = field(default_factory=deque)  # (run id, created ms) that were read and not taken
+    # (run id, created ms) that were read and not taken
+    head: deque[tuple[str, int]] = field(default_factory=deque)
     oldest_ms: int | None = None
-    at_oldest: set[str] = field(default_factory=set)  # run ids of `oldest_ms` that were read: a page may end among equals
+    # run ids of `oldest_ms` that were read: a page may end among equals
+    at_oldest: set[str] = field(default_factory=set)
     page: int = BATCH
     is_exhausted: bool = False
 
@@ -155,8 +162,7 @@ async def newest(history: Sequence[FunctionHistory], count: int) -> list[str]:
     """Take the next `count` runs over all functions, newest first."""
     taken: list[str] = []
     while len(taken) < count:
-        for one in history:
-            await one.fill()
+        await asyncio.gather(*[one.fill() for one in history if not one.head and not one.is_exhausted])
         filled = [one for one in history if one.head]
         if not filled:
             break

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 
 from taskflow.durations import format_duration
-from taskflow.engine.operation import DUE, RETRY, WAIT, Operation
+from taskflow.engine.operation import DUE, OFFER, RETRY, TAKEN, WAIT, Operation
 from taskflow.times import time_of_day
 
 SILENT_MS = 6_000  # a worker's heartbeats come every 3 s
@@ -33,8 +33,10 @@ class Surroundings:
 
     retries: int | None = None  # of its function after the first attempt; None: no worker has registered it
     ahead: int | None = None  # ready runs of its function that go first; None: the run isn't ready
-    workers: Mapping[str, int] = field(default_factory=dict)  # worker id -> its last heartbeat (ms since epoch)
-    children: Mapping[str, ChildRun] = field(default_factory=dict)  # by run id, those of invoke
+    # worker id -> its last heartbeat (ms since epoch)
+    workers: Mapping[str, int] = field(default_factory=dict)
+    # by run id, those of invoke
+    children: Mapping[str, ChildRun] = field(default_factory=dict)
 
 
 NOTHING_KNOWN = Surroundings()
@@ -67,6 +69,10 @@ def step_reason(op: Operation, around: Surroundings, moment: Moment) -> str | No
         return "its retry is due"
     if op.state == RETRY:
         return retry_reason(len(op.attempts), around.retries, op.due or moment.now_ms, "", moment)
+    if op.state == OFFER:
+        return "queued: waits for a free slot of any worker process"
+    if op.state == TAKEN:
+        return f"running on {op.by}"
     if op.state != WAIT:
         return None
     if op.kind == "sleep":
@@ -95,14 +101,18 @@ def child_text(op: Operation, around: Surroundings) -> str:
 
 def waiting_reason(ops: list[Operation], around: Surroundings, moment: Moment) -> str:
     """What a suspended run waits for: the step that is due first, and how many others."""
-    pending = sorted((op for op in ops if op.is_pending), key=lambda op: (op.due is None, op.due or 0, op.index))
+    pending = sorted(
+        (op for op in ops if op.is_pending), key=lambda op: (op.due is None, op.due or 0, op.index)
+    )
     if not pending:
         return "waiting"
     first = step_reason(pending[0], around, moment) or "waiting"
     return first if len(pending) == 1 else f"{first}, and {len(pending) - 1} more"
 
 
-def queued_reason(function: str, queue: str, ready_since_ms: int, around: Surroundings, moment: Moment) -> str:
+def queued_reason(
+    function: str, queue: str, ready_since_ms: int, around: Surroundings, moment: Moment
+) -> str:
     """Why a ready run is not claimed. The store doesn't know which worker serves which queue, so it isn't claimed here."""
     if not around.workers:
         return f'queued: no worker serves queue "{queue}" (none gives a sign of life)'
@@ -113,9 +123,7 @@ def queued_reason(function: str, queue: str, ready_since_ms: int, around: Surrou
     waited_ms = moment.now_ms - ready_since_ms
     if waited_ms < LONG_READY_MS:
         return f"queued: next of {function}"
-    return (
-        f'queued: next of {function} for {format_duration(waited_ms)}; workers are busy, or none serves queue "{queue}"'
-    )
+    return f'queued: next of {function} for {format_duration(waited_ms)}; workers are busy, or none serves queue "{queue}"'
 
 
 def running_reason(child_id: str, cancel: str | None, around: Surroundings, moment: Moment) -> str:

@@ -128,7 +128,9 @@ class RunView:
         """From the first start to the end, or to now; None before the first start."""
         if self.started_ms is None:
             return None
-        return (self.ended_ms if self.ended_ms is not None else max(now_ms, self.started_ms)) - self.started_ms
+        return (
+            self.ended_ms if self.ended_ms is not None else max(now_ms, self.started_ms)
+        ) - self.started_ms
 
     def summary_json(self, now_ms: int) -> JsonObject:
         """What a list of runs tells."""
@@ -160,7 +162,9 @@ def run_view(
     around: Surroundings = NOTHING_KNOWN,
 ) -> RunView:
     """The view of a run: `fields` is its hash, `steps` its packed operations by step key."""
-    ops = sorted(((key, Operation.unpack(packed)) for key, packed in steps.items()), key=lambda item: item[1].index)
+    ops = sorted(
+        ((key, Operation.unpack(packed)) for key, packed in steps.items()), key=lambda item: item[1].index
+    )
     parent, _, parent_step = text(fields, "parent").partition(SEPARATOR)
     crash_log = text(fields, "crash_log")
     return RunView(
@@ -231,7 +235,9 @@ def step_view(key: str, op: Operation, around: Surroundings, moment: Moment) -> 
         attempts=len(failed) + (is_done and op.kind not in WAITS),
         failed_attempts=failed,
         worker=op.worker,
-        error=ErrorView(error.get("name", "Error"), error.get("message", ""), error.get("stack") or "") if error else None,
+        error=ErrorView(error.get("name", "Error"), error.get("message", ""), error.get("stack") or "")
+        if error
+        else None,
         child=op.child,
         why=step_reason(op, around, moment),
         output=orjson.loads(op.data) if is_done and op.data else None,

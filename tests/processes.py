@@ -85,7 +85,9 @@ class TaskflowProcess:
         def find() -> list[str] | None:
             lines = [line for line in (self.stderr + self.stdout).splitlines() if re.search(pattern, line)]
             if len(lines) < count and self.process.poll() is not None:
-                raise AssertionError(f"it ended by {self.process.returncode} without {pattern!r}:\n{self.stderr}")
+                raise AssertionError(
+                    f"it ended by {self.process.returncode} without {pattern!r}:\n{self.stderr}"
+                )
             return lines if len(lines) >= count else None
 
         try:
@@ -102,7 +104,7 @@ class TaskflowProcess:
             return [pid for pid in pids if is_alive(pid)]
         return []
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
     def wait(self, *, deadline_s: float = DEADLINE_S) -> int:
@@ -116,7 +118,7 @@ class TaskflowProcess:
         """Ask it to end, and return the exit code."""
         self.children()
         if self.process.poll() is None:
-            self.signal(number)
+            self.send_signal(number)
         return self.wait(deadline_s=deadline_s)
 
     def kill(self) -> None:

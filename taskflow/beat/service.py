@@ -59,8 +59,12 @@ class Beat:
         self.retention = Retention(self.store, event_retention_ms=config.retention_ms)
 
     async def run(self) -> None:
-        """Do the duties until `stop` is called."""
+        """Connect, and do the duties until `stop` is called. Raises StoreUnavailable when it can't connect."""
         await self.start()
+        await self.serve()
+
+    async def serve(self) -> None:
+        """Do the duties until `stop` is called; `start` came before."""
         try:
             while not self.stopping.is_set():
                 try:

@@ -34,15 +34,17 @@ def new_connection(url: str, *, heartbeat_s: int = 0) -> Connection:
     try:
         connection = Connection(broker_url(url), heartbeat=heartbeat_s)
         connection.get_transport_cls()
-    except ImportError as error:
-        raise ConfigError(
-            f"broker URL {redacted_url(url)!r}: its kombu transport needs a package that is missing here: {error}. "
-            f"Install it, or use redis:// or amqp://."
-        ) from error
     except (KeyError, ValueError) as error:
         raise ConfigError(
-            f"broker URL {redacted_url(url)!r} can't be used: {error}. Expected one like redis://host:6379/0, "
-            "rediss://..., unix:///path, or amqp://user:password@host:5672/vhost."
+            f"broker URL {redacted_url(url)!r} can't be used: {error}. "
+            "Expected one like redis://host:6379/0, rediss://..., unix:///path, or amqp://user:password@host/vhost."
+        ) from error
+    except (
+        Exception
+    ) as error:  # a module that isn't installed; some transports stumble over that with a NameError
+        raise ConfigError(
+            f"broker URL {redacted_url(url)!r}: kombu's transport for it can't be loaded here: {error!r}. "
+            "Install the package that it needs, or use redis:// or amqp://."
         ) from error
     return connection
 

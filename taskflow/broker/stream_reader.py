@@ -164,6 +164,8 @@ class StreamReader:
         self._used[queue] = expires_ms
         self._next_takeover = 0.0
         self.beat()
+        # Redis 7.0 would not list a consumer before its first message, and then others take the queue for unused.
+        self._commands.pipeline([("XGROUP", "CREATECONSUMER", self._keys.stream(queue), GROUP, self.name)])
         if self._pulse is None:
             reader = weakref.ref(self)
             self._pulse = threading.Thread(

@@ -18,7 +18,7 @@ STREAMS_SCHEMES = {
 }
 """Scheme of a plain URL -> scheme that the transport of `redis_streams` reads."""
 
-CREDENTIALS = re.compile(r"(?P<start>://)(?P<user>[^:/@?#\s;]*):(?P<password>[^/\s;]*)@")
+CREDENTIALS = re.compile(r"(?P<start>://)(?P<user>[^:/@?#\s;]*):(?P<password>[^\s;]*)@")
 PASSWORD_OPTION = re.compile(r"(?P<name>[?&][^=&;\s]*password=)[^&;\s]*")
 
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context as ContextVars
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -27,7 +28,7 @@ from taskflow.context import Context, RunLogger
 from taskflow.engine.final_event import final_event
 from taskflow.engine.handler import call_in_thread, describe_error
 from taskflow.engine.host import Host
-from taskflow.engine.operation import DUE, Operation
+from taskflow.engine.operation import DUE, OFFER, Operation
 from taskflow.engine.replay import Call, Replay
 from taskflow.engine.suspension import TaskTree
 from taskflow.engine.tools import Tools
@@ -37,12 +38,18 @@ from taskflow.function import Function
 from taskflow.retries import next_attempt_ms
 from taskflow.step import BlockingStep, Step, is_step_operation
 from taskflow.store.claims import ClaimedRun, ParkedOp, Verdict, parse_finish
+from taskflow.store.client import CommandError
+from taskflow.store.keys import SEPARATOR
 
 logger = logging.getLogger("taskflow.engine")
+
+T = TypeVar("T")
 
 # Operations that are parked while other branches execute are stored after this pause, together; a run that can be
 # suspended is suspended at once.
 STORE_DELAY_S = 0.002
+OFFER_AFTER_S = 0.05  # a parallel step that found no slot here for this long is offered to other processes
+MAX_OFFERS = 50
 REPLAY_PAUSE_S = (
     0.005  # how long a memo may wait for its turn when raw I/O hides whether the turn can still come
 )
@@ -59,12 +66,19 @@ class Ending(Enum):
     BROKEN = "broken"  # by a bug of the engine
 
 
+def job_id(run_id: str, step_key: str) -> str:
+    """What a claim is for: a run, or one step that another process offers (S4.4)."""
+    return f"{run_id}{SEPARATOR}{step_key}" if step_key else run_id
+
+
 class Execution:
     """One resident run. All methods run on the loop's thread."""
 
-    __slots__ = ("claim", "claimed", "ending", "epoch", "event", "event_obj", "function", "host", "is_concluding", "is_suspending", "logger",
-                 "notes", "pending", "reason", "replay", "run_id", "state_bytes", "store_timer", "tree", "turn_timer", "turn_waiters",
-                 "unstored", "was_resolved")  # fmt: skip
+    __slots__ = (
+        "claim", "claimed", "ending", "epoch", "event", "event_obj", "function", "host", "is_concluding",
+        "is_suspending", "logger", "notes", "offer_timer", "offers", "pending", "reason", "replay", "run_id",
+        "slotless", "state_bytes", "store_timer", "tree", "turn_timer", "turn_waiters", "unstored",
+    )  # fmt: skip
 
     def __init__(self, claimed: ClaimedRun, function: Function[Any, Any], host: Host, epoch: int) -> None:
         """`epoch` of the lease, as it was before the run was claimed."""
@@ -94,13 +108,21 @@ class Execution:
         self.reason: bytes = b""  # of a cancellation, as JSON
         self.is_suspending = False
         self.is_concluding = False
-        self.was_resolved = False
+        self.slotless: dict[
+            str, tuple[Operation, asyncio.Future[Operation]]
+        ] = {}  # steps that wait for a slot
+        self.offers: set[str] = set()  # those of them that other processes may take
+        self.offer_timer: asyncio.TimerHandle | None = None
         self.store_timer: asyncio.TimerHandle | None = None
         self.turn_timer: asyncio.TimerHandle | None = None
         self.logger = RunLogger(
             {"run_id": self.run_id, "function_id": claimed.function_id, "attempt": claimed.attempt},
             self.is_silent,
         )
+
+    @property
+    def job(self) -> str:
+        return job_id(self.run_id, self.claimed.step_key)
 
     def is_silent(self) -> bool:
         return self.replay.is_replaying
@@ -174,10 +196,10 @@ class Execution:
 
     # --- steps ---
 
-    def begin(self, step_id: str) -> Call:
+    async def begin(self, step_id: str) -> Call:
         """A step tool is called."""
         if self.ending is not None or self.tree.suspending:
-            raise Suspend
+            await self.tree.refuse()
         call = self.replay.call(step_id)
         if self.replay.order_warning:
             logger.warning(
@@ -229,7 +251,7 @@ class Execution:
                 f"allowed (max_run_bytes). Keep large results elsewhere and return a reference."
             )
         notes, self.notes = self.notes, []
-        verdict = await self.host.claims.commit_step(self.claim, *notes, key, packed)
+        verdict = await self.ask(self.host.claims.commit_step(self.claim, *notes, key, packed))
         if verdict == b"ok":
             return
         if verdict == b"cancel":
@@ -266,11 +288,77 @@ class Execution:
     async def check_claim(self) -> None:
         """Ask the store whether the claim still stands; Suspend when it does not. Rule S9.4."""
         epoch = self.host.lease.epoch
-        verdict, _ = await self.host.claims.fetch_resolved(self.claim, ())
+        verdict, _ = await self.ask(self.host.claims.fetch_resolved(self.claim, ()))
         if verdict is Verdict.FENCED:
             self.stop(Ending.FENCED)
             raise Suspend
         self.epoch = epoch
+
+    def may_execute(self, key: str) -> bool:
+        """Whether a step without a memo is ours to execute."""
+        return True
+
+    async def find_slot(self, key: str, op: Operation) -> Operation:
+        """Get a slot for a parallel step; when there is none for a while, let any process execute it. Rule S4.4.
+
+        Returns `op` once there is a slot here, or what another process made of it.
+        """
+        slot = self.host.ask_for_slot()
+        if slot.done():
+            return op
+        parked: asyncio.Future[Operation] = self.tree.parked()
+        slot.add_done_callback(lambda _: None if parked.done() else parked.set_result(op))
+        self.slotless[key] = (op, parked)
+        if self.offer_timer is None:
+            self.offer_timer = self.host.loop.call_later(OFFER_AFTER_S, self.offer_steps)
+        try:
+            found = await parked
+        except BaseException:
+            self.give_slot_back(slot)
+            if self.end_wait_for_slot(key) and self.ending is None and not self.tree.suspending:
+                self.give_up(key)
+            raise
+        was_offered = self.end_wait_for_slot(key)
+        if found is not op:
+            self.give_slot_back(slot)
+            self.offer_steps()
+            if found.is_finished:
+                self.note_order(key, found)
+        elif not was_offered or await self.withdraw(key):
+            return op
+        else:  # a slot came, but another process has the step by now
+            self.host.free_slot()
+            found = await self.park(key, op, stored=True)
+        return found if found.is_finished else await self.find_slot(key, found)
+
+    def give_slot_back(self, slot: asyncio.Future[None]) -> None:
+        if not slot.cancel():
+            self.host.free_slot()
+
+    def end_wait_for_slot(self, key: str) -> bool:
+        """Forget a step that waited for a slot; True when it was offered."""
+        self.slotless.pop(key, None)
+        self.offers.discard(key)
+        return self.pending.pop(key, None) is not None
+
+    def offer_steps(self) -> None:
+        """Offer steps that wait for a slot: a few at a time, since each costs its taker a replay; the last first."""
+        self.offer_timer = None
+        while self.slotless and len(self.offers) < MAX_OFFERS and self.ending is None:
+            key, (op, parked) = self.slotless.popitem()
+            self.offers.add(key)
+            self.pending[key] = parked
+            self.unstored.append(ParkedOp(key, replace(op, state=OFFER).pack()))
+        if self.unstored and self.store_timer is None:
+            self.store_timer = self.host.loop.call_later(STORE_DELAY_S, self.store_parked)
+
+    async def withdraw(self, key: str) -> bool:
+        """Take an offer back; False when another process has the step."""
+        unstored = [parked for parked in self.unstored if parked.step_key != key]
+        if len(unstored) < len(self.unstored):
+            self.unstored = unstored
+            return True
+        return await self.ask(self.host.claims.withdraw_offer(self.claim, key))
 
     # --- suspending and resuming in place ---
 
@@ -280,7 +368,7 @@ class Execution:
             return
         if self.turn_waiters:
             self.next_turn()
-        elif self.pending:
+        elif self.pending and not self.slotless:
             self.is_suspending = True
             self.spawn(self.suspend())
 
@@ -307,7 +395,9 @@ class Execution:
             return {}
         keys = {future: key for key, future in self.pending.items()}
         groups = self.tree.join_groups()
-        return {keys[future]: number for number, group in enumerate(groups) for future in group if future in keys}
+        return {
+            keys[future]: number for number, group in enumerate(groups) for future in group if future in keys
+        }
 
     async def store_operations(
         self, ops: Sequence[ParkedOp], *, suspend: bool, joins: Mapping[str, int]
@@ -449,7 +539,7 @@ class Execution:
             await self.finish("cancelled", self.reason or await self.host.claims.cancel_reason(self.run_id))
         elif self.ending is Ending.HANDED_BACK:
             await self.host.claims.hand_back(
-                self.claim.child_id, [self.run_id], crashed=False, cause="", now_ms=self.host.clock.now_ms()
+                self.claim.child_id, [self.job], crashed=False, cause="", now_ms=self.host.clock.now_ms()
             )
             self.conclude()
         else:
@@ -460,7 +550,7 @@ class Execution:
         self.is_concluding = True
         if self.ending is None:
             self.ending = Ending.FINISHED
-        for timer in (self.store_timer, self.turn_timer):
+        for timer in (self.store_timer, self.turn_timer, self.offer_timer):
             if timer is not None:
                 timer.cancel()
         if self.tree.has_leftovers:
@@ -490,17 +580,30 @@ class Execution:
         task.add_done_callback(self.report_bug)
 
     def report_bug(self, task: asyncio.Task[Any]) -> None:
-        """The engine itself failed. The run goes to another process, which counts as a crash: it must not loop (S9.8)."""
         error = None if task.cancelled() else task.exception()
-        if error is None or isinstance(error, StoreUnavailable):  # the process is closing
+        if error is not None:
+            self.break_down(error)
+
+    def break_down(self, error: BaseException) -> None:
+        """The engine itself failed. The run goes to another process, which counts as a crash: it must not loop (S9.8)."""
+        if isinstance(error, StoreUnavailable):  # this process is closing, and its supervisor hands back
+            self.stop(Ending.FENCED)
             return
         logger.error("run %s: the engine failed", self.run_id, exc_info=error)
         if self.ending is not Ending.BROKEN:
             self.ending = Ending.BROKEN
             self.spawn(self.give_away(f"the engine failed: {type(error).__name__}: {error}"))
 
+    async def ask(self, reply: Awaitable[T]) -> T:
+        """Wait for the store on behalf of a step. Its failure is not the handler's: that only meets Suspend."""
+        try:
+            return await reply
+        except (CommandError, StoreUnavailable) as error:
+            self.break_down(error)
+            raise Suspend from error
+
     async def give_away(self, cause: str) -> None:
         await self.host.claims.hand_back(
-            self.claim.child_id, [self.run_id], crashed=True, cause=cause, now_ms=self.host.clock.now_ms()
+            self.claim.child_id, [self.job], crashed=True, cause=cause, now_ms=self.host.clock.now_ms()
         )
         self.conclude()

@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 from taskflow.clock import Clock
 from taskflow.config import Config
-from taskflow.engine.execution import Ending, Execution
+from taskflow.engine.execution import Ending, Execution, job_id
 from taskflow.engine.host import Lease
+from taskflow.engine.offered import OfferedStepExecution
 from taskflow.function import Function
 from taskflow.store.claims import ClaimedRun, Hint
 from taskflow.store.keys import SEPARATOR
@@ -93,18 +94,14 @@ class Executor:
             self.free += count
             self.slots_freed()
 
-    async def take_slot(self) -> None:
+    def ask_for_slot(self) -> asyncio.Future[None]:
+        waiter: asyncio.Future[None] = self.loop.create_future()
         if self.free > 0:
             self.free -= 1
-            return
-        waiter = self.loop.create_future()
-        self.slot_waiters.append(waiter)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self.free_slot()
-            raise
+            waiter.set_result(None)
+        else:
+            self.slot_waiters.append(waiter)
+        return waiter
 
     def free_slot(self) -> None:
         self.unreserve(1)
@@ -171,6 +168,7 @@ class Executor:
     def start(self, claimed: ClaimedRun, epoch: int) -> None:
         """Execute a run that was claimed in the lease's `epoch`; its slot is set aside already."""
         run_id = claimed.claim.run_id
+        job = job_id(run_id, claimed.step_key)
         function = self.functions.get(claimed.function_id)
         if function is None:
             self.unknown.add(claimed.function_id)
@@ -178,24 +176,25 @@ class Executor:
                 "%s has ready runs, but this worker's code has no such function; they are left to other workers",
                 claimed.function_id,
             )
-            self.spawn(self.hand_back([run_id]))
+            self.spawn(self.hand_back([job]))
             self.unreserve(1)
             return
-        known = self.executions.get(run_id)
+        known = self.executions.get(job)
         if known is not None:
             if known.claim.fence == claimed.claim.fence:  # the reply to a command that was sent twice
                 self.unreserve(1)
                 return
             known.stop(Ending.FENCED)
-        execution = Execution(claimed, function, self, epoch)
-        self.executions[run_id] = execution
+        make = OfferedStepExecution if claimed.step_key else Execution
+        execution = make(claimed, function, self, epoch)
+        self.executions[job] = execution
         self.idle.clear()
         execution.start()
 
     def released(self, execution: object) -> None:
         assert isinstance(execution, Execution)
-        if self.executions.get(execution.run_id) is execution:
-            del self.executions[execution.run_id]
+        if self.executions.get(execution.job) is execution:
+            del self.executions[execution.job]
             if not self.executions:
                 self.idle.set()
         self.unreserve(1)

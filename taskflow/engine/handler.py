@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from taskflow.durations import format_duration
+from taskflow.engine.tagging import current_tree
 from taskflow.errors import StepError, StepTimeout
 
 inside_step: ContextVar[str] = ContextVar("taskflow_inside_step", default="")
@@ -29,13 +30,11 @@ async def call_step_function(
     on_abandoned: Callable[[str], None],
 ) -> Any:
     """Call a step's function; a sync one runs in a thread (S3.1). StepTimeout when it takes too long (S6.3)."""
-    token = inside_step.set(step_id)
+    step_token = inside_step.set(step_id)
+    tree_token = current_tree.set(None)  # what a step spawns, a connection pool say, outlives the run
     try:
         if timeout_ms is None:
-            if inspect.iscoroutinefunction(fn):
-                return await fn(*args, **kwargs)
-            result = await call_in_thread(threads, fn, args, kwargs)
-            return await result if inspect.isawaitable(result) else result
+            return await call_function(fn, args, kwargs, threads)
         try:
             async with asyncio.timeout(timeout_ms / 1000):
                 if inspect.iscoroutinefunction(fn):
@@ -47,12 +46,20 @@ async def call_step_function(
                 raise
             limit = format_duration(timeout_ms)
             raise StepTimeout(
-                f"step {step_id!r} took longer than timeouts.step ({limit})",
-                name="StepTimeout",
-                step_id=step_id,
+                f"step {step_id!r} took longer than timeouts.step ({limit})", name="StepTimeout", step_id=step_id
             ) from None
     finally:
-        inside_step.reset(token)
+        current_tree.reset(tree_token)
+        inside_step.reset(step_token)
+
+
+async def call_function(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], threads: ThreadPool
+) -> Any:
+    if inspect.iscoroutinefunction(fn):
+        return await fn(*args, **kwargs)
+    result = await call_in_thread(threads, fn, args, kwargs)
+    return await result if inspect.isawaitable(result) else result
 
 
 def is_our_timeout(error: TimeoutError) -> bool:

@@ -36,8 +36,8 @@ class Host(Protocol):
     lease: Lease
     threads: ThreadPool  # for user code that blocks
 
-    async def take_slot(self) -> None:
-        """Wait for a slot for one more step of a run that executes already. Rule S4.4."""
+    def ask_for_slot(self) -> asyncio.Future[None]:
+        """A slot for one more step of a run that executes already: done when it is there; cancel it to give up. Rule S4.4."""
         ...
 
     def free_slot(self) -> None: ...

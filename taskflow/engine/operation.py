@@ -11,10 +11,12 @@ from typing import Any
 
 from taskflow.codec import pack, unpack
 
-# States. `wait` and `retry` are pending; `due` is a retry whose time has come; `dropped` belonged to a run that ended.
-DONE, FAILED, WAIT, RETRY, DUE, DROPPED = "done", "failed", "wait", "retry", "due", "dropped"
+# States. `offer` is a step that waits for any process with a slot, `taken` one that another process executes (S4.4); `due` is
+# a retry whose time has come; `dropped` belonged to a run that ended, or lost a race.
+DONE, FAILED, WAIT, RETRY, OFFER, TAKEN = "done", "failed", "wait", "retry", "offer", "taken"
+DUE, DROPPED = "due", "dropped"
 FINISHED = (DONE, FAILED)
-PENDING = (WAIT, RETRY)
+PENDING = (WAIT, RETRY, OFFER, TAKEN)
 
 
 @dataclass(slots=True)
@@ -39,6 +41,8 @@ class Operation:
     token: str | None = None  # ... and "path=value", as it stands in the index
     condition: str | None = None  # what is left of a wait's expression, as CEL
     child: str | None = None  # the run that an invoke started
+    by: str | None = None  # the child that took the offered step
+    fence: int | None = None  # of that claim
     seq: int | None = None  # when the wait was stored, in the order of events
 
     @property

@@ -14,7 +14,7 @@ from taskflow.durations import parse_duration_ms, parse_when_ms
 from taskflow.engine.handler import call_step_function, describe_error, inside_step
 from taskflow.engine.operation import DONE, FAILED, RETRY, WAIT, Operation, pack_done
 from taskflow.engine.replay import Call
-from taskflow.errors import LimitExceeded, NestedStepError, StepError, StepTimeout, Suspend
+from taskflow.errors import LimitExceeded, NestedStepError, StepError, StepTimeout
 from taskflow.event import Event, ReceivedEvent, encode_event
 from taskflow.function import FunctionSpec
 from taskflow.ids import derive_ulid, run_id_for, ulid_ms
@@ -40,21 +40,21 @@ class Tools:
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
 
-    def begin(self, step_id: str) -> Call:
+    async def begin(self, step_id: str) -> Call:
         outer = inside_step.get()
         if outer:
             raise NestedStepError(
                 f"step {step_id!r} was called inside step {outer!r}. A step's function is one unit of work: call the step tools "
                 "from the handler, or move the inner work into a function of its own and use step.invoke."
             )
-        return self.execution.begin(step_id)
+        return await self.execution.begin(step_id)
 
     # --- run ---
 
     async def run(
         self, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        call = self.begin(step_id)
+        call = await self.begin(step_id)
         known = call.known
         if known is not None and known.is_finished:
             return outcome(await self.execution.recall(call, known), step_id)
@@ -63,13 +63,23 @@ class Tools:
                 f"step.run({step_id!r}, fn, ...): fn must be callable, but is {type(fn).__name__}. Pass the function, not its result."
             )
         op = known or Operation("step", WAIT, call.index)
-        if op.state == RETRY:
+        if op.is_pending and known is not None:  # to be retried later, or offered to other processes
             op = await self.execution.park(call.key, op, stored=True)
-        while True:
-            done, value = await self.attempt(call, op, step_id, fn, args, kwargs)
+        if not self.execution.may_execute(call.key):
+            op = await self.execution.tree.parked()  # for ever: see OfferedStepExecution
+        while not op.is_finished:
+            if self.execution.tree.executing:  # a parallel step: the run's own slot is taken
+                op = await self.execution.find_slot(call.key, op)
+                if op.is_finished:
+                    break
+                has_slot = True
+            else:
+                has_slot = False
+            done, value = await self.attempt(call, op, step_id, fn, args, kwargs, has_slot)
             if done:
                 return value
             op = await self.execution.park(call.key, op, stored=False)
+        return outcome(op, step_id)
 
     async def attempt(
         self,
@@ -79,25 +89,23 @@ class Tools:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        has_slot: bool,
     ) -> tuple[bool, Any]:
-        """One attempt. (True, result) when it is committed; (False, None) when `op` now says when to try again."""
+        """One attempt. (True, result) when it is committed; (False, None) when `op` now says when to try again.
+
+        `has_slot`: the step has a slot besides that of its run, and gives it back.
+        """
         execution = self.execution
-        host = execution.host
-        takes_slot = execution.tree.executing > 0  # a parallel step: the run's own slot is taken
-        execution.tree.enter()
         try:
-            if not takes_slot:
-                return await self.execute(call, op, step_id, fn, args, kwargs)
-            await host.take_slot()
+            execution.tree.enter()
             try:
-                if execution.ending is not None:
-                    raise Suspend
                 return await self.execute(call, op, step_id, fn, args, kwargs)
             finally:
-                host.free_slot()
+                execution.tree.leave()
+                execution.step_ended()
         finally:
-            execution.tree.leave()
-            execution.step_ended()
+            if has_slot:
+                execution.host.free_slot()
 
     async def execute(
         self,
@@ -177,7 +185,7 @@ class Tools:
         )
 
     async def sleep_to(self, step_id: str, due: Callable[[int], int]) -> None:
-        call = self.begin(step_id)
+        call = await self.begin(step_id)
         now_ms = self.execution.host.clock.now_ms()
         due_ms = due(now_ms) if call.known is None else now_ms
         op = Operation("sleep", WAIT, call.index, started=now_ms, due=due_ms)
@@ -191,7 +199,7 @@ class Tools:
     ) -> ReceivedEvent | None:
         timeout_ms = parse_duration_ms(timeout, what=f"step.wait_for_event({step_id!r}) timeout")
         plan = plan_wait(step_id, events, match, if_exp, event=self.execution.event_obj)
-        call = self.begin(step_id)
+        call = await self.begin(step_id)
         now_ms = self.execution.host.clock.now_ms()
         op = Operation(
             "event", WAIT, call.index, started=now_ms, due=now_ms + timeout_ms, events=plan.events, path=plan.path,
@@ -211,7 +219,7 @@ class Tools:
         timeout_ms = (
             None if timeout is None else parse_duration_ms(timeout, what=f"step.invoke({step_id!r}) timeout")
         )
-        call = self.begin(step_id)
+        call = await self.begin(step_id)
         now_ms = self.execution.host.clock.now_ms()
         op = Operation(
             "invoke",
@@ -254,7 +262,7 @@ class Tools:
     async def find_function(self, function_id: str) -> FunctionSpec | None:
         self.execution.tree.enter()
         try:
-            manifest = await self.execution.host.registry.manifest(function_id)
+            manifest = await self.execution.ask(self.execution.host.registry.manifest(function_id))
         finally:
             self.execution.tree.leave()
             self.execution.step_ended()

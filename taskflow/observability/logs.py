@@ -42,7 +42,7 @@ def without_passwords(text: str) -> str:
 
 
 class HumanLines(logging.Formatter):
-    """`12:03:04.567 INFO    taskflow.worker: message  [app/function run 01J..., attempt 1]`"""
+    """`2030-01-31 12:03:04.567 INFO    taskflow.worker: message  [app/function run 01J..., attempt 1]`"""
 
     def __init__(self, *, colour: bool) -> None:
         super().__init__()

@@ -61,6 +61,7 @@ class ClaimedRun:
     crashes: int
     cancel: bytes  # reason as JSON, or empty
     steps: dict[str, bytes]  # step key -> operation (msgpack)
+    step_key: str = ""  # when not the run was claimed, but this one step, which another process offers (S4.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,21 @@ class Claims:
         verdict, hints = await self.scripts.call("park_run", *argv)
         return VERDICTS[verdict], parse_hints(hints)
 
+    async def commit_offered(
+        self, claim: Claim, step_key: str, packed: bytes, *, now_ms: int
+    ) -> tuple[Verdict, list[Hint]]:
+        """Store the outcome of a step that another process offered; the claim's fence is the job's."""
+        verdict, hints = await self.scripts.call(
+            "commit_offered", now_ms, claim.child_id, claim.run_id, step_key, claim.fence, packed
+        )
+        return VERDICTS[verdict], parse_hints(hints)
+
+    async def withdraw_offer(self, claim: Claim, step_key: str) -> bool:
+        """Take back a step that the run offered; False when somebody has taken it."""
+        return bool(
+            await self.scripts.call("withdraw_offer", claim.child_id, claim.run_id, claim.fence, step_key)
+        )
+
     async def fetch_resolved(
         self, claim: Claim, step_keys: Sequence[str]
     ) -> tuple[Verdict, list[bytes | None]]:
@@ -213,7 +229,7 @@ def parse_finish(reply: Sequence[Any]) -> tuple[Verdict, list[Hint]]:
 
 
 def parse_claimed(row: Sequence[Any], child_id: str) -> ClaimedRun:
-    run_id, fence, function_id, event, attempt, started, created, cause, crashes, cancel, steps = row
+    run_id, fence, function_id, event, attempt, started, created, cause, crashes, cancel, steps, step_key = row
     return ClaimedRun(
         claim=Claim(RunId(run_id.decode()), child_id, fence),
         function_id=function_id.decode(),
@@ -224,5 +240,6 @@ def parse_claimed(row: Sequence[Any], child_id: str) -> ClaimedRun:
         cause=cause.decode(),
         crashes=crashes,
         cancel=cancel,
+        step_key=step_key.decode(),
         steps={steps[i].decode(): steps[i + 1] for i in range(0, len(steps), 2)},
     )

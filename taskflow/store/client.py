@@ -15,6 +15,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import Any
 
 import hiredis
@@ -219,7 +220,7 @@ class StoreClient:
             return
         self.connection = None
         logger.warning("lost the connection to the store at %s; reconnecting", self.address)
-        self.reconnecting = self.loop.create_task(self.reopen())
+        self.reconnecting = self.loop.create_task(self.reopen(), context=Context())
 
     async def reopen(self) -> None:
         pause_s, longest_s = BACKOFF_S
@@ -247,7 +248,7 @@ class StoreClient:
             if connection.transport:
                 connection.transport.abort()
             logger.warning("the store at %s gave no reply for %.0f s; reconnecting", self.address, silent_s)
-            self.reconnecting = self.loop.create_task(self.reopen())
+            self.reconnecting = self.loop.create_task(self.reopen(), context=Context())
         else:
             self.stall_check = self.loop.call_later(STALL_TIMEOUT_S - silent_s, self.check_stall)
 

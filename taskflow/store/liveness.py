@@ -38,19 +38,21 @@ class LivenessStore:
         self.skew_ms = 0  # the store's clock minus ours
         self._socket: socket.socket | None = None
         self._reader = hiredis.Reader()
+        self._give_up_s = 0.0  # of the call that is under way, by time.monotonic()
 
     def heartbeat(self, worker_id: str, child_ids: list[str], *, now_ms: int) -> bool:
         """See HeartbeatStore. Reads the store's clock on the way, for the calls to come."""
-        self._connect_if_needed()
-        known, now = self._round_trip(self._script("heartbeat", now_ms + self.skew_ms, worker_id, *child_ids), ("TIME",))
+        self._begin()
+        beat = self._script("heartbeat", now_ms + self.skew_ms, worker_id, *child_ids)
+        known, now = self._round_trip(beat, ("TIME",))
         self._follow_clock(now)
         return bool(known)
 
     def hand_back(self, child_id: str, *, cause: str, crashed: bool, now_ms: int) -> int:
         """See HeartbeatStore. However many claims there are: in batches."""
-        total = 0
+        total: int = 0
         while True:
-            self._connect_if_needed()
+            self._begin()
             crash = "1" if crashed else ""
             script = self._script("hand_back", now_ms + self.skew_ms, child_id, crash, cause, HAND_BACK_BATCH)
             ((count, left),) = self._round_trip(script)
@@ -60,7 +62,7 @@ class LivenessStore:
 
     def leave(self, worker_id: str) -> None:
         """See HeartbeatStore."""
-        self._connect_if_needed()
+        self._begin()
         self._round_trip(self._script("forget_worker", worker_id, ""))
 
     def close(self) -> None:
@@ -74,16 +76,19 @@ class LivenessStore:
 
     # Connecting
 
-    def _connect_if_needed(self) -> None:
+    def _begin(self) -> None:
+        """A call begins: its time runs, and it may have to connect."""
+        self._give_up_s = time.monotonic() + CALL_TIMEOUT_S
         if self._socket is not None:
             return
         try:
-            self._socket = open_socket(self.address)
+            self._socket = open_socket(self.address, timeout_s=CALL_TIMEOUT_S)
         except OSError as error:
             raise self._unavailable(error) from error
         self._reader = hiredis.Reader()
         loads = [("SCRIPT", "LOAD", load_scripts()[name].source) for name in SCRIPTS]
-        *_, version, now = self._round_trip(*self.address.greeting, *loads, ("GET", f"{self.prefix}version"), ("TIME",))
+        version_and_time = (("GET", f"{self.prefix}version"), ("TIME",))
+        *_, version, now = self._round_trip(*self.address.greeting, *loads, *version_and_time)
         # Before the first write: the keys of another version may mean something else.
         if version is not None and version.decode() != DATA_VERSION:
             self.close()
@@ -120,8 +125,7 @@ class LivenessStore:
 
     def _exchange(self, commands: tuple[tuple[Argument, ...], ...]) -> list[Any]:
         assert self._socket is not None
-        give_up_s = time.monotonic() + CALL_TIMEOUT_S
-        self._socket.settimeout(CALL_TIMEOUT_S)
+        self._socket.settimeout(self._remaining_s())
         self._socket.sendall(b"".join([pack_command(command) for command in commands]))
         replies: list[Any] = []
         while True:
@@ -129,28 +133,34 @@ class LivenessStore:
                 replies.append(reply)
             if len(replies) == len(commands):
                 return replies
-            self._socket.settimeout(max(0.001, give_up_s - time.monotonic()))
+            self._socket.settimeout(self._remaining_s())
             data = self._socket.recv(READ_BYTES)
             if not data:
                 raise ConnectionError("it closed the connection")
             self._reader.feed(data)
 
+    def _remaining_s(self) -> float:
+        remaining_s = self._give_up_s - time.monotonic()
+        if remaining_s <= 0:
+            raise TimeoutError("no answer in time")
+        return remaining_s
+
     def _unavailable(self, error: BaseException) -> StoreUnavailable:
         return StoreUnavailable(f"the store at {self.address}: {describe(error)}")
 
 
-def open_socket(address: StoreAddress) -> socket.socket:
+def open_socket(address: StoreAddress, *, timeout_s: float) -> socket.socket:
     """A connected socket; TLS is done where the URL asks for it. Raises OSError."""
     if address.path:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.settimeout(CALL_TIMEOUT_S)
+            connection.settimeout(timeout_s)
             connection.connect(address.path)
         except OSError:
             connection.close()
             raise
         return connection
-    connection = socket.create_connection((address.host, address.port), timeout=CALL_TIMEOUT_S)
+    connection = socket.create_connection((address.host, address.port), timeout=timeout_s)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if address.tls is None:
         return connection

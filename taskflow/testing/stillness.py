@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from taskflow.beat.service import Beat
@@ -13,6 +14,7 @@ from taskflow.store.store import Store
 from taskflow.worker.child import WorkerProcess
 
 STREAM_PREFIX = "tfb:q:"  # of the Redis Streams transport
+RAW_IO_S = 0.03  # a run that shows no sign of life for this long waits for something outside the engine
 
 
 class WatchedBeat(Beat):
@@ -40,10 +42,12 @@ class Stillness:
         self.clock = clock
         self.workers = workers
         self.beat = beat
+        self.resting: dict[Execution, tuple[tuple[int, int, int], float]] = {}  # their marks, and since when
 
     def in_process(self) -> str:
         """What moves in the workers and in beat."""
         now_ms = self.clock.now_ms()
+        self.forget_ended()
         if self.beat.is_busy or self.beat.messenger.tasks:
             return "beat is in the middle of a turn"
         if self.beat.seen_ms < now_ms:
@@ -56,10 +60,15 @@ class Stillness:
                 return moving
         return ""
 
+    def forget_ended(self) -> None:
+        if self.resting:
+            live = {each for worker in self.workers for each in worker.executor.executions.values()}
+            self.resting = {each: since for each, since in self.resting.items() if each in live}
+
     def in_worker(self, worker: WorkerProcess) -> str:
         executor = worker.executor
         for execution in executor.executions.values():
-            if not is_at_rest(execution):
+            if not self.is_at_rest(execution):
                 return f"run {execution.run_id} of {execution.function.spec.id} is executing"
         if worker.intake.tasks:
             return "events are being routed"
@@ -68,6 +77,20 @@ class Stillness:
         if executor.is_claiming or (executor.wanted and executor.free > 0):
             return "runs are being claimed"
         return ""
+
+    def is_at_rest(self, execution: Execution) -> bool:
+        """Whether a resident run seems to wait for raw I/O outside its steps, for who knows how long."""
+        tree, replay = execution.tree, execution.replay
+        is_active = tree.executing or execution.is_suspending or execution.unstored or execution.turn_waiters
+        if is_active or execution.ending is not None:
+            self.resting.pop(execution, None)
+            return False
+        mark = (tree.births, replay.next_index, replay.next_order)
+        known_mark, since = self.resting.get(execution, (None, 0.0))
+        if mark != known_mark:
+            self.resting[execution] = (mark, time.monotonic())
+            return False
+        return time.monotonic() - since > RAW_IO_S
 
     async def in_servers(self) -> str:
         """What store and broker hold for the workers and for beat."""
@@ -95,11 +118,3 @@ class Stillness:
         if any(await asyncio.gather(*lengths)):
             return "messages are to be consumed"
         return ""
-
-
-def is_at_rest(execution: Execution) -> bool:
-    """Whether a resident run waits for raw I/O outside its steps, as far as can be told: that may take for ever."""
-    tree = execution.tree
-    if tree.executing or execution.is_suspending or execution.unstored or not execution.pending:
-        return False
-    return execution.ending is None and tree.held_by is not None and not tree.held_by.done()

@@ -138,8 +138,8 @@ class Heartbeats:
 
     def leave(self) -> None:
         """All children have ended: hand back, say goodbye, close. Tries once; the rest is the reaper's."""
-        if self._hello is None:
-            return
+        if self._hello is None or self._confirmed_ns is None:
+            return  # the store has never heard of this worker
         try:
             store = self._open(self._hello)
             self._flush_hand_backs(store)
@@ -188,8 +188,10 @@ class Heartbeats:
                 logger.warning("handed back %d runs of child %s (%s)", count, ended.child_id, ended.cause)
 
     def _note_outage(self, error: Exception, *, now_s: float) -> None:
+        is_first_try = self._confirmed_ns is None and self.last_error is None
         self.last_error = f"{type(error).__name__}: {error}"
-        if self._outage_began_s is not None:
+        # The first contact: a child fails there too, most often, and tells why more fully.
+        if is_first_try or self._outage_began_s is not None:
             return
         self._outage_began_s = now_s
         logger.error(
@@ -199,8 +201,8 @@ class Heartbeats:
         )
 
     def _note_recovery(self, *, now_s: float) -> None:
+        self.last_error = None
         if self._outage_began_s is None:
             return
         logger.warning("the store answers again, after %.1f s", now_s - self._outage_began_s)
         self._outage_began_s = None
-        self.last_error = None

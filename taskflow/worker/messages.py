@@ -18,13 +18,16 @@ class Hello:
     store_url: str  # may hold a password: never log it
     namespace: str = ""
     app_version: str = ""
+    broker_url: str = ""  # may hold a password, too
+    retention_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The child has reached store and broker, and takes work."""
+    """The child has reached store and broker, and takes work. `about` tells people what it serves, and from where."""
 
     kind: ClassVar[str] = "ready"
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)

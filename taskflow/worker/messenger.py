@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextvars import Context
 from typing import Any
 
 from taskflow.app import pack_messages
@@ -46,7 +47,8 @@ class BrokerMessenger:
         await self.store.routing.clear_outbox([uid for uid, _ in events])
 
     def spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        # A clean context: what a step's commit sends must not become part of that run, and end with it.
+        task = asyncio.get_running_loop().create_task(work, context=Context())
         self.tasks.add(task)
         task.add_done_callback(self.finished)
 

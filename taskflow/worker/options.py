@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from taskflow.errors import ConfigError
 from taskflow.worker.process import ChildMain
-from taskflow.worker.seats import RestartBackoff
+from taskflow.worker.seats import Helper, RestartBackoff
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +15,7 @@ class SupervisorOptions:
 
     child_main: ChildMain
     processes: int = 1
+    helpers: tuple[Helper, ...] = ()
     drain_timeout_s: float = 30.0  # how long running steps may take to end after SIGTERM
     quit_grace_s: float = 2.0  # how long a child may take to hand back after SIGQUIT
     heartbeat_interval_s: float = 3.0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from taskflow.worker.messages import Failed
+from taskflow.worker.link import ChildLink
+from taskflow.worker.messages import Failed, Hello
 from taskflow.worker.process import ChildProcess, Exit
 
 ORDERLY_EXITS = (0, -signal.SIGTERM, -signal.SIGQUIT)
@@ -27,6 +29,18 @@ class RestartBackoff:
             return 0.0
         # The exponent is capped, so that a child that dies for weeks overflows no float.
         return min(self.maximum_s, self.initial_s * 2.0 ** min(short_lives - 1, 30))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Helper:
+    """A process that a worker runs beside its children: it executes no runs and imports no user code.
+
+    It starts once a child has said hello, and so where store and broker are; it says Ready or Failed itself, and
+    is replaced when it dies, as children are.
+    """
+
+    name: str
+    main: Callable[[ChildLink, Hello], int]  # runs in the forked process; returns its exit code
 
 
 class ChildState(Enum):
@@ -59,6 +73,7 @@ class Child:
     kill_at_s: float | None = None
     was_killed: bool = False  # by us, with SIGKILL
     is_reported: bool = False  # its stall or slow start has been logged
+    name: str = "child"  # for people; a helper has its own
 
     @property
     def child_id(self) -> str:
@@ -69,7 +84,7 @@ class Child:
         return self.recycle_reason is not None
 
     def __str__(self) -> str:
-        return f"child {self.child_id} (pid {self.process.pid})"
+        return f"{self.name} {self.child_id} (pid {self.process.pid})"
 
     def has_crashed(self, exit: Exit) -> bool:
         """Whether the exit was the child's own doing (S9.8).
@@ -89,6 +104,7 @@ class Child:
 class Seat:
     """A place for one working child. `successor` is getting ready while `current` goes on working."""
 
+    helper: Helper | None = None  # whom this seat is for; None: a child that executes runs
     current: Child | None = None
     successor: Child | None = None
     short_lives: int = 0

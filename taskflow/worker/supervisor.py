@@ -21,7 +21,7 @@ from taskflow.worker.health import WorkerHealth, child_health, report_if_stuck
 from taskflow.worker.heartbeats import Heartbeats, StoreFactory, wall_clock_ms
 from taskflow.worker.messages import Failed, Hello, Message, Ready, Recycle
 from taskflow.worker.options import SupervisorOptions
-from taskflow.worker.process import Exit, fork_child
+from taskflow.worker.process import ChildMain, Exit, fork_child
 from taskflow.worker.seats import Child, ChildState, Purpose, Seat
 from taskflow.worker.wakeup import Wakeup
 
@@ -68,7 +68,11 @@ class Supervisor:
         self._wakeup = Wakeup(SIGNALS)
         self._phase = Phase.STARTING
         self._exit_code = 0
-        self._seats = [Seat() for _ in range(options.processes)]
+        # Helpers last: in a rolling restart they then start with what the new children have said.
+        self._seats = [Seat() for _ in range(options.processes)] + [
+            Seat(helper) for helper in options.helpers
+        ]
+        self._hello: Hello | None = None  # the latest
         self._children: dict[Child, Seat] = {}
         self._started = 0  # children so far; numbers their ids
         self._deaths = 0
@@ -148,7 +152,7 @@ class Supervisor:
         if self._phase >= Phase.DRAINING and not self._children:
             return 0.0
         if self._phase < Phase.DRAINING:
-            due_s += [seat.start_at_s for seat in self._seats if seat.wants_child]
+            due_s += [seat.start_at_s for seat in self._seats if self._may_fill(seat)]
         return max(0.0, min(due_s) - now_s)
 
     # Starting and replacing
@@ -158,10 +162,20 @@ class Supervisor:
         for seat in self._seats:
             if self._phase >= Phase.DRAINING:  # from the beginning, or as the last one could not be started
                 return
-            if seat.wants_child and now_s >= seat.start_at_s:
+            if self._may_fill(seat) and now_s >= seat.start_at_s:
                 self._start_child(seat, Purpose.FILL if seat.current is None else Purpose.RECYCLE)
         if self._is_rolling:
             self._roll_on()
+
+    def _may_fill(self, seat: Seat) -> bool:
+        return seat.wants_child and (seat.helper is None or self._hello is not None)
+
+    def _main_for(self, seat: Seat) -> ChildMain:
+        if seat.helper is None:
+            return self._options.child_main
+        assert self._hello is not None, "a helper's seat is filled once a child has said hello"
+        main, hello = seat.helper.main, self._hello
+        return lambda link: main(link, hello)
 
     def _roll_on(self) -> None:
         """Start the next successor of a rolling restart, unless one is starting or a predecessor drains."""
@@ -194,7 +208,7 @@ class Supervisor:
         now_s = time.monotonic()
         try:
             process = fork_child(
-                self._options.child_main,
+                self._main_for(seat),
                 worker_id=self.worker_id,
                 child_id=f"{self.worker_id}:{self._started}",
                 lease_s=self._options.lease_s,
@@ -210,7 +224,13 @@ class Supervisor:
             delay_s = seat.note_death(lived_s=0.0, now_s=now_s, backoff=self._options.backoff)
             logger.error("%s; trying again in %g s", reason, delay_s)
             return
-        child = Child(process=process, purpose=purpose, generation=self._generation, started_s=now_s)
+        child = Child(
+            process=process,
+            purpose=purpose,
+            generation=self._generation,
+            started_s=now_s,
+            name="child" if seat.helper is None else seat.helper.name,
+        )
         self._children[child] = seat
         seat.seat_child(child)
         logger.debug("started %s (%s)", child, purpose.value)
@@ -225,11 +245,13 @@ class Supervisor:
         match message:
             case Hello():
                 child.said_hello = self._heartbeats.introduce(message)
-                if not child.said_hello:
+                if child.said_hello:
+                    self._hello = message
+                else:
                     child.failure = OTHER_STORE
                     self._kill(child)
             case Ready():
-                self._on_ready(child)
+                self._on_ready(child, message.about)
             case Failed():
                 child.failure = message
                 child.kill_at_s = (
@@ -238,14 +260,14 @@ class Supervisor:
             case Recycle():
                 child.recycle_reason = message.reason
 
-    def _on_ready(self, child: Child) -> None:
+    def _on_ready(self, child: Child, about: str) -> None:
         if child.state is not ChildState.STARTING or child.was_killed:
             return
         child.state = ChildState.RUNNING
-        if self._phase is Phase.STARTING:
-            self._phase = Phase.RUNNING
-            logger.info("worker %s is ready", self.worker_id)
         seat = self._children[child]
+        if self._phase is Phase.STARTING and seat.helper is None:
+            self._phase = Phase.RUNNING
+            logger.info("worker %s is ready%s", self.worker_id, about and f": {about}")
         if seat.successor is not child:
             return
         predecessor = seat.promote()
@@ -337,7 +359,8 @@ class Supervisor:
             self._kill(child)
             return
         child.state = ChildState.DRAINING
-        child.kill_at_s = time.monotonic() + self._options.drain_timeout_s
+        # The child itself hands back what is left after the drain timeout; the grace is for doing that.
+        child.kill_at_s = time.monotonic() + self._options.drain_timeout_s + self._options.quit_grace_s
         child.process.send_signal(signal.SIGTERM)
 
     def _quit(self) -> None:

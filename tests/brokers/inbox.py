@@ -57,9 +57,7 @@ class Inbox:
 
     def wait_for(self, count: int, *, timeout_s: float = 15.0) -> list[Delivery]:
         wait_until(
-            lambda: len(self.deliveries) >= count,
-            description=f"{count} deliveries (got {len(self.deliveries)})",
-            timeout_s=timeout_s,
+            lambda: len(self.deliveries) >= count, description=f"{count} deliveries", timeout_s=timeout_s
         )
         return self.deliveries
 

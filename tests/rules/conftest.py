@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,10 +12,10 @@ from taskflow.engine.operation import Operation
 from taskflow.handle import FINAL, RunStatus
 from taskflow.store.address import parse_store_url
 from taskflow.store.client import StoreClient
+from tests.waiting import until
 
 # What belongs to live runs only. Hints, nudges, workers and history stay.
 OF_LIVE_RUNS = ("timers", "ready:", "queue:", "claims:", "waits:", "waitpaths:", "outbox", "outbox:events")
-DEADLINE_S = 5.0
 
 
 @pytest.fixture(autouse=True)
@@ -29,27 +29,20 @@ async def no_leaks(valkey_url: str, namespace: str) -> AsyncIterator[None]:
     leftovers = await find_leftovers(client, f"{namespace}:{{0}}:")
     await client.close()
     assert not leftovers, f"all runs are final, but these keys are left: {leftovers}"
-    await wait_until_none(
-        lambda: asyncio.all_tasks() - tasks_before - {asyncio.current_task()}, "asyncio tasks"
+    await until(
+        lambda: not asyncio.all_tasks() - tasks_before - {asyncio.current_task()},
+        description="the end of all asyncio tasks",
     )
-    await wait_until_none(
-        lambda: {
-            thread
-            for thread in set(threading.enumerate()) - threads_before
-            if thread.name.startswith("taskflow")
-        },
-        "threads",
+    await until(
+        lambda: (
+            not [
+                thread
+                for thread in set(threading.enumerate()) - threads_before
+                if thread.name.startswith("taskflow")
+            ]
+        ),
+        description="the end of taskflow's threads",
     )
-
-
-async def wait_until_none(find: Callable[[], object], what: str) -> None:
-    """Wait until `find` finds nothing: what has been told to end may need a moment."""
-    loop = asyncio.get_running_loop()
-    give_up_at = loop.time() + DEADLINE_S
-    while left := find():
-        if loop.time() > give_up_at:
-            pytest.fail(f"{what} are left: {left}")
-        await asyncio.sleep(0.001)
 
 
 async def find_leftovers(client: StoreClient, prefix: str) -> list[str]:

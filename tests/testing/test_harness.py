@@ -17,6 +17,7 @@ from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
 from taskflow.triggers import TriggerCron
 from tests.conftest import MakeApp
+from tests.waiting import until
 
 
 async def test_a_sleep_of_30_days_takes_less_than_100_ms(app: TaskFlow) -> None:
@@ -47,7 +48,7 @@ async def test_what_falls_due_in_between_happens_at_its_own_time_and_in_order(ap
     def walk(ctx: Context[BlockingStep], step: BlockingStep) -> None:
         for _ in range(3):
             step.sleep("a while", "18h")
-            seen.append(("walk", clock.now_ms()))
+            step.run("note", lambda: seen.append(("walk", clock.now_ms())))
 
     async with Harness(app, clock=clock) as harness:
         await harness.start(walk)
@@ -89,9 +90,11 @@ async def test_several_workers_share_the_runs_of_an_app(app: TaskFlow) -> None:
     async with Harness(app, workers=2, concurrency=1) as harness:
         for _ in range(3):
             await app.asend("go")
-        while harness.slots_in_use < 2:
-            await asyncio.sleep(0.001)
-        assert [len(worker.executor.executions) for worker in harness.workers] == [1, 1]
+        await until(
+            lambda: [len(worker.executor.executions) for worker in harness.workers] == [1, 1],
+            description="one run for each worker",
+        )
+        assert harness.slots_in_use == 2
         gate.set()
         await harness.settled()
         assert {(await harness.view(run)).status for run in await harness.runs(held)} == {RunStatus.COMPLETED}

@@ -3,8 +3,8 @@
 -- ARGV   1 now_ms   2 child_id   3 app_id   4 queue   5 limit   6 '1' when a work message brought the child here
 --        7... functions that this child does not know (an older or newer code base): left to others
 -- Reply  {1 when ready runs are left, hints, claimed: {run_id, fence, fn, event, attempt, started, created, cause, crashes,
---        cancel reason or '', steps}, ...}
---@include keys hint ready timer claim
+--        cancel reason or '', steps, key of the offered step or ''}, ...}
+--@include keys hint ready timer claim offer
 local now, child_id, app, queue, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local index = queue_key(app, queue)
 local unknown = {}
@@ -24,12 +24,19 @@ local function best_function()
 end
 
 local claimed, claims = {}, {}
-local function take(run_id)
+-- member: a run, or a step that a run offers (S4.4).
+local function take(member)
+  local run_id, step_key = split_job(member)
+  run_id = run_id or member
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'function', 'event', 'attempt', 'started', 'created', 'cause', 'crashes', 'cancel', 'fence',
     'dirty', 'start_ms', 'finish_ms')
   local fence, started, steps = tonumber(run[9] or 0) + 1, run[4], {}
-  if started then
+  if step_key then
+    fence = take_step(run_id, step_key, child_id)
+    if not fence then return end
+    steps = redis.call('HGETALL', steps_key(run_id))
+  elseif started then
     redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', fence)
     steps = redis.call('HGETALL', steps_key(run_id))
     redis.call('DEL', joins_key(run_id))
@@ -38,10 +45,10 @@ local function take(run_id)
     redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', fence, 'started', now)
     if run[11] or run[12] then start_clocks(run_id, run[11], run[12], tonumber(now)) end
   end
-  claims[#claims + 1] = run_id
+  claims[#claims + 1] = member
   claims[#claims + 1] = fence
   claimed[#claimed + 1] = {run_id, fence, run[1], run[2], tonumber(run[3] or 0), tonumber(started or now), tonumber(run[5]), run[6],
-    tonumber(run[7] or 0), run[8] or '', steps}
+    tonumber(run[7] or 0), run[8] or '', steps, step_key or ''}
 end
 
 while #claimed < limit do

@@ -2,7 +2,7 @@
 -- KEYS   1 prefix
 -- ARGV   1 child_id   2 run_id   3 fence   4... step keys
 -- Reply  how many were dropped; 0 also when the claim is lost
---@include keys hint ready timer claim wake wait resolve
+--@include keys hint ready unready timer claim wake wait resolve
 local run_id = ARGV[2]
 if not owns(run_id, ARGV[1], ARGV[3]) then return 0 end
 local dropped = 0

@@ -2,7 +2,7 @@
 -- KEYS   1 prefix
 -- ARGV   1 now_ms   2 seq of the event   3 event name   4 event (JSON)   5 event uid   6... tokens (path=value, or '')
 -- Reply  {hints, {run_id, step_key, its condition (CEL), event of the run (JSON), ...}}
---@include keys hint ready timer wake wait resolve
+--@include keys hint ready unready timer wake wait resolve
 local now_ms, seq = tonumber(ARGV[1]), tonumber(ARGV[2])
 local open = {}
 for i = 6, #ARGV do

@@ -16,7 +16,7 @@ if ARGV[5] == 'completed' and ARGV[7] == '' and not (run[5] or run[6] or run[7])
   redis.call('PUBLISH', KEYS[1] .. 'done:' .. ARGV[3], 'completed')
   return {'ok', {}}
 end
---@include keys hint ready timer wake wait resolve finalize
+--@include keys hint ready unready timer wake wait resolve finalize
 local now_ms = tonumber(ARGV[1])
 finalize(ARGV[3], ARGV[5], ARGV[6], ARGV[7] == '1', now_ms)
 if ARGV[8] ~= '' then add_to_outbox(ARGV[8], ARGV[9], now_ms) end

@@ -2,7 +2,7 @@
 -- KEYS   1 prefix
 -- ARGV   1 now_ms   2 limit
 -- Reply  {how many fired, hints, due time of the next timer or '', runs to cancel for a timeout: run_id, kind, ...}
---@include keys hint ready timer wake wait resolve
+--@include keys hint ready unready timer wake wait resolve
 local now_ms = tonumber(ARGV[1])
 local timers = prefix .. 'timers'
 local due = redis.call('ZRANGEBYSCORE', timers, '-inf', now_ms, 'LIMIT', 0, tonumber(ARGV[2]))

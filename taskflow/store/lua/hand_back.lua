@@ -1,11 +1,11 @@
 -- hand_back: give runs of a child to others: it died, it drains, or its host is silent. Rules S4.1, S9.3, S9.6, S9.8.
 -- KEYS   1 prefix
 -- ARGV   1 now_ms   2 child_id   3 '1' when the process died while it held them   4 how it ended   5 limit
---        6... run ids (none: all that the child holds)
+--        6... runs or jobs (none: all that the child holds)
 -- Reply  {runs handed back, runs left}
 -- No work message is asked for: the caller may have no broker. The reaper sends one, and a child that starts looks for work anyhow.
 -- Who claims a run that crashed too often fails it.
---@include keys hint ready
+--@include keys hint ready offer
 local now_ms, child_id, crashed, cause, limit = tonumber(ARGV[1]), ARGV[2], ARGV[3] == '1', ARGV[4], tonumber(ARGV[5])
 local run_ids = {}
 if #ARGV > 5 then
@@ -13,22 +13,36 @@ if #ARGV > 5 then
 else
   run_ids = redis.call('HKEYS', claims_key(child_id))
 end
+local function note_crash(key)
+  if not crashed then return end
+  redis.call('HINCRBY', key, 'crashes', 1)
+  local log = redis.call('HGET', key, 'crash_log')
+  redis.call('HSET', key, 'crash_log', (log and log .. '; ' or '') .. cause)
+end
+local function hand_back_step(run_id, step_key)
+  local packed = redis.call('HGET', steps_key(run_id), step_key)
+  local op = packed and cmsgpack.unpack(packed)
+  if not op or op.state ~= 'taken' or op.by ~= child_id then return 0 end
+  op.state = 'offer'
+  redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
+  note_crash(run_key(run_id))
+  offer_step(run_id, step_key, now_ms, true)
+  return 1
+end
 local count = 0
 for i = 1, math.min(#run_ids, limit) do
-  local run_id = run_ids[i]
+  redis.call('HDEL', claims_key(child_id), run_ids[i])
+  local run_id, step_key = split_job(run_ids[i])
+  if step_key then count = count + hand_back_step(run_id, step_key) end
+  run_id = run_ids[i]
   local key = run_key(run_id)
-  redis.call('HDEL', claims_key(child_id), run_id)
   local run = redis.call('HMGET', key, 'by', 'function', 'queue', 'score', 'status')
   if run[1] == child_id and run[5] == 'running' then
     count = count + 1
     -- A new fence: what the old owner still commits is refused from now on.
     redis.call('HINCRBY', key, 'fence', 1)
     redis.call('HSET', key, 'status', 'queued')
-    if crashed then
-      redis.call('HINCRBY', key, 'crashes', 1)
-      local log = redis.call('HGET', key, 'crash_log')
-      redis.call('HSET', key, 'crash_log', (log and log .. '; ' or '') .. cause)
-    end
+    note_crash(key)
     make_ready(run_id, run[2], run[3], tonumber(run[4]), now_ms, true)
   end
 end

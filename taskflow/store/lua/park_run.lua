@@ -6,7 +6,7 @@
 --        succeed before the handler can go on
 -- Reply  {'fenced' | 'cancel' | 'parked' | 'dirty', hints}
 --        'dirty': an operation was resolved meanwhile; the run keeps its claim and shall fetch it.
---@include keys hint ready timer claim create_run wake wait resolve
+--@include keys hint ready unready timer claim create_run wake wait resolve offer
 local child_id, run_id, fence, mode = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local key = run_key(run_id)
 if not owns(run_id, child_id, fence) then return {'fenced', {}} end
@@ -17,7 +17,7 @@ for i = 8, 7 + tonumber(ARGV[7]) * 8, 8 do
   local is_new = not known
   if known then
     local old = cmsgpack.unpack(known)
-    is_new = op.state == 'retry' and #(op.attempts or {}) > #(old.attempts or {})
+    is_new = (op.state == 'retry' or op.state == 'offer') and (not is_pending(old) or #(op.attempts or {}) > #(old.attempts or {}))
   end
   if is_new then
     if op.kind == 'event' then
@@ -25,6 +25,7 @@ for i = 8, 7 + tonumber(ARGV[7]) * 8, 8 do
       add_wait(op, run_id .. SEP .. step_key)
     end
     redis.call('HSET', steps_key(run_id), step_key, op.seq and cmsgpack.pack(op) or ARGV[i + 1])
+    if op.state == 'offer' then offer_step(run_id, step_key, tonumber(ARGV[1])) end
     if op.due then set_timer(op.due, op_timer(run_id, step_key)) end
     if ARGV[i + 2] ~= '' then
       create_run_once({

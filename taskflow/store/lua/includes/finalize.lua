@@ -1,12 +1,7 @@
--- finalize: bring a run to its final status, once. Needs keys, hint, ready, timer, wake, wait, resolve.
+-- finalize: bring a run to its final status, once. Needs keys, hint, ready, unready, timer, wake, wait, resolve.
 -- Clears what it held (claim, ready entry, timers, waits), resolves the `invoke` it serves, dates its removal (S10.1) and puts the
 -- events that tell of it into the outbox: they are published after this script, or by the reaper when the process died.
 local DAY_MS = 86400000
-local function remove_ready(fn, queue, run_id)
-  if redis.call('ZREM', ready_key(fn), run_id) == 1 and redis.call('EXISTS', ready_key(fn)) == 0 then
-    redis.call('ZREM', queue_key(app_of(fn), queue), fn)
-  end
-end
 local function sweep_operations(run_id)
   redis.call('DEL', joins_key(run_id))
   local steps = redis.call('HGETALL', steps_key(run_id))

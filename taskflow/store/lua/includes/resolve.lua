@@ -1,9 +1,17 @@
--- resolve: write the outcome of a pending operation and wake its run. Needs keys, hint, ready, timer, wake, wait.
+-- resolve: write the outcome of a pending operation and wake its run. Needs keys, hint, ready, unready, timer, wake, wait.
 -- outcome is {data = JSON} or {error = {name, message}}; a resolved or vanished operation is left alone (safe to repeat).
-local function is_pending(op) return op.state == 'wait' or op.state == 'retry' end
+local PENDING = {wait = true, retry = true, offer = true, taken = true}
+local function is_pending(op) return PENDING[op.state] end
+-- Take an operation out of wherever it waits.
 local function unlist(run_id, step_key, op)
+  local job = run_id .. SEP .. step_key
+  if op.state == 'taken' then redis.call('HDEL', claims_key(op.by), job) end
+  if op.state == 'offer' then
+    local run = redis.call('HMGET', run_key(run_id), 'function', 'queue')
+    remove_ready(run[1], run[2], job)
+  end
   if op.due then clear_timer(op_timer(run_id, step_key)) end
-  if op.kind == 'event' then remove_wait(op, run_id .. SEP .. step_key) end
+  if op.kind == 'event' then remove_wait(op, job) end
 end
 -- A run that waits for all of a thousand operations is woken by the last one, not a thousand times.
 local function is_join_open(run_id, step_key)

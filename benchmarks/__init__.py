@@ -1,0 +1,1 @@
+"""How fast taskflow is, measured on real processes: `make bench`, or `python -m benchmarks --help`."""

@@ -1,0 +1,77 @@
+"""`python -m benchmarks [NAMES] [--repeat 3] [--json FILE] [--quick]`: measure, print a table, keep the JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from benchmarks.machine import facts
+from benchmarks.report import Benchmark, Outcome, Scale, Unavailable, as_json, table
+
+NAMES = ("drain", "produce", "steps", "parallel", "latency", "timers", "sleepers", "footprint", "celery")
+MODULES = {name: f"benchmarks.{name}" for name in NAMES} | {"celery": "benchmarks.versus_celery"}
+RESULTS = Path(__file__).parent / "results"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("names", nargs=-1, type=click.Choice(NAMES))
+@click.option(
+    "--repeat",
+    default=3,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Repetitions of each benchmark.",
+)
+@click.option(
+    "--json",
+    "path",
+    type=click.Path(path_type=Path),
+    help="File for the JSON.  [default: benchmarks/results/TIME.json]",
+)
+@click.option(
+    "--quick", is_flag=True, help="Small amounts, to see that a benchmark works: the figures mean little."
+)
+def main(names: tuple[str, ...], repeat: int, path: Path | None, quick: bool) -> None:
+    """Measure taskflow on this machine: all benchmarks, or those of NAMES.
+
+    Medians are shown, with the least and the greatest. A figure that misses its target is no failure of the command.
+    """
+    machine = facts()
+    for name, value in machine.items():
+        click.echo(f"{name:12} {value}")
+    outcomes = [Outcome(find(name)) for name in names or NAMES]
+    # Turn by turn, so that a busy minute of the machine hits one repetition of each, not all of one.
+    for number in range(repeat):
+        for outcome in outcomes:
+            repeat_once(outcome, Scale(quick), f"{outcome.benchmark.name} {number + 1}/{repeat}")
+    click.echo("\n" + table(outcomes))
+    path = path or RESULTS / time.strftime("%Y%m%d-%H%M%S.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(as_json(outcomes, {**machine, "is_quick": quick}), indent=2) + "\n")
+    click.echo(f"\n{path}")
+
+
+def find(name: str) -> Benchmark:
+    found = import_module(MODULES[name]).BENCHMARK
+    assert isinstance(found, Benchmark)
+    return found
+
+
+def repeat_once(outcome: Outcome, scale: Scale, title: str) -> None:
+    if outcome.problem:
+        return
+    started_s = time.monotonic()
+    try:
+        outcome.repetitions.append(outcome.benchmark.measure(scale))
+    except Unavailable as reason:
+        outcome.problem = str(reason)
+    sys.stderr.write(f"{title}: {time.monotonic() - started_s:.1f} s\n")
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")

@@ -1,0 +1,72 @@
+"""The app that the measured workers run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from taskflow.app import TaskFlow
+from taskflow.context import Context
+from taskflow.step import Step
+
+APP_ID = "bench"
+STEPS = 10
+BRANCHES = 100
+
+app = TaskFlow(APP_ID)
+
+
+async def nothing() -> None:
+    """A step's work."""
+
+
+def nothing_blocking() -> None:
+    """A step's work, in a thread."""
+
+
+@app.function(trigger="bench/noop")
+async def noop(ctx: Context[Step]) -> int:
+    number: int = ctx.event.data["n"]
+    return number
+
+
+@app.function(trigger="bench/warm")
+async def warm(ctx: Context[Step]) -> None:
+    """Has a process load what the first run needs."""
+    await ctx.step.run("warm", nothing)
+
+
+@app.function(trigger="bench/stamp")
+async def stamp(ctx: Context[Step]) -> int:
+    """When the handler started: ns of the clock that all processes of a machine share."""
+    return time.monotonic_ns()
+
+
+@app.function(trigger="bench/steps")
+async def steps(ctx: Context[Step]) -> int:
+    started_ns = time.monotonic_ns()
+    for number in range(STEPS):
+        await ctx.step.run(f"step-{number}", nothing)
+    return started_ns
+
+
+@app.function(trigger="bench/blocking-steps")
+async def blocking_steps(ctx: Context[Step]) -> int:
+    started_ns = time.monotonic_ns()
+    for number in range(STEPS):
+        await ctx.step.run(f"step-{number}", nothing_blocking)
+    return started_ns
+
+
+@app.function(trigger="bench/parallel")
+async def parallel(ctx: Context[Step]) -> int:
+    started_ns = time.monotonic_ns()
+    await asyncio.gather(*[ctx.step.run(f"branch-{number}", nothing) for number in range(BRANCHES)])
+    return started_ns
+
+
+@app.function(trigger="bench/nap")
+async def nap(ctx: Context[Step]) -> int:
+    """When the handler went on after its sleep: ms since the epoch, times 1,000."""
+    await ctx.step.sleep("nap", ctx.event.data["seconds"])
+    return time.time_ns() // 1_000

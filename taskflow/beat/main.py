@@ -1,0 +1,50 @@
+"""Runs a beat as a process: `taskflow beat`, and the one inside `taskflow worker -B`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+
+from taskflow.beat.service import Beat
+from taskflow.config import Config
+
+STOP_TIMEOUT_S = 2.0  # for a turn to end, and to give the lead away
+TICK_S = 1.0
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+logger = logging.getLogger("taskflow.beat")
+
+
+def run_beat(config: Config, *, on_ready: Callable[[], None], on_turn: Callable[[], None]) -> int:
+    """Do a beat's duties until SIGTERM, SIGINT or SIGQUIT; returns the exit code.
+
+    `on_ready` is called once it is connected, `on_turn` once a second while its loop turns (S9.9).
+    Raises StoreUnavailable when the store can't be reached at the start; later it waits for it (S9.5).
+    """
+    with asyncio.Runner() as runner:
+        return runner.run(serve(Beat(config), on_ready, on_turn))
+
+
+async def serve(beat: Beat, on_ready: Callable[[], None], on_turn: Callable[[], None]) -> int:
+    loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # a worker's child leaves Ctrl-C to the supervisor
+            loop.add_signal_handler(number, beat.stop)
+    await beat.start()
+    on_ready()
+    duties = asyncio.create_task(beat.serve())
+    stopping = asyncio.create_task(beat.stopping.wait())
+    while not stopping.done() and not duties.done():
+        on_turn()
+        await asyncio.wait([stopping, duties], timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    await asyncio.wait([duties], timeout=STOP_TIMEOUT_S)
+    if not duties.done():  # the store is away, and the turn waits for it
+        logger.warning("the store gave no answer; the lead is not given away, its lease runs out")
+        duties.cancel()
+        await asyncio.wait([duties], timeout=STOP_TIMEOUT_S)
+        return 0
+    duties.result()
+    return 0

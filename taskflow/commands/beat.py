@@ -1,0 +1,45 @@
+"""`taskflow beat`: crons, timers and the care for lost workers, without user code."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from taskflow.beat.main import run_beat
+from taskflow.commands.options import connection_options, find_target
+from taskflow.config import redact_url
+from taskflow.observability.logs import LEVELS, configure_logging
+
+logger = logging.getLogger("taskflow.beat")
+
+
+@click.command
+@connection_options
+@click.option("--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="info", help="[info]")
+@click.option("--json-logs", is_flag=True, help="Log one JSON object a line.")
+def command(
+    app: str | None,
+    store: str | None,
+    broker: str | None,
+    namespace: str | None,
+    loglevel: str,
+    json_logs: bool,
+) -> None:
+    """Keep the time for all apps of a store: crons, sleeps, retries, runs of lost workers, old history.
+
+    Run two or more on different machines: one leads, the others stand by. It needs no user code; -A only tells it
+    the URLs.
+    """
+    configure_logging(level=loglevel, json_lines=json_logs)
+    config = find_target(app, store, broker, namespace).config
+
+    def say_ready() -> None:
+        logger.info(
+            "beat is ready: broker %s, store %s, namespace %s",
+            redact_url(config.broker),
+            redact_url(config.store),
+            config.namespace,
+        )
+
+    raise SystemExit(run_beat(config, on_ready=say_ready, on_turn=lambda: None))

@@ -1,0 +1,80 @@
+"""`taskflow dead-letters`: broker messages that could not be read."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import click
+
+from taskflow.commands.options import (
+    connection_options,
+    find_target,
+    json_option,
+    open_store,
+    print_json,
+    run,
+)
+from taskflow.rendering import Screen, plain
+from taskflow.run_reasons import Moment, short
+from taskflow.times import date_and_time, relative
+
+BODY_CHARS = 200
+
+
+@click.command("dead-letters")
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="The newest so many."
+)
+@connection_options
+@json_option
+def command(
+    limit: int, app: str | None, store: str | None, broker: str | None, namespace: str | None, as_json: bool
+) -> None:
+    """List messages of the broker that could not be read, newest first, with the reason."""
+    target = find_target(app, store, broker, namespace)
+
+    async def look() -> None:
+        async with open_store(target) as (opened, moment):
+            letters = [to_json(row) for row in await opened.history.dead_letters(limit=limit)]
+        if as_json:
+            print_json(letters)
+        else:
+            show(letters, moment)
+
+    run(look())
+
+
+def to_json(row: dict[str, Any]) -> dict[str, Any]:
+    """`body` is None where the bytes are no UTF-8: see `body_base64` then."""
+    body: bytes = row["body"]
+    try:
+        text: str | None = body.decode()
+    except UnicodeDecodeError:
+        text = None
+    return {
+        "id": row["id"], "at_ms": int(row["at"]), "reason": row["reason"].decode(), "body": text,
+        "body_base64": base64.b64encode(body).decode() if text is None else None,
+    }  # fmt: skip
+
+
+def show(letters: list[dict[str, Any]], moment: Moment) -> None:
+    screen = Screen.of_stdout()
+    if not letters:
+        screen.print_line(plain("no dead letters: every message could be read", "dim"))
+    for letter in letters:
+        at_ms, body = letter["at_ms"], letter["body"]
+        screen.print_line(
+            [
+                ("✗ ", "bad"),
+                (date_and_time(at_ms, moment.zone), "bold"),
+                (f"  {relative(at_ms, now_ms=moment.now_ms)}", "dim"),
+            ]
+        )
+        screen.print_line([("  ", ""), (letter["reason"], "")])
+        shown = (
+            short(body, BODY_CHARS)
+            if body is not None
+            else f"(no text) {short(letter['body_base64'], BODY_CHARS)}"
+        )
+        screen.print_line([("  ", ""), (shown, "dim")])

@@ -1,0 +1,102 @@
+"""`taskflow functions`: the functions that workers have registered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import orjson
+
+from taskflow.beat.cron import next_tick_ms
+from taskflow.commands.options import (
+    connection_options,
+    find_target,
+    json_option,
+    open_store,
+    print_json,
+    run,
+)
+from taskflow.errors import ConfigError
+from taskflow.function import FunctionSpec
+from taskflow.rendering import Cell, Screen, plain
+from taskflow.run_reasons import Moment
+from taskflow.store.store import Store
+from taskflow.times import relative
+from taskflow.triggers import Trigger, TriggerCron
+
+
+@click.command("functions")
+@connection_options
+@json_option
+def command(
+    app: str | None, store: str | None, broker: str | None, namespace: str | None, as_json: bool
+) -> None:
+    """List the functions that workers have registered, by app."""
+    target = find_target(app, store, broker, namespace)
+
+    async def look() -> None:
+        async with open_store(target) as (opened, moment):
+            specs = await registered_specs(opened)
+        if as_json:
+            print_json([to_json(spec, moment.now_ms) for spec in specs])
+        else:
+            show(specs, moment, address=str(opened.client.address))
+
+    run(look())
+
+
+async def registered_specs(store: Store) -> list[FunctionSpec]:
+    """The functions of all apps, by id; those that another version of taskflow wrote unreadably are told on stderr."""
+    specs = []
+    for app_id in await store.registry.apps():
+        for manifest in await store.registry.manifests(app_id):
+            try:
+                specs.append(FunctionSpec.from_manifest(orjson.loads(manifest)))
+            except ConfigError as error:
+                click.echo(f"taskflow: a function of {app_id} is left out: {error}", err=True)
+    return sorted(specs, key=lambda spec: spec.id)
+
+
+def show(specs: list[FunctionSpec], moment: Moment, *, address: str) -> None:
+    screen = Screen.of_stdout()
+    if not specs:
+        screen.print_line(
+            plain(
+                f"no functions in the store at {address} yet: a worker registers them when it starts", "dim"
+            )
+        )
+        return
+    header = ("function", "triggers", "queue", "retries", "next tick")
+    screen.table([row(spec, moment) for spec in specs], header=header, right=(3,))
+
+
+def row(spec: FunctionSpec, moment: Moment) -> list[Cell]:
+    tick_ms = next_tick(spec, moment.now_ms)
+    tick = f"{moment.at(tick_ms)} ({relative(tick_ms, now_ms=moment.now_ms)})" if tick_ms is not None else ""
+    triggers = ", ".join(trigger_text(trigger) for trigger in spec.triggers)
+    return [
+        [(f"{spec.app_id}/", "dim"), (spec.slug, "bold")], plain(triggers) if triggers else plain("by invoke only", "dim"),
+        plain(spec.queue, "dim" if spec.queue == "default" else ""), plain(spec.retries.attempts), plain(tick),
+    ]  # fmt: skip
+
+
+def trigger_text(trigger: Trigger) -> str:
+    if isinstance(trigger, TriggerCron):
+        return f"cron {trigger.cron}"
+    return trigger.event if trigger.expression is None else f"{trigger.event} if {trigger.expression}"
+
+
+def next_tick(spec: FunctionSpec, now_ms: int) -> int | None:
+    """When the first of its crons ticks next (ms since epoch), its jitter left aside."""
+    ticks = (
+        next_tick_ms(trigger.cron, now_ms) for trigger in spec.triggers if isinstance(trigger, TriggerCron)
+    )
+    return min(ticks, default=None)
+
+
+def to_json(spec: FunctionSpec, now_ms: int) -> dict[str, Any]:
+    manifest = spec.manifest()
+    return {
+        "id": spec.id, "app": spec.app_id, "name": spec.name, "triggers": manifest["triggers"], "queue": spec.queue,
+        "retries": spec.retries.attempts, "next_tick_ms": next_tick(spec, now_ms),
+    }  # fmt: skip

@@ -1,0 +1,159 @@
+"""What the commands share: -A, --store, --broker, --namespace, --json, and what they come to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+import orjson
+
+from taskflow.app import TaskFlow
+from taskflow.clock import SystemClock
+from taskflow.config import Config
+from taskflow.dev.directory import DevInfo, running_dev
+from taskflow.durations import parse_duration_ms
+from taskflow.errors import ConfigError, InvalidDuration
+from taskflow.loading import load_app
+from taskflow.run_reasons import Moment
+from taskflow.store.session import CALL_TIMEOUT_S
+from taskflow.store.store import Store
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+READER_ID = "taskflow-cli"  # the app id of settings that belong to no app; nothing is published under it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Which store and broker a command works on. `app` is that of -A."""
+
+    config: Config
+    app: TaskFlow | None
+    dev: DevInfo | None  # the dev server whose URLs are used
+
+    def app_for(self, app_id: str) -> TaskFlow:
+        """An app to act in the name of: the one of -A if it is that, else one without functions."""
+        if self.app is not None and self.app.id == app_id:
+            return self.app
+        config = self.config
+        return TaskFlow(app_id, store=config.store, broker=config.broker, namespace=config.namespace)
+
+
+def connection_options(function: F) -> F:
+    """-A, --store, --broker and --namespace, as arguments `app`, `store`, `broker`, `namespace`."""
+    options = (
+        click.option("-A", "app", metavar="MODULE[:APP]", help="Use the app's settings."),
+        click.option("--store", metavar="URL", help="Redis or Valkey.  [env: TASKFLOW_STORE]"),
+        click.option("--broker", metavar="URL", help="Any broker of kombu.  [env: TASKFLOW_BROKER]"),
+        click.option("--namespace", metavar="NAME", help="Prefix of the keys.  [env: TASKFLOW_NAMESPACE]"),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def json_option(function: F) -> F:
+    """--json, as argument `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(function)
+
+
+def find_target(app: str | None, store: str | None, broker: str | None, namespace: str | None) -> Target:
+    """Where to look: the URLs in the app's code, else the options, else TASKFLOW_*, else the dev server that runs here.
+
+    Raises ConfigError.
+    """
+    given = {"TASKFLOW_STORE": store, "TASKFLOW_BROKER": broker, "TASKFLOW_NAMESPACE": namespace}
+    asked = any((store, broker, os.environ.get("TASKFLOW_STORE"), os.environ.get("TASKFLOW_BROKER")))
+    dev = None if asked else running_dev()
+    if dev is not None:
+        given |= {"TASKFLOW_STORE": dev.store, "TASKFLOW_BROKER": dev.broker}
+        given["TASKFLOW_NAMESPACE"] = namespace or os.environ.get("TASKFLOW_NAMESPACE") or dev.namespace
+    with environment({name: value for name, value in given.items() if value}):
+        loaded = load_app(app) if app else None
+        config = loaded.config if loaded else Config.resolve(READER_ID)
+    if loaded is not None:
+        check_not_overruled(loaded, store=store, broker=broker, namespace=namespace)
+    return Target(config=config, app=loaded, dev=dev)
+
+
+def check_not_overruled(app: TaskFlow, **given: str | None) -> None:
+    """An option must not be ignored in silence."""
+    for name, value in given.items():
+        if value is not None and getattr(app.config, name) != value:
+            raise ConfigError(
+                f"--{name} has no effect: the code of app {app.id!r} sets its own {name}. Leave the option out, or leave out -A."
+            )
+
+
+@contextmanager
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for a while: the app's code reads them when it is imported."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's async part."""
+    return asyncio.run(work)
+
+
+@asynccontextmanager
+async def open_store(target: Target) -> AsyncIterator[tuple[Store, Moment]]:
+    """The store of the target, and what time it is there. Raises StoreUnavailable."""
+    store = await Store.open(target.config.store, namespace=target.config.namespace)
+    try:
+        clock = SystemClock()
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            await store.correct(clock)
+        yield store, Moment(clock.now_ms())
+    finally:
+        await store.close()
+
+
+def print_json(value: object) -> None:
+    """One JSON document on stdout: indented on a terminal, else in one line."""
+    indent = orjson.OPT_INDENT_2 if sys.stdout.isatty() else 0
+    click.echo(orjson.dumps(value, option=indent))
+
+
+def parse_json_object(
+    ctx: click.Context, parameter: click.Parameter, value: str | None
+) -> dict[str, Any] | None:
+    """A callback: the JSON object of an option; "-" reads it from stdin."""
+    if value is None:
+        return None
+    source = sys.stdin.read() if value == "-" else value
+    try:
+        parsed = orjson.loads(source)
+    except orjson.JSONDecodeError as error:
+        raise click.BadParameter(
+            f'expected a JSON object like \'{{"sku": "A7"}}\', got {source[:60]!r} ({error})'
+        ) from None
+    if not isinstance(parsed, dict):
+        raise click.BadParameter(f'expected a JSON object like \'{{"sku": "A7"}}\', got {source[:60]!r}')
+    return parsed
+
+
+def parse_duration_option(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """A callback: the duration of an option in ms."""
+    if value is None:
+        return None
+    try:
+        return parse_duration_ms(value)
+    except InvalidDuration as error:
+        raise click.BadParameter(str(error)) from None

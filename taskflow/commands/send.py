@@ -1,0 +1,74 @@
+"""`taskflow send`: send an event. Rules S1.1 to S1.5."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from taskflow.commands.options import (
+    connection_options,
+    find_target,
+    json_option,
+    parse_json_object,
+    print_json,
+)
+from taskflow.durations import parse_when_ms
+from taskflow.errors import InvalidDuration
+
+
+def parse_ts(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """ms since the epoch, of that or of ISO-8601 text."""
+    if value is None:
+        return None
+    try:
+        # Any point in time is fine here, so no `now` limits it.
+        return int(value) if value.isdecimal() else parse_when_ms(value, now_ms=1 << 62)
+    except InvalidDuration as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command("send")
+@click.argument("name")
+@click.option(
+    "--data", metavar="JSON", callback=parse_json_object, help="A JSON object; - reads it from stdin."
+)
+@click.option(
+    "--id", "event_id", metavar="ID", help="A second event with this id within 24 h starts nothing."
+)
+@click.option("--ts", metavar="MS|ISO", callback=parse_ts, help="In the future: when its runs start.")
+@click.option("--user", metavar="JSON", callback=parse_json_object, help="A JSON object: who sends it.")
+@click.option(
+    "--app",
+    "app_id",
+    metavar="ID",
+    help="The app it is for, without -A; it waits for that app's first worker.",
+)
+@connection_options
+@json_option
+def command(
+    name: str, data: dict[str, Any] | None, event_id: str | None, ts: int | None, user: dict[str, Any] | None,
+    app_id: str | None, app: str | None, store: str | None, broker: str | None, namespace: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Send the event NAME and print its id.
+
+    \b
+    taskflow send shop/order.created --data '{"sku": "A7"}' -A shop.app
+    """
+    if app is not None and app_id is not None:
+        raise click.UsageError("give either -A or --app: the app of -A knows its id")
+    target = find_target(app, store, broker, namespace)
+    sender_id = app_id or (target.app.id if target.app else "") or (target.dev.app_id if target.dev else "")
+    if not sender_id:
+        known = " --broker URL" if not (broker or os.environ.get("TASKFLOW_BROKER")) else ""
+        raise click.UsageError(f"which app is the event for? Give -A MODULE[:APP], or --app ID{known}")
+    sender = target.app_for(sender_id)
+    try:
+        (sent_id,) = sender.send(name, data, id=event_id, ts=ts, user=user)
+    finally:
+        sender.close()
+    if as_json:
+        print_json({"id": sent_id})
+    else:
+        click.echo(sent_id)

@@ -1,0 +1,110 @@
+"""`taskflow worker`: child processes that execute an app's functions, and the supervisor that keeps them alive."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+
+import click
+
+from taskflow.commands.options import parse_duration_option
+from taskflow.config import check_slug
+from taskflow.errors import ConfigError
+from taskflow.observability.logs import LEVELS, configure_logging
+from taskflow.store.liveness import LivenessStore
+from taskflow.worker.child import queue_names
+from taskflow.worker.main import WorkerOptions, new_loop, serve_beat, serve_child
+from taskflow.worker.messages import Hello
+from taskflow.worker.options import SupervisorOptions
+from taskflow.worker.seats import Helper
+from taskflow.worker.supervisor import Supervisor
+
+
+def parse_queues(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return tuple(check_slug(name, what="a queue's name") for name in queue_names(value))
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def available_cpus() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@click.command
+@click.option(
+    "-A", "app", required=True, metavar="MODULE[:APP]", help="Where the TaskFlow is, as in shop.tasks:app."
+)
+@click.option(
+    "--processes", type=click.IntRange(1), metavar="N", help="Child processes; as many as CPUs by default."
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1),
+    default=100,
+    metavar="N",
+    help="Steps at a time, per process [100].",
+)
+@click.option(
+    "-Q",
+    "queues",
+    multiple=True,
+    metavar="QUEUE,...",
+    callback=parse_queues,
+    help="Queues to serve [default].",
+)
+@click.option("-B", "beat", is_flag=True, help="Run a beat, too: crons and timers need one somewhere.")
+@click.option(
+    "--drain-timeout",
+    default="30s",
+    metavar="DURATION",
+    callback=parse_duration_option,
+    help="How long running steps may take after SIGTERM [30s].",
+)
+@click.option("--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="info", help="[info]")
+@click.option("--json-logs", is_flag=True, help="Log one JSON object a line.")
+def command(
+    app: str,
+    processes: int | None,
+    concurrency: int,
+    queues: tuple[str, ...],
+    beat: bool,
+    drain_timeout: int,
+    loglevel: str,
+    json_logs: bool,
+) -> None:
+    """Execute the functions of an app until SIGTERM.
+
+    SIGTERM and Ctrl-C drain: running steps end, the rest goes to other workers. A second one, or SIGQUIT, hands
+    everything over at once. SIGHUP replaces the processes one by one, with the code as it is then.
+    """
+    configure_logging(level=loglevel, json_lines=json_logs)
+    options = WorkerOptions(
+        target=app,
+        processes=processes or available_cpus(),
+        concurrency=concurrency,
+        queues=queues,
+        drain_timeout_s=drain_timeout / 1000,
+    )
+    supervisor = Supervisor(
+        SupervisorOptions(
+            child_main=partial(serve_child, options=options),
+            processes=options.processes,
+            helpers=(Helper(name="beat", main=serve_beat),) if beat else (),
+            drain_timeout_s=options.drain_timeout_s,
+        ),
+        make_store=make_store,
+    )
+    preload()
+    raise SystemExit(supervisor.run())
+
+
+def make_store(hello: Hello) -> LivenessStore:
+    return LivenessStore(hello.store_url, namespace=hello.namespace)
+
+
+def preload() -> None:
+    """Import now what every child needs, so that they share the memory and the time that it takes."""
+    new_loop().close()

@@ -1,0 +1,99 @@
+"""One step of a run that another process offered for want of a slot. Rule S4.4.
+
+The handler is replayed up to that step, which executes; everything else that has no memo stays parked, and nothing but the
+step's outcome is stored. The run itself goes on wherever it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taskflow.engine.execution import Ending, Execution
+from taskflow.engine.handler import describe_error
+from taskflow.engine.operation import FAILED, WAIT, Operation
+from taskflow.errors import NonDeterminismError, Suspend
+from taskflow.store.claims import ParkedOp, Verdict
+
+
+class OfferedStepExecution(Execution):
+    """Executes `claimed.step_key` only."""
+
+    __slots__ = ()
+
+    def is_silent(self) -> bool:
+        return True  # what the handler logs on the way is logged where the run is
+
+    async def main(self) -> None:
+        try:
+            self.check_crashes()
+            await self.call_handler()
+        except Suspend:
+            return
+        except BaseException as error:
+            if self.ending is None and not self.tree.suspending:
+                await self.fail(error)
+        else:
+            await self.not_reached()
+
+    def on_stuck(self) -> None:
+        if self.ending is not None:
+            return
+        if self.turn_waiters:
+            self.next_turn()
+        else:
+            self.spawn(self.not_reached())
+
+    def may_execute(self, key: str) -> bool:
+        return key == self.claimed.step_key
+
+    async def park(self, key: str, op: Operation, stored: bool, parked: ParkedOp | None = None) -> Operation:
+        if key == self.claimed.step_key and op.attempts and op.due is not None and not stored:
+            await self.commit(key, op.pack())  # failed, and to be retried
+        if key == self.claimed.step_key and stored:
+            op.state = WAIT  # it is ours to execute
+            return op
+        return await self.tree.parked()  # type: ignore[no-any-return]
+
+    async def commit(self, key: str, packed: bytes) -> None:
+        """Store the outcome of the step; always ends this execution."""
+        if key == self.claimed.step_key:
+            verdict, hints = await self.ask(
+                self.host.claims.commit_offered(self.claim, key, packed, now_ms=self.host.clock.now_ms())
+            )
+            if hints:
+                self.host.send_hints(hints)
+            self.stop(Ending.FENCED if verdict is Verdict.FENCED else Ending.SUSPENDED)
+        else:
+            await self.tree.parked()
+        raise Suspend
+
+    async def check_claim(self) -> None:
+        """This process was paused: leave the step to others; if it is taken away already, this changes nothing."""
+        self.stop(Ending.HANDED_BACK)
+        raise Suspend
+
+    async def not_reached(self) -> None:
+        await self.fail(
+            NonDeterminismError(
+                f"the handler of {self.claimed.function_id} did not come to step {self.claimed.step_key!r} again; what it does must follow "
+                "from its event and the results of its steps"
+            )
+        )
+
+    async def fail(self, error: BaseException) -> None:
+        """The step could not be executed at all."""
+        known = self.replay.operations.get(self.claimed.step_key)
+        op = Operation(
+            "step",
+            FAILED,
+            known.index if known else 0,
+            error=describe_error(error),
+            ended=self.host.clock.now_ms(),
+        )
+        try:
+            await self.commit(self.claimed.step_key, op.pack())
+        except Suspend:
+            return
+
+    async def finish(self, status: str, body: bytes) -> Any:
+        raise AssertionError("an offered step does not end its run")

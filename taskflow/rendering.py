@@ -1,0 +1,183 @@
+"""Output for people: lines of styled text, coloured by rich on a terminal, plain everywhere else.
+
+Layout is done here and is the same in both, so what is piped into a file looks like what was seen. Styles are names
+(good, bad, warn, dim, bold, accent), not colours. NO_COLOR is respected.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TextIO, TypeAlias
+
+Span: TypeAlias = tuple[str, str]  # text, style
+Cell: TypeAlias = Sequence[Span]
+Line: TypeAlias = Sequence[Span]
+
+PLAIN_WIDTH = 100  # of what is drawn to a width, without a terminal
+GAP = "  "
+RICH_STYLES = {
+    "good": "green", "bad": "red", "warn": "yellow", "dim": "bright_black", "bold": "bold", "accent": "cyan",
+}  # fmt: skip
+# Stored text may hold anything: escape sequences must not reach the terminal.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+ASCII_FORMS = str.maketrans(
+    {"█": "#", "▌": "#", "▐": "#", "─": "-", "╴": "-", "╶": "-", "✓": "+", "✗": "x", "○": "o", "●": "*", "↻": "r",
+     "◌": ".", "⊘": "/", "–": "-", "…": "~", "·": "-", "→": ">"}
+)  # fmt: skip
+
+GLYPHS: dict[str, Span] = {
+    # of runs
+    "scheduled": ("◌", "dim"), "queued": ("◌", "warn"), "running": ("●", "accent"), "waiting": ("○", "accent"),
+    "completed": ("✓", "good"), "failed": ("✗", "bad"), "cancelled": ("⊘", "warn"), "skipped": ("–", "dim"),
+    # of steps
+    "done": ("✓", "good"), "wait": ("○", "accent"), "retry": ("↻", "warn"), "due": ("↻", "warn"), "dropped": ("–", "dim"),
+}  # fmt: skip
+
+
+def plain(text: object, style: str = "") -> list[Span]:
+    """A cell of one style."""
+    return [(str(text), style)]
+
+
+def glyph(state: str) -> Span:
+    """The sign for the state of a run or step."""
+    return GLYPHS.get(state, ("?", "warn"))
+
+
+@dataclass(slots=True)
+class Screen:
+    """Where a command prints for people. Make it with `Screen.of_stdout()`."""
+
+    stream: TextIO
+    width: int = PLAIN_WIDTH
+    is_terminal: bool = False  # lines are then cut at its width
+    is_ascii: bool = False
+    console: object | None = field(default=None, repr=False)
+
+    @classmethod
+    def of_stdout(cls) -> Screen:
+        stream = sys.stdout
+        is_terminal = stream.isatty()
+        width = shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns
+        return cls(
+            stream, width=max(width, 60), is_terminal=is_terminal, is_ascii=not can_print(stream, "█✓"),
+            console=rich_console() if is_terminal and os.environ.get("TERM") != "dumb" else None,
+        )  # fmt: skip
+
+    def print(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            self.print_line(line)
+
+    def print_line(self, line: Line = ()) -> None:
+        spans = [(self.printable(text), style) for text, style in line]
+        if self.console is None:
+            self.stream.write("".join(text for text, _ in spans).rstrip() + "\n")
+            return
+        from rich.console import Console
+        from rich.text import Text
+
+        assert isinstance(self.console, Console)
+        self.console.print(
+            Text.assemble(*[(text, RICH_STYLES.get(style, "")) for text, style in spans]), soft_wrap=True
+        )
+
+    def printable(self, text: str) -> str:
+        safe = CONTROL.sub("�", text)
+        if not self.is_ascii:
+            return safe
+        return safe.translate(ASCII_FORMS).encode("ascii", "replace").decode()
+
+    def table(
+        self,
+        rows: Sequence[Sequence[Cell]],
+        *,
+        header: Sequence[str] = (),
+        right: Sequence[int] = (),
+        indent: str = "",
+    ) -> None:
+        """Print aligned columns; those in `right` to the right. On a terminal, long lines lose their end."""
+        titled = [[plain(title, "dim") for title in header], *rows] if header else list(rows)
+        for line in aligned(titled, right=right, indent=indent):
+            self.print_line(clipped(line, self.width) if self.is_terminal else line)
+
+
+def rich_console() -> object | None:
+    """Rich's console, or None where rich isn't installed (it comes with the extra `dev`)."""
+    try:
+        from rich.console import Console
+    except ImportError:
+        return None
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def can_print(stream: TextIO, text: str) -> bool:
+    try:
+        text.encode(stream.encoding or "ascii")
+    except (UnicodeError, LookupError):
+        return False
+    return True
+
+
+def aligned(
+    rows: Sequence[Sequence[Cell]], *, right: Sequence[int] = (), indent: str = ""
+) -> list[list[Span]]:
+    """Rows of cells as lines in which the columns stand below each other."""
+    columns = max((len(row) for row in rows), default=0)
+    widths = [max((cell_width(row[i]) for row in rows if i < len(row)), default=0) for i in range(columns)]
+    lines = []
+    for row in rows:
+        line: list[Span] = [(indent, "")] if indent else []
+        for i, cell in enumerate(row):
+            fill = (" " * (widths[i] - cell_width(cell)), "")
+            line += [fill, *cell] if i in right else [*cell, fill]
+            line.append((GAP, ""))
+        lines.append(line[:-1])
+    return lines
+
+
+def clipped(line: Line, width: int) -> list[Span]:
+    """The line, cut to `width` columns with an ellipsis."""
+    text_width = cell_width([(("".join(text for text, _ in line)).rstrip(), "")])
+    if text_width <= width:
+        return list(line)
+    kept: list[Span] = []
+    left = width - 1
+    for text, style in line:
+        part = fitting(text, left)
+        kept.append((part, style))
+        left -= text_columns(part)
+        if part != text:
+            kept.append(("…", style))
+            break
+    return kept
+
+
+def fitting(text: str, width: int) -> str:
+    """The beginning of `text` that takes at most `width` columns."""
+    used = 0
+    for place, char in enumerate(text):
+        used += char_columns(char)
+        if used > width:
+            return text[:place]
+    return text
+
+
+def cell_width(cell: Cell) -> int:
+    return sum(text_columns(text) for text, _ in cell)
+
+
+def text_columns(text: str) -> int:
+    return len(text) if text.isascii() else sum(char_columns(char) for char in text)
+
+
+def char_columns(char: str) -> int:
+    """How many columns of a terminal a character takes."""
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

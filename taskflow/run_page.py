@@ -1,0 +1,208 @@
+"""A run on a page: its facts, its steps as a timeline, what it waits for, how it ended. For `taskflow runs show`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import tzinfo
+from itertools import groupby
+
+import orjson
+
+from taskflow.durations import format_duration
+from taskflow.rendering import Cell, Line, Span, aligned, cell_width, glyph, plain
+from taskflow.run_reasons import short
+from taskflow.run_view import AttemptView, RunView, StepView
+from taskflow.timeline import Kind, Stretch, bar, bounds, stretches
+from taskflow.times import date_and_time, relative
+
+MIN_BAR, MAX_BAR = 12, 40
+MAX_KEY_CHARS = 40
+INDENT = "  "
+DOT = "  ·  "
+# Frames that lie between a worker and the user's code, and tell nothing of that.
+OWN_FRAME = re.compile(r'  File ".*[/\\](?:taskflow[/\\]engine|concurrent[/\\]futures|asyncio)[/\\]\w+\.py"')
+
+
+def run_page(run: RunView, *, now_ms: int, width: int, zone: tzinfo | None = None) -> list[Line]:
+    """The lines of the page, for a screen of `width` columns."""
+    return [
+        *heading(run, now_ms),
+        *facts(run, now_ms, zone),
+        *steps_section(run, now_ms, width),
+        *crashes_section(run),
+        *outcome_section(run),
+    ]
+
+
+def heading(run: RunView, now_ms: int) -> Iterator[Line]:
+    sign, style = glyph(run.status)
+    took_ms = run.duration_ms(now_ms)
+    took = f" in {format_duration(took_ms)}" if run.is_final and took_ms is not None else ""
+    yield [(f"{sign} ", style), (run.function, "bold"), (DOT, "dim"), (f"{run.status}{took}", style)]
+    if run.why is not None:
+        yield [(f"{INDENT}{run.why}", style if style != "dim" else "")]
+    yield []
+
+
+def facts(run: RunView, now_ms: int, zone: tzinfo | None) -> Iterator[Line]:
+    rows = [(name, value) for name, value in fact_rows(run, now_ms, zone) if value]
+    yield from aligned([[plain(name, "dim"), plain(value)] for name, value in rows], indent=INDENT)
+
+
+def fact_rows(run: RunView, now_ms: int, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
+    yield "run", run.run_id
+    yield run.cause or "event", event_text(run)
+    if run.parent:
+        yield "parent", f"run {run.parent}, step {run.parent_step}"
+    yield "created", f"{date_and_time(run.created_ms, zone)} ({relative(run.created_ms, now_ms=now_ms)})"
+    if run.started_ms is not None and run.started_ms - run.created_ms >= 1_000:
+        yield "started", f"{format_duration(run.started_ms - run.created_ms)} later"
+    yield "queue", run.queue if run.queue != "default" else ""
+    yield "version", run.version
+    yield "attempt", f"{run.attempt + 1}" if run.attempt else ""
+
+
+def event_text(run: RunView) -> str:
+    """The event's name, id and data, short."""
+    event = run.event
+    data = orjson.dumps(event.get("data") or {}).decode()
+    public_id = event.get("id") if event.get("id") != event.get("uid") else None
+    return " ".join(filter(None, [event.get("name", ""), public_id, short(data, 80) if data != "{}" else ""]))
+
+
+def steps_section(run: RunView, now_ms: int, width: int) -> Iterator[Line]:
+    if not run.steps:
+        return
+    rows = list(timeline_rows(run, now_ms, bar_width(run, now_ms, width)))
+    lines = aligned([cells for cells, _ in rows], right=(3, 4), indent=INDENT)
+    yield []
+    for line, (_, notes) in zip(lines, rows, strict=True):
+        yield line
+        for note in notes:
+            yield [(INDENT * 3, ""), *note]
+
+
+def bar_width(run: RunView, now_ms: int, width: int) -> int:
+    """What the other columns leave for the bars, within limits."""
+    cells = aligned([cells for cells, _ in timeline_rows(run, now_ms, 0)], indent=INDENT)
+    taken = max(cell_width(line) for line in cells)
+    return min(max(width - taken, MIN_BAR), MAX_BAR)
+
+
+def timeline_rows(run: RunView, now_ms: int, bar_columns: int) -> Iterator[tuple[list[Cell], list[Line]]]:
+    """For each step its cells, and the lines below it: why it waits, and its failed attempts."""
+    begin_ms, end_ms = bounds(run, now_ms)
+    yield [
+        plain("  step", "dim"), plain(""), plain(" " * bar_columns), plain("start", "dim"), plain("took", "dim"),
+        plain("tries" if any(step.attempts > 1 for step in run.steps) else "", "dim"),
+    ], []  # fmt: skip
+    for step in run.steps:
+        sign, style = glyph(step.state)
+        started_ms, took_ms = step.started_ms, duration_ms(step, now_ms)
+        yield [
+            [(f"{sign} ", style), (short(step.key, MAX_KEY_CHARS), "")], plain(step.kind, "dim"),
+            bar(stretches(step, end_ms), begin_ms, end_ms, bar_columns),
+            plain(f"+{format_duration(max(started_ms - begin_ms, 0))}" if started_ms is not None else "", "dim"),
+            plain(format_duration(took_ms) if took_ms is not None else ""),
+            plain(step.attempts if step.attempts > 1 else "", "warn"),
+        ], list(notes(step, style, run.why))  # fmt: skip
+    if run.status == "running":
+        yield executing_row(run, now_ms, bar_columns), []
+
+
+def executing_row(run: RunView, now_ms: int, bar_columns: int) -> list[Cell]:
+    """A step is stored when it ends, so what executes now has no name yet."""
+    begin_ms, end_ms = bounds(run, now_ms)
+    since_ms = max([begin_ms, *(step.ended_ms for step in run.steps if step.ended_ms is not None)])
+    sign, style = glyph("running")
+    now_executing = [Stretch(Kind.NOW, since_ms, end_ms)]
+    return [
+        [(f"{sign} ", style), ("executing", style)], plain(""), bar(now_executing, begin_ms, end_ms, bar_columns),
+        plain(f"+{format_duration(since_ms - begin_ms)}", "dim"), plain(format_duration(max(now_ms - since_ms, 0))),
+    ]  # fmt: skip
+
+
+def duration_ms(step: StepView, now_ms: int) -> int | None:
+    """How long the step took, its retries included, or has taken so far."""
+    if step.started_ms is None or step.state == "dropped":
+        return None
+    return max((step.ended_ms if step.ended_ms is not None else now_ms) - step.started_ms, 0)
+
+
+def notes(step: StepView, style: str, said: str | None) -> Iterator[Line]:
+    """What is to say of a step below its line; `said` was said of the run already."""
+    if step.why is not None and step.why != said:
+        yield [(step.why, style)]
+    if step.state == "dropped":
+        yield [("given up: the run went on, or ended, without it", "dim")]
+    yield from attempt_lines(step.failed_attempts)
+    if step.error is not None and not step.failed_attempts:
+        yield [(str(step.error), "bad")]
+    if step.child is not None and step.why is None:
+        yield [(f"run {step.child}", "dim")]
+
+
+def attempt_lines(attempts: Sequence[AttemptView]) -> Iterator[Line]:
+    """The failed attempts; those in a row with the same error as one line."""
+    for error, group in groupby(enumerate(attempts, 1), key=lambda item: str(item[1].error)):
+        rows = list(group)
+        first, last = rows[0][0], rows[-1][0]
+        numbers = f"attempt {first}" if first == last else f"attempts {first}-{last}"
+        yield [(f"{numbers}  ", "dim"), (error, "bad")]
+
+
+def crashes_section(run: RunView) -> Iterator[Line]:
+    """How worker processes died under the run since its last progress. Rule S9.8."""
+    if not run.crashes:
+        return
+    yield []
+    for number, cause in enumerate(run.crashes, 1):
+        yield [(f"{INDENT}crash {number}  ", "dim"), (f"its worker process ended: {cause}", "warn")]
+
+
+def outcome_section(run: RunView) -> Iterator[Line]:
+    if run.output is not None:
+        yield []
+        yield [(f"{INDENT}output", "dim")]
+        for line in orjson.dumps(run.output, option=orjson.OPT_INDENT_2).decode().splitlines():
+            yield [(f"{INDENT}{INDENT}{line}", "")]
+    shown = run.error if run.status == "failed" else None
+    if not run.is_final and run.last_error is not None:
+        shown = run.last_error
+    if shown is not None and shown.stack:
+        yield []
+        yield [(f"{INDENT}{'error' if run.is_final else 'last error'}", "dim")]
+        for line in users_frames(shown.stack):
+            yield [(f"{INDENT}{INDENT}{line}", stack_style(line))]
+
+
+def users_frames(stack: str) -> Iterator[str]:
+    """The lines of a traceback without the engine's own frames."""
+    is_own = False
+    for line in stack.rstrip().splitlines():
+        if line.startswith("  File "):
+            is_own = OWN_FRAME.match(line) is not None
+        elif not line.startswith("    "):
+            is_own = False
+        if not is_own:
+            yield line
+
+
+def stack_style(line: str) -> str:
+    return "dim" if line.startswith((" ", "Traceback")) else "bad"
+
+
+def list_row(run: RunView, now_ms: int) -> list[Cell]:
+    """A run as a row of `taskflow runs list`."""
+    sign: Span = glyph(run.status)
+    started = relative(run.started_ms, now_ms=now_ms) if run.started_ms is not None else "–"
+    took_ms = run.duration_ms(now_ms)
+    return [
+        plain(run.run_id), plain(run.function, "bold"), [sign, (f" {run.status}", sign[1])],
+        plain(started, "dim"), plain(format_duration(took_ms) if took_ms is not None else "–"),
+        plain(run.why or "", "bad" if run.status == "failed" else ""),
+    ]  # fmt: skip
+
+
+LIST_HEADER = ("run", "function", "status", "started", "took", "why")

@@ -1,0 +1,170 @@
+"""What a worker's forked processes run: `serve_child` with the user's code, `serve_beat` without it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+
+from taskflow.app import TaskFlow
+from taskflow.beat.main import run_beat
+from taskflow.broker.connection import reason_of
+from taskflow.config import Config, redact_url
+from taskflow.errors import BrokerUnavailable, ConfigError, StoreUnavailable
+from taskflow.loading import load_app
+from taskflow.store.address import parse_store_url
+from taskflow.store.client import CommandError
+from taskflow.worker.child import ProcessOptions, WorkerProcess
+from taskflow.worker.link import ChildLink
+from taskflow.worker.messages import Failed, Hello, Ready, Recycle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What `taskflow worker` was asked to do."""
+
+    target: str  # module[:app]
+    processes: int = 1
+    concurrency: int = 100
+    queues: tuple[str, ...] = ("default",)
+    drain_timeout_s: float = 30.0
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where it is installed, for speed."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = new_event_loop()
+    return loop
+
+
+def serve_child(link: ChildLink, options: WorkerOptions) -> int:
+    """One child: import the app, connect, take work until a signal ends it. Returns the exit code."""
+    try:
+        app = load_app(options.target)
+    except ConfigError as error:
+        link.send(Failed(str(error)))
+        return 1
+    # Before anything is connected: the supervisor's heartbeat makes the lease valid meanwhile.
+    config = app.config
+    link.send(
+        Hello(
+            child_id=link.child_id, app_id=config.app_id, store_url=config.store, namespace=config.namespace,
+            app_version=config.app_version, broker_url=config.broker, retention_ms=config.retention_ms,
+        )
+    )  # fmt: skip
+    loop = new_loop()
+    asyncio.set_event_loop(loop)
+    # The loop isn't closed: that would wait for threads and tasks of user code, which is not ours to wait for.
+    return loop.run_until_complete(Child(app, link, options).serve())
+
+
+class Child:
+    """A child from its import of the app to its end."""
+
+    def __init__(self, app: TaskFlow, link: ChildLink, options: WorkerOptions) -> None:
+        self.app = app
+        self.link = link
+        self.options = options
+        self.drain = asyncio.Event()
+        self.quit = asyncio.Event()
+        self.process = WorkerProcess(
+            app,
+            ProcessOptions(
+                queues=options.queues,
+                concurrency=options.concurrency,
+                drain_timeout_s=options.drain_timeout_s,
+            ),
+            child_id=link.child_id,
+            lease=link.lease,
+            beacon=link.progress,
+            on_recycle=lambda reason: link.send(Recycle(reason)),
+        )
+
+    async def serve(self) -> int:
+        """Returns the exit code."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.drain.set)
+        # Also when the supervisor is gone: the link's watching thread then sends it.
+        loop.add_signal_handler(signal.SIGQUIT, self.quit.set)
+        try:
+            await self.process.start()
+        except (ConfigError, StoreUnavailable, BrokerUnavailable, CommandError) as error:
+            self.link.send(failure(error, self.app.config))
+            return 1
+        self.link.send(Ready(about(self.app, self.options)))
+        await first_of(self.drain, self.quit)
+        stopping = asyncio.create_task(self.process.stop())
+        quitting = asyncio.create_task(self.quit.wait())
+        await asyncio.wait([stopping, quitting], return_when=asyncio.FIRST_COMPLETED)
+        if self.quit.is_set() and not stopping.done():
+            stopping.cancel()
+            await asyncio.wait([stopping])
+            stopping = asyncio.create_task(self.process.stop(drain_timeout_s=0))
+        await stopping
+        return 0
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+def failure(error: Exception, config: Config) -> Failed:
+    """Why the child can't work, in plain words: what can't be reached, where, why, and what to do."""
+    if isinstance(error, BrokerUnavailable):
+        cause = error.__cause__ or error
+        return Failed(
+            f"the broker at {redact_url(config.broker)} can't be reached: {reason_of(cause, config.broker)}.",
+            "Does it run there, and may this user in? TASKFLOW_BROKER or TaskFlow(broker=...) says where it is.",
+        )
+    if isinstance(error, CommandError):
+        return Failed(
+            f"the store at {parse_store_url(config.store)} refused a command: {error}.",
+            "It must be a Redis 6.2 or Valkey that may be written to, and this user must have all rights there.",
+        )
+    return Failed(str(error))
+
+
+def about(app: TaskFlow, options: WorkerOptions) -> str:
+    """The worker in one line: app, functions by queue, broker and store, size."""
+    config = app.config
+    counts = Counter(function.spec.queue for function in app.functions.values())
+    here = [f"{queue} {counts[queue]}" for queue in options.queues]
+    elsewhere = [f"{queue} {count}" for queue, count in sorted(counts.items()) if queue not in options.queues]
+    functions = f"functions by queue: {', '.join(here)}"
+    if elsewhere:
+        functions += f" (not served here: {', '.join(elsewhere)})"
+    name = f"app {config.app_id} {config.app_version}".rstrip()
+    size = (
+        f"{options.processes} {'process' if options.processes == 1 else 'processes'} x {options.concurrency}"
+    )
+    return (
+        f"{name}, {functions}, broker {redact_url(config.broker)}, store {redact_url(config.store)}, {size}"
+    )
+
+
+def serve_beat(link: ChildLink, hello: Hello) -> int:
+    """A beat inside a worker: a process of its own, that knows from a child where store and broker are.
+
+    It is no thread of a child, so that no user code can hold up the crons and timers of all workers, and so that
+    neither the death of a child nor its own ends more than itself: the supervisor starts another.
+    """
+    try:
+        config = Config.resolve(
+            hello.app_id,
+            broker=hello.broker_url,
+            store=hello.store_url,
+            namespace=hello.namespace,
+            retention=timedelta(milliseconds=hello.retention_ms),
+        )
+        return run_beat(config, on_ready=lambda: link.send(Ready()), on_turn=link.progress.loop_turned)
+    except (ConfigError, StoreUnavailable) as error:
+        link.send(Failed(f"beat: {error}"))
+        return 1

@@ -1,0 +1,28 @@
+"""The benchmarks work. What they measure is nobody's to judge here: a timed test would fail on a busy machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.processes import REPOSITORY
+
+
+def test_a_quick_benchmark_prints_its_table_and_writes_its_json(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "drain", "--quick", "--repeat", "1", "--json", str(path)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no-op runs drained" in done.stdout
+    told = json.loads(path.read_text())
+    assert told["machine"]["is_quick"] is True
+    figures = told["benchmarks"]["drain"]["figures"]
+    assert figures["per_s"]["median"] > 0
+    assert figures["per_s"]["target"] == ">= 6,000"

@@ -1,0 +1,50 @@
+"""What `taskflow` offers by name, and that asking for it is cheap until it is used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import taskflow
+from taskflow import errors
+
+PUBLIC = {
+    "BlockingStep", "Context", "Event", "Function", "ReceivedEvent", "Retries", "Run", "RunStatus", "Step", "TaskFlow",
+    "Timeouts", "TriggerCron", "TriggerEvent",
+    "BrokerUnavailable", "ConfigError", "InvalidDuration", "InvalidEvent", "LimitExceeded", "NestedStepError",
+    "NonDeterminismError", "NonRetriableError", "RetryAfterError", "RunCancelled", "RunFailed", "RunNotFound",
+    "SerializationError", "StepError", "StepTimeout", "StoreUnavailable", "StoreVersionMismatch", "Suspend",
+    "TaskFlowError", "WorkerLost",
+}  # fmt: skip
+
+
+def test_public_names_are_these() -> None:
+    assert set(taskflow.__all__) == PUBLIC
+    assert len(taskflow.__all__) == len(PUBLIC)
+
+
+def test_each_public_name_can_be_imported_and_is_listed() -> None:
+    for name in PUBLIC:
+        assert getattr(taskflow, name).__name__ == name
+    assert set(dir(taskflow)) >= PUBLIC
+
+
+def test_every_error_is_public() -> None:
+    kinds = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and value.__module__ == "taskflow.errors"
+    }
+    assert kinds <= PUBLIC
+
+
+def test_name_that_does_not_exist_is_an_attribute_error() -> None:
+    assert not hasattr(taskflow, "Celery")
+
+
+def test_importing_the_package_and_the_command_line_loads_no_broker_library() -> None:
+    check = (
+        "import sys, taskflow, taskflow.cli; from taskflow import StepError; "
+        "sys.exit(bool({'kombu', 'redis', 'asyncio', 'celpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
