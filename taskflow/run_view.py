@@ -6,6 +6,7 @@ Times are ms since the epoch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from taskflow.run_reasons import (
 from taskflow.store.keys import SEPARATOR
 from taskflow.types import Json, JsonObject
 
+CAUSE_END = re.compile(r"; (?![^()]*\))")  # not the one within "killed by signal 9 (SIGKILL; out of memory?)"
 WAITS = ("sleep", "event", "invoke")  # kinds of steps during which nothing executes
 
 
@@ -111,7 +113,7 @@ class RunView:
     ended_ms: int | None
     due_ms: int | None  # when its delayed start or its next attempt is due
     attempt: int  # of the code between the steps, from 0
-    worker: str | None  # the child that executes it now
+    worker: str | None  # the child that executes it, or did so last
     crashes: tuple[str, ...]  # how worker processes died under it since its last progress
     parent: str | None  # the run that invoked it ...
     parent_step: str | None  # ... and the step there
@@ -182,7 +184,7 @@ def run_view(
         due_ms=start_due_ms(fields),
         attempt=number(fields, "attempt") or 0,
         worker=text(fields, "by") or None,
-        crashes=tuple(crash_log.split("; ")) if crash_log else (),
+        crashes=tuple(CAUSE_END.split(crash_log)) if crash_log else (),
         parent=parent or None,
         parent_step=parent_step or None,
         output=orjson.loads(fields["output"]) if fields.get("output") else None,

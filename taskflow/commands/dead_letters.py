@@ -24,7 +24,12 @@ BODY_CHARS = 200
 
 @click.command("dead-letters")
 @click.option(
-    "--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="The newest so many."
+    "--limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    help="The newest so many.",
 )
 @connection_options
 @json_option

@@ -36,7 +36,12 @@ def command() -> None:
 @click.option("--function", "function_id", metavar="ID", help="Only of this function: app/function.")
 @click.option("--status", type=click.Choice([status.value for status in RunStatus]), help="Only those.")
 @click.option(
-    "--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="At most so many."
+    "--limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    help="At most so many.",
 )
 @click.option(
     "--since", metavar="DURATION", callback=parse_duration_option, help="Created in the last 1h30m, 2d, ..."

@@ -14,9 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context as ContextVars
-from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeVar
@@ -28,31 +27,25 @@ from taskflow.context import Context, RunLogger
 from taskflow.engine.final_event import final_event
 from taskflow.engine.handler import call_in_thread, describe_error
 from taskflow.engine.host import Host
-from taskflow.engine.operation import DUE, OFFER, Operation
+from taskflow.engine.offering import Offering
+from taskflow.engine.operation import Operation
+from taskflow.engine.parking import Parking
 from taskflow.engine.replay import Call, Replay
 from taskflow.engine.suspension import TaskTree
 from taskflow.engine.tools import Tools
+from taskflow.engine.turns import Turns
 from taskflow.errors import LimitExceeded, StepError, StoreUnavailable, Suspend, WorkerLost
 from taskflow.event import ReceivedEvent
 from taskflow.function import Function
 from taskflow.retries import next_attempt_ms
 from taskflow.step import BlockingStep, Step, is_step_operation
-from taskflow.store.claims import ClaimedRun, ParkedOp, Verdict, parse_finish
+from taskflow.store.claims import VERDICTS, ClaimedRun, ParkedOp, Verdict, parse_finish
 from taskflow.store.client import CommandError
 from taskflow.store.keys import SEPARATOR
 
 logger = logging.getLogger("taskflow.engine")
 
 T = TypeVar("T")
-
-# Operations that are parked while other branches execute are stored after this pause, together; a run that can be
-# suspended is suspended at once.
-STORE_DELAY_S = 0.002
-OFFER_AFTER_S = 0.05  # a parallel step that found no slot here for this long is offered to other processes
-MAX_OFFERS = 50
-REPLAY_PAUSE_S = (
-    0.005  # how long a memo may wait for its turn when raw I/O hides whether the turn can still come
-)
 
 
 class Ending(Enum):
@@ -75,9 +68,8 @@ class Execution:
     """One resident run. All methods run on the loop's thread."""
 
     __slots__ = (
-        "claim", "claimed", "ending", "epoch", "event", "event_obj", "function", "host", "is_concluding",
-        "is_suspending", "logger", "notes", "offer_timer", "offers", "pending", "reason", "replay", "run_id",
-        "slotless", "state_bytes", "store_timer", "tree", "turn_timer", "turn_waiters", "unstored",
+        "claim", "claimed", "ending", "epoch", "event", "event_obj", "function", "host", "is_concluding", "is_over",
+        "busy", "logger", "losers", "offering", "parking", "reason", "replay", "run_id", "state_bytes", "tree", "turns",
     )  # fmt: skip
 
     def __init__(self, claimed: ClaimedRun, function: Function[Any, Any], host: Host, epoch: int) -> None:
@@ -96,29 +88,40 @@ class Execution:
             is_strict=function.spec.determinism == "strict",
             max_steps=host.config.max_steps,
         )
-        self.state_bytes = sum(map(len, claimed.steps.values())) if claimed.steps else 0
         self.tree = TaskTree(host.loop, on_stuck=self.on_stuck, is_operation=is_step_operation)
-        self.pending: dict[str, asyncio.Future[Operation]] = {}  # parked operations, by step key
-        self.unstored: list[ParkedOp] = []  # those that the store does not know yet
-        self.turn_waiters: dict[
-            str, asyncio.Future[None]
-        ] = {}  # memos that wait for their turn in the replay
-        self.notes: list[str | bytes] = []  # step key, operation, ...: their order goes with the next commit
+        self.turns = Turns(self.tree, host.loop)
+        self.parking = Parking(self)
+        self.offering = Offering(self)
+        self.state_bytes = 0
+        if claimed.steps:
+            self.load_story()
         self.ending: Ending | None = None
         self.reason: bytes = b""  # of a cancellation, as JSON
-        self.is_suspending = False
         self.is_concluding = False
-        self.slotless: dict[
-            str, tuple[Operation, asyncio.Future[Operation]]
-        ] = {}  # steps that wait for a slot
-        self.offers: set[str] = set()  # those of them that other processes may take
-        self.offer_timer: asyncio.TimerHandle | None = None
-        self.store_timer: asyncio.TimerHandle | None = None
-        self.turn_timer: asyncio.TimerHandle | None = None
+        self.is_over = False
+        self.busy: set[asyncio.Future[Any] | None] = set()  # tasks that execute a step now
+        self.losers: set[asyncio.Future[Any]] = set()  # of a race, that were executing when it was decided
         self.logger = RunLogger(
             {"run_id": self.run_id, "function_id": claimed.function_id, "attempt": claimed.attempt},
             self.is_silent,
         )
+
+    def load_story(self) -> None:
+        """Make ready to replay what the run did before."""
+        self.state_bytes = sum(map(len, self.claimed.steps.values()))
+        story = self.replay.story()
+        next_order = 0
+        for key, op in story:
+            if op.order is None:
+                op.order = next_order
+                self.parking.note(key, op)
+            next_order = op.order + 1
+        self.turns.load((key for key, _ in story), next_order)
+
+    @property
+    def is_going_on(self) -> bool:
+        """False once the run ends, is taken away, or is being unwound here."""
+        return self.ending is None and not self.tree.suspending
 
     @property
     def job(self) -> str:
@@ -200,6 +203,8 @@ class Execution:
         """A step tool is called."""
         if self.ending is not None or self.tree.suspending:
             await self.tree.refuse()
+        if self.losers and asyncio.current_task() in self.losers:
+            raise asyncio.CancelledError
         call = self.replay.call(step_id)
         if self.replay.order_warning:
             logger.warning(
@@ -210,80 +215,39 @@ class Execution:
 
     async def recall(self, call: Call, known: Operation) -> Operation:
         """Give the outcome of a finished operation, in its turn."""
-        key = call.key
-        if not self.replay.is_turn(key):
-            self.turn_waiters[key] = future = self.tree.parked()
-            if self.turn_timer is None:
-                self.turn_timer = self.host.loop.call_later(REPLAY_PAUSE_S, self.next_turn)
-            await future
-        self.replay.take_turn(key)
-        self.note_order(key, known)
-        if self.turn_waiters:
-            self.pass_turn()
+        await self.turns.take(call.key)
         return known
 
-    def note_order(self, key: str, op: Operation) -> None:
-        """The handler sees an outcome: when that is for the first time, its place in the story is to be stored."""
-        if op.order is None:
-            op.order = self.replay.new_order()
-            self.notes += (key, op.pack())
-
-    def pass_turn(self) -> None:
-        turns = self.replay.turns
-        future = self.turn_waiters.pop(turns[0], None) if turns else None
-        if future is not None and not future.done():
-            future.set_result(None)
-
-    def next_turn(self) -> None:
-        """No branch can go on: the memos in front belong to steps that are gone. Let the first that is called for go."""
-        self.turn_timer = None
-        turns = self.replay.turns
-        while turns and self.turn_waiters and turns[0] not in self.turn_waiters:
-            turns.popleft()
-        self.pass_turn()
-
-    async def commit(self, key: str, packed: bytes) -> None:
-        """Store an outcome; when it returns, it is stored and the claim is still ours. Raises Suspend otherwise."""
+    async def commit(self, key: str, op: Operation) -> None:
+        """Store an outcome and wait for its turn. When it returns, it is stored and the claim is ours; else it raises Suspend."""
+        op.order = self.turns.next_order
+        packed = op.pack()
         self.state_bytes += len(packed)
         if self.state_bytes > self.host.config.max_run_bytes:
             raise LimitExceeded(
-                f"the steps of run {self.run_id} hold {self.state_bytes:,} bytes, but at most {self.host.config.max_run_bytes:,} are "
-                f"allowed (max_run_bytes). Keep large results elsewhere and return a reference."
+                f"the steps of run {self.run_id} hold {self.state_bytes:,} bytes, but at most "
+                f"{self.host.config.max_run_bytes:,} are allowed (max_run_bytes). Keep large results elsewhere and "
+                "return a reference."
             )
-        notes, self.notes = self.notes, []
+        self.turns.expect(key)
+        notes = [part for note in self.parking.take_notes() for part in note] if self.parking.notes else ()
         verdict = await self.ask(self.host.claims.commit_step(self.claim, *notes, key, packed))
         if verdict == b"ok":
+            await self.turns.take(key)
             return
-        if verdict == b"cancel":
-            self.stop(Ending.CANCELLED)
-        else:
-            self.stop(Ending.FENCED)
+        self.obey(VERDICTS[verdict])
         raise Suspend
 
     async def park(self, key: str, op: Operation, stored: bool, parked: ParkedOp | None = None) -> Operation:
         """Wait for an operation that something else resolves: time, an event, another run."""
-        future: asyncio.Future[Operation] = self.tree.parked()
-        self.pending[key] = future
-        if not stored:
-            self.unstored.append(parked or ParkedOp(key, op.pack()))
-            if self.store_timer is None:
-                self.store_timer = self.host.loop.call_later(STORE_DELAY_S, self.store_parked)
-        try:
-            resolved = await future
-        except asyncio.CancelledError:
-            if not self.tree.suspending and self.ending is None:
-                self.give_up(key)
-            raise
-        finally:
-            self.pending.pop(key, None)
-        if resolved.state != DUE:
-            self.note_order(key, resolved)
-        return resolved
+        return await self.parking.park(key, None if stored else parked or ParkedOp(key, op.pack()))
 
-    def give_up(self, key: str) -> None:
-        """The loser of a race: take back what was stored for it."""
-        self.unstored = [parked for parked in self.unstored if parked.step_key != key]
-        self.spawn(self.host.claims.drop(self.claim, [key]))
+    def obey(self, verdict: Verdict) -> None:
+        """Do what the store answered to a commit."""
+        if verdict is Verdict.FENCED:
+            self.stop(Ending.FENCED)
+        elif verdict is Verdict.CANCEL:
+            self.stop(Ending.CANCELLED)
 
     async def check_claim(self) -> None:
         """Ask the store whether the claim still stands; Suspend when it does not. Rule S9.4."""
@@ -299,151 +263,27 @@ class Execution:
         return True
 
     async def find_slot(self, key: str, op: Operation) -> Operation:
-        """Get a slot for a parallel step; when there is none for a while, let any process execute it. Rule S4.4.
-
-        Returns `op` once there is a slot here, or what another process made of it.
-        """
-        slot = self.host.ask_for_slot()
-        if slot.done():
-            return op
-        parked: asyncio.Future[Operation] = self.tree.parked()
-        slot.add_done_callback(lambda _: None if parked.done() else parked.set_result(op))
-        self.slotless[key] = (op, parked)
-        if self.offer_timer is None:
-            self.offer_timer = self.host.loop.call_later(OFFER_AFTER_S, self.offer_steps)
-        try:
-            found = await parked
-        except BaseException:
-            self.give_slot_back(slot)
-            if self.end_wait_for_slot(key) and self.ending is None and not self.tree.suspending:
-                self.give_up(key)
-            raise
-        was_offered = self.end_wait_for_slot(key)
-        if found is not op:
-            self.give_slot_back(slot)
-            self.offer_steps()
-            if found.is_finished:
-                self.note_order(key, found)
-        elif not was_offered or await self.withdraw(key):
-            return op
-        else:  # a slot came, but another process has the step by now
-            self.host.free_slot()
-            found = await self.park(key, op, stored=True)
-        return found if found.is_finished else await self.find_slot(key, found)
-
-    def give_slot_back(self, slot: asyncio.Future[None]) -> None:
-        if not slot.cancel():
-            self.host.free_slot()
-
-    def end_wait_for_slot(self, key: str) -> bool:
-        """Forget a step that waited for a slot; True when it was offered."""
-        self.slotless.pop(key, None)
-        self.offers.discard(key)
-        return self.pending.pop(key, None) is not None
-
-    def offer_steps(self) -> None:
-        """Offer steps that wait for a slot: a few at a time, since each costs its taker a replay; the last first."""
-        self.offer_timer = None
-        while self.slotless and len(self.offers) < MAX_OFFERS and self.ending is None:
-            key, (op, parked) = self.slotless.popitem()
-            self.offers.add(key)
-            self.pending[key] = parked
-            self.unstored.append(ParkedOp(key, replace(op, state=OFFER).pack()))
-        if self.unstored and self.store_timer is None:
-            self.store_timer = self.host.loop.call_later(STORE_DELAY_S, self.store_parked)
-
-    async def withdraw(self, key: str) -> bool:
-        """Take an offer back; False when another process has the step."""
-        unstored = [parked for parked in self.unstored if parked.step_key != key]
-        if len(unstored) < len(self.unstored):
-            self.unstored = unstored
-            return True
-        return await self.ask(self.host.claims.withdraw_offer(self.claim, key))
+        """Get a slot for a parallel step: `op` when there is one, or what another process made of it. Rule S4.4."""
+        return await self.offering.find_slot(key, op)
 
     # --- suspending and resuming in place ---
 
     def on_stuck(self) -> None:
         """No branch of the handler can go on."""
-        if self.ending is not None or self.is_suspending:
+        if self.ending is not None or self.parking.is_suspending:
             return
-        if self.turn_waiters:
-            self.next_turn()
-        elif self.pending and not self.slotless:
-            self.is_suspending = True
-            self.spawn(self.suspend())
+        if self.turns.waiting:
+            self.turns.skip()
+        elif self.parking.pending and not self.offering.slotless:
+            self.parking.suspend()
 
-    async def suspend(self) -> None:
-        ops, self.unstored = self.unstored, []
-        verdict = await self.store_operations(ops, suspend=True, joins=self.find_joins())
-        if verdict is Verdict.PARKED:
-            self.stop(Ending.SUSPENDED)
-        elif verdict is Verdict.DIRTY:
-            self.is_suspending = False
-            await self.fetch()
-        self.is_suspending = False
-
-    def store_parked(self) -> None:
-        """Other branches execute on: store what is parked, so that time runs and events are met."""
-        self.store_timer = None
-        if self.ending is None and not self.is_suspending and self.unstored:
-            ops, self.unstored = self.unstored, []
-            self.spawn(self.store_operations(ops, suspend=False, joins={}))
-
-    def find_joins(self) -> dict[str, int]:
-        """Which pending operations only count together, by step key. Retries do not: each lets a step go on."""
-        if len(self.pending) < 2:
-            return {}
-        keys = {future: key for key, future in self.pending.items()}
-        groups = self.tree.join_groups()
-        return {
-            keys[future]: number for number, group in enumerate(groups) for future in group if future in keys
-        }
-
-    async def store_operations(
-        self, ops: Sequence[ParkedOp], *, suspend: bool, joins: Mapping[str, int]
-    ) -> Verdict:
-        notes, self.notes = self.notes, []
-        if notes and await self.host.claims.commit_step(self.claim, *notes) == b"fenced":
-            self.stop(Ending.FENCED)
-            return Verdict.FENCED
-        verdict, hints = await self.host.claims.park(
-            self.claim,
-            ops,
-            suspend=suspend,
-            joins=joins,
-            version=self.host.config.app_version,
-            now_ms=self.host.clock.now_ms(),
-        )
-        if hints:
-            self.host.send_hints(hints)
-        if verdict is Verdict.FENCED:
-            self.stop(Ending.FENCED)
-        elif verdict is Verdict.CANCEL:
-            self.stop(Ending.CANCELLED)
-        return verdict
+    def suspended(self) -> None:
+        """The store has the run as suspended."""
+        self.stop(Ending.SUSPENDED)
 
     def resolved_elsewhere(self) -> None:
         """Somebody resolved an operation of this run while it is here."""
-        if self.ending is None and self.pending and not self.is_suspending:
-            self.spawn(self.fetch())
-
-    async def fetch(self) -> None:
-        keys = list(self.pending)
-        verdict, packed_ops = await self.host.claims.fetch_resolved(self.claim, keys)
-        if verdict is Verdict.FENCED:
-            self.stop(Ending.FENCED)
-            return
-        resolved = []
-        for key, packed in zip(keys, packed_ops, strict=True):
-            op = Operation.unpack(packed) if packed else None
-            if op is not None and (op.is_finished or op.state == DUE):
-                resolved.append((op.ended or 0, op.index, key, op))
-        for _, _, key, op in sorted(resolved, key=lambda row: row[:2]):
-            future = self.pending.get(key)
-            if future is not None and not future.done():
-                future.set_result(op)
-        if verdict is Verdict.CANCEL:
-            self.stop(Ending.CANCELLED)
+        self.parking.look()
 
     # --- ends ---
 
@@ -494,7 +334,7 @@ class Execution:
 
     @property
     def has_pending(self) -> bool:
-        if self.pending or self.unstored:
+        if self.parking.pending or self.parking.unstored:
             return True
         return bool(self.replay.operations) and any(op.is_pending for op in self.replay.operations.values())
 
@@ -519,15 +359,33 @@ class Execution:
         if not self.tree.executing:
             self.spawn(self.end())
 
-    def release(self) -> None:
-        """Code of a `def` handler has ended, or is blocked in a step."""
-        self.tree.leave()
-        self.step_ended()
+    def step_begins(self) -> None:
+        """A step's function is about to be called. Raises Suspend when the run is ending."""
+        self.tree.enter()
+        self.busy.add(asyncio.current_task())
 
     def step_ended(self) -> None:
         """A step's function has ended, and its outcome is stored or given up."""
-        if self.ending not in (None, Ending.FINISHED) and not self.tree.executing:
+        self.busy.discard(asyncio.current_task())
+        self.release()
+
+    def release(self) -> None:
+        """Code of a step, or of a `def` handler outside its steps, has ended."""
+        self.tree.leave()
+        if self.tree.executing:
+            return
+        if self.is_over:
+            self.spawn(self.clear_leftovers())
+        elif self.ending not in (None, Ending.FINISHED):
             self.spawn(self.end())
+
+    def cancel_losers(self, tasks: Sequence[asyncio.Future[Any]]) -> None:
+        """A race is decided: branches that wait are cancelled, steps that execute end and are ignored. Rule S3.7."""
+        for task in tasks:
+            if task in self.busy:
+                self.losers.add(task)
+            else:
+                task.cancel()
 
     async def end(self) -> None:
         """Carry out what `stop` asked for, once nothing of the run executes."""
@@ -547,17 +405,18 @@ class Execution:
 
     def conclude(self) -> None:
         """The run is over here. Safe to repeat."""
-        self.is_concluding = True
+        if self.is_over:
+            return
+        self.is_concluding = self.is_over = True
         if self.ending is None:
             self.ending = Ending.FINISHED
-        for timer in (self.store_timer, self.turn_timer, self.offer_timer):
-            if timer is not None:
-                timer.cancel()
-        if self.tree.has_leftovers:
-            self.spawn(self.clear_leftovers())
-        else:
+        for part in (self.turns, self.parking, self.offering):
+            part.close()
+        if not self.tree.has_leftovers:
             self.tree.close()
             self.host.released(self)
+        elif not self.tree.executing:
+            self.spawn(self.clear_leftovers())
 
     async def clear_leftovers(self) -> None:
         """The handler has returned, but tasks that it spawned go on: end them."""

@@ -38,8 +38,8 @@ class OfferedStepExecution(Execution):
     def on_stuck(self) -> None:
         if self.ending is not None:
             return
-        if self.turn_waiters:
-            self.next_turn()
+        if self.turns.waiting:
+            self.turns.skip()
         else:
             self.spawn(self.not_reached())
 
@@ -48,17 +48,17 @@ class OfferedStepExecution(Execution):
 
     async def park(self, key: str, op: Operation, stored: bool, parked: ParkedOp | None = None) -> Operation:
         if key == self.claimed.step_key and op.attempts and op.due is not None and not stored:
-            await self.commit(key, op.pack())  # failed, and to be retried
+            await self.commit(key, op)  # failed, and to be retried
         if key == self.claimed.step_key and stored:
             op.state = WAIT  # it is ours to execute
             return op
         return await self.tree.parked()  # type: ignore[no-any-return]
 
-    async def commit(self, key: str, packed: bytes) -> None:
+    async def commit(self, key: str, op: Operation) -> None:
         """Store the outcome of the step; always ends this execution."""
         if key == self.claimed.step_key:
             verdict, hints = await self.ask(
-                self.host.claims.commit_offered(self.claim, key, packed, now_ms=self.host.clock.now_ms())
+                self.host.claims.commit_offered(self.claim, key, op.pack(), now_ms=self.host.clock.now_ms())
             )
             if hints:
                 self.host.send_hints(hints)
@@ -75,8 +75,8 @@ class OfferedStepExecution(Execution):
     async def not_reached(self) -> None:
         await self.fail(
             NonDeterminismError(
-                f"the handler of {self.claimed.function_id} did not come to step {self.claimed.step_key!r} again; what it does must follow "
-                "from its event and the results of its steps"
+                f"the handler of {self.claimed.function_id} did not come to step {self.claimed.step_key!r} again; "
+                "what it does must follow from its event and the results of its steps"
             )
         )
 
@@ -91,7 +91,7 @@ class OfferedStepExecution(Execution):
             ended=self.host.clock.now_ms(),
         )
         try:
-            await self.commit(self.claimed.step_key, op.pack())
+            await self.commit(self.claimed.step_key, op)
         except Suspend:
             return
 

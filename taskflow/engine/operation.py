@@ -65,19 +65,3 @@ class Operation:
 
 NAMES = tuple(Operation.__dataclass_fields__)
 NAME_SET = frozenset(NAMES)
-
-
-def pack_done(index: int, order: int, data: bytes, started: int, ended: int, worker: str) -> bytes:
-    """The memo of a step that succeeded at its first attempt: the common case, without an Operation made for it."""
-    return pack(
-        {
-            "kind": "step",
-            "state": DONE,
-            "index": index,
-            "order": order,
-            "data": data,
-            "started": started,
-            "ended": ended,
-            "worker": worker,
-        }
-    )

@@ -1,13 +1,12 @@
-"""What a run has done before: memos by step, in the order in which the handler saw them. Rules S3.8, S4.1, S4.5.
+"""What a run has done before: memos by step. Rules S3.8, S4.1, S4.5.
 
-A replay must be the same story. Outcomes reach the handler in the order in which they did before, so that parallel branches
-interleave alike, and the n-th call of a step id gets the n-th memo of that id, whichever branch it is in.
+The n-th call of a step id gets the n-th memo of that id, whichever branch it is in; `turns` sees to it that the branches
+interleave as they did before.
 """
 
 from __future__ import annotations
 
 import re
-from collections import deque
 from dataclasses import dataclass
 
 from taskflow.engine.operation import Operation
@@ -29,8 +28,9 @@ class Call:
 class Replay:
     """The operations of one run, as loaded with its claim."""
 
-    __slots__ = ("function_id", "is_strict", "last_index", "max_steps", "next_index", "next_order", "operations", "order_warning",
-                 "turns", "unmet", "used")  # fmt: skip
+    __slots__ = (
+        "function_id", "is_strict", "last_index", "max_steps", "next_index", "operations", "order_warning", "unmet", "used",
+    )  # fmt: skip
 
     def __init__(self, steps: dict[str, bytes], *, function_id: str, is_strict: bool, max_steps: int) -> None:
         self.function_id = function_id
@@ -41,28 +41,29 @@ class Replay:
         self.last_index = -1  # of the last known operation that was called
         self.order_warning: str | None = None
         self.operations: dict[str, Operation] = {}
-        self.turns: deque[str] = deque()  # finished operations that the handler has not seen yet
         self.unmet: set[str] = set()  # known operations that were not called yet
-        self.next_order = 0
         if steps:
             self.load(steps)
 
     def load(self, steps: dict[str, bytes]) -> None:
         self.operations = {key: Operation.unpack(packed) for key, packed in steps.items()}
         self.unmet = set(self.operations)
-        finished = [(key, op) for key, op in self.operations.items() if op.is_finished]
-        seen = [op.order for _, op in finished if op.order is not None]
-        self.next_order = max(seen, default=-1) + 1
-        # What was resolved while nobody executed the run comes after all that the handler saw.
+
+    def story(self) -> list[tuple[str, Operation]]:
+        """Finished operations in the order in which the handler saw them.
+
+        What was resolved while nobody executed the run comes last: it has no `order` yet.
+        """
         unseen = 1 << 62
-        finished.sort(
+        finished = [(key, op) for key, op in self.operations.items() if op.is_finished]
+        return sorted(
+            finished,
             key=lambda item: (
-                item[1].order if item[1].order is not None else unseen,
+                unseen if item[1].order is None else item[1].order,
                 item[1].ended or 0,
                 item[1].index,
-            )
+            ),
         )
-        self.turns.extend(key for key, _ in finished)
 
     @property
     def is_replaying(self) -> bool:
@@ -113,7 +114,8 @@ class Replay:
     def check_insertion(self, step_id: str, index: int) -> None:
         if self.is_strict and self.unmet:
             self.complain(
-                f"step {step_id!r} at place {index + 1} is new, but steps that ran before are still to come: {sorted(self.unmet)[:3]}"
+                f"step {step_id!r} at place {index + 1} is new, but steps that ran before are still to come: "
+                f"{sorted(self.unmet)[:3]}"
             )
 
     def complain(self, what: str) -> None:
@@ -124,23 +126,6 @@ class Replay:
             )
         if self.order_warning is None:
             self.order_warning = what
-
-    def is_turn(self, key: str) -> bool:
-        """True when the outcome of `key` is the next that the handler may see."""
-        return not self.turns or self.turns[0] == key
-
-    def take_turn(self, key: str) -> None:
-        """The handler sees the outcome of `key` now."""
-        if self.turns and self.turns[0] == key:
-            self.turns.popleft()
-        elif key in self.turns:
-            self.turns.remove(key)
-
-    def new_order(self) -> int:
-        """The place of an outcome that the handler sees for the first time."""
-        order = self.next_order
-        self.next_order += 1
-        return order
 
 
 def check_step_id(step_id: object) -> None:

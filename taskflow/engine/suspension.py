@@ -132,6 +132,11 @@ class TaskTree:
         self.stuck = False
 
     @property
+    def is_single(self) -> bool:
+        """Whether the handler's own task is the only one."""
+        return len(self._tasks) == 1 or not self.has_leftovers
+
+    @property
     def has_leftovers(self) -> bool:
         """Whether tasks besides the handler's are unfinished."""
         return len(self._tasks) > 1 and any(not task.done() for task in self._tasks if task is not self.root)

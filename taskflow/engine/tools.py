@@ -12,7 +12,7 @@ import orjson
 from taskflow.codec import from_json, to_json
 from taskflow.durations import parse_duration_ms, parse_when_ms
 from taskflow.engine.handler import call_step_function, describe_error, inside_step
-from taskflow.engine.operation import DONE, FAILED, RETRY, WAIT, Operation, pack_done
+from taskflow.engine.operation import DONE, FAILED, RETRY, WAIT, Operation
 from taskflow.engine.replay import Call
 from taskflow.errors import LimitExceeded, NestedStepError, StepError, StepTimeout
 from taskflow.event import Event, ReceivedEvent, encode_event
@@ -60,7 +60,8 @@ class Tools:
             return outcome(await self.execution.recall(call, known), step_id)
         if not callable(fn):
             raise TypeError(
-                f"step.run({step_id!r}, fn, ...): fn must be callable, but is {type(fn).__name__}. Pass the function, not its result."
+                f"step.run({step_id!r}, fn, ...): fn must be callable, but is {type(fn).__name__}. "
+                "Pass the function, not its result."
             )
         op = known or Operation("step", WAIT, call.index)
         if op.is_pending and known is not None:  # to be retried later, or offered to other processes
@@ -97,11 +98,10 @@ class Tools:
         """
         execution = self.execution
         try:
-            execution.tree.enter()
+            execution.step_begins()
             try:
                 return await self.execute(call, op, step_id, fn, args, kwargs)
             finally:
-                execution.tree.leave()
                 execution.step_ended()
         finally:
             if has_slot:
@@ -131,15 +131,9 @@ class Tools:
             check_output_size(data, step_id, host.config.max_step_output_bytes)
         except Exception as error:
             return await self.attempt_failed(call, op, step_id, error, started_ms)
-        ended_ms = host.clock.now_ms()
-        order = execution.replay.new_order()
-        if op.attempts:
-            op.state, op.data, op.order, op.due = DONE, data, order, None
-            op.started, op.ended, op.worker = started_ms, ended_ms, host.child_id
-            packed = op.pack()
-        else:
-            packed = pack_done(call.index, order, data, started_ms, ended_ms, host.child_id)
-        await execution.commit(call.key, packed)
+        op.state, op.data, op.due = DONE, data, None
+        op.started, op.ended, op.worker = started_ms, host.clock.now_ms(), host.child_id
+        await execution.commit(call.key, op)
         return True, result if type(result) in PLAIN else from_json(data)
 
     async def attempt_failed(
@@ -168,9 +162,9 @@ class Tools:
         if due_ms is not None:
             op.state, op.due, op.error = RETRY, due_ms, None
             return False, None
-        op.state, op.error, op.order, op.due = FAILED, told, execution.replay.new_order(), None
+        op.state, op.error, op.due = FAILED, told, None
         op.started, op.ended, op.worker = started_ms, now_ms, host.child_id
-        await execution.commit(call.key, op.pack())
+        await execution.commit(call.key, op)
         raise step_error(told, step_id) from error
 
     # --- sleep, wait, invoke, send ---
@@ -235,7 +229,8 @@ class Tools:
             op.state = FAILED
             op.error = {
                 "name": "FunctionNotFound",
-                "message": f"no worker has registered the function {function_id!r}; check the id, and that its app's worker has run",
+                "message": f"no worker has registered the function {function_id!r}; "
+                "check the id, and that its app's worker has run",
                 "stack": "",
             }
             await self.keep(call, op)
@@ -260,11 +255,10 @@ class Tools:
         return await self.settle(call, step_id, op, child)
 
     async def find_function(self, function_id: str) -> FunctionSpec | None:
-        self.execution.tree.enter()
+        self.execution.step_begins()
         try:
             manifest = await self.execution.ask(self.execution.host.registry.manifest(function_id))
         finally:
-            self.execution.tree.leave()
             self.execution.step_ended()
         return FunctionSpec.from_manifest(orjson.loads(manifest)) if manifest else None
 
@@ -299,25 +293,34 @@ class Tools:
 
     async def keep(self, call: Call, op: Operation) -> None:
         """Commit an operation that is over at once."""
-        op.order = self.execution.replay.new_order()
         op.ended = self.execution.host.clock.now_ms()
         op.due = None
         if op.state == WAIT:
             op.state, op.data = DONE, b"null"
-        self.execution.tree.enter()
+        self.execution.step_begins()
         try:
-            await self.execution.commit(call.key, op.pack())
+            await self.execution.commit(call.key, op)
         finally:
-            self.execution.tree.leave()
             self.execution.step_ended()
 
     # --- parallel ---
 
     async def parallel(self, branches: Sequence[Callable[[], Awaitable[Any]]], mode: ParallelMode) -> Any:
-        return await join([asyncio.ensure_future(as_coroutine(branch)) for branch in branches], mode)
+        return await self.join([asyncio.ensure_future(as_coroutine(branch)) for branch in branches], mode)
 
     async def parallel_threads(self, branches: Sequence[Callable[[], Any]], mode: ParallelMode) -> Any:
-        return await join([asyncio.ensure_future(self.run_branch(branch)) for branch in branches], mode)
+        return await self.join([asyncio.ensure_future(self.run_branch(branch)) for branch in branches], mode)
+
+    async def join(self, tasks: list[asyncio.Future[Any]], mode: ParallelMode) -> Any:
+        """The results of all, in order; or, in a race, the result of the first, with the others cancelled."""
+        if mode == "all":
+            return await asyncio.gather(*tasks)
+        finished: list[asyncio.Future[Any]] = []
+        for task in tasks:
+            task.add_done_callback(finished.append)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        self.execution.cancel_losers([task for task in tasks if task is not finished[0]])
+        return finished[0].result()
 
     async def run_branch(self, branch: Callable[[], Any]) -> Any:
         """A branch of a `def` handler, in a thread of its own. Its code executes except while it is blocked in a step."""
@@ -339,17 +342,6 @@ async def as_coroutine(branch: Callable[[], Awaitable[Any]]) -> Any:
     return await branch()
 
 
-async def join(tasks: list[asyncio.Future[Any]], mode: ParallelMode) -> Any:
-    """The results of all, in order; or, in a race, the result of the first, with the others cancelled."""
-    if mode == "all":
-        return await asyncio.gather(*tasks)
-    done, losers = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in losers:
-        task.cancel()
-    winner = min(done, key=tasks.index)
-    return winner.result()
-
-
 def outcome(op: Operation, step_id: str) -> Any:
     """What a finished operation gives to the handler. Rule S5.4."""
     if op.error is not None:
@@ -366,6 +358,6 @@ def step_error(error: dict[str, Any], step_id: str) -> StepError:
 def check_output_size(data: bytes, step_id: str, max_bytes: int) -> None:
     if len(data) > max_bytes:
         raise LimitExceeded(
-            f"step {step_id!r} returned {len(data):,} bytes of JSON, but at most {max_bytes:,} are allowed (max_step_output_bytes). "
-            "Keep large results elsewhere and return a reference."
+            f"step {step_id!r} returned {len(data):,} bytes of JSON, but at most {max_bytes:,} are allowed "
+            "(max_step_output_bytes). Keep large results elsewhere and return a reference."
         )

@@ -21,6 +21,7 @@ class RunPlan:
     start_timeout_ms: int = 0  # 0: none
     finish_timeout_ms: int = 0
     skipped: str = ""  # why no run is made, to be recorded on the event
+    is_claimable: bool = False  # whether the child that routes the event serves the run's queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Routing:
         for plan in plans:
             argv += (
                 plan.function_id, plan.queue, plan.run_id, plan.start_at_ms, plan.start_timeout_ms,
-                plan.finish_timeout_ms, plan.skipped,
+                plan.finish_timeout_ms, plan.skipped, "1" if plan.is_claimable else "",
             )  # fmt: skip
         outcome, seq, hints, claimed, paths = await self.scripts.call("route_event", *argv)
         return Routed(

@@ -80,12 +80,12 @@ class Stillness:
 
     def is_at_rest(self, execution: Execution) -> bool:
         """Whether a resident run seems to wait for raw I/O outside its steps, for who knows how long."""
-        tree, replay = execution.tree, execution.replay
-        is_active = tree.executing or execution.is_suspending or execution.unstored or execution.turn_waiters
+        tree, replay, parking = execution.tree, execution.replay, execution.parking
+        is_active = tree.executing or parking.is_suspending or parking.unstored or execution.turns.waiting
         if is_active or execution.ending is not None:
             self.resting.pop(execution, None)
             return False
-        mark = (tree.births, replay.next_index, replay.next_order)
+        mark = (tree.births, replay.next_index, execution.turns.next_order)
         known_mark, since = self.resting.get(execution, (None, 0.0))
         if mark != known_mark:
             self.resting[execution] = (mark, time.monotonic())

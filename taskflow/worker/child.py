@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ logger = logging.getLogger("taskflow.worker")
 
 CONNECT_TIMEOUT_S = 5.0
 CLOCK_CHECK_S = 30.0
+GOODBYE_S = 1.0  # how long the end of the process may wait for a store or broker that is away
 MAX_THREADS = (
     512  # blocking code waits for a slot before it asks for a thread, so this is a bound, not a setting
 )
@@ -86,6 +88,7 @@ class WorkerProcess:
         self.threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="taskflow-user")
         self.timers: list[asyncio.TimerHandle] = []
         self.clock_timer: asyncio.TimerHandle | None = None
+        self.seen_poll_ms = 0  # the broker's last answer that the beacon knows of
 
     async def start(self) -> None:
         """Connect to store and broker, register the functions, take work. Raises StoreUnavailable or BrokerUnavailable."""
@@ -159,7 +162,8 @@ class WorkerProcess:
         """Once a second: show that the loop turns. Rule S9.9."""
         if self.beacon is not None:
             self.beacon.loop_turned()
-            if self.consumer.last_poll_ms:
+            if self.consumer.last_poll_ms != self.seen_poll_ms:
+                self.seen_poll_ms = self.consumer.last_poll_ms
                 self.beacon.polled()
         self.timers = [self.loop.call_later(1.0, self.tick)]
 
@@ -179,18 +183,22 @@ class WorkerProcess:
             *[work_queue(self.app.id, name) for name in self.options.queues],
         ):
             self.consumer.pause(queue.name)
-        await self.intake.finish()
         try:
             async with asyncio.timeout(timeout_s):
+                await self.intake.finish()
                 await self.executor.drain()
         except TimeoutError:
             held = list(self.executor.executions)
             logger.warning(
-                "%d runs did not reach the end of a step within %.0f s; they are handed back",
+                "%d runs did not reach the end of a step within %g s; they are handed back",
                 len(held),
                 timeout_s,
             )
-        await self.executor.hand_back([])
+        try:
+            async with asyncio.timeout(GOODBYE_S):
+                await self.executor.hand_back([])
+        except TimeoutError:
+            logger.warning("the store gave no answer; what this process holds is handed back for it later")
         await self.close()
 
     async def close(self) -> None:
@@ -198,7 +206,9 @@ class WorkerProcess:
             if timer is not None:
                 timer.cancel()
         await self.loop.run_in_executor(None, self.consumer.stop, 2.0)
-        await self.messenger.flush()
+        with contextlib.suppress(TimeoutError):  # what is not sent now, the reaper sends
+            async with asyncio.timeout(GOODBYE_S):
+                await self.messenger.flush()
         await self.loop.run_in_executor(None, self.close_publishers)
         await self.subscriber.close()
         await self.store.close()

@@ -87,6 +87,7 @@ class Heartbeats:
         self._hand_backs: deque[HandBack] = deque()
         self._due_s = 0.0
         self._outage_began_s: float | None = None
+        self._outage_is_logged = False
         self._confirmed_ns: int | None = None
         self.last_error: str | None = None  # why the store can't be reached now
 
@@ -188,12 +189,14 @@ class Heartbeats:
                 logger.warning("handed back %d runs of child %s (%s)", count, ended.child_id, ended.cause)
 
     def _note_outage(self, error: Exception, *, now_s: float) -> None:
-        is_first_try = self._confirmed_ns is None and self.last_error is None
         self.last_error = f"{type(error).__name__}: {error}"
-        # The first contact: a child fails there too, most often, and tells why more fully.
-        if is_first_try or self._outage_began_s is not None:
+        if self._outage_began_s is None:
+            self._outage_began_s = now_s
+            if self._confirmed_ns is None:
+                return  # most often a child fails there, too, and says why more fully: wait for the next try
+        if self._outage_is_logged:
             return
-        self._outage_began_s = now_s
+        self._outage_is_logged = True
         logger.error(
             "no answer from the store (%s); trying again every %g s, no step starts once the lease is over",
             self.last_error,
@@ -201,8 +204,10 @@ class Heartbeats:
         )
 
     def _note_recovery(self, *, now_s: float) -> None:
-        self.last_error = None
         if self._outage_began_s is None:
             return
-        logger.warning("the store answers again, after %.1f s", now_s - self._outage_began_s)
+        if self._outage_is_logged:
+            logger.warning("the store answers again, after %.1f s", now_s - self._outage_began_s)
         self._outage_began_s = None
+        self._outage_is_logged = False
+        self.last_error = None

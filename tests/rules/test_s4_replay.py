@@ -120,8 +120,7 @@ async def test_a_crash_after_any_store_command_repeats_no_committed_step(
     async with Harness(app, workers=0) as harness:
         for after in range(MAX_COMMANDS):
             cut = Cut(after=after, loses_reply=loses_reply)
-            await crash_and_go_on(app, harness, function, journal, cut)
-            if not cut.is_dead:
+            if not await crash_and_go_on(app, harness, function, journal, cut):
                 break
         else:
             pytest.fail(f"the run took more than {MAX_COMMANDS} commands")
@@ -130,12 +129,14 @@ async def test_a_crash_after_any_store_command_repeats_no_committed_step(
 
 async def crash_and_go_on(
     app: TaskFlow, harness: Harness, function: Function[..., Any], journal: Journal, cut: Cut
-) -> None:
+) -> bool:
+    """Whether the process died before the run had ended."""
     journal.executed.clear()
     doomed = await Doomed.start(app, harness, cut=cut)
     harness.workers.append(doomed.worker)
     run = await function.ainvoke()
     await turn_until(harness, lambda: is_over(harness, run, cut))
+    has_died = cut.is_dead
     harness.workers.remove(doomed.worker)
     before = await committed(harness)
     executed_before = len(journal.executed)
@@ -160,6 +161,7 @@ async def crash_and_go_on(
     ]
     assert output == results, where
     assert not [op for op in stored.values() if op.attempts], f"{where}: a crash counts as no attempt"
+    return has_died
 
 
 async def committed(harness: Harness) -> set[str]:
@@ -244,6 +246,11 @@ async def test_the_handler_is_called_again_once_for_each_suspension(app: TaskFlo
 # --- S4.3 ---
 
 
+def running_code() -> Counter[str]:
+    """The code of all tasks, and how many of each."""
+    return Counter(str(task.get_coro()).split(" at 0x")[0] for task in asyncio.all_tasks() if not task.done())
+
+
 class Held:
     """Something that a handler's frame holds."""
 
@@ -272,11 +279,11 @@ async def test_a_suspended_run_holds_no_slot_task_thread_or_memory(app: TaskFlow
     function: Function[..., Any] = asleep if kind == "async" else blocked
     async with Harness(app) as harness:
         worker = harness.workers[0]
-        tasks = asyncio.all_tasks()
+        tasks = running_code()
         runs = [await harness.start(function) for _ in range(5)]
         assert harness.slots_in_use == 0
         assert not worker.executor.executions
-        assert asyncio.all_tasks() == tasks
+        assert running_code() == tasks
         gc.collect()
         assert [ref() for ref in held] == [None] * 5
         await until(
@@ -488,8 +495,12 @@ async def test_a_removed_sleep_that_is_still_pending_is_dropped_at_the_end(app: 
 
     @app.function()
     async def changing(ctx: Context[Step], step: Step) -> str:
+        async def short() -> None:
+            await step.sleep("short", "1h")
+            ctx.logger.info("slept")
+
         if is_old:
-            await asyncio.gather(step.sleep("long", "10 days"), step.sleep("short", "1h"))
+            await asyncio.gather(step.sleep("long", "10 days"), short())
             return "old"
         await step.sleep("short", "1h")
         return "new"
@@ -560,6 +571,60 @@ async def test_strict_determinism_lets_unchanged_code_replay(make_app: MakeApp) 
         assert await run.aresult("1s") == [
             "quick", "other", "quick", "slow", "quick", "other", "slow", "other", "slow",
         ]  # fmt: skip
+
+
+async def test_parallel_branches_with_the_same_step_ids_keep_their_own_memos(
+    app: TaskFlow, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S3.8, S4.1: the n-th call of an id gets the n-th memo, so the calls of all branches must replay in their order."""
+    executed: list[str] = []
+
+    async def work(branch: str, turn: int, pause_s: float) -> str:
+        executed.append(f"{branch}{turn}")
+        await asyncio.sleep(pause_s)
+        return f"{branch}{turn}"
+
+    @app.function()
+    async def branches(ctx: Context[Step], step: Step) -> list[list[str]]:
+        async def branch(name: str, pause_s: float, nap_s: int) -> list[str]:
+            results = []
+            for turn in range(3):
+                results.append(await step.run("work", work, name, turn, pause_s))
+                if turn == 1:
+                    await step.sleep("nap", nap_s)
+            return results
+
+        return list(
+            await asyncio.gather(branch("a", 0.02, 30), branch("b", 0.002, 10), branch("c", 0.007, 20))
+        )
+
+    async with Harness(app) as harness:
+        run = await harness.start(branches)
+        await harness.advance(minutes=1)
+        assert await run.aresult("1s") == [["a0", "a1", "a2"], ["b0", "b1", "b2"], ["c0", "c1", "c2"]]
+    assert sorted(executed) == ["a0", "a1", "a2", "b0", "b1", "b2", "c0", "c1", "c2"]
+    assert not warnings_about_order(caplog)
+
+
+async def test_parallel_branches_replay_without_a_warning(
+    app: TaskFlow, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S4.5: unchanged code has no other order, however its branches interleave."""
+
+    @app.function()
+    async def branches(ctx: Context[Step], step: Step) -> list[str]:
+        async def branch(name: str, pause_s: float) -> str:
+            first = await step.run(f"{name} 1", asyncio.sleep, pause_s, name)
+            await step.sleep(f"{name} 2", "1h" if name == "b" else "2h")
+            return first + await step.run(f"{name} 3", asyncio.sleep, pause_s, name)
+
+        return list(await asyncio.gather(branch("a", 0.01), branch("b", 0.002), branch("c", 0.005)))
+
+    async with Harness(app) as harness:
+        run = await harness.start(branches)
+        await harness.advance(hours=3)
+        assert await run.aresult("1s") == ["aa", "bb", "cc"]
+    assert not warnings_about_order(caplog)
 
 
 # --- S4.6 ---

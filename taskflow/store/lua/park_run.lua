@@ -15,7 +15,10 @@ for i = 8, 7 + tonumber(ARGV[7]) * 8, 8 do
   local op = cmsgpack.unpack(ARGV[i + 1])
   local known = redis.call('HGET', steps_key(run_id), step_key)
   local is_new = not known
-  if known then
+  if op.state == 'done' or op.state == 'failed' then  -- only its place in the order of outcomes is new
+    redis.call('HSET', steps_key(run_id), step_key, ARGV[i + 1])
+    is_new = false
+  elseif known then
     local old = cmsgpack.unpack(known)
     is_new = (op.state == 'retry' or op.state == 'offer') and (not is_pending(old) or #(op.attempts or {}) > #(old.attempts or {}))
   end

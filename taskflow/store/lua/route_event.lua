@@ -2,7 +2,7 @@
 -- KEYS   1 prefix
 -- ARGV   1 now_ms   2 uid   3 public id when the sender chose it, else ''   4 name   5 event (JSON)   6 child_id   7 how many
 --        runs the child has slots for   8 app version   9 app_id   then for each function: fn, queue, run_id, start_at,
---        start_ms, finish_ms, skip reason or ''
+--        start_ms, finish_ms, skip reason or '', '1' when the child may claim the run, as it serves its queue
 -- Reply  {'routed' or 'duplicate', seq, hints, claimed (run_id, fence, ...), paths that waits for this event name look at}
 --@include keys hint ready timer claim create_run
 local now, uid, public_id, name, event = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -31,7 +31,7 @@ end
 
 local make = is_new and create_run or create_run_once
 local claimed = {}
-for i = 10, #ARGV, 7 do
+for i = 10, #ARGV, 8 do
   local fn, run_id, skipped = ARGV[i], ARGV[i + 2], ARGV[i + 6]
   record[#record + 1] = 'fn:' .. fn
   record[#record + 1] = skipped ~= '' and skipped or run_id
@@ -39,7 +39,7 @@ for i = 10, #ARGV, 7 do
     local fence = make({
       id = run_id, fn = fn, queue = ARGV[i + 1], event = event, cause = 'event', version = version, parent = '',
       start_at = tonumber(ARGV[i + 3]), start_ms = tonumber(ARGV[i + 4]), finish_ms = tonumber(ARGV[i + 5]),
-    }, #claimed / 2 < free and child_id or '', now)
+    }, ARGV[i + 7] ~= '' and #claimed / 2 < free and child_id or '', now)
     if fence > 0 then
       claimed[#claimed + 1] = run_id
       claimed[#claimed + 1] = fence

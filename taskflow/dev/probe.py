@@ -1,0 +1,67 @@
+"""Imports the user's app in a process of its own, and tells what it says: `python -m taskflow.dev.probe MODULE[:APP]`.
+
+So `taskflow dev` itself never runs user code: it can neither be broken by it nor hold on to an old version of it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orjson
+
+from taskflow.app import TaskFlow
+from taskflow.errors import TaskFlowError
+from taskflow.loading import load_app
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppFacts:
+    """What `taskflow dev` must know of an app. A worker can't change them while it runs."""
+
+    app_id: str
+    store: str
+    broker: str
+    namespace: str
+    queues: list[str]
+    folder: str  # to watch
+
+
+def facts_of(app: TaskFlow, target: str) -> AppFacts:
+    queues = sorted({"default", *(spec.queue for spec in app.specs)})
+    config = app.config
+    return AppFacts(
+        app_id=app.id, store=config.store, broker=config.broker, namespace=config.namespace, queues=queues,
+        folder=str(folder_of(target.partition(":")[0])),
+    )  # fmt: skip
+
+
+def folder_of(module_name: str) -> Path:
+    """The current folder, if the app lives there; else the folder of its package."""
+    file = getattr(sys.modules[module_name], "__file__", None)
+    here = Path.cwd().resolve()
+    if file is None or Path(file).resolve().is_relative_to(here):
+        return here
+    folder = Path(file).resolve().parent
+    depth = module_name.count(".") - (Path(file).name != "__init__.py")
+    return folder.parents[depth - 1] if depth > 0 else folder
+
+
+def main(target: str) -> None:
+    # What user code prints must not mix with the answer.
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    try:
+        told = {"facts": asdict(facts_of(load_app(target), target))}
+    except TaskFlowError as error:
+        told = {"error": {"message": str(error)}}
+    with answer:
+        answer.write(orjson.dumps(told))
+    sys.stdout.flush()
+    os._exit(0)  # threads that user code has started must not keep us
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,285 @@
+"""`taskflow dev`: embedded store, worker and beat in one, with reload on change.
+
+    DevServer ── EmbeddedValkey          .taskflow/valkey
+              ├─ taskflow worker -B      a supervisor and its children; SIGHUP replaces them
+              └─ probe                   imports the app before each (re)start, then ends
+
+The probe stands between a change and the worker: while the new code doesn't import, its error is shown and the old code goes
+on. What the probe tells and a running worker can't change (queues, URLs) restarts the worker as a whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from taskflow.config import redact_url
+from taskflow.dev.directory import DevInfo, claimed_folder, write_info
+from taskflow.dev.probe import AppFacts
+from taskflow.dev.reload import changes, no_changes
+from taskflow.dev.spawn import kill_session, spawn
+from taskflow.dev.valkey import EmbeddedValkey
+from taskflow.rendering import Screen
+
+DRAIN_S = 5.0  # how long running steps may take to end at a reload or at Ctrl-C
+POLL_S = 0.05
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevOptions:
+    """What the command line says."""
+
+    target: str  # module[:app]
+    port: int = 0  # of the embedded store; 0: any free one
+    reload: bool = True
+    processes: int = 1
+    concurrency: int = 100
+    durable: bool = False
+
+
+class Stopping(threading.Event):
+    """Set by the first signal that asks us to end; `count` says how many came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def on_signal(self, number: int, frame: object) -> None:
+        self.count += 1
+        self.set()
+
+
+class DevServer:
+    """`run` serves until a signal says stop, and returns the exit code. Raises ConfigError when it can't start.
+
+    Call it in the main thread. `base` is the folder to work in.
+    """
+
+    def __init__(self, options: DevOptions, *, base: Path, screen: Screen) -> None:
+        self.options = options
+        self.base = base
+        self.screen = screen
+        self.stopping = Stopping()
+        self.facts: AppFacts | None = None  # of the code that the worker runs
+        self.worker: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> int:
+        options = self.options
+        with handled_signals(self.stopping), claimed_folder(self.base) as folder:
+            self.folder = folder
+            with EmbeddedValkey(folder / "valkey", port=options.port, durable=options.durable) as self.valkey:
+                self.announce(None)
+                self.show_banner()
+                try:
+                    return self.serve()
+                finally:
+                    self.stop_worker()
+
+    def serve(self) -> int:
+        """Start the worker, then follow the changes."""
+        self.load("")
+        watched = self.base if self.facts is None else Path(self.facts.folder)
+        source = changes(watched, self.stopping) if self.options.reload else no_changes(self.stopping)
+        if self.worker is None and not self.options.reload:
+            return 1
+        for changed in source:
+            if self.stopping.is_set():
+                break
+            if changed:
+                self.load(", ".join(sorted(path.name for path in changed)))
+            if not self.valkey.is_running:
+                self.say(f"the embedded Valkey has ended; its log:\n{self.valkey.log_end()}", "bad")
+                return 1
+            if self.worker is not None and self.worker.poll() is not None and not self.worker_ended():
+                return 1
+        self.say("stopping", "dim")
+        return 0
+
+    # The worker
+
+    def load(self, changed: str) -> None:
+        """Have the worker run the code as it is now, if that can be imported."""
+        facts = self.probe()
+        if facts is None:
+            return
+        if self.worker is not None and facts == self.facts:
+            self.say(f"{changed} changed: reloading", "accent")
+            self.worker.send_signal(signal.SIGHUP)
+            return
+        if self.worker is not None:
+            self.say(
+                f"{changed} changed, and with it the app's queues or URLs: restarting the worker", "accent"
+            )
+            self.stop_worker()
+        if facts != self.facts:
+            self.facts = facts
+            self.announce(facts)
+            self.show_own_urls(facts)
+        self.start_worker(facts)
+
+    def probe(self) -> AppFacts | None:
+        """What the app in its present state says; None, with the error shown, when it can't be imported."""
+        command = [sys.executable, "-P", "-m", "taskflow.dev.probe", self.options.target]
+        process = spawn(command, cwd=self.base, env=self.environment, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        with process.stdout as answer, contextlib.suppress(InterruptedError):
+            reply = answer.read() if self.ended_in_peace(process) else b""
+        if self.stopping.is_set():
+            return None
+        try:
+            told = orjson.loads(reply)
+        except orjson.JSONDecodeError:
+            told = {
+                "error": {
+                    "message": f"importing {self.options.target} ended the process (exit code {process.poll()})"
+                }
+            }
+        if "facts" in told:
+            return AppFacts(**told["facts"])
+        goes_on = "the worker goes on with the old code" if self.worker is not None else "nothing runs"
+        how = " until that is mended" if self.options.reload else ""
+        self.say(f"{told['error']['message'].rstrip()}\n", "bad")
+        self.say(f"{goes_on}{how}", "warn")
+        return None
+
+    def ended_in_peace(self, process: subprocess.Popen[bytes]) -> bool:
+        """Wait for a process; False when we are to stop first, and it is killed."""
+        while process.poll() is None:
+            if self.stopping.is_set():
+                kill_session(process)
+                process.wait()
+                return False
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_S)
+        return True
+
+    def start_worker(self, facts: AppFacts) -> None:
+        options = self.options
+        command = [
+            *(
+                sys.executable,
+                "-P",
+                "-m",
+                "taskflow",
+                "worker",
+                "-A",
+                options.target,
+                "-B",
+                "-Q",
+                ",".join(facts.queues),
+            ),
+            *("--processes", str(options.processes), "--concurrency", str(options.concurrency)),
+            *("--drain-timeout", f"{DRAIN_S}s"),
+        ]
+        self.worker = spawn(command, cwd=self.base, env=self.environment)
+
+    def worker_ended(self) -> bool:
+        """The worker ended by itself. True when the next change may start it again."""
+        assert self.worker is not None
+        code = self.worker.wait()
+        kill_session(self.worker)
+        self.worker = None
+        then = "; it starts again at the next change" if self.options.reload else ""
+        self.say(f"the worker has ended with exit code {code}{then}", "bad")
+        return self.options.reload
+
+    def stop_worker(self) -> None:
+        """SIGTERM, and SIGQUIT at once when a second signal came; nothing of it is left when this returns."""
+        worker, self.worker = self.worker, None
+        if worker is None:
+            return
+        give_up_s = time.monotonic() + DRAIN_S + 3.0
+        if worker.poll() is None:
+            worker.send_signal(signal.SIGTERM)
+        is_hurried = False
+        while worker.poll() is None and time.monotonic() < give_up_s:
+            if self.stopping.count > 1 and not is_hurried:
+                is_hurried = True
+                worker.send_signal(signal.SIGQUIT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(POLL_S)
+        kill_session(worker)
+        worker.wait()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "TASKFLOW_STORE": self.valkey.url, "TASKFLOW_BROKER": self.valkey.url}
+
+    # What it says
+
+    def announce(self, facts: AppFacts | None) -> None:
+        """Tell other commands in this folder where we are."""
+        url = self.valkey.url
+        info = DevInfo(
+            pid=os.getpid(), app=self.options.target, app_id=facts.app_id if facts else "",
+            store=facts.store if facts else url, broker=facts.broker if facts else url,
+            namespace=facts.namespace if facts else os.environ.get("TASKFLOW_NAMESPACE") or "tf",
+        )  # fmt: skip
+        write_info(self.folder, info)
+
+    def show_banner(self) -> None:
+        options = self.options
+        processes = "1 process" if options.processes == 1 else f"{options.processes} processes"
+        slots = f"{processes} with {options.concurrency} slots, and a beat"
+        fsync = "fsync at every commit" if options.durable else "kept over restarts"
+        rows = [
+            ("store", f"{self.valkey.url}  (.taskflow/valkey, {fsync})"),
+            ("worker", slots),
+            ("reload", "when a .py file changes" if options.reload else "off"),
+            ("look", "taskflow runs list   (in this folder, no options needed)"),
+            ("stop", "Ctrl-C"),
+        ]
+        self.screen.print_line([("taskflow dev", "bold"), ("  ·  ", "dim"), (options.target, "accent")])
+        for name, value in rows:
+            self.screen.print_line([(f"  {name:<8}", "dim"), (value, "")])
+        self.screen.print_line()
+
+    def show_own_urls(self, facts: AppFacts) -> None:
+        """The app's code names its own servers: the embedded one is not used for them."""
+        url = self.valkey.url
+        own = [
+            f"{name} {redact_url(given)}"
+            for name, given in (("store", facts.store), ("broker", facts.broker))
+            if given != url
+        ]
+        if own:
+            self.say(
+                f"the code of {facts.app_id} names its own {' and '.join(own)}, not the embedded Valkey",
+                "warn",
+            )
+
+    def say(self, text: str, style: str) -> None:
+        first, *others = text.splitlines()
+        self.screen.print_line([("▸ ", style), (first, style)])
+        for line in others:
+            self.screen.print_line([("  ", ""), (line, "")])
+        self.screen.stream.flush()
+
+
+@contextmanager
+def handled_signals(stopping: Stopping) -> Iterator[None]:
+    """Signals that ask us to end set `stopping`, instead of raising anywhere."""
+    # Under nohup the end of the terminal is not to be ours.
+    ours = [
+        number
+        for number in SIGNALS
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, stopping.on_signal) for number in ours}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

