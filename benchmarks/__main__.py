@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import traceback
 from importlib import import_module
 from pathlib import Path
 
@@ -39,21 +40,24 @@ RESULTS = Path(__file__).parent / "results"
 def main(names: tuple[str, ...], repeat: int, path: Path | None, quick: bool) -> None:
     """Measure taskflow on this machine: all benchmarks, or those of NAMES.
 
-    Medians are shown, with the least and the greatest. A figure that misses its target is no failure of the command.
+    Medians are shown, with the least and the greatest. A figure that misses its target is no failure of the command;
+    a benchmark that breaks is.
     """
     machine = facts()
     for name, value in machine.items():
         click.echo(f"{name:12} {value}")
     outcomes = [Outcome(find(name)) for name in names or NAMES]
     # Turn by turn, so that a busy minute of the machine hits one repetition of each, not all of one.
+    path = path or RESULTS / time.strftime("%Y%m%d-%H%M%S.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
     for number in range(repeat):
         for outcome in outcomes:
             repeat_once(outcome, Scale(quick), f"{outcome.benchmark.name} {number + 1}/{repeat}")
-    click.echo("\n" + table(outcomes))
-    path = path or RESULTS / time.strftime("%Y%m%d-%H%M%S.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(as_json(outcomes, {**machine, "is_quick": quick}), indent=2) + "\n")
-    click.echo(f"\n{path}")
+            # After each, for whoever interrupts a long measurement.
+            path.write_text(json.dumps(as_json(outcomes, {**machine, "is_quick": quick}), indent=2) + "\n")
+    click.echo(f"\n{table(outcomes)}\n\n{path}")
+    if any(outcome.problem.startswith("failed") for outcome in outcomes):
+        sys.exit(1)
 
 
 def find(name: str) -> Benchmark:
@@ -70,6 +74,9 @@ def repeat_once(outcome: Outcome, scale: Scale, title: str) -> None:
         outcome.repetitions.append(outcome.benchmark.measure(scale))
     except Unavailable as reason:
         outcome.problem = str(reason)
+    except Exception as error:  # the others are measured all the same
+        traceback.print_exc()
+        outcome.problem = f"failed: {error}"
     sys.stderr.write(f"{title}: {time.monotonic() - started_s:.1f} s\n")
 
 

@@ -9,8 +9,6 @@ from benchmarks.machine import cpu_s
 from benchmarks.report import Benchmark, Figures, Row, Scale, at_least
 from taskflow.event import Event
 
-PROCESSES = 2
-
 
 def measure(scale: Scale) -> Figures:
     count = scale.pick(20_000, 1_000)
@@ -22,7 +20,7 @@ def measure(scale: Scale) -> Figures:
 
 def measure_warm(count: int, *, list_size: int) -> Figures:
     """Both processes are ready and stand still while the events are sent; the clock runs from their release."""
-    with Stack() as stack, stack.worker(processes=PROCESSES) as worker:
+    with Stack() as stack, stack.system() as worker:
         with worker.held():
             send(stack, count, list_size=list_size)
             stack.redis.config_resetstat()
@@ -49,7 +47,7 @@ def measure_cold(count: int) -> float:
     """The events are sent first, then the worker is started; the clock runs from the first run's start."""
     with Stack() as stack:
         send(stack, count, list_size=1)
-        with stack.worker(processes=PROCESSES, is_warm=False):
+        with stack.beat(), stack.worker(processes=2, is_warm=False):
             stack.wait_for_finished(count)
             records = stack.records("noop")
     check(records, count)

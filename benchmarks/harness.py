@@ -1,6 +1,6 @@
 """Starts what is measured, as real processes: an embedded Valkey, `taskflow worker`, `taskflow beat`.
 
-    with Stack() as stack, stack.worker(processes=2) as worker:
+    with Stack() as stack, stack.system() as worker:
         stack.producer.send("bench/noop", {"n": 1})
         stack.wait_for_finished(1)
 
@@ -91,11 +91,16 @@ class Stack:
         self.server.stop()
 
     @contextmanager
+    def system(self) -> Iterator[Worker]:
+        """What a deployment has: a beat, and a worker with two warm processes."""
+        with self.beat(), self.worker(processes=2) as worker:
+            yield worker
+
+    @contextmanager
     def worker(self, *, processes: int, is_warm: bool = True) -> Iterator[Worker]:
         """A worker whose children are all ready, and have run something when `is_warm`."""
-        with self.command(
-            "worker", "-A", "benchmarks.functions:app", "--processes", str(processes)
-        ) as process:
+        arguments = ("worker", "-A", "benchmarks.functions:app", "--processes", str(processes))
+        with self.command(*arguments) as process:
             process.wait_for_line("is ready")
             if is_warm:
                 self.warm_up(processes)

@@ -12,7 +12,7 @@ from benchmarks.report import Benchmark, Figures, Row, Scale, at_most, percentil
 def measure(scale: Scale) -> Figures:
     count = scale.pick(1_000, 30)
     sent_ns: list[int] = []
-    with Stack() as stack, stack.worker(processes=2):
+    with Stack() as stack, stack.system():
         for _ in range(count):
             sent_ns.append(time.monotonic_ns())
             stack.producer.send("bench/stamp")

@@ -9,7 +9,7 @@ from benchmarks.steps import handler_to_end_ms
 
 
 def measure(scale: Scale) -> Figures:
-    with Stack() as stack, stack.worker(processes=2):
+    with Stack() as stack, stack.system():
         took_ms = handler_to_end_ms(stack, "parallel", scale.pick(200, 10))
     return {"p50_ms": percentile(took_ms, 50), "p99_ms": percentile(took_ms, 99)}
 

@@ -19,7 +19,7 @@ IN_FLIGHT = (
 
 def measure(scale: Scale) -> Figures:
     few, many = scale.pick(10_000, 500), scale.pick(100_000, 2_000)
-    with Stack() as stack, stack.worker(processes=2) as worker:
+    with Stack() as stack, stack.system() as worker:
         put_to_sleep(stack, 0, few)
         few_mb = rss_mb(worker.pids)
         store_few = used_memory(stack)

@@ -15,7 +15,7 @@ GAP_S = 0.005  # idle time between two runs
 
 def measure(scale: Scale) -> Figures:
     runs, under_load = scale.pick(300, 20), scale.pick(3_000, 100)
-    with Stack() as stack, stack.worker(processes=2) as worker:
+    with Stack() as stack, stack.system() as worker:
         took_ms = handler_to_end_ms(stack, "steps", runs)
         blocking_ms = handler_to_end_ms(stack, "blocking-steps", runs)
         records = stack.records("steps")

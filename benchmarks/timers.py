@@ -19,7 +19,7 @@ SLEEP_S = 3
 def measure(scale: Scale) -> Figures:
     count = scale.pick(2_000, 100)
     sleep_s = scale.pick(SLEEP_S, 1)
-    with Stack() as stack, stack.worker(processes=2), stack.beat():
+    with Stack() as stack, stack.system():
         for start in range(0, count, 100):
             stack.producer.send([Event("bench/nap", {"seconds": sleep_s})] * min(100, count - start))
         stack.wait_for_finished(count)

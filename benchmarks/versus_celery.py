@@ -25,7 +25,7 @@ import redis
 from benchmarks.machine import cpu_s
 from benchmarks.report import Benchmark, Figures, Row, Scale, Unavailable, percentile
 from tests.processes import wait_until
-from tests.servers import ValkeyServer
+from tests.servers import ValkeyServer, spawn
 
 FOLDER = Path(__file__).parent / "celery_side"
 VENV = Path(__file__).parent / ".venv-celery"
@@ -109,10 +109,8 @@ def worker(valkey: ValkeyServer, *, prefetch: int) -> Iterator[list[int]]:
     folder = Path(tempfile.mkdtemp(prefix="taskflow-bench-"))
     log = folder / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=FOLDER, env=environment(valkey) | {"PYTHONUNBUFFERED": "1"}, stdout=output, stderr=output,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        env = environment(valkey) | {"PYTHONUNBUFFERED": "1"}
+        process = spawn(command, env=env, cwd=FOLDER, log=output.fileno())
     try:
         wait_until(lambda: " ready." in log.read_text() or process.poll() is not None, what="Celery's worker")
         if process.poll() is not None:

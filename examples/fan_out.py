@@ -40,8 +40,7 @@ Facts = dict[str, dict[str, int]]  # by column
 @app.function(trigger="table/found")
 async def fan_out(ctx: Context[Step], step: Step) -> int:
     """Read the table, and send one event a row."""
-    path: str = ctx.event.data.get("path") or await step.run("find time zones", find_zones)
-    rows = await step.run("read", read_table, path)
+    rows = await step.run("read", read_table, ctx.event.data.get("path"))
     events = [
         Event("table/row.read", {"table": ctx.run_id, "number": number, "rows": len(rows), "cells": cells})
         for number, cells in enumerate(rows, start=1)
@@ -73,18 +72,19 @@ async def summarise(ctx: Context[Step], step: Step) -> dict[str, Any]:
 # The steps
 
 
-def find_zones() -> str:
-    """The machine's table of time zones, else that of the package tzdata, which comes with taskflow."""
-    return str(ZONES if ZONES.exists() else files("tzdata").joinpath("zoneinfo", ZONES.name))
-
-
-def read_table(path: str) -> list[Row]:
-    """The rows of a CSV file; or of a table of time zones, which has tabs, comments, and no header."""
+def read_table(path: str | None) -> list[Row]:
+    """The rows of a CSV file, or of the time zones."""
+    if path is None:
+        return read_zones()
     with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        if path.endswith(".tab"):
-            lines = (line for line in file if not line.startswith("#"))
-            return list(csv.DictReader(lines, ZONE_COLUMNS, restval="", delimiter="\t"))
         return [{column: row[column] or "" for column in row if column} for row in csv.DictReader(file)]
+
+
+def read_zones() -> list[Row]:
+    """The machine's table of time zones, else that of the package tzdata, which comes with taskflow."""
+    table = ZONES if ZONES.exists() else files("tzdata").joinpath("zoneinfo", ZONES.name)
+    lines = [line for line in table.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    return list(csv.DictReader(lines, ZONE_COLUMNS, restval="", delimiter="\t"))
 
 
 def look_at(cell: str) -> dict[str, int]:
@@ -116,5 +116,6 @@ def open_database() -> sqlite3.Connection:
     folder = Path(os.environ.get("TABLES_FOLDER", ".taskflow/tables"))
     folder.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(folder / "rows.sqlite", timeout=30, isolation_level="IMMEDIATE")
+    db.execute("PRAGMA synchronous = OFF")  # fast, and safe from all but a crash of the machine
     db.execute("CREATE TABLE IF NOT EXISTS rows (name, number, facts, PRIMARY KEY (name, number))")
     return db

@@ -33,9 +33,10 @@ def load_app(target: str) -> TaskFlow:
 
 def check_module_name(target: str, module_name: str) -> None:
     """Refuse what is no module; a path is what people write by mistake."""
-    if module_name and all(part.isidentifier() for part in module_name.split(".")):
-        return
     path, _, attribute = target.partition(":")
+    is_file = path.endswith(".py") and Path(path).is_file()
+    if not is_file and all(part.isidentifier() for part in module_name.split(".")):
+        return
     guess = path.removesuffix(".py").strip("./").replace("/", ".")
     is_path = guess and all(part.isidentifier() for part in guess.split("."))
     hint = f"; did you mean -A {guess}{':' if attribute else ''}{attribute}?" if is_path else "."

@@ -6,11 +6,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from taskflow.durations import parse_duration_ms, parse_when_ms
-from taskflow.errors import ConfigError, InvalidDuration, NonRetriableError, RetryAfterError
+from taskflow.errors import (
+    ConfigError,
+    InvalidDuration,
+    InvalidEvent,
+    NonRetriableError,
+    RetryAfterError,
+)
 from taskflow.types import Duration
 
 MAX_ATTEMPTS = 20
 MAX_MULTIPLIER = 100
+# Trying again can't help against these: the same code would give the same wrong value.
+FINAL = (NonRetriableError, ConfigError, InvalidDuration, InvalidEvent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +87,7 @@ def next_attempt_ms(
     A RetryAfterError whose delay can't be read counts as any other error, or its run would get stuck on it.
     Rules S5.1 to S5.3.
     """
-    if isinstance(error, NonRetriableError) or attempt >= policy.attempts:
+    if isinstance(error, FINAL) or attempt >= policy.attempts:
         return None
     if isinstance(error, RetryAfterError):
         try:

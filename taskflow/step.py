@@ -66,13 +66,13 @@ class Step:
 
     @overload
     async def run(
-        self, id: str, fn: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+        self, id: str, fn: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> R: ...
 
     @overload
-    async def run(self, id: str, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+    async def run(self, id: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
-    async def run(self, id: str, fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Any:
+    async def run(self, id: str, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call `fn(*args, **kwargs)` once, keep what it returns, and return that. Rule S3.1.
 
             total = await step.run("sum", add, 1, 2)
@@ -160,13 +160,13 @@ class BlockingStep:
 
     @overload
     def run(
-        self, id: str, fn: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+        self, id: str, fn: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> R: ...
 
     @overload
-    def run(self, id: str, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def run(self, id: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
-    def run(self, id: str, fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Any:
+    def run(self, id: str, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """See `Step.run`."""
         return self.engine.block_on(self.engine.run(id, fn, args, kwargs))
 

@@ -18,6 +18,7 @@ from taskflow.expressions.cel import compile_expression
 from taskflow.triggers import check_event_name
 
 MAX_TOKEN_CHARS = 200
+MAX_EXACT_FLOAT = 2.0**63
 MISSING = object()
 VARIABLES = ("event", "async")
 
@@ -74,7 +75,7 @@ def value_at(event: dict[str, Any], path: str) -> Any:
 
 def token_for(path: str, value: Any) -> str:
     """How "this path has this value" stands in the index; equal numbers are equal, whatever their type, as in CEL."""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < MAX_EXACT_FLOAT:
         value = int(value)
     text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
     if len(text) > MAX_TOKEN_CHARS:

@@ -1,9 +1,9 @@
 """A TCP proxy that misbehaves on demand: it cuts connections by RST, or stalls, as a network does.
 
-    with Proxy(server.port) as proxy:
-        url = proxy.url_of(server.url)   # the same URL, through the proxy
-        proxy.cut()                      # every connection is reset; how many
-        proxy.stall(); proxy.resume()    # connections stay open, and nothing gets through
+with Proxy(server.port) as proxy:
+    url = proxy.url_of(server.url)   # the same URL, through the proxy
+    proxy.cut()                      # every connection is reset; how many
+    proxy.stall(); proxy.resume()    # connections stay open, and nothing gets through
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from urllib.parse import urlsplit
 
 T = TypeVar("T")
 
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # linger for 0 s: what is unsent is thrown away, and the peer gets an RST
+RESET_ON_CLOSE = struct.pack(
+    "ii", 1, 0
+)  # linger for 0 s: what is unsent is thrown away, and the peer gets an RST
 START_TIMEOUT_S = 5.0
 
 

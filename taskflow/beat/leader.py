@@ -14,7 +14,7 @@ RENEW_MS = 2_500
 
 
 class Leadership:
-    """Call `hold` at least every RENEW_MS; do a leader's duties only while it gives a fence."""
+    """Call `hold` at least every second; do a leader's duties only while it gives a fence."""
 
     def __init__(self, duties: Duties) -> None:
         self.duties = duties
@@ -24,7 +24,8 @@ class Leadership:
 
     async def hold(self, now_ms: int) -> Fence | None:
         """Become or stay the leader; the fence, or None while another beat leads."""
-        if now_ms < self.renew_at_ms:
+        # Who stands by asks every time: a lease that has ended must not wait for the next renewal.
+        if self.fence is not None and now_ms < self.renew_at_ms:
             return self.fence
         fence = await self.duties.lead(self.beat_id, now_ms=now_ms, lease_ms=LEASE_MS)
         self.renew_at_ms = now_ms + RENEW_MS

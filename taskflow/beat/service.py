@@ -107,14 +107,17 @@ class Beat:
         if wait_s <= 0 or self.stopping.is_set():
             return
         # The loop keeps the time; the store's own time-outs are only as fine as its hz, 100 ms.
-        if self.nudge is None:
+        if (
+            self.nudge is None and self.leadership.fence is not None
+        ):  # one that stands by would take the leader's
             self.nudge = self.nudges.call("BLPOP", self.store.keys.nudge, NUDGE_WAIT_S)
         stop = asyncio.ensure_future(self.stopping.wait())
+        waits: list[asyncio.Future[Any]] = [stop] if self.nudge is None else [self.nudge, stop]
         try:
-            await asyncio.wait([self.nudge, stop], return_when=asyncio.FIRST_COMPLETED, timeout=wait_s)
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=wait_s)
         finally:
             stop.cancel()
-        if self.nudge.done():
+        if self.nudge is not None and self.nudge.done():
             nudge, self.nudge = self.nudge, None
             reply = None if nudge.cancelled() or nudge.exception() else nudge.result()
             if reply is not None and reply[1] == b"functions":

@@ -36,8 +36,11 @@ from taskflow.broker.urls import redacted_url
 MAX_ROUTING_TRIES = 20
 MAX_READ_COUNT = 1000
 MAX_READ_COUNT = 1000
-PREDECESSOR = "taskflow_streams_predecessor"
-"""Attribute of a `kombu.Connection`: (pid, name) of the consumer whose connection broke."""
+MAX_PREDECESSORS = 16
+PREDECESSORS = "taskflow_streams_predecessors"
+"""Attribute of a `kombu.Connection`: (pid, name) of the consumers that its lost connections were, latest last.
+
+Several, for a connection may break before it has taken over from the one before."""
 
 
 class Transport(virtual.Transport):
@@ -118,7 +121,8 @@ class Transport(virtual.Transport):
     def _collect(self, connection: Any) -> None:
         """Close without a word to the server. This client's next connection takes over at once what we hold."""
         if self._reader is not None and self.client is not None and self._pid == os.getpid():
-            setattr(self.client, PREDECESSOR, (self._pid, self._reader.name))
+            known = getattr(self.client, PREDECESSORS, [])
+            setattr(self.client, PREDECESSORS, [*known, (self._pid, self._reader.name)][-MAX_PREDECESSORS:])
         if self._reader is not None:
             self._reader.abandon()
             self._reader = None
@@ -148,13 +152,13 @@ class Transport(virtual.Transport):
     @property
     def reader(self) -> StreamReader:
         if self._reader is None:
-            pid, predecessor = getattr(self.client, PREDECESSOR, (0, ""))
+            predecessors = getattr(self.client, PREDECESSORS, [])
             self._reader = StreamReader(
                 commands=self.commands,
                 reads=self._new_client(()),
                 keys=self.keys,
                 claim_idle_ms=self.claim_idle_ms,
-                predecessor=predecessor if pid == self._pid else "",
+                predecessors=[name for pid, name in predecessors if pid == self._pid],
                 on_gone=self._declare_again,
             )
         return self._reader

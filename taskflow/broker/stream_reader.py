@@ -16,7 +16,7 @@ import time
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import hiredis
@@ -52,7 +52,7 @@ class StreamReader:
         reads: RespClient,
         keys: StreamKeys,
         claim_idle_ms: int,
-        predecessor: str,
+        predecessors: Sequence[str],
         on_gone: Callable[[], None],
     ) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
@@ -60,7 +60,7 @@ class StreamReader:
         self._reads = reads
         self._keys = keys
         self._claim_idle_ms = claim_idle_ms
-        self._predecessor = predecessor
+        self._predecessors = predecessors
         self._on_gone = on_gone
         self._acks: deque[tuple[str, bytes]] = deque()
         self._replies_due: deque[bool] = deque()  # of `reads`: True for a read, False for an ack
@@ -320,7 +320,8 @@ class StreamReader:
             return []
         interval_s = min(max(self._claim_idle_ms / 4000, 1.0), 10.0)
         self._next_takeover = time.monotonic() + interval_s
-        arguments = (GROUP, self.name, self._claim_idle_ms, count, self._keys.alive, self._predecessor)
+        head = (GROUP, self.name, self._claim_idle_ms, count, self._keys.alive)
+        arguments = (*head, *self._predecessors)
         ordered = list(queues)
         replies = self._commands.pipeline(
             [("EVALSHA", TAKE_OVER_SHA, 1, self._keys.stream(queue), *arguments) for queue in ordered]

@@ -76,18 +76,18 @@ TAKE_OVER = """
 -- KEYS   1 stream
 -- ARGV   1 group   2 consumer that takes   3 idle_ms after which a message of a dead consumer is free
 --        4 at most so many   5 prefix of the keys that live consumers keep
---        6 consumer that is dead for sure, or ''
+--        6... consumers that are dead for sure
 -- Reply  entries: [[id, [field, value, ...]], ...]
 local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
-local entries, room = {}, tonumber(ARGV[4])
+local entries, room, dead = {}, tonumber(ARGV[4]), {}
+for i = 6, #ARGV do dead[ARGV[i]] = true end
 if consumers.err then return entries end
 for _, consumer in ipairs(consumers) do
   local facts = {}
   for i = 1, #consumer, 2 do facts[consumer[i]] = consumer[i + 1] end
   local name = facts['name']
-  local surely_dead = name == ARGV[6]
-  if name ~= ARGV[2] and (surely_dead or redis.call('EXISTS', ARGV[5] .. name) == 0) then
-    local idle_ms = surely_dead and '0' or ARGV[3]
+  if name ~= ARGV[2] and (dead[name] or redis.call('EXISTS', ARGV[5] .. name) == 0) then
+    local idle_ms = dead[name] and '0' or ARGV[3]
     if facts['pending'] == 0 then
       if facts['idle'] >= tonumber(idle_ms) then
         redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], name)

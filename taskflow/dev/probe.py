@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import orjson
 
@@ -26,27 +25,14 @@ class AppFacts:
     broker: str
     namespace: str
     queues: list[str]
-    folder: str  # to watch
 
 
-def facts_of(app: TaskFlow, target: str) -> AppFacts:
+def facts_of(app: TaskFlow) -> AppFacts:
     queues = sorted({"default", *(spec.queue for spec in app.specs)})
     config = app.config
     return AppFacts(
-        app_id=app.id, store=config.store, broker=config.broker, namespace=config.namespace, queues=queues,
-        folder=str(folder_of(target.partition(":")[0])),
+        app_id=app.id, store=config.store, broker=config.broker, namespace=config.namespace, queues=queues
     )  # fmt: skip
-
-
-def folder_of(module_name: str) -> Path:
-    """The current folder, if the app lives there; else the folder of its package."""
-    file = getattr(sys.modules[module_name], "__file__", None)
-    here = Path.cwd().resolve()
-    if file is None or Path(file).resolve().is_relative_to(here):
-        return here
-    folder = Path(file).resolve().parent
-    depth = module_name.count(".") - (Path(file).name != "__init__.py")
-    return folder.parents[depth - 1] if depth > 0 else folder
 
 
 def main(target: str) -> None:
@@ -54,7 +40,7 @@ def main(target: str) -> None:
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:
-        told = {"facts": asdict(facts_of(load_app(target), target))}
+        told = {"facts": asdict(facts_of(load_app(target)))}
     except TaskFlowError as error:
         told = {"error": {"message": str(error)}}
     with answer:

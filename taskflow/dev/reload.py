@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 IGNORED = frozenset(
@@ -13,6 +15,18 @@ IGNORED = frozenset(
 DEBOUNCE_MS = 400  # changes that follow each other within STEP_MS are told together, up to this long
 STEP_MS = 50
 LOOK_UP_MS = 200  # how often an empty set is told
+
+
+def folder_to_watch(target: str, base: Path) -> Path:
+    """Where the code of `module[:app]` is: `base` if it is in there, else the folder of its package. Imports nothing."""
+    top = target.partition(":")[0].partition(".")[0]
+    spec = PathFinder.find_spec(top, [str(base), *sys.path])
+    if spec is None or spec.origin is None:
+        return base.resolve()
+    origin = Path(spec.origin).resolve()
+    if origin.is_relative_to(base.resolve()) or not spec.submodule_search_locations:
+        return base.resolve()
+    return origin.parent
 
 
 def is_code(path: str, root: Path) -> bool:
@@ -27,7 +41,10 @@ def is_code(path: str, root: Path) -> bool:
 
 
 def changes(folder: Path, stopping: threading.Event) -> Iterator[set[Path]]:
-    """Each set of files that changed, and an empty set every LOOK_UP_MS, until `stopping` is set."""
+    """Each set of files that changed, and an empty set every LOOK_UP_MS, until `stopping` is set.
+
+    The watch begins with the first `next`, which tells an empty set unless something changes at once.
+    """
     # Compiled code; who runs without reload needs neither it nor the package.
     from watchfiles import watch
 

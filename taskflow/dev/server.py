@@ -27,7 +27,7 @@ import orjson
 from taskflow.config import redact_url
 from taskflow.dev.directory import DevInfo, claimed_folder, write_info
 from taskflow.dev.probe import AppFacts
-from taskflow.dev.reload import changes, no_changes
+from taskflow.dev.reload import changes, folder_to_watch, no_changes
 from taskflow.dev.spawn import kill_session, spawn
 from taskflow.dev.valkey import EmbeddedValkey
 from taskflow.rendering import Screen
@@ -89,9 +89,12 @@ class DevServer:
 
     def serve(self) -> int:
         """Start the worker, then follow the changes."""
-        self.load("")
-        watched = self.base if self.facts is None else Path(self.facts.folder)
+        watched = folder_to_watch(self.options.target, self.base)
         source = changes(watched, self.stopping) if self.options.reload else no_changes(self.stopping)
+        changed = next(
+            source, set()
+        )  # watch first: a change that comes while the app is read must not be missed
+        self.load(", ".join(sorted(path.name for path in changed)))
         if self.worker is None and not self.options.reload:
             return 1
         for changed in source:

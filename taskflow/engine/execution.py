@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from contextvars import Context as ContextVars
 from datetime import UTC, datetime
 from enum import Enum
@@ -25,13 +25,14 @@ import orjson
 from taskflow.codec import to_json
 from taskflow.context import Context, RunLogger
 from taskflow.engine.final_event import final_event
-from taskflow.engine.handler import call_in_thread, describe_error
+from taskflow.engine.handler import describe_error
 from taskflow.engine.host import Host
 from taskflow.engine.offering import Offering
-from taskflow.engine.operation import Operation
+from taskflow.engine.operation import DONE, Operation
 from taskflow.engine.parking import Parking
 from taskflow.engine.replay import Call, Replay
 from taskflow.engine.suspension import TaskTree
+from taskflow.engine.threads import Threads
 from taskflow.engine.tools import Tools
 from taskflow.engine.turns import Turns
 from taskflow.errors import LimitExceeded, StepError, StoreUnavailable, Suspend, WorkerLost
@@ -68,14 +69,17 @@ class Execution:
     """One resident run. All methods run on the loop's thread."""
 
     __slots__ = (
-        "claim", "claimed", "ending", "epoch", "event", "event_obj", "function", "host", "is_concluding", "is_over",
-        "busy", "logger", "losers", "offering", "parking", "reason", "replay", "run_id", "state_bytes", "tree", "turns",
+        "attempt", "claim", "claimed", "ending", "epoch", "event", "event_obj", "function", "host", "is_concluding", "is_over",
+        "busy", "logger", "losers", "offering", "parking", "reason", "replay", "run_id", "state_bytes", "threads", "tree", "turns",
     )  # fmt: skip
 
     def __init__(self, claimed: ClaimedRun, function: Function[Any, Any], host: Host, epoch: int) -> None:
         """`epoch` of the lease, as it was before the run was claimed."""
         self.epoch = epoch
         self.claimed = claimed
+        self.attempt = (
+            claimed.attempt
+        )  # failures of the code between the steps since the last step that completed
         self.claim = claimed.claim
         self.run_id = claimed.claim.run_id
         self.function = function
@@ -92,6 +96,7 @@ class Execution:
         self.turns = Turns(self.tree, host.loop)
         self.parking = Parking(self)
         self.offering = Offering(self)
+        self.threads = Threads(self)
         self.state_bytes = 0
         if claimed.steps:
             self.load_story()
@@ -170,25 +175,7 @@ class Execution:
         args = (context, step) if function.takes_step else (context,)
         if function.is_async:
             return await function.handler(*args)
-        return await self.in_thread(function.handler, args)
-
-    async def in_thread(self, code: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """Run code of a `def` handler in a thread. It counts as executing except while it is blocked in a step."""
-        self.tree.hold()
-        done = call_in_thread(self.host.threads, code, args, {})
-        parked = self.tree.parked()
-
-        def pass_on(future: asyncio.Future[Any]) -> None:
-            error = None if future.cancelled() else future.exception()
-            if not parked.done():
-                if error is not None:
-                    parked.set_exception(error)
-                else:
-                    parked.set_result(future.result())
-            self.release()
-
-        done.add_done_callback(pass_on)
-        return await parked
+        return await self.threads.run(function.handler, args)
 
     def check_crashes(self) -> None:
         if self.claimed.crashes >= self.host.config.max_crashes:
@@ -207,11 +194,13 @@ class Execution:
             raise asyncio.CancelledError
         call = self.replay.call(step_id)
         if self.replay.order_warning:
-            logger.warning(
-                "%s: %s (run %s)", self.claimed.function_id, self.replay.order_warning, self.run_id
-            )
+            self.spawn(self.warn_once(self.replay.order_warning))
             self.replay.order_warning = ""
         return call
+
+    async def warn_once(self, text: str) -> None:
+        if await self.host.claims.mark_warned(self.run_id):
+            logger.warning("%s: %s (run %s)", self.claimed.function_id, text, self.run_id)
 
     async def recall(self, call: Call, known: Operation) -> Operation:
         """Give the outcome of a finished operation, in its turn."""
@@ -223,20 +212,27 @@ class Execution:
         op.order = self.turns.next_order
         packed = op.pack()
         self.state_bytes += len(packed)
+        self.check_state_size()
+        self.turns.expect(key)
+        notes = [part for note in self.parking.take_notes() for part in note] if self.parking.notes else ()
+        verdict = await self.ask(
+            self.host.claims.commit_step(self.claim, *notes, key, packed, is_completed=op.state == DONE)
+        )
+        if verdict == b"ok":
+            if op.state == DONE:
+                self.attempt = 0
+            await self.turns.take(key)
+            return
+        self.obey(VERDICTS[verdict])
+        raise Suspend
+
+    def check_state_size(self) -> None:
         if self.state_bytes > self.host.config.max_run_bytes:
             raise LimitExceeded(
                 f"the steps of run {self.run_id} hold {self.state_bytes:,} bytes, but at most "
                 f"{self.host.config.max_run_bytes:,} are allowed (max_run_bytes). Keep large results elsewhere and "
                 "return a reference."
             )
-        self.turns.expect(key)
-        notes = [part for note in self.parking.take_notes() for part in note] if self.parking.notes else ()
-        verdict = await self.ask(self.host.claims.commit_step(self.claim, *notes, key, packed))
-        if verdict == b"ok":
-            await self.turns.take(key)
-            return
-        self.obey(VERDICTS[verdict])
-        raise Suspend
 
     async def park(self, key: str, op: Operation, stored: bool, parked: ParkedOp | None = None) -> Operation:
         """Wait for an operation that something else resolves: time, an event, another run."""
@@ -270,7 +266,7 @@ class Execution:
 
     def on_stuck(self) -> None:
         """No branch of the handler can go on."""
-        if self.ending is not None or self.parking.is_suspending:
+        if self.ending is not None or self.parking.is_suspending or self.parking.fetches:
             return
         if self.turns.waiting:
             self.turns.skip()
@@ -294,7 +290,7 @@ class Execution:
         if not isinstance(error, StepError):
             due_ms = next_attempt_ms(
                 self.function.spec.retries,
-                self.claimed.attempt,
+                self.attempt,
                 now_ms=now_ms,
                 error=error,
                 jitter=random.random(),
@@ -305,7 +301,7 @@ class Execution:
             return
         self.ending = Ending.FINISHED
         verdict = await self.host.claims.retry(
-            self.claim, attempts=self.claimed.attempt + 1, due_ms=due_ms, error=body, now_ms=now_ms
+            self.claim, attempts=self.attempt + 1, due_ms=due_ms, error=body, now_ms=now_ms
         )
         if verdict is Verdict.CANCEL:
             self.ending = None
@@ -375,7 +371,8 @@ class Execution:
         if self.tree.executing:
             return
         if self.is_over:
-            self.spawn(self.clear_leftovers())
+            if self.tree.has_leftovers:
+                self.spawn(self.clear_leftovers())
         elif self.ending not in (None, Ending.FINISHED):
             self.spawn(self.end())
 

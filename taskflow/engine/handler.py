@@ -46,7 +46,9 @@ async def call_step_function(
                 raise
             limit = format_duration(timeout_ms)
             raise StepTimeout(
-                f"step {step_id!r} took longer than timeouts.step ({limit})", name="StepTimeout", step_id=step_id
+                f"step {step_id!r} took longer than timeouts.step ({limit})",
+                name="StepTimeout",
+                step_id=step_id,
             ) from None
     finally:
         current_tree.reset(tree_token)

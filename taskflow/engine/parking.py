@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from taskflow.engine.operation import DUE, Operation
+from taskflow.engine.operation import DONE, DUE, Operation
 from taskflow.store.claims import ParkedOp, Verdict
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ STORE_DELAY_S = 0.002
 class Parking:
     """The parked operations of one resident run."""
 
-    __slots__ = ("execution", "is_suspending", "notes", "pending", "timer", "unstored", "was_told")
+    __slots__ = ("execution", "fetches", "is_suspending", "notes", "pending", "timer", "unstored", "was_told")
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
@@ -31,6 +31,7 @@ class Parking:
         self.unstored: dict[str, ParkedOp] = {}  # those that the store does not know yet
         self.notes: dict[str, bytes] = {}  # finished operations whose place in the order is not stored yet
         self.is_suspending = False
+        self.fetches = 0  # under way: what they bring is not to be suspended over
         self.was_told = False  # that something was resolved
         self.timer: asyncio.TimerHandle | None = None
 
@@ -81,6 +82,7 @@ class Parking:
         if verdict is Verdict.PARKED:
             self.execution.suspended()
         elif verdict is Verdict.DIRTY:
+            self.fetches += 1
             await self.fetch()
 
     async def store(self, *, suspend: bool) -> Verdict:
@@ -122,10 +124,18 @@ class Parking:
         """Something may have been resolved while the run is here."""
         self.was_told = True
         if self.execution.is_going_on and self.pending and not self.is_suspending:
+            self.fetches += 1
             self.execution.spawn(self.fetch())
 
     async def fetch(self) -> None:
         """Read what became of the pending operations, and let their branches go on."""
+        try:
+            await self.read_resolved()
+        finally:
+            self.fetches -= 1
+        self.execution.tree.look_again()
+
+    async def read_resolved(self) -> None:
         execution = self.execution
         keys = list(self.pending)
         verdict, packed_ops = await execution.host.claims.fetch_resolved(execution.claim, keys)
@@ -147,6 +157,9 @@ class Parking:
         if op.is_finished:
             op.order = self.execution.turns.expect(key)
             self.note(key, op)
+            self.execution.state_bytes += len(self.notes[key])
+            if op.state == DONE:
+                self.execution.attempt = 0
         future.set_result(op)
 
     def close(self) -> None:

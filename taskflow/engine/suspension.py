@@ -157,6 +157,12 @@ class TaskTree:
             self._check_due = True
             self._loop.call_soon(self._check, context=self._context)
 
+    def look_again(self) -> None:
+        """What kept the engine from suspending a stuck run is over: `on_stuck` is called again if it still is."""
+        self.stuck = False
+        if not self.suspending:
+            self.check_soon()
+
     def join_groups(self) -> list[set[AnyFuture]]:
         """The parked futures that move nothing alone: all of a set must succeed first.
 

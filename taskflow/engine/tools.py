@@ -286,9 +286,17 @@ class Tools:
         """The result of an operation that something else resolves: known, or parked until then."""
         known = call.known
         if known is not None and known.is_finished:
-            return outcome(await self.execution.recall(call, known), step_id)
-        parked = None if known else ParkedOp(call.key, op.pack(), child)
-        resolved = await self.execution.park(call.key, known or op, stored=known is not None, parked=parked)
+            resolved = await self.execution.recall(call, known)
+        else:
+            parked = None if known else ParkedOp(call.key, op.pack(), child)
+            resolved = await self.execution.park(
+                call.key, known or op, stored=known is not None, parked=parked
+            )
+        if (
+            resolved.data is not None
+        ):  # it came from outside: what steps return was checked before it was stored
+            check_output_size(resolved.data, step_id, self.execution.host.config.max_step_output_bytes)
+            self.execution.check_state_size()
         return outcome(resolved, step_id)
 
     async def keep(self, call: Call, op: Operation) -> None:
@@ -309,7 +317,7 @@ class Tools:
         return await self.join([asyncio.ensure_future(as_coroutine(branch)) for branch in branches], mode)
 
     async def parallel_threads(self, branches: Sequence[Callable[[], Any]], mode: ParallelMode) -> Any:
-        return await self.join([asyncio.ensure_future(self.run_branch(branch)) for branch in branches], mode)
+        return await self.join(await self.execution.threads.start_each(branches), mode)
 
     async def join(self, tasks: list[asyncio.Future[Any]], mode: ParallelMode) -> Any:
         """The results of all, in order; or, in a race, the result of the first, with the others cancelled."""
@@ -322,20 +330,8 @@ class Tools:
         self.execution.cancel_losers([task for task in tasks if task is not finished[0]])
         return finished[0].result()
 
-    async def run_branch(self, branch: Callable[[], Any]) -> Any:
-        """A branch of a `def` handler, in a thread of its own. Its code executes except while it is blocked in a step."""
-        return await self.execution.in_thread(branch, ())
-
     def block_on(self, work: Coroutine[Any, Any, R]) -> R:
-        return asyncio.run_coroutine_threadsafe(self.blocked(work), self.execution.host.loop).result()
-
-    async def blocked(self, work: Coroutine[Any, Any, R]) -> R:
-        """While the handler's thread waits here, its code does not execute."""
-        self.execution.release()
-        try:
-            return await work
-        finally:
-            self.execution.tree.hold()
+        return self.execution.threads.block_on(work)
 
 
 async def as_coroutine(branch: Callable[[], Awaitable[Any]]) -> Any:
@@ -355,9 +351,10 @@ def step_error(error: dict[str, Any], step_id: str) -> StepError:
     return kind(error["message"], name=error["name"], step_id=step_id, stack=error.get("stack", ""))
 
 
-def check_output_size(data: bytes, step_id: str, max_bytes: int) -> None:
-    if len(data) > max_bytes:
+def check_output_size(data: bytes | str, step_id: str, max_bytes: int) -> None:
+    size = len(data) if isinstance(data, bytes) else len(data.encode())
+    if size > max_bytes:
         raise LimitExceeded(
-            f"step {step_id!r} returned {len(data):,} bytes of JSON, but at most {max_bytes:,} are allowed "
+            f"step {step_id!r} returned {size:,} bytes of JSON, but at most {max_bytes:,} are allowed "
             "(max_step_output_bytes). Keep large results elsewhere and return a reference."
         )

@@ -24,7 +24,7 @@ PATIENCE_S = 0.005
 class Turns:
     """For use on the loop's thread."""
 
-    __slots__ = ("expected", "live", "loop", "next_order", "settling", "skipped", "timer", "tree", "waiting")
+    __slots__ = ("code_in_threads", "expected", "live", "loop", "next_order", "settling", "skipped", "timer", "tree", "waiting", "when_quiet")
 
     def __init__(self, tree: TaskTree, loop: asyncio.AbstractEventLoop) -> None:
         self.tree = tree
@@ -38,6 +38,8 @@ class Turns:
         self.next_order = 0
         self.settling = 0  # loop iterations until the next outcome
         self.timer: asyncio.TimerHandle | None = None
+        self.code_in_threads = 0  # threads of a `def` handler that run its code, outside its steps
+        self.when_quiet: asyncio.Future[None] | None = None
 
     def load(self, keys: Iterable[str], next_order: int) -> None:
         """What the handler saw before, in order; `next_order` is the place of the first outcome that is new."""
@@ -54,12 +56,13 @@ class Turns:
 
     async def take(self, key: str) -> None:
         """Wait until it is the turn of this outcome."""
-        is_next = not self.expected or self.expected[0] == key or key in self.skipped
-        if is_next and (not self.settling or self.tree.is_single):
+        if self.tree.is_single and self.is_next(key):
             self.advance(key)
             return
         future = self.tree.parked()
         self.waiting[key] = future
+        if not self.settling:
+            self.start_settling()
         self.be_patient()
         try:
             await future
@@ -69,34 +72,60 @@ class Turns:
                 self.expected.remove(key)
             raise
 
+    def is_next(self, key: str) -> bool:
+        return not self.expected or self.expected[0] == key or key in self.skipped
+
     def advance(self, key: str) -> None:
         """The handler gets the outcome of `key` now."""
         self.live.discard(key)
         if self.expected and self.expected[0] == key:
             self.expected.popleft()
         self.skipped.discard(key)
-        if not self.tree.is_single:
-            self.settling = SETTLING_ITERATIONS
-            self.loop.call_soon(self.settle)
+
+    def start_settling(self) -> None:
+        """Let the other branches do all they can, before and after each outcome."""
+        self.settling = SETTLING_ITERATIONS
+        self.loop.call_soon(self.settle)
 
     def settle(self) -> None:
         self.settling -= 1
         if self.settling > 0:
             self.loop.call_soon(self.settle)
-        else:
-            self.settling = 0
+            return
+        self.settling = 0
+        if not self.code_in_threads:  # else `thread_rests` goes on
             self.deliver_next()
 
+    def thread_runs(self) -> None:
+        """A thread goes on with the handler's code: what it calls next comes before any other outcome."""
+        self.code_in_threads += 1
+
+    def thread_rests(self) -> None:
+        """A thread waits for a step, or has ended."""
+        self.code_in_threads -= 1
+        if self.code_in_threads:
+            return
+        if self.when_quiet is not None and not self.when_quiet.done():
+            self.when_quiet.set_result(None)
+        if self.waiting and not self.settling:
+            self.start_settling()
+
+    async def quiet(self) -> None:
+        """Wait until no thread runs the handler's code."""
+        if self.code_in_threads:
+            self.when_quiet = self.tree.parked()
+            await self.when_quiet
+
     def deliver_next(self) -> None:
-        key = next((key for key in self.waiting if key in self.skipped), None) if self.skipped else None
-        if key is None and self.expected and self.expected[0] in self.waiting:
-            key = self.expected[0]
+        key = next((key for key in self.waiting if self.is_next(key)), None)
         if key is None:
             return
         future = self.waiting.pop(key)
         self.advance(key)
         if not future.done():
             future.set_result(None)
+        if self.waiting:
+            self.start_settling()
 
     def skip(self) -> None:
         """Pass over outcomes that nobody asks for, and deliver the first that somebody waits for."""
@@ -104,7 +133,7 @@ class Turns:
             if self.expected[0] in self.live:
                 return
             self.skipped.add(self.expected.popleft())
-        if not self.settling:
+        if not self.settling and not self.code_in_threads:
             self.deliver_next()
 
     def be_patient(self) -> None:

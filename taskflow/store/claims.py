@@ -123,16 +123,36 @@ class Claims:
         )
         return ClaimReply([parse_claimed(row, child_id) for row in rows], bool(has_more), parse_hints(hints))
 
-    def commit_step(self, claim: Claim, *keys_and_memos: str | bytes) -> asyncio.Future[Any]:
+    def commit_step(
+        self, claim: Claim, *keys_and_memos: str | bytes, is_completed: bool
+    ) -> asyncio.Future[Any]:
         """Store outcomes: step key, memo, ...; the future's bytes are a key of VERDICTS."""
-        return self.scripts.call("commit_step", claim.child_id, claim.run_id, claim.fence, *keys_and_memos)
+        return self.scripts.call(
+            "commit_step",
+            claim.child_id,
+            claim.run_id,
+            claim.fence,
+            "1" if is_completed else "",
+            *keys_and_memos,
+        )
+
+    async def mark_warned(self, run_id: str) -> bool:
+        """True for the first who asks: a warning is due once a run."""
+        return bool(await self.scripts.client.call("HSETNX", self.keys.run(run_id), "warned", 1))
 
     async def drop(self, claim: Claim, step_keys: Sequence[str]) -> None:
         """Give up pending operations of the run: nothing wakes it for them any more."""
         await self.scripts.call("drop_operations", claim.child_id, claim.run_id, claim.fence, *step_keys)
 
     async def park(
-        self, claim: Claim, ops: Sequence[ParkedOp], *, suspend: bool, version: str, joins: Mapping[str, int], now_ms: int
+        self,
+        claim: Claim,
+        ops: Sequence[ParkedOp],
+        *,
+        suspend: bool,
+        version: str,
+        joins: Mapping[str, int],
+        now_ms: int,
     ) -> tuple[Verdict, list[Hint]]:
         """Store what the run waits for; with `suspend`, also give up the claim.
 
@@ -229,7 +249,9 @@ def parse_finish(reply: Sequence[Any]) -> tuple[Verdict, list[Hint]]:
 
 
 def parse_claimed(row: Sequence[Any], child_id: str) -> ClaimedRun:
-    run_id, fence, function_id, event, attempt, started, created, cause, crashes, cancel, steps, step_key = row
+    run_id, fence, function_id, event, attempt, started, created, cause, crashes, cancel, steps, step_key = (
+        row
+    )
     return ClaimedRun(
         claim=Claim(RunId(run_id.decode()), child_id, fence),
         function_id=function_id.decode(),

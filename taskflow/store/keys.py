@@ -39,8 +39,8 @@ class Keys:
     def event(self, uid: str) -> str:
         return f"{self.prefix}event:{uid}"
 
-    def event_id(self, app_id: str, public_id: str) -> str:
-        return f"{self.prefix}event_id:{app_id}:{public_id}"
+    def event_id(self, public_id: str) -> str:
+        return f"{self.prefix}event_id:{public_id}"
 
     def functions(self, app_id: str) -> str:
         return f"{self.prefix}functions:{app_id}"

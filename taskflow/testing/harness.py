@@ -173,7 +173,7 @@ class Harness:
         app = self.app_of(function)
         uid = event_id
         if not is_ulid(event_id):
-            found = await self.store.client.call("HGET", self.store.keys.event_id(app.id, event_id), "uid")
+            found = await self.store.client.call("HGET", self.store.keys.event_id(event_id), "uid")
             uid = (found or b"").decode()
         run = Run(run_id_for(uid, function.id), app)
         if not uid or await self.store.history.run(run.id) is None:

@@ -97,7 +97,8 @@ class Child:
 
     def cause(self, exit: Exit) -> str:
         """How and why it ended, for people."""
-        return exit.cause if self.end_reason is None else f"{self.end_reason}: {exit.cause}"
+        cause = "killed by signal 9 (SIGKILL, from its supervisor)" if self.was_killed else exit.cause
+        return cause if self.end_reason is None else f"{self.end_reason}: {cause}"
 
 
 @dataclass(slots=True, eq=False)

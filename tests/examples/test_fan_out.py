@@ -13,7 +13,7 @@ from tests.examples.conftest import Load
 @pytest.mark.parametrize("concurrency", [100, 3])
 async def test_every_row_of_the_time_zones_is_in_the_summary(load_example: Load, concurrency: int) -> None:
     example = load_example("fan_out")
-    zones = example.read_table(example.find_zones())
+    zones = example.read_zones()
     async with Harness(example.app, concurrency=concurrency, deadline_s=50) as harness:
         await harness.send("table/found")
         assert len(await harness.runs(example.read_row)) == len(zones)

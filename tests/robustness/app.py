@@ -57,11 +57,14 @@ async def freeze(run_id: str, name: str, attempt: int, block_s: float) -> str:
     return block(run_id, name, attempt, block_s)
 
 
+def is_open() -> bool:
+    return Path(os.environ[GATE_VARIABLE]).exists()
+
+
 async def wait_at_gate(run_id: str, name: str, attempt: int) -> str:
     token = uuid.uuid4().hex
     note("start", run_id, name, attempt, token)
-    gate = Path(os.environ[GATE_VARIABLE])
-    while not gate.exists():
+    while not is_open():  # noqa: ASYNC110 - another process opens it
         await asyncio.sleep(POLL_S)
     note("end", run_id, name, attempt, token)
     return token
@@ -81,7 +84,11 @@ async def five(ctx: Work) -> dict[str, str]:
     await ctx.step.sleep("nap", 2 * rest_s)
     side_by_side = ("three", "four")
     tokens.update(
-        zip(side_by_side, await asyncio.gather(*[step_of(ctx, name, rest_s) for name in side_by_side]), strict=True)
+        zip(
+            side_by_side,
+            await asyncio.gather(*[step_of(ctx, name, rest_s) for name in side_by_side]),
+            strict=True,
+        )
     )
     tokens["five"] = await step_of(ctx, "five", rest_s)
     return tokens

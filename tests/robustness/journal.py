@@ -62,7 +62,9 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def lines(self, *, what: str | None = None, step: str | None = None, run_id: str | None = None) -> list[Line]:
+    def lines(
+        self, *, what: str | None = None, step: str | None = None, run_id: str | None = None
+    ) -> list[Line]:
         """The lines so far, in order; only those asked for."""
         text = self.path.read_text() if self.path.exists() else ""
         found = [read_line(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
@@ -71,6 +73,12 @@ class Journal:
             for line in found
             if what in (None, line.what) and step in (None, line.step) and run_id in (None, line.run_id)
         ]
+
+    def busy_pids(self) -> set[int]:
+        """Processes that have begun a step and not ended it; they may be dead."""
+        lines = self.lines()
+        ended = {line.token for line in lines if line.what == "end"}
+        return {line.pid for line in lines if line.what == "start" and line.token not in ended}
 
     def repeats(self) -> int:
         """How many executions were repetitions of a step: allowed, but each must have had a reason."""
@@ -84,8 +92,8 @@ class Journal:
             by_step[line.run_id, line.step].append(line)
         problems: list[str] = []
         for run in runs:
-            for problem in find_problems(run, by_step, allow_repeats=allow_repeats):
-                problems.append(f"run {run.run_id} ({run.function}): {problem}")
+            found = find_problems(run, by_step, allow_repeats=allow_repeats)
+            problems += [f"run {run.run_id} ({run.function}): {problem}" for problem in found]
         assert not problems, "\n".join(problems[:40])
 
 
@@ -107,7 +115,9 @@ def find_problems(
     if set(output) != expected:
         problems.append(f"its output has the steps {sorted(output)}, expected {sorted(expected)}")
     if run.fields.get("attempt", b"0") != b"0":
-        problems.append(f"the handler's attempt is {run.fields['attempt'].decode()}: a lost process was counted")
+        problems.append(
+            f"the handler's attempt is {run.fields['attempt'].decode()}: a lost process was counted"
+        )
     for step, token in output.items():
         problems += find_step_problems(
             step, token, run.steps.get(step), by_step.get((run.run_id, step), []), allow_repeats=allow_repeats
@@ -125,19 +135,25 @@ def find_step_problems(
     if memo.attempts:
         problems.append(f"step {step!r} counts attempts: {memo.attempts}")
     if committed != token:
-        problems.append(f"step {step!r}: the memo is of execution {committed}, but the handler returned {token}")
+        problems.append(
+            f"step {step!r}: the memo is of execution {committed}, but the handler returned {token}"
+        )
     for line in lines:
         if line.attempt != 0:
             problems.append(f"step {step!r} was called in attempt {line.attempt} of the handler")
         if line.what == "seen" and line.token != committed:
-            problems.append(f"step {step!r}: process {line.pid} saw {line.token}, but {committed} is committed")
+            problems.append(
+                f"step {step!r}: process {line.pid} saw {line.token}, but {committed} is committed"
+            )
     ends = [line.at_ns for line in lines if line.what == "end" and line.token == committed]
     if len(ends) != 1:
         return [*problems, f"step {step!r}: the committed execution ended {len(ends)} times"]
     late = [line for line in lines if line.what == "start" and line.at_ns > ends[0]]
     for line in late:
         after_ms = (line.at_ns - ends[0]) / 1e6
-        problems.append(f"step {step!r} was executed again by process {line.pid}, {after_ms:.1f} ms after its commit")
+        problems.append(
+            f"step {step!r} was executed again by process {line.pid}, {after_ms:.1f} ms after its commit"
+        )
     starts = sum(line.what == "start" for line in lines)
     if not allow_repeats and starts != 1:
         problems.append(f"step {step!r} was started {starts} times")

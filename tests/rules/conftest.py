@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -16,6 +16,13 @@ from tests.waiting import until
 
 # What belongs to live runs only. Hints, nudges, workers and history stay.
 OF_LIVE_RUNS = ("timers", "ready:", "queue:", "claims:", "waits:", "waitpaths:", "outbox", "outbox:events")
+# How the log lines end that tell of a bug.
+OF_BUGS = (
+    "the engine failed",
+    "the executor failed",
+    "publishing failed",
+    "routing a message failed; it is kept: taskflow dead-letters",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +50,16 @@ async def no_leaks(valkey_url: str, namespace: str) -> AsyncIterator[None]:
         ),
         description="the end of taskflow's threads",
     )
+
+
+@pytest.fixture(autouse=True)
+def no_bugs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fails a test in which the engine met an error of its own, though it may have survived it."""
+    yield
+    met = [
+        record.getMessage() for record in caplog.get_records("call") if record.getMessage().endswith(OF_BUGS)
+    ]
+    assert not met, f"errors of the engine itself: {met}"
 
 
 async def find_leftovers(client: StoreClient, prefix: str) -> list[str]:

@@ -152,17 +152,17 @@ def unreachable(request: pytest.FixtureRequest) -> Iterator[Unreachable]:
 
 async def test_send_raises_within_its_timeout_when_the_broker_takes_nothing(unreachable: Unreachable) -> None:
     """S1.2"""
-    app = TaskFlow("shop", broker=unreachable.url, send_timeout="300ms")
+    app = TaskFlow("shop", broker=unreachable.url, send_timeout="500ms")
     began = time.monotonic()
     with pytest.raises(BrokerUnavailable, match="127.0.0.1"):
         await asyncio.to_thread(app.send, "a")
-    assert time.monotonic() - began < 0.8
+    assert time.monotonic() - began < 1.5
     await app.aclose()
 
 
 async def test_asend_raises_within_its_timeout_and_never_blocks_the_loop(unreachable: Unreachable) -> None:
     """S1.2"""
-    app = TaskFlow("shop", broker=unreachable.url, send_timeout="300ms")
+    app = TaskFlow("shop", broker=unreachable.url, send_timeout="500ms")
     longest_s, last_s, is_sending = 0.0, time.monotonic(), True
 
     async def watch() -> None:
@@ -176,10 +176,10 @@ async def test_asend_raises_within_its_timeout_and_never_blocks_the_loop(unreach
     began = time.monotonic()
     with pytest.raises(BrokerUnavailable):
         await app.asend("a")
-    assert time.monotonic() - began < 0.8
+    assert time.monotonic() - began < 1.5
     is_sending = False
     await watching
-    assert longest_s < 0.15
+    assert longest_s < 0.25
     await app.aclose()
 
 

@@ -28,6 +28,7 @@ from taskflow.handle import RunStatus
 from taskflow.retries import Retries
 from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
+from taskflow.types import When
 from taskflow.worker.messenger import BrokerMessenger
 from tests.conftest import MakeApp
 
@@ -342,7 +343,7 @@ async def test_sleep_until_ends_at_its_moment(
 @both_kinds
 async def test_a_when_in_the_past_goes_on_at_once_and_keeps_a_memo(app: TaskFlow, is_async: bool) -> None:
     """S3.2"""
-    whens = ["2000-01-01T00:00:00Z", 0, datetime(1970, 1, 1, tzinfo=UTC)]
+    whens: list[When] = ["2000-01-01T00:00:00Z", 0, datetime(1970, 1, 1, tzinfo=UTC)]
 
     @app.function(id="async")
     async def in_async(ctx: Context[Step], step: Step) -> None:

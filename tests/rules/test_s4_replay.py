@@ -182,12 +182,12 @@ async def is_over(harness: Harness, run: Run, cut: Cut) -> bool:
 
 async def turn_until(harness: Harness, condition: Any) -> None:
     """Let time pass until the condition holds, slowly enough that what can happen at a time does."""
-    for _ in range(4_000):
+    for turn in range(4_000):
         if await condition():
             return
         await asyncio.sleep(0.0005)
-        if _ % 10 == 9:  # lost work messages are sent again after a while, and sleeps end
-            harness.clock.advance(ms=100)
+        if turn % 5 == 4:  # lost work messages are sent again after a while, and sleeps end
+            harness.clock.advance(ms=500)
             await harness.store.client.call("LPUSH", harness.store.keys.nudge, 1)
     pytest.fail("the run does not end")
 

@@ -17,12 +17,14 @@ for i = 8, 7 + tonumber(ARGV[7]) * 8, 8 do
   local is_new = not known
   if op.state == 'done' or op.state == 'failed' then  -- only its place in the order of outcomes is new
     redis.call('HSET', steps_key(run_id), step_key, ARGV[i + 1])
+    redis.call('HDEL', key, 'attempt')  -- a step has completed: code between steps may fail anew (S5.1)
     is_new = false
   elseif known then
     local old = cmsgpack.unpack(known)
     is_new = (op.state == 'retry' or op.state == 'offer') and (not is_pending(old) or #(op.attempts or {}) > #(old.attempts or {}))
   end
   if is_new then
+    redis.call('HDEL', key, 'crashes', 'crash_log')  -- progress: the next crash is the first under another step (S9.8)
     if op.kind == 'event' then
       op.seq = redis.call('INCR', prefix .. 'seq')
       add_wait(op, run_id .. SEP .. step_key)

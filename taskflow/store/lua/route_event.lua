@@ -8,15 +8,19 @@
 local now, uid, public_id, name, event = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local child_id, free, version, app = ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local DEDUPE_MS = 86400000
-local key, seq_field = event_key(uid), 'seq:' .. app
-local seq = redis.call('HGET', key, seq_field)
-local is_new = not seq
--- The order of events and waits, free of clocks: an event that is routed again must not resolve a wait stored since.
-if is_new then seq = redis.call('INCR', prefix .. 'seq') end
-local record = {'name', name, 'event', event, 'received', now, seq_field, seq}
+local key = event_key(uid)
+local known = redis.call('HMGET', key, 'seq', 'app:' .. app)
+local seq, is_new = known[1], not known[2]
+local record = {'app:' .. app, now}
+if not seq then
+  -- The order of events and waits, free of clocks: an event that is routed again, or by another app later, must not
+  -- resolve a wait stored since.
+  seq = redis.call('INCR', prefix .. 'seq')
+  record = {'app:' .. app, now, 'name', name, 'event', event, 'received', now, 'seq', seq}
+end
 
 if public_id ~= '' then
-  local dedupe = prefix .. 'event_id:' .. app .. ':' .. public_id
+  local dedupe = prefix .. 'event_id:' .. public_id
   local first = redis.call('HMGET', dedupe, 'uid', 'until')
   if first[1] and first[1] ~= uid and tonumber(first[2]) > tonumber(now) then
     redis.call('HSET', key, 'duplicate_of', first[1], unpack(record))

@@ -24,7 +24,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_ms', 'finish_ms')
   local fn = run[2]
   if run[1] == 'queued' then remove_ready(fn, run[3], run_id) end
-  if run[1] == 'scheduled' then clear_timer('start' .. SEP .. run_id) end
+  if run[1] == 'scheduled' or run[1] == 'waiting' then clear_timer('start' .. SEP .. run_id) end
   if run[1] == 'running' then redis.call('HDEL', claims_key(run[4]), run_id) end
   if run[6] then clear_timer('start_timeout' .. SEP .. run_id) end
   if run[7] then clear_timer('finish_timeout' .. SEP .. run_id) end

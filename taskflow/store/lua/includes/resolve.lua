@@ -25,7 +25,12 @@ local function resolve(run_id, step_key, outcome, now_ms)
   if not is_pending(op) then return false end
   unlist(run_id, step_key, op)
   op.due, op.ended = nil, now_ms
-  if outcome.error then op.state, op.error = 'failed', outcome.error else op.state, op.data = 'done', outcome.data end
+  if outcome.error then
+    op.state, op.error = 'failed', outcome.error
+  else
+    op.state, op.data = 'done', outcome.data
+    redis.call('HDEL', run_key(run_id), 'attempt')  -- a step that completes resets the counter of the code outside (S5.1)
+  end
   redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
   if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, now_ms) end
   return true

@@ -1,0 +1,103 @@
+"""Code of `def` handlers: threads that block in the step tools. Rules S2.4, S3.7, S4.6.
+
+A thread either runs the handler's code or waits for a step. Of one run, only one thread runs at a time outside its steps, in an
+order that a replay can keep; the functions of its steps run side by side as ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from taskflow.engine.handler import call_in_thread
+
+if TYPE_CHECKING:
+    from taskflow.engine.execution import Execution
+
+R = TypeVar("R")
+
+
+class Branch:
+    """One thread."""
+
+    __slots__ = ("call", "is_lost")
+
+    def __init__(self) -> None:
+        self.call: asyncio.Task[Any] | None = None  # the step that it waits for
+        self.is_lost = False  # in a race
+
+
+current_branch: ContextVar[Branch | None] = ContextVar("taskflow_branch", default=None)
+
+
+class Threads:
+    """The threads of one resident run."""
+
+    __slots__ = ("execution",)
+
+    def __init__(self, execution: Execution) -> None:
+        self.execution = execution
+
+    async def run(self, code: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Run the handler, or one branch of it, in a thread."""
+        branch = Branch()
+        current_branch.set(branch)
+        self.goes_on()
+        done = call_in_thread(self.execution.host.threads, code, args, {})
+        parked = self.execution.tree.parked()
+
+        def pass_on(future: asyncio.Future[Any]) -> None:
+            error = None if future.cancelled() else future.exception()
+            if not parked.done():
+                if error is not None:
+                    parked.set_exception(error)
+                else:
+                    parked.set_result(future.result())
+            self.rests()
+
+        done.add_done_callback(pass_on)
+        try:
+            return await parked
+        except asyncio.CancelledError:
+            branch.is_lost = True
+            if branch.call is not None:
+                self.execution.cancel_losers([branch.call])
+            raise
+
+    async def start_each(self, branches: Sequence[Callable[[], Any]]) -> list[asyncio.Future[Any]]:
+        """Start a thread for each branch: one after the other, up to its first step."""
+        tasks: list[asyncio.Future[Any]] = []
+        for branch in branches:
+            tasks.append(asyncio.ensure_future(self.run(branch, ())))
+            await asyncio.sleep(0)
+            await self.execution.turns.quiet()
+        return tasks
+
+    def block_on(self, work: Coroutine[Any, Any, R]) -> R:
+        """Wait on a thread for a step."""
+        return asyncio.run_coroutine_threadsafe(self.wait_for(work), self.execution.host.loop).result()
+
+    async def wait_for(self, work: Coroutine[Any, Any, R]) -> R:
+        branch = current_branch.get()
+        if branch is not None:
+            branch.call = asyncio.current_task()
+        self.rests()
+        try:
+            if branch is not None and branch.is_lost:
+                work.close()
+                raise asyncio.CancelledError
+            return await work
+        finally:
+            if branch is not None:
+                branch.call = None
+            self.goes_on()
+
+    def goes_on(self) -> None:
+        self.execution.tree.hold()
+        self.execution.turns.thread_runs()
+
+    def rests(self) -> None:
+        self.execution.turns.thread_rests()
+        self.execution.release()

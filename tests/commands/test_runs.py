@@ -1,0 +1,230 @@
+"""`taskflow runs`: list, show, cancel, wait."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from taskflow import Event, NonRetriableError, TaskFlow
+from taskflow.clock import VirtualClock
+from taskflow.context import Context
+from taskflow.retries import Retries
+from taskflow.step import Step
+from taskflow.testing.harness import Harness
+from tests.commands.shell import Shell
+
+
+def add_functions(app: TaskFlow) -> None:
+    @app.function(trigger="shop/order")
+    async def fulfil(ctx: Context[Any], step: Step) -> dict[str, int]:
+        await step.run("reserve", lambda: 1)
+        paid = await step.wait_for_event("paid", "shop/paid", timeout="1h", match="data.id")
+        return {"paid": paid.data["id"] if paid else 0}
+
+    @app.function(trigger="shop/fails")
+    async def fails(ctx: Context[Any]) -> None:
+        raise NonRetriableError("the warehouse is closed")
+
+    @app.function(trigger="shop/flaky", retries=Retries(2, initial="1m", jitter=False))
+    async def flaky(ctx: Context[Any], step: Step) -> None:
+        await step.run("charge", lambda: 1 / 0)
+
+    @app.function(trigger="shop/quick")
+    async def quick(ctx: Context[Any]) -> str:
+        return "done"
+
+
+@pytest.fixture
+async def harness(app: TaskFlow) -> AsyncIterator[Harness]:
+    add_functions(app)
+    async with Harness(app, clock=VirtualClock(time.time_ns() // 1_000_000)) as harness:
+        yield harness
+
+
+async def run_id_of(shell: Shell, function: str) -> str:
+    outcome = await shell.arun("runs", "list", "--function", function, "--json")
+    found: str = outcome.json[0]["run_id"]
+    return found
+
+
+async def test_list_shows_the_newest_run_first_over_all_functions(harness: Harness, shell: Shell) -> None:
+    for name in ("shop/quick", "shop/order", "shop/fails"):
+        await harness.send(name, {"id": 1})
+        await harness.advance(ms=1)
+    outcome = await shell.arun("runs", "list", "--json")
+    assert [(run["function"], run["status"]) for run in outcome.json] == [
+        ("shop/fails", "failed"), ("shop/fulfil", "waiting"), ("shop/quick", "completed"),
+    ]  # fmt: skip
+    failed, waiting, completed = outcome.json
+    assert failed["error"] == {"name": "NonRetriableError", "message": "the warehouse is closed"}
+    assert waiting["why"].startswith("waiting: event shop/paid with data.id=1 until ")
+    assert completed["why"] is None
+
+
+async def test_list_is_a_plain_table_without_a_terminal(harness: Harness, shell: Shell) -> None:
+    await harness.send("shop/fails")
+    await harness.send("shop/quick")
+    outcome = await shell.arun("runs", "list")
+    header, *rows = outcome.stdout.splitlines()
+    assert header.split() == ["run", "function", "status", "started", "took", "why"]
+    assert {tuple(row.split()[1:4]) for row in rows} == {
+        ("shop/quick", "✓", "completed"), ("shop/fails", "✗", "failed"),
+    }  # fmt: skip
+    assert "NonRetriableError: the warehouse is closed" in outcome.stdout
+    assert "\x1b" not in outcome.stdout
+
+
+async def test_rare_status_is_found_behind_many_other_runs(harness: Harness, shell: Shell) -> None:
+    await harness.send("shop/fails")
+    # All in one millisecond of the virtual clock: a page of the history ends among equals.
+    for _ in range(5):
+        await harness.apps[0].asend([Event("shop/quick") for _ in range(50)])
+    await harness.settled()
+    outcome = await shell.arun("runs", "list", "--status", "failed", "--limit", "1", "--json")
+    assert [run["function"] for run in outcome.json] == ["shop/fails"]
+    everything = await shell.arun("runs", "list", "--limit", "1000", "--json")
+    assert len({run["run_id"] for run in everything.json}) == 251
+    assert len((await shell.arun("runs", "list", "--limit", "7", "--json")).json) == 7
+
+
+async def test_list_can_be_limited_in_time(harness: Harness, shell: Shell) -> None:
+    await harness.send("shop/quick")
+    assert len((await shell.arun("runs", "list", "--since", "1h", "--json")).json) == 1
+    # The store's clock goes on, the harness's stands still.
+    async with asyncio.timeout(5):
+        while (await shell.arun("runs", "list", "--since", "1ms", "--json")).json:
+            pass
+
+
+async def test_show_draws_the_steps_and_says_what_a_run_waits_for(harness: Harness, shell: Shell) -> None:
+    await harness.send("shop/order", {"id": 7}, id="order-7")
+    run_id = await run_id_of(shell, "shop/fulfil")
+    page = (await shell.arun("runs", "show", run_id)).stdout
+    assert "○ shop/fulfil  ·  waiting\n  waiting: event shop/paid with data.id=7 until " in page
+    assert f'  run      {run_id}\n  event    shop/order order-7 {{"id":7}}\n' in page
+    assert re.search(r"✓ reserve  step +▌ ", page)
+    assert re.search(r"○ paid     event +[╴╶─]", page)
+
+
+async def test_show_says_when_a_step_is_tried_again(harness: Harness, shell: Shell) -> None:
+    await harness.send("shop/flaky")
+    page = (await shell.arun("runs", "show", await run_id_of(shell, "shop/flaky"))).stdout
+    assert re.search(r"  retry 1 of 2 in (1 min|\d\d s)\n", page)
+    assert "attempt 1  ZeroDivisionError: division by zero" in page
+
+
+async def test_show_of_a_failed_run_ends_with_the_users_stack(harness: Harness, shell: Shell) -> None:
+    await harness.send("shop/fails")
+    page = (await shell.arun("runs", "show", await run_id_of(shell, "shop/fails"))).stdout
+    assert page.rstrip().endswith("taskflow.errors.NonRetriableError: the warehouse is closed")
+    assert "test_runs.py" in page
+    assert "engine/execution.py" not in page
+
+
+async def test_show_as_json_has_everything(harness: Harness, shell: Shell) -> None:
+    await harness.send("shop/order", {"id": 7})
+    await harness.send("shop/paid", {"id": 7})
+    shown = (await shell.arun("runs", "show", await run_id_of(shell, "shop/fulfil"), "--json")).json
+    assert (shown["status"], shown["output"], shown["event"]["data"]) == ("completed", {"paid": 7}, {"id": 7})
+    assert [(step["key"], step["kind"], step["state"], step["attempts"]) for step in shown["steps"]] == [
+        ("reserve", "step", "done", 1), ("paid", "event", "done", 0),
+    ]  # fmt: skip
+
+
+async def test_cancel_ends_a_waiting_run_with_the_reason(harness: Harness, shell: Shell) -> None:
+    await harness.send("shop/order", {"id": 7})
+    run_id = await run_id_of(shell, "shop/fulfil")
+    assert (
+        await shell.arun("runs", "cancel", run_id, "--reason", "no more")
+    ).stdout == f"{run_id} cancelled\n"
+    shown = (await shell.arun("runs", "show", run_id, "--json")).json
+    assert (shown["status"], shown["why"]) == ("cancelled", "cancelled: no more")
+    again = await shell.arun("runs", "cancel", run_id, "nope")
+    assert (again.code, again.stdout) == (1, f"{run_id} had ended before\n")
+    assert again.stderr == "taskflow: there is no run nope\n"
+
+
+async def test_cancel_without_a_broker_still_cancels(harness: Harness, shell: Shell) -> None:
+    await harness.send("shop/order", {"id": 7})
+    run_id = await run_id_of(shell, "shop/fulfil")
+    outcome = await shell.arun("runs", "cancel", run_id, BROKER="redis://127.0.0.1:1", SEND_TIMEOUT="200ms")
+    assert (outcome.code, outcome.stdout) == (0, f"{run_id} cancelled\n")
+    assert "workers hear of it later" in outcome.stderr
+    await harness.turn_to(harness.clock.now_ms() + 10_000)  # beat tells what the broker could not be told
+    outbox = f"{harness.store.keys.prefix}outbox"
+    assert await harness.store.client.call("ZCARD", outbox) == 0
+
+
+async def test_cancel_of_a_store_alone_asks_for_the_broker(shell: Shell, valkey_url: str) -> None:
+    outcome = Shell({}).run("runs", "cancel", "x", "--store", valkey_url)
+    assert outcome.code == 2
+    assert "give --broker too" in outcome.stderr
+
+
+async def test_wait_prints_the_result(harness: Harness, shell: Shell) -> None:
+    await harness.send("shop/order", {"id": 7})
+    waiting = asyncio.create_task(
+        shell.arun("runs", "wait", await run_id_of(shell, "shop/fulfil"), "--timeout", "10s")
+    )
+    await harness.send("shop/paid", {"id": 7})
+    outcome = await waiting
+    assert (outcome.code, outcome.json) == (0, {"paid": 7})
+
+
+async def test_wait_for_a_failed_or_cancelled_run_exits_with_1(harness: Harness, shell: Shell) -> None:
+    await harness.send("shop/fails")
+    run_id = await run_id_of(shell, "shop/fails")
+    failed = await shell.arun("runs", "wait", run_id)
+    assert (failed.code, failed.stdout) == (1, "")
+    assert failed.stderr == f"taskflow: run {run_id} failed: NonRetriableError: the warehouse is closed\n"
+    await harness.send("shop/order", {"id": 7})
+    other_id = await run_id_of(shell, "shop/fulfil")
+    await shell.arun("runs", "cancel", other_id, "--reason", "no more")
+    cancelled = await shell.arun("runs", "wait", other_id)
+    assert (cancelled.code, cancelled.stderr) == (1, f"taskflow: run {other_id} was cancelled: no more\n")
+
+
+async def test_wait_in_vain_says_what_the_run_waits_for(harness: Harness, shell: Shell) -> None:
+    await harness.send("shop/order", {"id": 7})
+    outcome = await shell.arun("runs", "wait", await run_id_of(shell, "shop/fulfil"), "--timeout", "50ms")
+    assert outcome.code == 1
+    assert " has not ended within 50 ms; waiting: event shop/paid with data.id=7 until " in outcome.stderr
+
+
+@pytest.mark.parametrize("command", [("show",), ("wait", "--timeout", "1s")])
+def test_unknown_run_is_told_in_one_line(shell: Shell, command: tuple[str, ...]) -> None:
+    outcome = shell.run("runs", command[0], "01NOPE", *command[1:])
+    assert (outcome.code, outcome.stdout) == (1, "")
+    assert outcome.stderr == (
+        "taskflow: there is no run 01NOPE: check the id; finished runs are removed after the retention\n"
+    )
+
+
+def test_empty_store_has_no_runs(shell: Shell) -> None:
+    assert shell.run("runs", "list").stdout == "no runs: no worker has registered a function yet\n"
+    assert shell.run("runs", "list", "--json").json == []
+
+
+async def test_only_workers_that_serve_its_queue_execute_a_function(app: TaskFlow, shell: Shell) -> None:
+    from taskflow.worker.child import ProcessOptions, WorkerProcess
+
+    @app.function(trigger="shop/upload", queue="video")
+    async def encode(ctx: Context[Any]) -> None: ...
+
+    worker = WorkerProcess(app, ProcessOptions(queues=("default",)), child_id="host:1")
+    await worker.start()
+    try:
+        await app.asend("shop/upload")
+        async with asyncio.timeout(5):
+            while not (runs := (await shell.arun("runs", "list", "--json")).json):
+                pass
+        (run,) = runs
+        assert run["status"] == "queued"
+        assert run["why"] == 'queued: no worker serves queue "video" (none gives a sign of life)'
+    finally:
+        await worker.stop()

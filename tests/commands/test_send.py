@@ -1,0 +1,114 @@
+"""`taskflow send`: from the shell into runs. Rules S1.1 to S1.5."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskflow import TaskFlow
+from taskflow.clock import VirtualClock
+from taskflow.context import Context
+from taskflow.ids import is_ulid
+from taskflow.testing.harness import Harness
+from tests.commands.shell import Shell
+
+WIRE_FIELDS = ("id", "name", "data", "ts", "user")
+
+
+@pytest.fixture
+async def harness(app: TaskFlow) -> AsyncIterator[Harness]:
+    @app.function(trigger="shop/order")
+    async def fulfil(ctx: Context[Any]) -> None: ...
+
+    async with Harness(app, clock=VirtualClock(time.time_ns() // 1_000_000)) as harness:
+        yield harness
+
+
+async def last_event(harness: Harness, shell: Shell) -> dict[str, object]:
+    await harness.settled()
+    (run,) = (await shell.arun("runs", "list", "--limit", "1", "--json")).json
+    shown = (await shell.arun("runs", "show", run["run_id"], "--json")).json
+    return {name: shown["event"].get(name) for name in WIRE_FIELDS}
+
+
+async def test_event_starts_a_run_and_its_id_is_printed(harness: Harness, shell: Shell) -> None:
+    outcome = await shell.arun("send", "shop/order", "--data", '{"sku": "A7"}', "--app", "shop")
+    assert outcome.code == 0
+    assert is_ulid(outcome.stdout.strip())
+    event = await last_event(harness, shell)
+    assert (event["id"], event["data"]) == (outcome.stdout.strip(), {"sku": "A7"})
+
+
+async def test_every_field_of_an_event_can_be_given(harness: Harness, shell: Shell) -> None:
+    outcome = await shell.arun(
+        "send", "shop/order", "--id", "order-7", "--ts", "2020-01-31T12:00:00Z", "--user", '{"id": 1}', "--app", "shop", "--json"
+    )  # fmt: skip
+    assert outcome.json == {"id": "order-7"}
+    assert await last_event(harness, shell) == {
+        "id": "order-7", "name": "shop/order", "data": {}, "ts": 1_580_472_000_000, "user": {"id": 1},
+    }  # fmt: skip
+
+
+async def test_event_of_the_future_schedules_its_runs(harness: Harness, shell: Shell) -> None:
+    await shell.arun("send", "shop/order", "--ts", str(harness.clock.now_ms() + 3_600_000), "--app", "shop")
+    await harness.settled()
+    (run,) = (await shell.arun("runs", "list", "--json")).json
+    assert run["status"] == "scheduled"
+    assert run["why"].startswith("scheduled for ")
+
+
+def test_data_can_come_from_stdin(shell: Shell) -> None:
+    assert shell.run("send", "shop/order", "--data", "-", "--app", "shop", stdin='{"n": 1}').code == 0
+    assert shell.run("send", "shop/order", "--data", "-", "--app", "shop", stdin="n").code == 2
+
+
+def test_app_of_a_module_knows_its_id_and_servers(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "send_shop.py").write_text("from taskflow import TaskFlow\napp = TaskFlow('shop')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert shell.run("send", "shop/order", "-A", "send_shop").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["shop/order"], "which app is the event for? Give -A MODULE[:APP], or --app ID"),
+        (["shop/order", "--app", "shop", "--data", "[1]"], "expected a JSON object"),
+        (["shop/order", "--app", "shop", "--data", "{"], "expected a JSON object"),
+        (["shop/order", "--app", "shop", "--ts", "soon"], "can't be read: 'soon'"),
+        (["shop/order", "--app", "shop", "-A", "shop"], "give either -A or --app"),
+        ([], "Missing argument 'NAME'"),
+    ],
+)
+def test_wrong_usage_exits_with_2(shell: Shell, arguments: list[str], what: str) -> None:
+    outcome = shell.run("send", *arguments)
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert what in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["taskflow/x", "--app", "shop"], "names that start with 'taskflow/' are reserved"),
+        (["shop/order", "--app", "sh.op"], "app_id must have 1 to 64 of the characters"),
+        (["shop/order", "-A", "no_such_module"], "there is no module 'no_such_module'"),
+    ],
+)
+def test_what_can_not_be_sent_is_told_in_plain_words(shell: Shell, arguments: list[str], what: str) -> None:
+    outcome = shell.run("send", *arguments)
+    assert (outcome.code, outcome.stdout) == (1, "")
+    assert outcome.stderr.startswith("taskflow: ")
+    assert what in outcome.stderr
+
+
+def test_broker_that_is_away_is_told_in_one_line(shell: Shell) -> None:
+    outcome = shell.run("send", "a", "--app", "shop", BROKER="redis://127.0.0.1:1", SEND_TIMEOUT="200ms")
+    assert outcome.code == 1
+    assert outcome.stderr.startswith("taskflow: the broker redis://127.0.0.1:1 ")
+    assert outcome.stderr.count("\n") == 1

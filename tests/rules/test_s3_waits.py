@@ -1,0 +1,466 @@
+"""S3.3: wait_for_event."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from taskflow.app import TaskFlow
+from taskflow.context import Context
+from taskflow.errors import ConfigError, InvalidDuration, NonRetriableError, RunFailed
+from taskflow.event import Event
+from taskflow.expressions.cel import compile_expression
+from taskflow.function import Function
+from taskflow.handle import Run, RunStatus
+from taskflow.step import BlockingStep, Step
+from taskflow.testing import Harness
+from taskflow.waits import MISSING, token_for, value_at
+from tests.conftest import MakeApp
+from tests.waiting import until
+
+both_kinds = pytest.mark.parametrize("is_async", [True, False], ids=["async", "def"])
+
+
+def waiting_function(
+    app: TaskFlow,
+    event: str | list[str] = "paid",
+    *,
+    timeout: Any = "1h",
+    match: str | None = None,
+    if_exp: str | None = None,
+    id: str = "waits",
+) -> Function[..., Any]:
+    """A function that waits once and returns the data of what it got, or None."""
+
+    @app.function(id=id, trigger="ordered")
+    async def waits(ctx: Context[Step], step: Step) -> Any:
+        got = await step.wait_for_event("wait", event, timeout, match=match, if_exp=if_exp)
+        return None if got is None else got.data
+
+    return waits
+
+
+async def has_step(harness: Harness, run: Run, key: str, state: str) -> bool:
+    """Whether the store knows the step, in that state."""
+    step = (await harness.view(run)).steps.get(key)
+    return step is not None and step.state == state
+
+
+async def is_waiting(run: Run) -> bool:
+    return await run.astatus() == RunStatus.WAITING
+
+
+@both_kinds
+async def test_a_wait_returns_the_first_matching_event(app: TaskFlow, is_async: bool) -> None:
+    """S3.3"""
+
+    @app.function(id="async")
+    async def in_async(ctx: Context[Step], step: Step) -> Any:
+        got = await step.wait_for_event("paid", "shop/paid", timeout="7 days")
+        assert got is not None
+        return [got.name, got.id, got.data, got.ts, got.user, got.v]
+
+    @app.function(id="def")
+    def in_def(ctx: Context[BlockingStep], step: BlockingStep) -> Any:
+        got = step.wait_for_event("paid", "shop/paid", timeout="7 days")
+        assert got is not None
+        return [got.name, got.id, got.data, got.ts, got.user, got.v]
+
+    functions: tuple[Function[..., Any], ...] = (in_def, in_async)
+    async with Harness(app) as harness:
+        run = await harness.start(functions[is_async])
+        assert harness.slots_in_use == 0
+        await harness.send("shop/pai")
+        await harness.send("shop/other", {"n": 0})
+        assert await is_waiting(run)
+        await harness.send(Event("shop/paid", {"n": 1}, id="mine", ts=7, user={"u": 1}, v="2"))
+        await harness.send("shop/paid", {"n": 2})
+        assert await run.aresult("1s") == ["shop/paid", "mine", {"n": 1}, 7, {"u": 1}, "2"]
+
+
+@both_kinds
+async def test_a_wait_returns_none_at_its_timeout(app: TaskFlow, is_async: bool) -> None:
+    """S3.3"""
+
+    @app.function(id="async")
+    async def in_async(ctx: Context[Step], step: Step) -> Any:
+        return [await step.wait_for_event("paid", "paid", timeout="1h30m")]
+
+    @app.function(id="def")
+    def in_def(ctx: Context[BlockingStep], step: BlockingStep) -> Any:
+        return [step.wait_for_event("paid", "paid", timeout="1h30m")]
+
+    functions: tuple[Function[..., Any], ...] = (in_def, in_async)
+    async with Harness(app) as harness:
+        run = await harness.start(functions[is_async])
+        await harness.advance(ms=5_399_999)
+        assert await is_waiting(run)
+        await harness.advance(ms=1)
+        assert await run.aresult("1s") == [None]
+        await harness.send("paid")
+
+
+async def test_an_event_in_time_leaves_no_timeout_behind(app: TaskFlow) -> None:
+    """S3.3"""
+    waits = waiting_function(app)
+    async with Harness(app) as harness:
+        run = await harness.start(waits)
+        await harness.advance(ms=3_599_999)
+        await harness.send("paid", {"n": 1})
+        assert await run.aresult("1s") == {"n": 1}
+        assert await harness.next_due_ms() is None
+
+
+async def test_an_event_before_the_wait_is_not_seen(app: TaskFlow) -> None:
+    """S3.3: also not when its broker message comes again after the wait is stored."""
+    waits = waiting_function(app)
+    async with Harness(app, workers=2) as harness:
+        _, messages = app.encode(
+            [Event("paid", {"n": n}) for n in range(3)], None, id=None, ts=None, user=None, v=None
+        )
+        await app.async_publisher.publish_events(messages)
+        await harness.settled()
+        run = await harness.start(waits)
+        await app.async_publisher.publish_events(messages)
+        await harness.settled()
+        assert await is_waiting(run)
+        await harness.send("paid", {"n": 9})
+        assert await run.aresult("1s") == {"n": 9}
+
+
+async def test_an_app_that_routes_an_event_late_does_not_wake_waits_of_another(make_app: MakeApp) -> None:
+    """S3.3, S1.6: the other app's copy of an event may be days old."""
+    shop, risk = make_app("shop"), make_app("risk")
+    waits = waiting_function(shop)
+    waiting_function(risk)
+    async with Harness(shop, risk) as harness:
+        clock = harness.clock
+    async with Harness(shop, clock=clock) as harness:  # the workers of risk are down
+        await harness.send("paid", {"n": 1})
+        run = await harness.start(waits)
+        async with Harness(risk, clock=clock) as late:
+            await late.settled()
+            assert await is_waiting(run)
+            await harness.send("paid", {"n": 2})
+            assert await run.aresult("1s") == {"n": 2}
+
+
+async def test_a_duplicate_does_not_wake_a_wait_even_if_it_is_new_to_another_app(make_app: MakeApp) -> None:
+    """S3.3, S1.3"""
+    shop, risk = make_app("shop"), make_app("risk")
+    waits = waiting_function(shop)
+    async with Harness(shop) as harness:
+        await harness.send("paid", {"n": 1}, id="order-7")
+        run = await harness.start(waits)
+        async with Harness(risk, clock=harness.clock) as other:
+            await harness.send("paid", {"n": 2}, id="order-7")
+            await other.settled()
+            assert await is_waiting(run)
+        await run.acancel()
+
+
+async def test_an_event_of_another_app_ends_a_wait(make_app: MakeApp) -> None:
+    """S3.3, S1.6"""
+    shop, web = make_app("shop"), make_app("web")
+    waits = waiting_function(shop)
+    async with Harness(shop) as harness:
+        run = await harness.start(waits)
+        await harness.send("paid", {"n": 1}, app=web)
+        assert await run.aresult("1s") == {"n": 1}
+
+
+async def test_match_asks_for_the_same_value_in_both_events(app: TaskFlow) -> None:
+    """S3.3"""
+    waits = waiting_function(app, match="data.order.id")
+    async with Harness(app, workers=2) as harness:
+        runs = {}
+        for order_id in (7, "7", 8, True, None, 1.5, [1], {"a": 1}, "x" * 500):
+            (event_id,) = await harness.send("ordered", {"order": {"id": order_id}})
+            runs[repr(order_id)] = await harness.run_of(waits, event_id)
+        no_data: list[dict[str, Any]] = [{}, {"order": 7}, {"order": {}}, {"order": {"id": 9}}, {"id": 7}]
+        for data in no_data:
+            await harness.send("paid", data)
+        assert {name for name, run in runs.items() if await is_waiting(run)} == set(runs)
+        for order_id in ({"a": 1}, 7.0, "7", None, True, 1.5, [1], "x" * 500):
+            await harness.send("paid", {"order": {"id": order_id}})
+            await harness.send("paid", {"order": {"id": order_id}, "late": True})
+        ended = {name: await run.aresult("1s") for name, run in runs.items() if not await is_waiting(run)}
+        assert await is_waiting(runs.pop("8"))
+        assert ended == {
+            repr(value): {"order": {"id": value}}
+            for value in (7, "7", True, None, 1.5, [1], {"a": 1}, "x" * 500)
+        }
+        await harness.advance(hours=1)
+
+
+async def test_a_match_on_what_the_runs_event_lacks_meets_nothing(app: TaskFlow) -> None:
+    """S3.3: as `event.data.x == async.data.x`, which is an error then."""
+    waits = waiting_function(app, match="data.x")
+    async with Harness(app) as harness:
+        run = await harness.start(waits, {"y": 1})
+        for data in ({}, {"x": None}, {"x": 1}, {"y": 1}, {"x": "\x00nothing"}):
+            await harness.send("paid", data)
+        assert await is_waiting(run)
+        await harness.advance(hours=1)
+        assert await run.aresult("1s") is None
+
+
+@pytest.mark.parametrize("path", ["user.id", "name", "ts", "v"])
+async def test_match_takes_any_field_of_the_events(app: TaskFlow, path: str) -> None:
+    """S3.3"""
+    waits = waiting_function(app, "ordered", match=path)
+    async with Harness(app) as harness:
+        (event_id,) = await harness.send(Event("ordered", user={"id": 1}, ts=5, v="1"))
+        run = await harness.run_of(waits, event_id)
+        await harness.send(Event("ordered", {"other": 1}, user={"id": 2}, ts=6, v="2"))
+        assert await is_waiting(run) is (path != "name")
+        await harness.send(Event("ordered", {"same": 1}, user={"id": 1}, ts=5, v="1"))
+        assert await run.aresult("1s") == ({"other": 1} if path == "name" else {"same": 1})
+        for other in await harness.runs(waits):
+            await other.acancel()
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+LIKELY = st.sampled_from(
+    [
+        0,
+        0.0,
+        -0.0,
+        1,
+        1.0,
+        True,
+        "1",
+        "",
+        None,
+        [],
+        {},
+        [1],
+        [1.0],
+        {"a": 1},
+        {"a": 1.0},
+        2**53,
+        2.0**53,
+        False,
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(ours=VALUES | LIKELY, theirs=VALUES | LIKELY)
+def test_match_is_short_for_the_equality_in_cel(ours: Any, theirs: Any) -> None:
+    """S3.3: the index finds a wait exactly when `event.data.x == async.data.x` holds."""
+    expression = compile_expression("event.data.x == async.data.x", what="test", variables=("event", "async"))
+    holds = expression.matches({"data": {"x": ours}}, {"data": {"x": theirs}})
+    assert (token_for("data.x", ours) == token_for("data.x", theirs)) is holds
+
+
+def test_a_path_leads_to_a_value_or_nowhere() -> None:
+    """S3.3"""
+    event = {"data": {"a": {"b": None}}}
+    assert value_at(event, "data.a.b") is None
+    assert value_at(event, "data.a") == {"b": None}
+    assert value_at(event, "data.a.b.c") is MISSING
+    assert value_at(event, "data.z") is MISSING
+
+
+async def test_if_exp_is_cel_over_both_events(app: TaskFlow) -> None:
+    """S3.3"""
+    waits = waiting_function(
+        app, if_exp="async.data.amount >= event.data.total && async.name.startsWith('pa')"
+    )
+    async with Harness(app) as harness:
+        small, large = [await harness.start(waits, {"total": total}) for total in (10, 100)]
+        for data in ({}, {"amount": "much"}, {"amount": 9}):  # an expression that fails is no match
+            await harness.send("paid", data)
+        assert await is_waiting(small) and await is_waiting(large)
+        await harness.send("paid", {"amount": 10})
+        assert await small.aresult("1s") == {"amount": 10}
+        assert await is_waiting(large)
+        await harness.send("paid", {"amount": 1_000})
+        assert await large.aresult("1s") == {"amount": 1_000}
+
+
+async def test_with_match_and_if_exp_both_must_hold(app: TaskFlow) -> None:
+    """S3.3"""
+    waits = waiting_function(app, match="data.order_id", if_exp="async.data.ok")
+    async with Harness(app) as harness:
+        run = await harness.start(waits, {"order_id": 7})
+        for data in (
+            {"order_id": 7, "ok": False},
+            {"order_id": 8, "ok": True},
+            {"order_id": 7},
+            {"ok": True},
+        ):
+            await harness.send("paid", data)
+        assert await is_waiting(run)
+        await harness.send("paid", {"order_id": 7, "ok": True})
+        assert await run.aresult("1s") == {"order_id": 7, "ok": True}
+
+
+async def test_a_list_of_names_waits_for_the_first_of_any(app: TaskFlow) -> None:
+    """S3.3"""
+    waits = waiting_function(app, ["paid", "refused", "paid", "expired"], match="data.id")
+    async with Harness(app) as harness:
+        first, second, third = [await harness.start(waits, {"id": n}) for n in range(3)]
+        await harness.send([Event("refused", {"id": 1, "n": 1}), Event("paid", {"id": 0, "n": 2})])
+        assert await first.aresult("1s") == {"id": 0, "n": 2}
+        assert await second.aresult("1s") == {"id": 1, "n": 1}
+        await harness.advance(hours=1)
+        assert await third.aresult("1s") is None
+
+
+async def test_one_event_ends_the_waits_of_many_runs(app: TaskFlow) -> None:
+    """S3.3"""
+    waits = waiting_function(app)
+    conditional = waiting_function(app, if_exp="async.data.n == 1", id="conditional")
+    async with Harness(app, workers=2, concurrency=3) as harness:
+        runs = [await waits.ainvoke() for _ in range(20)] + [await conditional.ainvoke() for _ in range(20)]
+        await harness.settled()
+        (event_id,) = await harness.send("paid", {"n": 1})
+        assert [await run.aresult("1s") for run in runs] == [{"n": 1}] * 40
+        told = await harness.store.history.event(event_id)
+        assert sum(value == b"resumed" for value in told.values()) == 40
+
+
+@both_kinds
+async def test_one_event_ends_all_matching_waits_of_a_run(app: TaskFlow, is_async: bool) -> None:
+    """S3.3, S3.7"""
+
+    @app.function(id="async")
+    async def in_async(ctx: Context[Step], step: Step) -> Any:
+        got = await asyncio.gather(
+            *[step.wait_for_event("w", "paid", "1h", if_exp=f"async.data.n > {n}") for n in range(4)]
+        )
+        return [event and event.data["n"] for event in got]
+
+    @app.function(id="def")
+    def in_def(ctx: Context[BlockingStep], step: BlockingStep) -> Any:
+        branches = [
+            partial(step.wait_for_event, f"w{n}", "paid", "1h", if_exp=f"async.data.n > {n}")
+            for n in range(4)
+        ]
+        return [event and event.data["n"] for event in step.parallel(branches)]
+
+    functions: tuple[Function[..., Any], ...] = (in_def, in_async)
+    async with Harness(app) as harness:
+        run = await harness.start(functions[is_async])
+        await harness.send("paid", {"n": 2})
+        assert await is_waiting(run)
+        await harness.send("paid", {"n": 3})
+        await harness.advance(hours=1)
+        assert await run.aresult("1s") == [2, 2, 3, None]
+
+
+async def test_waits_one_after_the_other_take_one_event_each(app: TaskFlow) -> None:
+    """S3.3, S3.8"""
+
+    @app.function()
+    async def collect(ctx: Context[Step], step: Step) -> list[int]:
+        got = []
+        for _ in range(5):
+            event = await step.wait_for_event("next", "item", timeout="1h")
+            assert event is not None
+            got.append(event.data["n"])
+        return got
+
+    async with Harness(app, workers=2) as harness:
+        run = await harness.start(collect)
+        for n in range(6):
+            await harness.send("item", {"n": n})
+        assert await run.aresult("1s") == [0, 1, 2, 3, 4]
+
+
+async def test_an_event_for_a_wait_next_to_a_running_step_is_not_missed(app: TaskFlow) -> None:
+    """S3.3: a wait is stored while another branch executes."""
+    gate = asyncio.Event()
+
+    @app.function()
+    async def both(ctx: Context[Step], step: Step) -> Any:
+        event, _ = await asyncio.gather(
+            step.wait_for_event("paid", "paid", "1h"), step.run("slow", gate.wait)
+        )
+        return event and event.data
+
+    async with Harness(app) as harness:
+        run = await both.ainvoke()
+        await until(lambda: has_step(harness, run, "paid", "wait"), description="the wait in the store")
+        await app.asend("paid", {"n": 1})
+        await until(lambda: has_step(harness, run, "paid", "done"), description="the event in the store")
+        gate.set()
+        assert await run.aresult("1s") == {"n": 1}
+        await harness.settled()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"event": "shop/*"}, r"wait_for_event\('wait'\).*'shop/\*' is a pattern, but a wait takes whole event names"),
+        ({"event": []}, r"wait_for_event\('wait'\): give the name of an event, or several"),
+        ({"event": ""}, r"wait_for_event\('wait'\).* 1 to 256 characters"),
+        ({"event": [7]}, r"wait_for_event\('wait'\).* must be the name of an event, got int"),
+        ({"match": "data.items[0]"}, r"wait_for_event\('wait'\) match must be a path into .*, but is 'data.items\[0\]'"),
+        ({"match": "event.data.x == async.data.x"}, r"match must be a path into both events"),
+        ({"match": ""}, r"match must be a path into both events"),
+        ({"if_exp": "async.data.x >"}, r"wait_for_event\('wait'\) if_exp.*async\.data\.x >"),
+        ({"if_exp": "other.x == 1"}, r"wait_for_event\('wait'\) if_exp.*other"),
+        ({"timeout": "soon"}, r"wait_for_event\('wait'\) timeout can't be read: 'soon'"),
+        ({"timeout": -1}, r"wait_for_event\('wait'\) timeout must not be negative, got -1"),
+        ({"timeout": "367d"}, r"wait_for_event\('wait'\) timeout must be at most 1 year"),
+    ],
+)  # fmt: skip
+async def test_a_wait_that_can_not_be_raises_in_the_handler(
+    app: TaskFlow, arguments: dict[str, Any], text: str
+) -> None:
+    """S3.3"""
+    caught: list[Exception] = []
+
+    @app.function()
+    async def wrong(ctx: Context[Step], step: Step) -> None:
+        try:
+            await step.wait_for_event("wait", **{"event": "paid", "timeout": "1h", **arguments})
+        except (ConfigError, InvalidDuration, NonRetriableError) as error:
+            caught.append(error)
+
+    async with Harness(app) as harness:
+        run = await harness.start(wrong)
+        assert await run.astatus() == RunStatus.COMPLETED
+    with pytest.raises(Exception, match=text):
+        raise caught[0]
+
+
+async def test_a_wait_that_can_not_be_fails_the_run_at_once(app: TaskFlow) -> None:
+    """S3.3: trying again can't help."""
+    calls: list[int] = []
+
+    @app.function()
+    async def wrong(ctx: Context[Step], step: Step) -> None:
+        calls.append(1)
+        await step.wait_for_event("wait", "paid", "1h", if_exp="async.data.x >")
+
+    async with Harness(app) as harness:
+        run = await harness.start(wrong)
+        assert await run.astatus() == RunStatus.FAILED
+        with pytest.raises(RunFailed, match="if_exp"):
+            await run.aresult("1s")
+    assert len(calls) == 1
+
+
+async def test_a_wait_of_no_time_returns_none(app: TaskFlow) -> None:
+    """S3.3"""
+    waits = waiting_function(app, timeout=0)
+    async with Harness(app) as harness:
+        run = await harness.start(waits)
+        assert await run.aresult("1s") is None
