@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 import traceback
@@ -43,6 +44,9 @@ def main(names: tuple[str, ...], repeat: int, path: Path | None, quick: bool) ->
     Medians are shown, with the least and the greatest. A figure that misses its target is no failure of the command;
     a benchmark that breaks is.
     """
+    # Both by way of an exception, so that what was started is stopped; a shell's background job ignores SIGINT otherwise.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     machine = facts()
     for name, value in machine.items():
         click.echo(f"{name:12} {value}")

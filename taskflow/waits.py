@@ -75,12 +75,21 @@ def value_at(event: dict[str, Any], path: str) -> Any:
 
 def token_for(path: str, value: Any) -> str:
     """How "this path has this value" stands in the index; equal numbers are equal, whatever their type, as in CEL."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < MAX_EXACT_FLOAT:
-        value = int(value)
-    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    text = orjson.dumps(with_whole_numbers(value), option=orjson.OPT_SORT_KEYS).decode()
     if len(text) > MAX_TOKEN_CHARS:
         text = "#" + blake2b(text.encode(), digest_size=16).hexdigest()
     return f"{path}={text}"
+
+
+def with_whole_numbers(value: Any) -> Any:
+    """`value` with an int for each float that is whole, lists and objects through."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < MAX_EXACT_FLOAT:
+        return int(value)
+    if isinstance(value, list):
+        return [with_whole_numbers(item) for item in value]
+    if isinstance(value, dict):
+        return {name: with_whole_numbers(item) for name, item in value.items()}
+    return value
 
 
 def tokens_of(event: dict[str, Any], paths: Sequence[str]) -> list[str]:

@@ -84,11 +84,15 @@ class Proxy:
         self._loop.run_forever()
         server.close()
         self._cut()
-        for task in self._tasks:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
-        self._loop.run_until_complete(asyncio.sleep(0))  # what was aborted is closed in the next turn
+        self._loop.run_until_complete(self._end_tasks())
         self._loop.close()
+
+    async def _end_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # what was aborted is closed in the next turn
 
     def _call(self, action: Callable[[], T]) -> T:
         async def act() -> T:

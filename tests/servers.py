@@ -28,6 +28,7 @@ from typing import Self
 RABBITMQ_HINT = "no rabbitmq-server on this machine: apt-get install rabbitmq-server"
 REDIS_HINT = "no redis-server on this machine: apt-get install redis-server"
 
+FOLDER_PREFIX = "taskflow-server-"  # then the pid of the test process
 RABBITMQ_SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
@@ -59,7 +60,8 @@ class Server:
 
     def start(self) -> Self:
         """Start on a free port with an empty folder, and wait until it serves."""
-        self.folder = Path(tempfile.mkdtemp(prefix="taskflow-test-"))
+        remove_orphaned_folders()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
         try:
             self.port = free_port()
             self._launch()
@@ -274,6 +276,24 @@ class RabbitMQServer(Server):
                 return connection.recv(1) == b"\x01"
         except OSError:
             return False
+
+
+def remove_orphaned_folders() -> None:
+    """A test run that was killed took its servers along, but not their files."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
+        owner = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
+        if owner.isdecimal() and not is_alive(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def is_stopped(task: Path) -> bool:

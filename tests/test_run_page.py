@@ -165,7 +165,12 @@ def test_page_of_a_running_run_shows_what_executes_and_how_its_workers_died() ->
 
 def test_page_of_a_completed_run_shows_its_output_and_who_invoked_it() -> None:
     steps = {"kid": Operation("invoke", "done", 0, started=T0, ended=T0 + 1_000, child="KID", data="1")}
-    fields = {"ended": T0 + 1_000, "output": {"total": 3}, "cause": "invoke", "parent": "01PARENT\x1fsum"}
+    fields: dict[str, Any] = {
+        "ended": T0 + 1_000,
+        "output": {"total": 3},
+        "cause": "invoke",
+        "parent": "01PARENT\x1fsum",
+    }
     assert (
         page("completed", steps, **fields)
         == """\

@@ -24,7 +24,7 @@ class Retention:
         self.next_ms = now_ms + PAUSE_MS
         for _ in range(MAX_BATCHES):
             removed = await self.store.duties.trim_history(
-                events_before_ms=now_ms - self.event_retention_ms, limit=BATCH, now_ms=now_ms
+                event_retention_ms=self.event_retention_ms, limit=BATCH, now_ms=now_ms
             )
             if removed < BATCH:
                 return self.next_ms

@@ -45,7 +45,7 @@ class Beat:
         """Connect. Raises StoreUnavailable."""
         config = self.config
         self.store = await Store.open(config.store, namespace=config.namespace)
-        self.nudges = StoreClient(parse_store_url(config.store), is_blocking=True)
+        self.nudges = StoreClient(parse_store_url(config.store), is_blocking=True, log_level=logging.DEBUG)
         await self.nudges.connect()
         publisher = Publisher(config.broker, app_id="", send_timeout_ms=config.send_timeout_ms)
         self.sync_publisher = publisher

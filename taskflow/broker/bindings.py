@@ -193,7 +193,7 @@ class Bindings:
 
     def _change(self, commands: list[Command]) -> None:
         body = orjson.dumps([[str(part) for part in command] for command in commands])
-        version = self._client.call("EVALSHA", CHANGE_SHA, 1, self._keys.version, uuid.uuid4().hex, body)
+        version = self._client.run_script(CHANGE_SHA, 1, self._keys.version, uuid.uuid4().hex, body)
         if version.decode() != self._known_version:
             self._cached = None
 

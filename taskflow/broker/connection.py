@@ -13,6 +13,9 @@ from taskflow.broker.resp import resolve
 from taskflow.broker.urls import broker_url, redacted_url, register_transport
 from taskflow.errors import BrokerUnavailable, ConfigError
 
+UNLIMITED_TIMEOUT_S = 10.0
+"""Where no deadline is set: so long may one write, or one answer, of an AMQP server take."""
+
 
 class Deadline:
     """A point on the monotonic clock."""
@@ -74,15 +77,27 @@ def limit_time(connection: Connection, deadline: Deadline | None) -> None:
         return
     driver = connection.transport.driver_name
     if driver == "py-amqp":
-        connection.connection.sock.settimeout(None if deadline is None else deadline.remaining_s())
+        timeout_s = UNLIMITED_TIMEOUT_S if deadline is None else deadline.remaining_s()
+        connection.connection.sock.settimeout(timeout_s)
     elif driver == "taskflow-redis-streams":
         connection.transport.set_deadline(None if deadline is None else deadline.at)
 
 
 def abandon_connection(connection: Connection) -> None:
-    """Close the sockets without a word to the server, which is gone, silent, or a forked parent's."""
+    """Close the sockets without a word to the server, which is gone or silent."""
     with contextlib.suppress(Exception):
         connection.collect(socket_timeout=0.1)
+
+
+def forget_connection(connection: Connection) -> None:
+    """After a fork: close our copies of the parent's sockets. `abandon_connection` would shut an AMQP one down."""
+    if transport_name(connection) == "py-amqp":
+        with contextlib.suppress(Exception):
+            transport = connection.connection.transport
+            transport.sock.close()
+            transport.sock, transport.connected = None, False
+    elif transport_name(connection) == "taskflow-redis-streams":
+        abandon_connection(connection)
 
 
 def close_connection(connection: Connection, *, timeout_s: float) -> None:

@@ -110,7 +110,9 @@ class Consumer:
         self._stop_timeout_s = timeout_s
         self._stopping.set()
         self._link.wake()
-        if self._thread.is_alive():
+        if self._thread.ident is None:  # never started
+            self._link.close(timeout_s=timeout_s)
+        elif self._thread.is_alive():
             self._thread.join(timeout_s)
         if self._thread.is_alive():
             logger.warning(

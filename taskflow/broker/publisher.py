@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from taskflow.errors import BrokerUnavailable, ConfigError
 
 MAX_IDLE_SESSIONS = 8
 MAX_BATCH = 1000
+RESET_PAUSE_S = 0.05
+RESETS = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
 
 @dataclass(slots=True)
@@ -98,8 +101,7 @@ class Publisher:
             session = self._pooled_session()
             if session is not None and self._try_pooled(session, letter, deadline):
                 return
-            session = open_session(self.url, deadline)
-            self._send_over(session, letter, deadline)
+            self._send_anew(letter, deadline)
         except ConfigError:
             raise
         except Exception as error:
@@ -132,6 +134,18 @@ class Publisher:
             return False
         return True
 
+    def _send_anew(self, letter: Letter, deadline: Deadline) -> None:
+        """Over a new connection. One that is reset is no broker that is away: try another, until the deadline."""
+        while True:
+            try:
+                session = open_session(self.url, deadline)
+                self._send_over(session, letter, deadline)
+                return
+            except Exception as error:
+                if not was_reset(error) or time.monotonic() + RESET_PAUSE_S > deadline.at:
+                    raise
+                time.sleep(RESET_PAUSE_S)
+
     def _send_over(self, session: Session, letter: Letter, deadline: Deadline) -> None:
         try:
             session.declare(letter.queues.values(), deadline)
@@ -159,7 +173,9 @@ class Publisher:
         """After a fork the connections are the parent's: close our copies, say nothing on them."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            self._abandon_idle()
+            for session in self._idle:
+                session.forget()
+            self._idle.clear()
 
     def _abandon_idle(self) -> None:
         while True:
@@ -167,6 +183,15 @@ class Publisher:
                 self._idle.pop().abandon()
             except IndexError:
                 return
+
+
+def was_reset(error: BaseException | None) -> bool:
+    """Whether a connection that stood broke, as the error or one that caused it says."""
+    while error is not None:
+        if isinstance(error, RESETS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @dataclass(slots=True, eq=False)
@@ -229,12 +254,13 @@ class AsyncPublisher:
         return unavailable(self._publisher.url, after_ms=self._publisher.send_timeout_ms, error=error)
 
     def _ensure_thread(self) -> queue.SimpleQueue[Pending | None]:
-        if self._thread is not None and self._pid == os.getpid():
+        thread = self._thread
+        if thread is not None and thread.is_alive() and self._pid == os.getpid():
             return self._pending
         if self._pid != os.getpid():
             self._lock = threading.Lock()  # a thread of the parent may have held it in the fork
         with self._lock:
-            if self._thread is None or self._pid != os.getpid():
+            if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
                 self._pid = os.getpid()
                 self._pending = queue.SimpleQueue()
                 self._thread = threading.Thread(
@@ -290,9 +316,10 @@ class AsyncPublisher:
 def settle_all(waiting: list[Pending], error: Exception | None) -> None:
     """Runs on the callers' loop. Each gets an exception of its own, to add its own traceback to."""
     for each in waiting:
-        own = None if error is None else type(error)(str(error))
-        if own is not None:
-            own.__cause__ = error.__cause__ if error is not None else None
+        own: Exception | None = None
+        if error is not None:
+            own = ConfigError(str(error)) if isinstance(error, ConfigError) else BrokerUnavailable(str(error))
+            own.__cause__ = error.__cause__
         settle(each.done, own)
 
 

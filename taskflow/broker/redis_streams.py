@@ -7,7 +7,8 @@ to the end of its queue.
 
 Options, in `transport_options` or in the URL's query: `key_prefix` ("tfb:"); `claim_idle_ms` (30,000), after which
 the messages of a silent consumer are given to others; `command_timeout_s` (5); `read_count` (250), how many
-messages one read brings where no prefetch limit is set.
+messages one read brings where no prefetch limit is set. One server, or a primary with replicas; on a Redis Cluster
+give the prefix a hash tag ("{tfb}:").
 """
 # mypy: disable-error-code="no-untyped-call"
 
@@ -22,10 +23,11 @@ from typing import Any
 from urllib.parse import quote
 
 import hiredis
+from kombu.exceptions import ChannelError
 from kombu.transport import virtual
 from redis.connection import parse_url
 
-from taskflow.broker.bindings import Bindings, StreamKeys, UnknownExchange
+from taskflow.broker.bindings import Bindings, Route, StreamKeys, UnknownExchange
 from taskflow.broker.resp import Command, RespClient, ServerLost, ServerRefused
 from taskflow.broker.stream_channel import StreamChannel, Subscription, not_found
 from taskflow.broker.stream_message import Outgoing
@@ -102,7 +104,7 @@ class Transport(virtual.Transport):
         return self._pid == os.getpid() and (self.commands.is_connected or bool(self._subscriptions))
 
     def set_deadline(self, deadline: float | None) -> None:
-        """From now on no command ends later than this, on the monotonic clock; None: after its own timeout."""
+        """From now on commands end by then, on the monotonic clock; None: within `command_timeout_s` each."""
         self.commands.deadline = deadline
 
     def close_connection(self, connection: Any) -> None:
@@ -191,7 +193,7 @@ class Transport(virtual.Transport):
                     self.bindings.drop_expired(route.streams[route.lasting :])
             if not again:
                 return
-            self.commands.pipeline([("SCRIPT", "LOAD", script) for script in SCRIPTS])
+            self.commands.load_scripts()
             self.bindings.refresh()
             pending = again
         raise ServerRefused(
@@ -199,18 +201,28 @@ class Transport(virtual.Transport):
         )
 
     def _publish_command(self, message: Outgoing) -> Command:
-        try:
-            route = self.bindings.route(message.exchange, message.routing_key)
-        except UnknownExchange:
-            # Another process may have declared it since.
-            self.bindings.refresh()
-            try:
-                route = self.bindings.route(message.exchange, message.routing_key)
-            except UnknownExchange:
-                raise not_found("exchange", message.exchange, (60, 40)) from None
+        route = self._find_route(message)
+        if route is None or (message.mandatory and not route.streams):
+            self.bindings.refresh()  # another process may have declared or bound it since
+            route = self._find_route(message)
+        if route is None:
+            raise not_found("exchange", message.exchange, (60, 40))
+        if message.mandatory and not route.streams:
+            raise ChannelError(
+                f"NO_ROUTE - no queue is bound to exchange {message.exchange!r} for {message.routing_key!r}",
+                (60, 50),
+                "",
+                "312",
+            )
         version, count = self.bindings.version, 1 + len(route.streams)
         head: Command = ("EVALSHA", PUBLISH_SHA, count, self.keys.version, *route.streams)
         return (*head, version, route.lasting, message.metadata, message.body)
+
+    def _find_route(self, message: Outgoing) -> Route | None:
+        try:
+            return self.bindings.route(message.exchange, message.routing_key)
+        except UnknownExchange:
+            return None
 
     # -- consume
 
@@ -249,8 +261,9 @@ class Transport(virtual.Transport):
 
     def interrupt(self) -> None:
         """End a `drain_events` that waits, or else the next one, with TimeoutError. From any thread."""
-        if self._reader is not None:
-            self._reader.interrupt()
+        reader = self._reader
+        if reader is not None:
+            reader.interrupt()
 
     def drain_events(self, connection: Any, timeout: float | None = None, **_: Any) -> None:
         """Deliver what comes; TimeoutError after `timeout` seconds without anything, or if interrupted."""

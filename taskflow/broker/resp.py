@@ -6,6 +6,7 @@ redis-py still reads the URL, so `redis://`, `rediss://`, `unix://` and their op
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import ssl
@@ -53,8 +54,9 @@ class RespClient:
         self.options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
         self.timeout_s = timeout_s
         self.client_id = 0
-        self.deadline: float | None = None  # on the monotonic clock; it bounds everything, if set
+        self.deadline: float | None = None  # on the monotonic clock; if set, it counts instead
         self._scripts = scripts
+        self._pid = os.getpid()
         self._lock = threading.RLock()
         self._socket: socket.socket | None = None
         self._reader = hiredis.Reader(notEnoughData=NO_REPLY)
@@ -69,6 +71,7 @@ class RespClient:
     def connect(self) -> None:
         """Connect, authenticate, select the database, load the scripts."""
         deadline = self._until()
+        self._pid = os.getpid()
         self._reader = hiredis.Reader(notEnoughData=NO_REPLY)
         try:
             self._socket = open_socket(self.options, deadline)
@@ -99,12 +102,31 @@ class RespClient:
             raise ServerRefused(str(reply)) from reply
         return reply
 
+    def run_script(self, sha: str, *arguments: Argument) -> Any:
+        """EVALSHA of one of this client's scripts, which the server may have forgotten by SCRIPT FLUSH."""
+        try:
+            return self.call("EVALSHA", sha, *arguments)
+        except ServerRefused as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+        self.load_scripts()
+        return self.call("EVALSHA", sha, *arguments)
+
+    def load_scripts(self) -> None:
+        self.pipeline([("SCRIPT", "LOAD", script) for script in self._scripts])
+
     def pipeline(self, commands: Sequence[Command], *, deadline: float | None = None) -> list[Any]:
         """Send all, then read as many replies. Error replies come as `hiredis.ReplyError` values."""
+        self._live_socket()  # before the lock: after a fork a thread that isn't there may hold it
         with self._lock:
             until = self._until() if deadline is None else deadline
-            self.send(commands)
-            return [self.read(until) for _ in commands]
+            try:
+                self.send(commands)
+                return [self.read(until) for _ in commands]
+            except BaseException:
+                # After a Ctrl-C, say, the next reply would be taken for that of another command.
+                self.close()
+                raise
 
     def send(self, commands: Sequence[Command]) -> None:
         """Write the commands without waiting for an answer."""
@@ -119,25 +141,21 @@ class RespClient:
 
     def read(self, deadline: float) -> Any:
         """Return the next reply. `deadline` is on the monotonic clock; past it the connection is given up."""
-        reply = self._reader.gets()
+        reply = self._next_reply()
         while reply is NO_REPLY:
             remaining_s = deadline - time.monotonic()
             if remaining_s <= 0:
                 self._lose(TimeoutError("no answer in time"))
             self._receive(remaining_s)
-            reply = self._reader.gets()
-        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(RETRY_LATER):
-            self._lose(ConnectionError(str(reply)))
+            reply = self._next_reply()
         return reply
 
     def try_read(self) -> Any:
         """Return the next reply if all of it is here, else NO_REPLY; never waits."""
-        reply = self._reader.gets()
+        reply = self._next_reply()
         while reply is NO_REPLY and self.wait_readable(0):
             self._receive(self.timeout_s)
-            reply = self._reader.gets()
-        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(RETRY_LATER):
-            self._lose(ConnectionError(str(reply)))
+            reply = self._next_reply()
         return reply
 
     def looks_alive(self) -> bool:
@@ -159,8 +177,7 @@ class RespClient:
             connection.close()
 
     def _until(self) -> float:
-        until = time.monotonic() + self.timeout_s
-        return until if self.deadline is None else min(until, self.deadline)
+        return time.monotonic() + self.timeout_s if self.deadline is None else self.deadline
 
     def _handshake(self) -> list[Command]:
         options = self.options
@@ -175,9 +192,21 @@ class RespClient:
         return commands
 
     def _live_socket(self) -> socket.socket:
+        if self._pid != os.getpid():
+            self.close()  # our copy; the parent's stays open
+            raise ServerLost(f"the connection to {self.address} was made before a fork; connect again")
         if self._socket is None:
             raise ServerLost(f"the connection to {self.address} is closed")
         return self._socket
+
+    def _next_reply(self) -> Any:
+        try:
+            reply = self._reader.gets()
+        except hiredis.ProtocolError as error:
+            self._lose(error)
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(RETRY_LATER):
+            self._lose(ConnectionError(str(reply)))
+        return reply
 
     def _receive(self, timeout_s: float) -> None:
         connection = self._live_socket()

@@ -15,6 +15,7 @@ from taskflow.broker.connection import (
     Deadline,
     abandon_connection,
     close_connection,
+    forget_connection,
     limit_time,
     new_connection,
     open_connection,
@@ -75,6 +76,10 @@ class Session:
 
     def abandon(self) -> None:
         abandon_connection(self.connection)
+
+    def forget(self) -> None:
+        """After a fork: it is the parent's."""
+        forget_connection(self.connection)
 
     def _publish(self, message: OutgoingMessage) -> None:
         self._producer.publish(

@@ -184,15 +184,20 @@ class StreamChannel(virtual.Channel):
 
     def _purge(self, queue: str) -> int:
         stream = self.connection.keys.stream(queue)
-        return int(self.connection.commands.call("EVALSHA", PURGE_SHA, 1, stream, GROUP))
+        return int(self.connection.commands.run_script(PURGE_SHA, 1, stream, GROUP))
 
     # -- publish
 
     def basic_publish(
-        self, message: dict[str, Any], exchange: str = "", routing_key: str = "", **_: Any
+        self,
+        message: dict[str, Any],
+        exchange: str = "",
+        routing_key: str = "",
+        mandatory: bool = False,
+        **_: Any,
     ) -> None:
         """Returns once the message is in the streams of all bound queues."""
-        self.connection.publish([encode_message(message, exchange, routing_key)])
+        self.connection.publish([encode_message(message, exchange, routing_key, mandatory=mandatory)])
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:
         return PublishBatch(self, max_size)

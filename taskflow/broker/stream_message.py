@@ -20,6 +20,7 @@ class Outgoing(NamedTuple):
     routing_key: str
     metadata: bytes
     body: bytes
+    mandatory: bool = False  # without a queue to go to it is an error, instead of nothing
 
 
 class StreamMessage(Message):
@@ -70,7 +71,9 @@ class Unacked:
         return [entry for tag in tags if (entry := self.entries.pop(tag, None)) is not None]
 
 
-def encode_message(message: dict[str, Any], exchange: str, routing_key: str) -> Outgoing:
+def encode_message(
+    message: dict[str, Any], exchange: str, routing_key: str, *, mandatory: bool = False
+) -> Outgoing:
     """The body goes as it is, everything else as JSON."""
     facts = {
         "content-type": message["content-type"],
@@ -88,7 +91,7 @@ def encode_message(message: dict[str, Any], exchange: str, routing_key: str) -> 
         )
     except TypeError:  # dates, decimals and such, that kombu's own JSON can bring back
         metadata = kombu_dumps(facts).encode()
-    return Outgoing(exchange, routing_key, metadata, encoded)
+    return Outgoing(exchange, routing_key, metadata, encoded, mandatory)
 
 
 def decode_metadata(metadata: bytes) -> dict[str, Any]:

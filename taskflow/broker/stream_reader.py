@@ -115,7 +115,10 @@ class StreamReader:
         if not any(self._replies_due):
             return []
         entries: list[Entry] = []
+        until = time.monotonic() + self._reads.timeout_s
         while self._replies_due:
+            if time.monotonic() > until:
+                self._lose_reads()
             reply = self._reads.try_read()
             if reply is not NO_REPLY:
                 entries.extend(self._consume(reply))
@@ -137,8 +140,7 @@ class StreamReader:
         stream = self._keys.stream(queue)
         for start in range(0, len(ids), 500):
             chunk = ids[start : start + 500]
-            with contextlib.suppress(ServerRefused):  # the queue was deleted, and its messages with it
-                self._commands.call("EVALSHA", REQUEUE_SHA, 1, stream, GROUP, self.name, *chunk)
+            self._commands.run_script(REQUEUE_SHA, 1, stream, GROUP, self.name, *chunk)
 
     def get(self, queue: str) -> Entry | None:
         """Return one message, or None, without waiting."""
@@ -188,7 +190,7 @@ class StreamReader:
         """This consumer reads the queue no more; returns how many other live consumers it has."""
         self._used.pop(queue, None)
         stream = self._keys.stream(queue)
-        return int(self._commands.call("EVALSHA", LEAVE_SHA, 1, stream, GROUP, self.name, self._keys.alive))
+        return int(self._commands.run_script(LEAVE_SHA, 1, stream, GROUP, self.name, self._keys.alive))
 
     def close(self) -> None:
         """Send the acks, leave all queues. Raises ServerLost if the server is gone, but closes in any case."""
@@ -253,18 +255,15 @@ class StreamReader:
         if reply is not NO_REPLY:
             return self._consume(reply)
         if time.monotonic() >= self._read_until:
-            self._reads.close()
-            raise ServerLost(f"lost the connection to {self._reads.address}: no answer to a read in time")
+            self._lose_reads()
         return []
 
     def _wait(self, deadline: float) -> None:
         until = deadline
-        if self._used:
-            until = min(until, self._next_takeover)
         poll = select.poll()
         poll.register(self._waker, select.POLLIN)
         if self._replies_due:
-            until = min(until, self._read_until)
+            until = min(until, self._next_takeover, self._read_until)
             poll.register(self._reads, select.POLLIN)
         timeout_ms = (until - time.monotonic()) * 1000
         if poll.poll(max(timeout_ms, 0)):
@@ -279,6 +278,10 @@ class StreamReader:
             self.beat()
             return []
         return self._parse(reply) if is_read and reply else []
+
+    def _lose_reads(self) -> None:
+        self._reads.close()
+        raise ServerLost(f"lost the connection to {self._reads.address}: no answer to a read in time")
 
     def _stream(self, queue: str) -> str:
         stream = self._keys.stream(queue)
@@ -320,7 +323,7 @@ class StreamReader:
             return []
         interval_s = min(max(self._claim_idle_ms / 4000, 1.0), 10.0)
         self._next_takeover = time.monotonic() + interval_s
-        head = (GROUP, self.name, self._claim_idle_ms, count, self._keys.alive)
+        head: Command = (GROUP, self.name, self._claim_idle_ms, count, self._keys.alive)
         arguments = (*head, *self._predecessors)
         ordered = list(queues)
         replies = self._commands.pipeline(

@@ -12,7 +12,7 @@ CHANGE = """
 -- KEYS   1 version
 -- ARGV   1 epoch to begin with, if there is no version   2 commands, JSON: [[name, key, ...], ...]
 -- Reply  the version: epoch/number
-local altered = false
+local altered, failure = false, nil
 for _, command in ipairs(cjson.decode(ARGV[2])) do
   local reply = redis.pcall(unpack(command))
   if type(reply) ~= 'table' then
@@ -20,7 +20,7 @@ for _, command in ipairs(cjson.decode(ARGV[2])) do
   elseif reply.ok then
     altered = true
   elseif reply.err and not string.find(reply.err, 'BUSYGROUP', 1, true) then
-    return reply
+    failure = failure or reply
   end
 end
 local version = redis.call('GET', KEYS[1])
@@ -29,7 +29,7 @@ if altered or not version then
   version = (epoch or ARGV[1]) .. '/' .. ((tonumber(number) or 0) + 1)
   redis.call('SET', KEYS[1], version)
 end
-return version
+return failure or version
 """
 
 PUBLISH = """
@@ -37,7 +37,7 @@ PUBLISH = """
 -- KEYS   1 version   2... streams that last   after these: streams that expire, and are not made again
 -- ARGV   1 version the sender knows   2 how many streams last   3 metadata   4 body
 -- Reply  how many of the streams are gone; -1 and nothing written if the topology has changed
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return -1 end
 local lasting, gone = tonumber(ARGV[2]), 0
 for i = 2, #KEYS do
   if i - 1 <= lasting then
@@ -60,12 +60,13 @@ for i = 3, #ARGV do
   local held = redis.pcall('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2])
   if held[1] then
     local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
-    redis.call('XACK', KEYS[1], ARGV[1], id)
-    redis.call('XDEL', KEYS[1], id)
     if entry and entry[2][4] then
+      -- First, for a server without memory refuses it, and then the message must still be held.
       redis.call('XADD', KEYS[1], '*', 'm', entry[2][2], 'b', entry[2][4], 'r', '1')
       moved = moved + 1
     end
+    redis.call('XACK', KEYS[1], ARGV[1], id)
+    redis.call('XDEL', KEYS[1], id)
   end
 end
 return moved

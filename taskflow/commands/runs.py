@@ -26,6 +26,12 @@ from taskflow.rendering import Screen, plain
 from taskflow.run_lookup import find_run, recent_runs, registered_functions
 from taskflow.run_page import LIST_HEADER, list_row, run_page
 
+OUTCOMES = {
+    "cancelled": "cancelled",
+    "cancelling": "is cancelled once its running steps have ended",
+    "ended": "had ended before",
+}
+
 
 @click.group("runs")
 def command() -> None:
@@ -120,13 +126,13 @@ def cancel_command(
         if outcome == "unknown":
             click.echo(f"taskflow: there is no run {run_id}", err=True)
         elif not as_json:
-            click.echo(f"{run_id} {outcome}")
+            click.echo(f"{run_id} {OUTCOMES[outcome]}")
     if "unknown" in outcomes.values():
         raise click.exceptions.Exit(1)
 
 
 async def cancel_all(target: Target, run_ids: tuple[str, ...], reason: str) -> dict[str, str]:
-    """What each came to: cancelled, cancelling (once its running steps have ended), ended before, unknown."""
+    """What each came to: a key of OUTCOMES, or "unknown"."""
     outcomes: dict[str, str] = {}
     async with open_store(target) as (opened, _):
         for run_id in run_ids:
@@ -143,9 +149,9 @@ async def cancel_all(target: Target, run_ids: tuple[str, ...], reason: str) -> d
 async def cancel_one(app: TaskFlow, run_id: str, reason: str) -> str:
     try:
         if not await app.cancel_run(run_id, reason):
-            return "had ended before"
+            return "ended"
         (status,) = await app.run_fields(run_id, "status")
-        return "cancelled" if status == b"cancelled" else "is cancelled once its running steps have ended"
+        return "cancelled" if status == b"cancelled" else "cancelling"
     except RunNotFound:
         return "unknown"
     except BrokerUnavailable as error:

@@ -143,7 +143,7 @@ class Execution:
 
     async def main(self) -> None:
         try:
-            self.check_crashes()
+            await self.check_crashes()
             if self.claimed.cancel:
                 self.stop(Ending.CANCELLED, self.claimed.cancel)
                 return
@@ -177,12 +177,15 @@ class Execution:
             return await function.handler(*args)
         return await self.threads.run(function.handler, args)
 
-    def check_crashes(self) -> None:
-        if self.claimed.crashes >= self.host.config.max_crashes:
-            raise WorkerLost(
-                f"the worker process died {self.claimed.crashes} times while it executed this run without progress. "
-                "`taskflow runs show` says how it ended each time. Look for memory use, os._exit, or native code that crashes."
-            )
+    async def check_crashes(self) -> None:
+        """Refuse a run under which process after process died. Rule S9.8."""
+        if self.claimed.crashes < self.host.config.max_crashes:
+            return
+        how = await self.ask(self.host.claims.crash_log(self.run_id))
+        raise WorkerLost(
+            f"the worker process died {self.claimed.crashes} times while it executed this run without progress ({how}). "
+            "Look for memory use, os._exit, or native code that crashes."
+        )
 
     # --- steps ---
 
@@ -270,8 +273,8 @@ class Execution:
             return
         if self.turns.waiting:
             self.turns.skip()
-        elif self.parking.pending and not self.offering.slotless:
-            self.parking.suspend()
+        elif self.parking.pending and (self.offering.offers or not self.offering.slotless):
+            self.parking.suspend()  # steps beyond MAX_OFFERS are met again when an offered one has been executed
 
     def suspended(self) -> None:
         """The store has the run as suspended."""

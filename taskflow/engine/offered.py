@@ -25,7 +25,7 @@ class OfferedStepExecution(Execution):
 
     async def main(self) -> None:
         try:
-            self.check_crashes()
+            await self.check_crashes()
             await self.call_handler()
         except Suspend:
             return

@@ -79,6 +79,8 @@ class Offering:
             self.offers.add(key)
             self.execution.parking.pending[key] = parked
             self.execution.parking.store_soon(ParkedOp(key, replace(op, state=OFFER).pack()))
+        # The run may have been stuck before there was anything to suspend it with.
+        self.execution.tree.look_again()
 
     async def withdraw(self, key: str) -> bool:
         """Take an offer back; False when another process has the step."""

@@ -16,15 +16,18 @@ from taskflow.engine.suspension import TaskTree
 # Loop iterations between two outcomes: enough for a finished task to tell a gather, that to wake its awaiter, and the awaiter
 # to go on. A handler with a single task needs none.
 SETTLING_ITERATIONS = 4
-# How long an outcome waits for one that came before it in the last execution, when raw I/O of the handler hides whether the
-# handler will still ask for that.
-PATIENCE_S = 0.005
+# How long after the last outcome the next one waits for one that came before it in the last execution, when raw I/O of the
+# handler hides whether the handler will still ask for that. Only changed code pays for it, a busy machine needs it.
+PATIENCE_S = 0.05
 
 
 class Turns:
     """For use on the loop's thread."""
 
-    __slots__ = ("code_in_threads", "expected", "live", "loop", "next_order", "settling", "skipped", "timer", "tree", "waiting", "when_quiet")
+    __slots__ = (
+        "code_in_threads", "expected", "live", "loop", "next_order", "settling", "skipped", "timer", "tree", "waiting",
+        "when_quiet",
+    )  # fmt: skip
 
     def __init__(self, tree: TaskTree, loop: asyncio.AbstractEventLoop) -> None:
         self.tree = tree
@@ -126,6 +129,7 @@ class Turns:
             future.set_result(None)
         if self.waiting:
             self.start_settling()
+            self.be_patient(anew=True)
 
     def skip(self) -> None:
         """Pass over outcomes that nobody asks for, and deliver the first that somebody waits for."""
@@ -136,13 +140,17 @@ class Turns:
         if not self.settling and not self.code_in_threads:
             self.deliver_next()
 
-    def be_patient(self) -> None:
+    def be_patient(self, *, anew: bool = False) -> None:
+        if self.timer is not None and anew:
+            self.timer.cancel()
+            self.timer = None
         if self.timer is None:
             self.timer = self.loop.call_later(PATIENCE_S, self.patience_is_over)
 
     def patience_is_over(self) -> None:
         self.timer = None
-        self.skip()
+        if not self.settling and not self.code_in_threads:  # else the handler is on its way, however slow the machine is
+            self.skip()
         if self.waiting:
             self.be_patient()
 

@@ -217,6 +217,11 @@ class Claims:
             "1" if has_pending else "", event_uid, event, now_ms + kept_ms,
         )  # fmt: skip
 
+    async def crash_log(self, run_id: str) -> str:
+        """How each process ended that died under the run since its last progress, joined by "; "."""
+        log: bytes | None = await self.scripts.client.call("HGET", self.keys.run(run_id), "crash_log")
+        return (log or b"").decode()
+
     async def cancel_reason(self, run_id: str) -> bytes:
         """Why a run is to be cancelled, as JSON."""
         reason: bytes | None = await self.scripts.client.call("HGET", self.keys.run(run_id), "cancel")

@@ -90,11 +90,13 @@ class StoreClient:
         on_connected: Callable[[], Sequence[tuple[Argument, ...]]] = lambda: (),
         on_push: Callable[[list[Any]], None] | None = None,
         is_blocking: bool = False,
+        log_level: int = logging.WARNING,
     ) -> None:
         self.address = address
         self.on_connected = on_connected
         self.on_push = on_push
         self.is_blocking = is_blocking
+        self.log_level = log_level  # of a loss: one of a process's connections tells, the others need not
         self.on_reconnect: Callable[[], None] | None = None
         self.loop = asyncio.get_running_loop()
         self.connection: Connection | None = None
@@ -219,7 +221,7 @@ class StoreClient:
         if connection is not self.connection or self.closed:
             return
         self.connection = None
-        logger.warning("lost the connection to the store at %s; reconnecting", self.address)
+        logger.log(self.log_level, "lost the connection to the store at %s; reconnecting", self.address)
         self.reconnecting = self.loop.create_task(self.reopen(), context=Context())
 
     async def reopen(self) -> None:
@@ -232,7 +234,7 @@ class StoreClient:
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(longest_s, pause_s * 2)
             else:
-                logger.info("the store at %s is back", self.address)
+                logger.log(self.log_level, "the store at %s is back", self.address)
                 if self.on_reconnect:
                     self.on_reconnect()
                 return

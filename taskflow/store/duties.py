@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NewType
 
@@ -79,10 +78,9 @@ class Duties:
         hints, flat = await self.scripts.call("find_lost", now_ms, hint_age_ms, event_age_ms)
         return parse_hints(hints), [(flat[i].decode(), flat[i + 1]) for i in range(0, len(flat), 2)]
 
-    async def trim_history(self, *, events_before_ms: int, limit: int, now_ms: int) -> int:
-        """Remove runs and events whose retention is over; `limit` or more means that there may be others."""
-        return int(await self.scripts.call("trim_history", now_ms, events_before_ms, limit))
+    async def trim_history(self, *, event_retention_ms: int, limit: int, now_ms: int) -> int:
+        """Remove runs and events whose retention is over; `limit` or more means that there may be others.
 
-    async def heartbeat(self, worker_id: str, child_ids: Sequence[str], *, now_ms: int) -> bool:
-        """False when the worker was not known: new, or declared dead meanwhile."""
-        return bool(await self.scripts.call("heartbeat", now_ms, worker_id, *child_ids))
+        Events are kept as long as the longest retention of all apps; `event_retention_ms` counts when there is none.
+        """
+        return int(await self.scripts.call("trim_history", now_ms, event_retention_ms, limit))

@@ -36,6 +36,7 @@ class LivenessStore:
         self.address = parse_store_url(url)
         self.prefix = Keys(namespace).prefix
         self.skew_ms = 0  # the store's clock minus ours
+        self._registered_ms: int | None = None  # when the store registered the worker, by the store's clock
         self._socket: socket.socket | None = None
         self._reader = hiredis.Reader()
         self._give_up_s = 0.0  # of the call that is under way, by time.monotonic()
@@ -44,9 +45,13 @@ class LivenessStore:
         """See HeartbeatStore. Reads the store's clock on the way, for the calls to come."""
         self._begin()
         beat = self._script("heartbeat", now_ms + self.skew_ms, worker_id, *child_ids)
-        known, now = self._round_trip(beat, ("TIME",))
+        registered_ms, now = self._round_trip(beat, ("TIME",))
         self._follow_clock(now)
-        return bool(known)
+        # Not whether the store knows the worker: an earlier heartbeat of ours, held up by the network, may have
+        # registered it anew a moment ago, after it had been declared dead.
+        known: bool = self._registered_ms == registered_ms
+        self._registered_ms = registered_ms
+        return known
 
     def hand_back(self, child_id: str, *, cause: str, crashed: bool, now_ms: int) -> int:
         """See HeartbeatStore. However many claims there are: in batches."""
@@ -64,6 +69,7 @@ class LivenessStore:
         """See HeartbeatStore."""
         self._begin()
         self._round_trip(self._script("forget_worker", worker_id, ""))
+        self._registered_ms = None
 
     def close(self) -> None:
         """Disconnect. Forked children hold copies of the socket, so it is shut down and not only closed."""

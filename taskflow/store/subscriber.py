@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ class Subscriber:
             on_connected=self.subscribe_commands,
             on_push=self.dispatch,
             is_blocking=True,
+            log_level=logging.DEBUG,
         )
 
     def subscribe_commands(self) -> Sequence[tuple[Argument, ...]]:

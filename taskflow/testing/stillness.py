@@ -81,8 +81,15 @@ class Stillness:
     def is_at_rest(self, execution: Execution) -> bool:
         """Whether a resident run seems to wait for raw I/O outside its steps, for who knows how long."""
         tree, replay, parking = execution.tree, execution.replay, execution.parking
-        is_active = tree.executing or parking.is_suspending or parking.unstored or execution.turns.waiting
-        if is_active or execution.ending is not None:
+        # Steps without a slot are offered in a moment.
+        busy = (
+            tree.executing,
+            parking.is_suspending,
+            parking.unstored,
+            execution.turns.waiting,
+            execution.offering.slotless,
+        )
+        if any(busy) or execution.ending is not None:
             self.resting.pop(execution, None)
             return False
         mark = (tree.births, replay.next_index, execution.turns.next_order)

@@ -30,7 +30,7 @@ from taskflow.worker.messenger import BrokerMessenger
 logger = logging.getLogger("taskflow.worker")
 
 CONNECT_TIMEOUT_S = 5.0
-CLOCK_CHECK_S = 30.0
+CHECK_UP_S = 30.0
 GOODBYE_S = 1.0  # how long the end of the process may wait for a store or broker that is away
 MAX_THREADS = (
     512  # blocking code waits for a slot before it asks for a thread, so this is a bound, not a setting
@@ -87,7 +87,7 @@ class WorkerProcess:
         self.on_recycle = on_recycle
         self.threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="taskflow-user")
         self.timers: list[asyncio.TimerHandle] = []
-        self.clock_timer: asyncio.TimerHandle | None = None
+        self.check_up_timer: asyncio.TimerHandle | None = None
         self.seen_poll_ms = 0  # the broker's last answer that the beacon knows of
 
     async def start(self) -> None:
@@ -114,6 +114,7 @@ class WorkerProcess:
         self.subscriber.client.on_reconnect = self.executor.look_again
         await self.start_consuming()
         self.tick()
+        self.plan_check_up()
 
     async def start_consuming(self) -> None:
         config = self.app.config
@@ -165,14 +166,32 @@ class WorkerProcess:
             if self.consumer.last_poll_ms != self.seen_poll_ms:
                 self.seen_poll_ms = self.consumer.last_poll_ms
                 self.beacon.polled()
+        self.follow_lease()
         self.timers = [self.loop.call_later(1.0, self.tick)]
+
+    def follow_lease(self) -> None:
+        """Without a lease this process claims nothing, so a work message here would be lost on it (S9.3)."""
+        is_valid = self.lease.is_valid()
+        if is_valid is not self.intake.is_listening and not self.executor.is_draining:
+            self.intake.listen(is_valid)
 
     async def follow_store_clock(self) -> None:
         if isinstance(self.clock, SystemClock):
             await self.store.correct(self.clock)
-            self.clock_timer = self.loop.call_later(
-                CLOCK_CHECK_S, lambda: self.messenger.spawn(self.follow_store_clock())
-            )
+
+    def plan_check_up(self) -> None:
+        self.check_up_timer = self.loop.call_later(CHECK_UP_S, lambda: self.messenger.spawn(self.check_up()))
+
+    async def check_up(self) -> None:
+        """Now and then: correct the clock (S8.3), and give back claims that came in no reply.
+
+        A command that an old connection held up is executed late: its claims are nobody's (S9.2).
+        """
+        try:
+            await self.follow_store_clock()
+            await self.executor.reconcile()
+        finally:
+            self.plan_check_up()
 
     async def stop(self, *, drain_timeout_s: float | None = None) -> None:
         """Drain: take nothing more, let running steps end, hand back the rest. Rule S9.6."""
@@ -202,7 +221,7 @@ class WorkerProcess:
         await self.close()
 
     async def close(self) -> None:
-        for timer in [*self.timers, self.clock_timer]:
+        for timer in [*self.timers, self.check_up_timer]:
             if timer is not None:
                 timer.cancel()
         await self.loop.run_in_executor(None, self.consumer.stop, 2.0)

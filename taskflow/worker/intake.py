@@ -10,7 +10,7 @@ from typing import Protocol
 import orjson
 
 from taskflow.broker.consumer import Delivery
-from taskflow.broker.topology import work_queue_name
+from taskflow.broker.topology import events_queue, work_queue_name
 from taskflow.clock import Clock
 from taskflow.engine.executor import Executor
 from taskflow.errors import StoreUnavailable
@@ -55,13 +55,18 @@ class Intake:
         self.clock = clock
         self.consumer = consumer
         self.work_queues = {work_queue_name(app_id, queue): queue for queue in queues}
+        self.broker_queues = [events_queue(app_id).name, *self.work_queues]
+        self.is_listening = True
         self.paused: set[str] = set()  # work queues (broker names) that wait for a free slot here
         self.held: dict[str, list[Delivery]] = {}  # work messages that wait FULL_PATIENCE_S for a slot
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: dict[asyncio.Task[None], list[Delivery]] = {}  # events that are being routed
         executor.on_slot_free = self.slot_is_free
 
     def take(self, deliveries: list[Delivery]) -> None:
         """Handle what one poll of the broker brought."""
+        if not self.is_listening:  # received before the pause
+            self.consumer.reject(deliveries, requeue=True)
+            return
         events: list[Delivery] = []
         for delivery in deliveries:
             queue = self.work_queues.get(delivery.queue)
@@ -71,8 +76,8 @@ class Intake:
                 self.take_work(delivery, queue)
         if events:
             task = self.loop.create_task(self.route(events))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            self.tasks[task] = events
+            task.add_done_callback(self.tasks.pop)
 
     async def route(self, deliveries: Sequence[Delivery]) -> None:
         """Route messages of events; each is acknowledged once its events are in the store (S9.1)."""
@@ -125,13 +130,32 @@ class Intake:
         self.consumer.pause(broker_queue)
         self.consumer.reject(deliveries, requeue=True)
 
+    def listen(self, is_listening: bool) -> None:
+        """Take messages, or leave them all to other processes: this one may not claim, or can't reach the store.
+
+        What it can't route now goes back, too. Should it be routed here as well, later, that does no harm.
+        """
+        self.is_listening = is_listening
+        if is_listening:
+            if self.executor.free > 0:
+                self.paused.clear()
+            for broker_queue in self.broker_queues:
+                if broker_queue not in self.paused:
+                    self.consumer.resume(broker_queue)
+            return
+        for broker_queue in self.broker_queues:
+            self.consumer.pause(broker_queue)
+        for deliveries in (*self.held.values(), *self.tasks.values()):
+            self.consumer.reject(deliveries, requeue=True)
+        self.held.clear()
+
     def slot_is_free(self) -> None:
         if self.held:
             held, self.held = self.held, {}
             for broker_queue, deliveries in held.items():
                 self.consumer.ack(deliveries)
                 self.executor.look_for_work(self.work_queues[broker_queue], by_hint=True)
-        if self.paused:
+        if self.paused and self.is_listening:
             paused, self.paused = self.paused, set()
             for broker_queue in paused:
                 self.consumer.resume(broker_queue)

@@ -112,6 +112,11 @@ class Seat:
     start_at_s: float = 0.0
 
     @property
+    def name(self) -> str:
+        """What sits here, for people."""
+        return "child" if self.helper is None else self.helper.name
+
+    @property
     def wants_child(self) -> bool:
         """Whether nobody works here, or who works here asked to be replaced; not: by a rolling restart."""
         if self.successor is not None:

@@ -225,11 +225,7 @@ class Supervisor:
             logger.error("%s; trying again in %g s", reason, delay_s)
             return
         child = Child(
-            process=process,
-            purpose=purpose,
-            generation=self._generation,
-            started_s=now_s,
-            name="child" if seat.helper is None else seat.helper.name,
+            process=process, purpose=purpose, generation=self._generation, started_s=now_s, name=seat.name
         )
         self._children[child] = seat
         seat.seat_child(child)

@@ -268,7 +268,7 @@ def test_an_ack_reaches_the_broker_in_a_millisecond_while_the_consumer_waits(
             inbox.consumer.ack(inbox.deliveries[count - 1 : count])
         took_s = time.monotonic() - started
     # Some 1 ms each, of which the test's own looking is the half; polling every 50 ms would take 5 s.
-    assert took_s < 2.5
+    assert took_s < 4
 
 
 @pytest.mark.parametrize("count", [1, 3000])

@@ -1,4 +1,5 @@
 """The consumer's thread: it outlives losses, errors and silence, and says how it fares."""
+# mypy: disable-error-code="no-untyped-call, func-returns-value"
 
 from __future__ import annotations
 
@@ -135,6 +136,19 @@ def check_flushall(server: RespServer, app_id: str, new_publisher: NewPublisher)
     assert inbox.bodies == [b"before", b"after"] * 3
 
 
+def test_a_queue_that_somebody_deleted_is_consumed_again(
+    broker: Server, app_id: str, new_publisher: NewPublisher
+) -> None:
+    with Inbox(broker.url, app_id) as inbox:
+        with new_connection(broker.url) as connection:
+            events_queue(app_id)(connection.default_channel).delete()
+        publisher = new_publisher(broker.url)
+        wait_until(
+            lambda: publisher.publish_events([b"after"]) or inbox.bodies,
+            description="a message on the new queue",
+        )
+
+
 def test_messages_flow_on_however_often_the_connection_is_cut(
     streams: RespServer, app_id: str, new_publisher: NewPublisher
 ) -> None:
@@ -182,7 +196,7 @@ def test_an_idle_consumer_costs_no_time_of_the_processor(broker: Server, app_id:
     with Inbox(broker.url, app_id):
         used_s = time.process_time()
         threading.Event().wait(2.2)
-        assert time.process_time() - used_s < 0.05
+        assert time.process_time() - used_s < 0.1
 
 
 def test_progress_is_shown_while_idle(streams: RespServer, app_id: str) -> None:

@@ -1,4 +1,5 @@
 """The publishers: deadlines, recovery, threads, forks, loops."""
+# mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
 
@@ -12,13 +13,15 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from taskflow.broker.connection import new_connection
 from taskflow.broker.publisher import AsyncPublisher, Publisher
+from taskflow.broker.topology import work_queue
 from taskflow.errors import BrokerUnavailable
 from tests.brokers.conftest import NewPublisher
 from tests.brokers.inbox import Inbox, wait_until
 from tests.servers import RespServer, Server, ValkeyServer, free_port
 
-SLACK_S = 0.3
+SLACK_S = 1.0  # the machine may be busy with other tests
 
 
 @pytest.fixture
@@ -106,31 +109,22 @@ def test_a_broken_pooled_connection_is_not_noticed_by_the_sender(
 def test_a_connection_that_breaks_while_it_sends_is_replaced(
     streams: RespServer, app_id: str, new_publisher: NewPublisher
 ) -> None:
-    """The server kills every connection again and again; each send still succeeds."""
     publisher = new_publisher(streams.url)
     publisher.publish_events([b"first"])
-    stop = threading.Event()
-
-    def kill_connections() -> None:
-        with redis.Redis.from_url(streams.url) as admin:
-            while not stop.wait(0.01):
-                admin.execute_command("CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES")
-
-    killer = threading.Thread(target=kill_connections)
-    killer.start()
-    refused = 0
-    try:
-        for number in range(200):
-            try:
-                publisher.publish_events([str(number).encode()])
-            except BrokerUnavailable:  # both connections of one call were killed; nothing was promised
-                refused += 1
-    finally:
-        stop.set()
-        killer.join()
+    with redis.Redis.from_url(streams.url) as admin:
+        admin.execute_command("CLIENT", "PAUSE", "400", "WRITE")
+        sending = threading.Thread(target=publisher.publish_events, args=([b"second"],))
+        sending.start()
+        wait_until(lambda: has_waiting_script(admin), description="a send that waits")
+        admin.execute_command("CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES")
+        sending.join()
     with Inbox(streams.url, app_id) as inbox:
-        wait_until(lambda: len(set(inbox.bodies)) >= 201 - refused, description="all that was accepted")
-    assert refused < 20
+        inbox.wait_for(2)
+    assert inbox.bodies == [b"first", b"second"]
+
+
+def has_waiting_script(admin: redis.Redis) -> bool:
+    return any(each["cmd"] == "evalsha" and "b" in each["flags"] for each in admin.client_list())
 
 
 def test_many_threads_share_a_publisher(broker: Server, app_id: str, new_publisher: NewPublisher) -> None:
@@ -151,14 +145,18 @@ def test_many_threads_share_a_publisher(broker: Server, app_id: str, new_publish
 
 
 def test_a_forked_child_sends_over_connections_of_its_own(
-    streams: RespServer, app_id: str, new_publisher: NewPublisher
+    broker: Server, app_id: str, new_publisher: NewPublisher
 ) -> None:
-    publisher = new_publisher(streams.url)
+    publisher = new_publisher(broker.url)
+    unused = new_publisher(broker.url)
+    unused.publish_events([b"parent"])
+    (session,) = unused._idle
     publisher.publish_events([b"parent"])
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
+            unused.close()
             for _ in range(50):
                 publisher.publish_events([b"child"])
             status = 0
@@ -168,10 +166,11 @@ def test_a_forked_child_sends_over_connections_of_its_own(
         publisher.publish_events([b"parent"])
     _, status = os.waitpid(pid, 0)
     assert status == 0
-    with Inbox(streams.url, app_id) as inbox:
-        inbox.wait_for(101)
+    assert session.looks_alive(), "the child has closed the parent's connection"
+    with Inbox(broker.url, app_id) as inbox:
+        inbox.wait_for(102)
     assert inbox.bodies.count(b"child") == 50
-    assert inbox.bodies.count(b"parent") == 51
+    assert inbox.bodies.count(b"parent") == 52
 
 
 def test_a_server_that_lost_everything_gets_the_queues_again(
@@ -186,6 +185,19 @@ def test_a_server_that_lost_everything_gets_the_queues_again(
         with Inbox(server.url, app_id) as inbox:
             inbox.wait_for(1)
     assert inbox.bodies == [b"kept"]
+
+
+def test_a_queue_that_somebody_deleted_is_declared_again(
+    broker: Server, app_id: str, new_publisher: NewPublisher
+) -> None:
+    """An exchange without queues drops what it gets; the broker must say so, and the publisher mend it."""
+    publisher = new_publisher(broker.url)
+    publisher.publish_work(["default"])
+    with new_connection(broker.url) as connection:
+        work_queue(app_id, "default")(connection.default_channel).delete()
+    publisher.publish_work(["default"])
+    with Inbox(broker.url, queues=[work_queue(app_id, "default")]) as inbox:
+        inbox.wait_for(1)
 
 
 # -- async
@@ -251,7 +263,7 @@ async def test_the_loop_runs_on_while_the_broker_hangs(mute_port: int, new_publi
     sender.close()
     assert all(isinstance(result, BrokerUnavailable) for result in results)
     assert took_s < 0.5 + SLACK_S
-    assert ticks > 40
+    assert ticks > 20
 
 
 async def test_who_waits_in_the_queue_waits_no_longer_than_the_deadline(

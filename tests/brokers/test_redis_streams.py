@@ -709,6 +709,55 @@ def test_a_fork_leaves_the_parents_connection_alone(connect: NewConnection) -> N
     assert not any(message.delivery_info["redelivered"] for message in receiver.messages)
 
 
+def test_a_forked_child_that_only_closes_disturbs_nothing(connect: NewConnection) -> None:
+    connection = connect()
+    queue = Queue("closing", Exchange("closing"), routing_key="closing")
+    receiver = Receiver(connection, [queue], acks=False)
+    producer = connection.Producer()
+    producer.publish("held", exchange="closing", routing_key="closing")
+    receiver.wait_for(1)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            receiver.channel.close()
+            connection.release()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    receiver.messages[0].ack()
+    producer.publish("next", exchange="closing", routing_key="closing")
+    receiver.wait_for(2)
+    receiver.drain(0.05)
+    assert bodies(receiver.messages) == ["held", "next"]
+
+
+def test_a_server_that_forgot_the_scripts_gets_them_again(connect: NewConnection, admin: redis.Redis) -> None:
+    connection = connect()
+    queue = Queue("scripts", Exchange("scripts"), routing_key="scripts")
+    receiver = Receiver(connection, [queue], acks=False)
+    admin.script_flush()
+    connection.Producer().publish("x", exchange="scripts", routing_key="scripts")
+    receiver.wait_for(1)
+    admin.script_flush()
+    receiver.messages[0].requeue()
+    receiver.wait_for(2)
+    admin.script_flush()
+    assert queue(connection.default_channel).purge() == 0
+
+
+def test_a_consumer_whose_prefetch_is_used_up_costs_no_time_of_the_processor(
+    connect: NewConnection,
+) -> None:
+    connection = connect(claim_idle_ms=1000)
+    queue = Queue("full", Exchange("full"), routing_key="full")
+    receiver = Receiver(connection, [queue], acks=False, prefetch=1)
+    connection.Producer().publish("x", exchange="full", routing_key="full")
+    receiver.wait_for(1)
+    used_s = time.process_time()
+    receiver.drain(2.5)
+    assert time.process_time() - used_s < 0.1
+
+
 def test_a_full_server_refuses_and_the_sender_is_told(connect: NewConnection) -> None:
     with ValkeyServer(args=["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]) as server:
         connection = connect(server.url)

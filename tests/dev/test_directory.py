@@ -30,7 +30,7 @@ def test_running_server_is_found_until_it_ends(tmp_path: Path) -> None:
 
 def test_second_server_in_a_folder_is_refused(tmp_path: Path) -> None:
     with claimed_folder(tmp_path) as folder:
-        with pytest.raises(ConfigError, match="taskflow dev runs already in .* it is just starting"):
+        with pytest.raises(ConfigError, match=r"runs already in .* \(it is just starting\)"):
             claimed_folder(tmp_path).__enter__()
         write_info(folder, info(os.getpid()))
         with pytest.raises(ConfigError, match=rf"runs already in .* \(pid {os.getpid()}, store {URL}\)"):

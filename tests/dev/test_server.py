@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import orjson
-import psutil
 import pytest
 
 from tests.commands.shell import Shell
-from tests.processes import TaskflowProcess, clean_environment, is_alive, wait_until
+from tests.processes import TaskflowProcess, is_alive, wait_until
 
 SHOP = """
 from taskflow import TaskFlow
@@ -35,7 +34,7 @@ StartDev = Callable[..., TaskflowProcess]
 
 
 class Shop:
-    """A folder with an app, and a shell in it."""
+    """The current folder, with an app in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -45,13 +44,10 @@ class Shop:
         (self.folder / "shop.py").write_text(code)
 
     def call(self, *arguments: str) -> str:
-        """What `taskflow ...` prints, called in the folder without any option about servers."""
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "taskflow", *arguments], cwd=self.folder, env=clean_environment({}),
-            capture_output=True, text=True, timeout=20,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        """What `taskflow ...` prints, without any option about servers."""
+        outcome = Shell({}).run(*arguments)
+        assert outcome.code == 0, outcome.stderr
+        return outcome.stdout
 
     def send(self, event: str) -> str:
         """Send an event; the id of the run that it starts."""
@@ -68,7 +64,8 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Shop:
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    monkeypatch.chdir(tmp_path)
     return Shop(tmp_path)
 
 
@@ -84,15 +81,21 @@ def start_dev(tmp_path: Path) -> Iterator[StartDev]:
     for process in started:
         family = pids_of(process)
         process.__exit__(None, None, None)
-        wait_until(lambda family=family: not any(map(is_alive, family)), what=f"the end of {family}")
+        wait_until(partial(all_ended, family), what=f"the end of {family}")
+
+
+def all_ended(pids: list[int]) -> bool:
+    return not any(map(is_alive, pids))
 
 
 def pids_of(process: TaskflowProcess) -> list[int]:
-    """Its own pid and those of all its descendants."""
-    try:
-        return [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
-    except psutil.NoSuchProcess:
-        return []
+    """Its own pid and those of all its living descendants."""
+    found = [process.pid]
+    for pid in found:
+        for path in Path(f"/proc/{pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += map(int, path.read_text().split())
+    return [pid for pid in found if is_alive(pid)]
 
 
 def test_one_command_runs_an_app_and_ctrl_c_ends_it_all(shop: Shop, start_dev: StartDev) -> None:
@@ -109,7 +112,7 @@ def test_one_command_runs_an_app_and_ctrl_c_ends_it_all(shop: Shop, start_dev: S
     family = pids_of(dev)
     assert len(family) >= 5  # itself, Valkey, the supervisor, its child and beat
     assert dev.stop(signal.SIGINT) == 0
-    assert not [pid for pid in family if is_alive(pid)]
+    assert all_ended(family)
     assert not (shop.folder / ".taskflow" / "dev.json").exists()
     assert "Traceback" not in dev.stderr + dev.stdout
 
@@ -154,11 +157,8 @@ def test_nothing_is_left_when_it_is_killed(shop: Shop, start_dev: StartDev) -> N
     dev = start_dev()
     dev.wait_for_line(READY)
     family = pids_of(dev)
-    os.kill(dev.pid, signal.SIGKILL)
-    wait_until(
-        lambda: not [pid for pid in family if pid != dev.pid and is_alive(pid)],
-        what="the end of its children",
-    )
+    dev.kill()
+    wait_until(partial(all_ended, family), what="the end of all its processes")
     start_dev().wait_for_line(READY)  # what it left in the folder is no hindrance
 
 

@@ -73,6 +73,7 @@ def running(line: str, folder: Path) -> Iterator[None]:
             command_of(line), cwd=folder, env=clean_environment(), stdout=out, stderr=out
         )
     try:
+        wait_until((folder / ".taskflow" / "dev.json").exists, "taskflow dev says where it is")
         yield
     except BaseException:
         sys.stderr.write(log.read_text())

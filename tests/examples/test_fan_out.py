@@ -49,3 +49,16 @@ async def test_a_table_without_rows_ends_without_a_summary(load_example: Load, t
         run = await harness.run_of(example.fan_out, event_id)
         assert await run.aresult("5s") == 0
         assert await harness.runs(example.summarise) == []
+
+
+async def test_wide_rows_end_on_fewer_slots_than_they_have_cells(load_example: Load, tmp_path: Path) -> None:
+    example = load_example("fan_out")
+    columns = [f"c{number}" for number in range(60)]
+    table = tmp_path / "wide.csv"
+    table.write_text("\n".join(",".join(row) for row in [columns, *[["1"] * 60] * 2]) + "\n")
+    async with Harness(example.app, concurrency=2, deadline_s=50) as harness:
+        await harness.send("table/found", {"path": str(table)})
+        (run,) = await harness.runs(example.summarise)
+        summary = await run.aresult("5s")
+    assert summary["rows"] == 2
+    assert summary["columns"]["c59"] == {"filled": 2, "numbers": 2, "characters": 2}

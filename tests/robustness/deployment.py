@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import redis
 
@@ -94,7 +94,7 @@ class Deployment:
 
     def all_runs(self, function: str) -> list[StoredRun]:
         """Every run of the function in the store, also those whose `send` failed although the broker had taken it."""
-        ids = self.redis.zrange(self.keys.runs(f"robust/{function}"), 0, -1)
+        ids = cast(list[bytes], self.redis.zrange(self.keys.runs(f"robust/{function}"), 0, -1))
         return self.runs([run_id.decode() for run_id in ids])
 
     def wait_until_final(self, run_ids: Sequence[str], *, deadline_s: float = DEADLINE_S) -> list[StoredRun]:
@@ -161,6 +161,11 @@ def kill_host(worker: TaskflowProcess) -> None:
     worker.kill()
 
 
+def family(processes: Iterable[TaskflowProcess]) -> set[int]:
+    """The pids of these processes and their children."""
+    return {pid for process in processes for pid in (process.pid, *process.children())}
+
+
 class Load:
     """Sends events on a thread, `every_s` seconds, until it is stopped; keeps what was taken, and times each call."""
 
@@ -191,7 +196,14 @@ class Load:
     def wait_for(self, count: int, *, deadline_s: float = DEADLINE_S) -> None:
         """Wait until `count` more events are taken."""
         wanted = len(self.taken) + count
-        wait_until(lambda: len(self.taken) >= wanted, what=f"{count} more events", deadline_s=deadline_s)
+        wait_until(
+            lambda: len(self.taken) >= wanted, what=f"{count} more events taken", deadline_s=deadline_s
+        )
+
+    def wait_for_refusals(self, count: int, *, deadline_s: float = DEADLINE_S) -> None:
+        """Wait until `count` more calls of `send` have raised BrokerUnavailable."""
+        wanted = self.refused + count
+        wait_until(lambda: self.refused >= wanted, what=f"{count} more refusals", deadline_s=deadline_s)
 
     def _run(self) -> None:
         try:

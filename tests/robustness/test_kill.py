@@ -59,6 +59,20 @@ def test_runs_of_a_killed_only_child_go_on_in_its_successor_within_2_s(
     assert victim not in worker.children()
 
 
+def test_events_that_a_killed_child_had_received_are_routed_by_another(
+    deployment: Deployment, measure: Measure
+) -> None:
+    deployment.start_beat()
+    worker = deployment.start_worker()
+    (child,) = worker.children()
+    os.kill(child, signal.SIGSTOP)  # its sockets still take what comes
+    run_ids = deployment.send("five", {"rest_s": 0.0}, count=5)
+    os.kill(child, signal.SIGKILL)
+    killed_s = time.monotonic()
+    deployment.journal.check(deployment.wait_until_final(run_ids, deadline_s=HOST_LOST_S))
+    measure("child killed, the events that it had received are routed", time.monotonic() - killed_s)
+
+
 def test_runs_go_on_elsewhere_when_the_supervisor_is_killed(deployment: Deployment, measure: Measure) -> None:
     deployment.start_beat()
     worker = deployment.start_worker(processes=2)

@@ -17,7 +17,7 @@ for i = 8, 7 + tonumber(ARGV[7]) * 8, 8 do
   local is_new = not known
   if op.state == 'done' or op.state == 'failed' then  -- only its place in the order of outcomes is new
     redis.call('HSET', steps_key(run_id), step_key, ARGV[i + 1])
-    redis.call('HDEL', key, 'attempt')  -- a step has completed: code between steps may fail anew (S5.1)
+    if op.state == 'done' then redis.call('HDEL', key, 'attempt') end  -- a step has completed: code between steps may fail anew (S5.1)
     is_new = false
   elseif known then
     local old = cmsgpack.unpack(known)
