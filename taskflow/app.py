@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ParamSpec, TypeVar, overload
 from weakref import WeakKeyDictionary
@@ -14,7 +15,7 @@ from taskflow.cancellation import Timeouts
 from taskflow.clock import Clock, SystemClock
 from taskflow.config import Config, Determinism
 from taskflow.engine.final_event import final_event
-from taskflow.errors import ConfigError, RunNotFound
+from taskflow.errors import BrokerUnavailable, ConfigError, RunNotFound
 from taskflow.event import Event, encode_event
 from taskflow.function import Function, FunctionSpec, build_spec
 from taskflow.handle import Run
@@ -24,8 +25,11 @@ from taskflow.retries import Retries
 from taskflow.store.claims import Hint
 from taskflow.store.routing import RunPlan
 from taskflow.store.session import StoreSession
+from taskflow.store.store import Store
 from taskflow.triggers import Trigger, TriggerEvent
 from taskflow.types import Duration, Handler, JsonObject, RunId
+
+logger = logging.getLogger("taskflow")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -287,8 +291,8 @@ class TaskFlow:
             manifest = await store.registry.manifest(function)
         if manifest is None:
             raise ConfigError(
-                f"there is no function {function!r}: this app has {sorted(self.functions) or 'none'}, and no worker has registered it. "
-                "An id is 'app/function'."
+                f"there is no function {function!r}: this app has {sorted(self.functions) or 'none'}, and no worker has "
+                "registered it. An id is 'app/function'."
             )
         return FunctionSpec.from_manifest(orjson.loads(manifest))
 
@@ -300,7 +304,10 @@ class TaskFlow:
         """Tell workers of ready runs. A failure costs time, not the run: the reaper sends what is missing."""
         for app_id in {hint.app_id for hint in hints}:
             queues = [hint.queue for hint in hints if hint.app_id == app_id]
-            await self.async_publisher.publish_work(queues, app_id=app_id)
+            try:
+                await self.async_publisher.publish_work(queues, app_id=app_id)
+            except BrokerUnavailable as error:
+                logger.warning("%s The runs are stored, and start once the broker is back.", error)
 
     # --- what handles need (RunReader) ---
 
@@ -345,13 +352,21 @@ class TaskFlow:
             )
             await self.send_hints(hints)
             if outcome == "cancelled":
-                await self.async_publisher.publish_events([b"[" + told + b"]"])
-                await store.routing.clear_outbox([uid])
+                await self.publish_outbox(store, uid, told)
         return outcome != "final"
+
+    async def publish_outbox(self, store: Store, uid: str, event: bytes) -> None:
+        """Publish an event that a script put into the outbox; if that fails, beat does it."""
+        try:
+            await self.async_publisher.publish_events([b"[" + event + b"]"])
+        except BrokerUnavailable as error:
+            logger.warning("%s The event that tells of it is stored, and sent once the broker is back.", error)
+        else:
+            await store.routing.clear_outbox([uid])
 
     def close(self) -> None:
         """Close connections of sync code, and end its threads; the app can be used again."""
-        if self.loop_thread.is_running:
+        if self.loop_thread.is_running and not self.loop_thread.is_current:
             self.loop_thread.run(self.close_session)
             self.loop_thread.stop()
         self.async_publisher.close()

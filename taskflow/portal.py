@@ -26,8 +26,15 @@ class LoopThread:
         """Whether this process has the thread."""
         return self.loop is not None and self.pid == os.getpid()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether this code runs on that thread."""
+        return threading.current_thread() is self.thread
+
     def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine there and wait for it here. Not for use on a loop's thread."""
+        """Run a coroutine there and wait for it here. RuntimeError on that very thread, which would wait for itself."""
+        if self.is_current:
+            raise RuntimeError("a sync method of the app was called on the app's own loop; await its async twin instead")
         return asyncio.run_coroutine_threadsafe(make(), self.started_loop()).result()
 
     def started_loop(self) -> asyncio.AbstractEventLoop:

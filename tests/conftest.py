@@ -13,6 +13,7 @@ from taskflow.app import TaskFlow
 from taskflow.config import Determinism
 from taskflow.retries import Retries
 from taskflow.types import Duration
+from tests.left_out import pytest_collection_modifyitems, pytest_terminal_summary  # noqa: F401  (hooks)
 from tests.servers import ValkeyServer
 
 DATABASES = 64

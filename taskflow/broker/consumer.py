@@ -35,6 +35,7 @@ class Delivery:
     body: bytes
     redelivered: bool
     message: Any = field(repr=False, compare=False)  # kombu's
+    problem: str = ""  # why it could not be unpacked; `body` is as it came then
 
 
 class Consumer:
@@ -61,7 +62,7 @@ class Consumer:
         self._on_deliveries = on_deliveries
         self._prefetch = prefetch
         self._clock = clock or SystemClock()
-        self._link: Link = new_link(url, on_message=self._receive, on_decode_error=self._drop_unreadable)
+        self._link: Link = new_link(url, on_message=self._receive, on_decode_error=self._receive_unreadable)
         self._received: list[Delivery] = []
         self._orders: deque[Callable[[], None]] = deque()
         self._paused: set[str] = set()
@@ -164,14 +165,9 @@ class Consumer:
     def _receive(self, queue_name: str, message: Any) -> None:
         self._received.append(to_delivery(queue_name, message))
 
-    def _drop_unreadable(self, message: Any, error: Exception) -> None:
-        logger.error(
-            "a message of the broker %s can't be read, and is dropped: %s: %r",
-            redacted_url(self.url),
-            error,
-            message,
-        )
-        message.reject()
+    def _receive_unreadable(self, queue_name: str, message: Any, error: Exception) -> None:
+        problem = f"{type(error).__name__}: {error}"
+        self._received.append(to_delivery(queue_name, message, problem=problem))
 
     def _order(self, action: Callable[[], None]) -> None:
         self._orders.append(action)
@@ -229,10 +225,10 @@ class Consumer:
         self._link.close(timeout_s=self._stop_timeout_s)
 
 
-def to_delivery(queue_name: str, message: Any) -> Delivery:
+def to_delivery(queue_name: str, message: Any, *, problem: str = "") -> Delivery:
     body = message.body
     encoded = body.encode() if isinstance(body, str) else bytes(body or b"")
-    return Delivery(queue_name, encoded, bool(message.delivery_info.get("redelivered")), message)
+    return Delivery(queue_name, encoded, bool(message.delivery_info.get("redelivered")), message, problem)
 
 
 def backoff_s(failures: int, jitter: float) -> float:

@@ -46,7 +46,7 @@ class Link:
         self,
         connection: Connection,
         on_message: Callable[[str, Any], None],
-        on_decode_error: Callable[[Any, Exception], None],
+        on_decode_error: Callable[[str, Any, Exception], None],
     ) -> None:
         self.connection = connection
         self.channel: Any = None
@@ -68,7 +68,7 @@ class Link:
                 self.channel,
                 [queue],
                 on_message=self._receiver(queue.name),
-                on_decode_error=self._on_decode_error,
+                on_decode_error=self._error_receiver(queue.name),
             )
             if queue.name not in paused:
                 self._consumers[queue.name].consume()
@@ -124,6 +124,13 @@ class Link:
 
         return receive
 
+    def _error_receiver(self, queue_name: str) -> Callable[[Any, Exception], None]:
+        def receive(message: Any, error: Exception) -> None:
+            self._unsettled[message.delivery_tag] = None
+            self._on_decode_error(queue_name, message, error)
+
+        return receive
+
     def _settle(self, messages: Iterable[Any]) -> list[int]:
         """Forget the messages; returns the tags of those that were unsettled."""
         settled: list[int] = []
@@ -176,7 +183,7 @@ class AmqpLink(Link):
         self,
         connection: Connection,
         on_message: Callable[[str, Any], None],
-        on_decode_error: Callable[[Any, Exception], None],
+        on_decode_error: Callable[[str, Any, Exception], None],
     ) -> None:
         super().__init__(connection, on_message, on_decode_error)
         self._waker, self._waker_in = socket.socketpair()
@@ -236,9 +243,12 @@ def new_link(
     url: str,
     *,
     on_message: Callable[[str, Any], None],
-    on_decode_error: Callable[[Any, Exception], None],
+    on_decode_error: Callable[[str, Any, Exception], None],
 ) -> Link:
-    """A link that isn't open yet: `on_message(queue_name, message)`. Raises ConfigError."""
+    """A link that isn't open yet: `on_message(queue_name, message)`, or `on_decode_error(queue_name, message, error)`.
+
+    Raises ConfigError.
+    """
     connection = new_connection(url, heartbeat_s=HEARTBEAT_S)
     if connection.get_transport_cls() is StreamsTransport and "claim_idle_ms" not in url:
         connection.transport_options = {

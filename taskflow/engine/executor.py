@@ -171,11 +171,12 @@ class Executor:
         job = job_id(run_id, claimed.step_key)
         function = self.functions.get(claimed.function_id)
         if function is None:
-            self.unknown.add(claimed.function_id)
-            logger.warning(
-                "%s has ready runs, but this worker's code has no such function; they are left to other workers",
-                claimed.function_id,
-            )
+            if claimed.function_id not in self.unknown:
+                self.unknown.add(claimed.function_id)
+                logger.warning(
+                    "%s has ready runs, but this worker's code has no such function; they are left to other workers",
+                    claimed.function_id,
+                )
             self.spawn(self.hand_back([job]))
             self.unreserve(1)
             return

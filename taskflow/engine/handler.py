@@ -36,17 +36,16 @@ async def call_step_function(
         if timeout_ms is None:
             return await call_function(fn, args, kwargs, threads)
         try:
-            async with asyncio.timeout(timeout_ms / 1000):
+            async with asyncio.timeout(timeout_ms / 1000) as limit:
                 if inspect.iscoroutinefunction(fn):
                     return await fn(*args, **kwargs)
                 result = await abandonable(call_in_thread(threads, fn, args, kwargs), step_id, on_abandoned)
                 return await result if inspect.isawaitable(result) else result
-        except TimeoutError as error:
-            if not is_our_timeout(error):
+        except TimeoutError:
+            if not limit.expired():  # a time-out of the user's own, inside the step
                 raise
-            limit = format_duration(timeout_ms)
             raise StepTimeout(
-                f"step {step_id!r} took longer than timeouts.step ({limit})",
+                f"step {step_id!r} took longer than timeouts.step ({format_duration(timeout_ms)})",
                 name="StepTimeout",
                 step_id=step_id,
             ) from None
@@ -62,11 +61,6 @@ async def call_function(
         return await fn(*args, **kwargs)
     result = await call_in_thread(threads, fn, args, kwargs)
     return await result if inspect.isawaitable(result) else result
-
-
-def is_our_timeout(error: TimeoutError) -> bool:
-    """True for the TimeoutError that `asyncio.timeout` made of its own cancellation, not for one of user code."""
-    return isinstance(error.__cause__, asyncio.CancelledError)
 
 
 def call_in_thread(

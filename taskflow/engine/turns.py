@@ -149,7 +149,8 @@ class Turns:
 
     def patience_is_over(self) -> None:
         self.timer = None
-        if not self.settling and not self.code_in_threads:  # else the handler is on its way, however slow the machine is
+        # While outcomes settle or threads run, the handler is on its way, however slow the machine is.
+        if not self.settling and not self.code_in_threads:
             self.skip()
         if self.waiting:
             self.be_patient()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
 
 import orjson
 
@@ -59,7 +59,7 @@ class Intake:
         self.is_listening = True
         self.paused: set[str] = set()  # work queues (broker names) that wait for a free slot here
         self.held: dict[str, list[Delivery]] = {}  # work messages that wait FULL_PATIENCE_S for a slot
-        self.tasks: dict[asyncio.Task[None], list[Delivery]] = {}  # events that are being routed
+        self.tasks: dict[asyncio.Task[None], list[Delivery]] = {}  # of what they handle
         executor.on_slot_free = self.slot_is_free
 
     def take(self, deliveries: list[Delivery]) -> None:
@@ -70,14 +70,19 @@ class Intake:
         events: list[Delivery] = []
         for delivery in deliveries:
             queue = self.work_queues.get(delivery.queue)
-            if queue is None:
+            if delivery.problem:
+                self.refuse(delivery, delivery.problem)
+            elif queue is None:
                 events.append(delivery)
             else:
                 self.take_work(delivery, queue)
         if events:
-            task = self.loop.create_task(self.route(events))
-            self.tasks[task] = events
-            task.add_done_callback(self.tasks.pop)
+            self.spawn(self.route(events), events)
+
+    def spawn(self, work: Coroutine[Any, Any, None], deliveries: list[Delivery]) -> None:
+        task = self.loop.create_task(work)
+        self.tasks[task] = deliveries
+        task.add_done_callback(self.tasks.pop)
 
     async def route(self, deliveries: Sequence[Delivery]) -> None:
         """Route messages of events; each is acknowledged once its events are in the store (S9.1)."""
@@ -104,7 +109,7 @@ class Intake:
 
     def take_work(self, delivery: Delivery, queue: str) -> None:
         if not is_work_message(delivery.body, queue):
-            self.loop.create_task(self.refuse(delivery))
+            self.refuse(delivery, "no work message")
         elif self.executor.free > 0:
             self.consumer.ack([delivery])
             self.executor.look_for_work(queue, by_hint=True)
@@ -114,11 +119,12 @@ class Intake:
             if len(waiting) == 1:
                 self.loop.call_later(FULL_PATIENCE_S, self.pass_on, delivery.queue)
 
-    async def refuse(self, delivery: Delivery) -> None:
-        logger.error("a work message can't be read; it is kept: taskflow dead-letters")
-        await self.store.history.keep_dead_letter(
-            delivery.body, "no work message", now_ms=self.clock.now_ms()
-        )
+    def refuse(self, delivery: Delivery, reason: str) -> None:
+        logger.error("a broker message can't be read (%s); it is kept: taskflow dead-letters", reason)
+        self.spawn(self.keep(delivery, reason), [delivery])
+
+    async def keep(self, delivery: Delivery, reason: str) -> None:
+        await self.store.history.keep_dead_letter(delivery.body, reason, now_ms=self.clock.now_ms())
         self.consumer.ack([delivery])
 
     def pass_on(self, broker_queue: str) -> None:

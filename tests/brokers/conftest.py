@@ -1,14 +1,20 @@
 """Brokers to test against: each kind is started when its first test runs, once a pytest-xdist worker."""
+# mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
 
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+import redis
+from kombu.connection import Connection
 
 from taskflow.broker.publisher import Publisher
+from taskflow.broker.urls import broker_url, register_transport
+from tests.brokers.kombu_user import NewConnection
 from tests.servers import (
     RABBITMQ_HINT,
     REDIS_HINT,
@@ -102,3 +108,31 @@ def new_publisher(app_id: str) -> Iterator[NewPublisher]:
     yield create
     for publisher in publishers:
         publisher.close()
+
+
+@pytest.fixture
+def prefix() -> str:
+    """Keys of this test alone."""
+    return f"test:{uuid.uuid4().hex[:8]}:"
+
+
+@pytest.fixture
+def connect(streams: RespServer, prefix: str) -> Iterator[NewConnection]:
+    connections: list[Connection] = []
+    register_transport()
+
+    def new(url: str = "", **options: Any) -> Connection:
+        options.setdefault("key_prefix", prefix)
+        connection = Connection(broker_url(url or streams.url), transport_options=options)
+        connections.append(connection)
+        return connection
+
+    yield new
+    for connection in connections:
+        connection.release()
+
+
+@pytest.fixture
+def admin(streams: RespServer) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(streams.url, decode_responses=True) as client:
+        yield client

@@ -90,8 +90,8 @@ def test_an_error_of_the_callback_gives_the_messages_back_and_ends_nothing(
     assert "could not be handed over" in caplog.text
 
 
-def test_a_message_that_cannot_be_read_is_logged_and_dropped(
-    broker: Server, app_id: str, new_publisher: NewPublisher, caplog: pytest.LogCaptureFixture
+def test_a_message_that_cannot_be_unpacked_is_handed_over_with_its_problem(
+    broker: Server, app_id: str, new_publisher: NewPublisher
 ) -> None:
     with Inbox(broker.url, app_id) as inbox:
         with new_connection(broker.url) as connection:
@@ -103,10 +103,12 @@ def test_a_message_that_cannot_be_read_is_logged_and_dropped(
                 headers={"compression": "application/x-gzip"},
             )
         new_publisher(broker.url).publish_events([b"fine"])
-        inbox.wait_for(1)
+        inbox.wait_for(2)
         assert inbox.consumer.connected
-    assert inbox.bodies == [b"fine"]
-    assert "can't be read" in caplog.text
+    unreadable, fine = inbox.deliveries
+    assert (unreadable.body, fine.body) == (b"this is no zlib", b"fine")
+    assert "incorrect header check" in unreadable.problem
+    assert fine.problem == ""
 
 
 def test_losing_all_data_of_the_broker_is_survived(app_id: str, new_publisher: NewPublisher) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.docs.blocks import blocks
+from tests.docs.blocks import REPOSITORY, blocks
 
 T = TypeVar("T")
 
@@ -88,7 +88,8 @@ def command_of(line: str) -> list[str]:
 
 
 def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("TASKFLOW_")}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("TASKFLOW_")}
+    return {**own, "PYTHONPATH": str(REPOSITORY)}  # the code as it is here, whatever is installed
 
 
 def wait_until(condition: Callable[[], T], description: str) -> T:

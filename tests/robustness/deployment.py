@@ -15,7 +15,7 @@ import redis
 
 from taskflow import BrokerUnavailable, Event, TaskFlow
 from taskflow.ids import run_id_for
-from taskflow.store.keys import Keys
+from taskflow.store.keys import SEPARATOR, Keys
 from tests.processes import DEADLINE_S, TaskflowProcess, is_alive, wait_until
 from tests.robustness.app import GATE_VARIABLE, JOURNAL_VARIABLE
 from tests.robustness.journal import Journal, StoredRun, read_runs
@@ -84,6 +84,12 @@ class Deployment:
         """Send events `robust/<function>`; returns the ids of the runs that they start."""
         uids = self.app.send([Event(f"robust/{function}", dict(data)) for _ in range(count)])
         return [run_id_for(uid, f"robust/{function}") for uid in uids]
+
+    def mark_work_message_as_sent(self) -> None:
+        """As if a work message for the default queue had been sent just now."""
+        self.redis.hset(
+            f"{self.keys.prefix}hints", f"robust{SEPARATOR}default", str(time.time_ns() // 1_000_000)
+        )
 
     def open_gate(self) -> None:
         """Let the step `gate` of all held runs end."""

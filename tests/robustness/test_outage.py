@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from taskflow import BrokerUnavailable
+from taskflow import BrokerUnavailable, Context, Step, TaskFlow
 from tests.brokers.conftest import require
 from tests.processes import TaskflowProcess, wait_until
 from tests.proxy import Proxy
 from tests.robustness.conftest import Measure
 from tests.robustness.deployment import Deployment, Load, family
-from tests.servers import RABBITMQ_HINT, RabbitMQServer, ValkeyServer
+from tests.servers import RABBITMQ_HINT, RabbitMQServer, ValkeyServer, free_port
 
 SEND_TIMEOUT_S = 1.0
 SLACK_S = 0.5  # a busy machine
@@ -71,6 +71,20 @@ def test_only_server_is_killed_and_hangs_under_load(
         assert family(processes) == pids, "nothing had to be started again"
         for process in processes:
             assert_outages_are_logged_once(process, outages=3)
+
+
+def test_runs_are_started_and_cancelled_while_the_broker_is_away(valkey_url: str, namespace: str) -> None:
+    broker = f"redis://127.0.0.1:{free_port()}/0"  # nobody listens
+    app = TaskFlow("alone", store=valkey_url, broker=broker, namespace=namespace, send_timeout="300ms")
+
+    @app.function()
+    async def work(ctx: Context[Step]) -> None: ...
+
+    run = app.invoke(work)  # its work message is lost, which costs time, not the run (S9.2)
+    assert run.status() == "queued"
+    assert run.cancel() is True
+    assert run.status() == "cancelled"
+    app.close()
 
 
 def assert_asend_raises_in_time(deployment: Deployment) -> None:

@@ -52,7 +52,7 @@ async def no_leaks(valkey_url: str, namespace: str) -> AsyncIterator[None]:
     )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def no_bugs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Fails a test in which the engine met an error of its own, though it may have survived it."""
     yield

@@ -7,52 +7,20 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import ConfigError, InvalidDuration, NonRetriableError, RunFailed
 from taskflow.event import Event
-from taskflow.expressions.cel import compile_expression
 from taskflow.function import Function
-from taskflow.handle import Run, RunStatus
+from taskflow.handle import RunStatus
 from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
-from taskflow.waits import MISSING, token_for, value_at
 from tests.conftest import MakeApp
+from tests.rules.givens import both_kinds, has_step, is_waiting, waiting_function
 from tests.waiting import until
 
-both_kinds = pytest.mark.parametrize("is_async", [True, False], ids=["async", "def"])
-
-
-def waiting_function(
-    app: TaskFlow,
-    event: str | list[str] = "paid",
-    *,
-    timeout: Any = "1h",
-    match: str | None = None,
-    if_exp: str | None = None,
-    id: str = "waits",
-) -> Function[..., Any]:
-    """A function that waits once and returns the data of what it got, or None."""
-
-    @app.function(id=id, trigger="ordered")
-    async def waits(ctx: Context[Step], step: Step) -> Any:
-        got = await step.wait_for_event("wait", event, timeout, match=match, if_exp=if_exp)
-        return None if got is None else got.data
-
-    return waits
-
-
-async def has_step(harness: Harness, run: Run, key: str, state: str) -> bool:
-    """Whether the store knows the step, in that state."""
-    step = (await harness.view(run)).steps.get(key)
-    return step is not None and step.state == state
-
-
-async def is_waiting(run: Run) -> bool:
-    return await run.astatus() == RunStatus.WAITING
+pytestmark = pytest.mark.usefixtures("no_bugs")
 
 
 @both_kinds
@@ -172,109 +140,6 @@ async def test_an_event_of_another_app_ends_a_wait(make_app: MakeApp) -> None:
         run = await harness.start(waits)
         await harness.send("paid", {"n": 1}, app=web)
         assert await run.aresult("1s") == {"n": 1}
-
-
-async def test_match_asks_for_the_same_value_in_both_events(app: TaskFlow) -> None:
-    """S3.3"""
-    waits = waiting_function(app, match="data.order.id")
-    async with Harness(app, workers=2) as harness:
-        runs = {}
-        for order_id in (7, "7", 8, True, None, 1.5, [1], {"a": 1}, "x" * 500):
-            (event_id,) = await harness.send("ordered", {"order": {"id": order_id}})
-            runs[repr(order_id)] = await harness.run_of(waits, event_id)
-        no_data: list[dict[str, Any]] = [{}, {"order": 7}, {"order": {}}, {"order": {"id": 9}}, {"id": 7}]
-        for data in no_data:
-            await harness.send("paid", data)
-        assert {name for name, run in runs.items() if await is_waiting(run)} == set(runs)
-        for order_id in ({"a": 1}, 7.0, "7", None, True, 1.5, [1], "x" * 500):
-            await harness.send("paid", {"order": {"id": order_id}})
-            await harness.send("paid", {"order": {"id": order_id}, "late": True})
-        ended = {name: await run.aresult("1s") for name, run in runs.items() if not await is_waiting(run)}
-        assert await is_waiting(runs.pop("8"))
-        assert ended == {
-            repr(value): {"order": {"id": value}}
-            for value in (7, "7", True, None, 1.5, [1], {"a": 1}, "x" * 500)
-        }
-        await harness.advance(hours=1)
-
-
-async def test_a_match_on_what_the_runs_event_lacks_meets_nothing(app: TaskFlow) -> None:
-    """S3.3: as `event.data.x == async.data.x`, which is an error then."""
-    waits = waiting_function(app, match="data.x")
-    async with Harness(app) as harness:
-        run = await harness.start(waits, {"y": 1})
-        for data in ({}, {"x": None}, {"x": 1}, {"y": 1}, {"x": "\x00nothing"}):
-            await harness.send("paid", data)
-        assert await is_waiting(run)
-        await harness.advance(hours=1)
-        assert await run.aresult("1s") is None
-
-
-@pytest.mark.parametrize("path", ["user.id", "name", "ts", "v"])
-async def test_match_takes_any_field_of_the_events(app: TaskFlow, path: str) -> None:
-    """S3.3"""
-    waits = waiting_function(app, "ordered", match=path)
-    async with Harness(app) as harness:
-        (event_id,) = await harness.send(Event("ordered", user={"id": 1}, ts=5, v="1"))
-        run = await harness.run_of(waits, event_id)
-        await harness.send(Event("ordered", {"other": 1}, user={"id": 2}, ts=6, v="2"))
-        assert await is_waiting(run) is (path != "name")
-        await harness.send(Event("ordered", {"same": 1}, user={"id": 1}, ts=5, v="1"))
-        assert await run.aresult("1s") == ({"other": 1} if path == "name" else {"same": 1})
-        for other in await harness.runs(waits):
-            await other.acancel()
-
-
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=6,
-)
-# Compiled here, since the first expression raises Python's limit of recursion, which Hypothesis watches.
-EQUALITY = compile_expression("event.data.x == async.data.x", what="test", variables=("event", "async"))
-LIKELY = st.sampled_from(
-    [
-        0,
-        0.0,
-        -0.0,
-        1,
-        1.0,
-        True,
-        "1",
-        "",
-        None,
-        [],
-        {},
-        [1],
-        [1.0],
-        {"a": 1},
-        {"a": 1.0},
-        2**53,
-        2.0**53,
-        False,
-    ]
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(ours=VALUES | LIKELY, theirs=VALUES | LIKELY)
-def test_match_is_short_for_the_equality_in_cel(ours: Any, theirs: Any) -> None:
-    """S3.3: the index finds a wait exactly when `event.data.x == async.data.x` holds."""
-    holds = EQUALITY.matches({"data": {"x": ours}}, {"data": {"x": theirs}})
-    assert (token_for("data.x", ours) == token_for("data.x", theirs)) is holds
-
-
-def test_a_path_leads_to_a_value_or_nowhere() -> None:
-    """S3.3"""
-    event = {"data": {"a": {"b": None}}}
-    assert value_at(event, "data.a.b") is None
-    assert value_at(event, "data.a") == {"b": None}
-    assert value_at(event, "data.a.b.c") is MISSING
-    assert value_at(event, "data.z") is MISSING
 
 
 async def test_if_exp_is_cel_over_both_events(app: TaskFlow) -> None:

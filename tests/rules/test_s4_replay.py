@@ -24,6 +24,7 @@ from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
 from tests.conftest import MakeApp
 from tests.rules.crashes import Cut, Doomed, new_worker
+from tests.rules.passing import pass_time
 from tests.waiting import until
 
 
@@ -135,7 +136,7 @@ async def crash_and_go_on(
     doomed = await Doomed.start(app, harness, cut=cut)
     harness.workers.append(doomed.worker)
     run = await function.ainvoke()
-    await turn_until(harness, lambda: is_over(harness, run, cut))
+    await pass_time(harness, lambda: is_over(harness, run, cut), description="a crash or the end")
     has_died = cut.is_dead
     harness.workers.remove(doomed.worker)
     before = await committed(harness)
@@ -144,7 +145,7 @@ async def crash_and_go_on(
     survivor = new_worker(app, harness)
     await survivor.start()
     harness.workers.append(survivor)
-    await turn_until(harness, lambda: is_over(harness, run, Cut(after=0)))
+    await pass_time(harness, lambda: is_over(harness, run, Cut(after=0)), description="the end of the run")
     output = await run.aresult("1s")
     harness.workers.remove(survivor)
     await survivor.stop()
@@ -178,18 +179,6 @@ async def committed(harness: Harness) -> set[str]:
 async def is_over(harness: Harness, run: Run, cut: Cut) -> bool:
     (ended,) = await harness.store.history.fields(run.id, "ended")
     return cut.is_dead or ended is not None
-
-
-async def turn_until(harness: Harness, condition: Any) -> None:
-    """Let time pass until the condition holds, slowly enough that what can happen at a time does."""
-    for turn in range(4_000):
-        if await condition():
-            return
-        await asyncio.sleep(0.0005)
-        if turn % 5 == 4:  # lost work messages are sent again after a while, and sleeps end
-            harness.clock.advance(ms=500)
-            await harness.store.client.call("LPUSH", harness.store.keys.nudge, 1)
-    pytest.fail("the run does not end")
 
 
 # --- S4.2 ---

@@ -83,13 +83,6 @@ async def test_sync_code_cancels_a_run_too(app: TaskFlow) -> None:
         run = await harness.start(nap)
         assert await asyncio.to_thread(run.cancel) is True
         assert await asyncio.to_thread(run.status) is RunStatus.CANCELLED
-    # The loop of the app's own thread has a connection of its own to the store.
-    await asyncio.to_thread(close_own_loop, app)
-
-
-def close_own_loop(app: TaskFlow) -> None:
-    app.loop_thread.run(app.aclose)
-    app.loop_thread.stop()
 
 
 async def test_an_unknown_run_can_not_be_cancelled(app: TaskFlow) -> None:

@@ -127,7 +127,8 @@ async def test_what_never_settles_is_named(app: TaskFlow) -> None:
     async def stuck(ctx: Context[Step], step: Step) -> None:
         await step.run("for ever", gate.wait)
 
-    async with Harness(app, deadline_s=0.05) as harness:
+    async with Harness(app) as harness:
+        harness.deadline_s = 0.1
         with pytest.raises(TimeoutError, match="run .* of shop/stuck is executing"):
             await harness.start(stuck)
         gate.set()

@@ -5,7 +5,7 @@ local function cancel(run_id, reason, uid, event, now_ms)
   if not run[1] then return 'unknown' end
   if FINAL[run[1]] then return 'final' end
   if run[1] == 'running' then
-    redis.call('HSET', run_key(run_id), 'cancel', reason)
+    redis.call('HSETNX', run_key(run_id), 'cancel', reason)  -- the first reason stands
     redis.call('PUBLISH', child_channel(run[2]), 'cancel' .. SEP .. run_id)
     return 'requested'
   end

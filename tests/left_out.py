@@ -1,0 +1,34 @@
+"""Tests of servers that the machine lacks are left out, and one line says so. In CI they run, and fail without the server."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.servers import RABBITMQ_HINT, REDIS_HINT, RabbitMQServer, RedisServer
+
+
+def missing_servers() -> dict[str, str]:
+    """Marker of the tests that can't run here, and what to do about it."""
+    if os.environ.get("CI") == "true":
+        return {}
+    missing = {}
+    if not RabbitMQServer.is_installed():
+        missing["rabbitmq"] = RABBITMQ_HINT
+    if not RedisServer.is_installed():
+        missing["redis"] = REDIS_HINT
+    return missing
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    missing = missing_servers()
+    left_out = [item for item in items if any(item.get_closest_marker(name) for name in missing)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for name, hint in missing_servers().items():
+        terminalreporter.write_line(f"left out: the tests marked {name!r}; {hint}")
