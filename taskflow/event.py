@@ -94,6 +94,9 @@ def encode_event(
         "data": event.data,
         "ts": now_ms if event.ts is None else event.ts,
     }
+    if event.ts is not None:
+        # Only a `ts` that the sender chose may delay runs: the default one follows the sender's clock, which nobody corrects.
+        wire["due"] = event.ts
     if event.user is not None:
         wire["user"] = event.user
     if event.v is not None:
@@ -139,6 +142,8 @@ def find_wire_problem(event: Any) -> str | None:
         return f"has no {' and no '.join(missing)}"
     if not is_ulid(event["uid"]):
         return f"uid must be a ULID, got {event['uid']!r:.100}"
+    if type(event.get("due", 0)) is not int:
+        return f"due must be an int of ms since the epoch, got {describe(event['due'])}"
     return find_problem(
         event["name"], event["data"], event["id"], event["ts"], event.get("user"), event.get("v")
     )

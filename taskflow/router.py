@@ -164,7 +164,7 @@ class Router:
             spec.id,
             spec.queue,
             run_id_for(event["uid"], spec.id),
-            event["ts"] if event["ts"] > now_ms else 0,
+            due_ms if (due_ms := event.get("due", 0)) > now_ms else 0,
             spec.timeouts.start_ms or 0,
             spec.timeouts.finish_ms or 0,
             is_claimable=spec.queue in self.taker.queues,

@@ -83,15 +83,18 @@ class Proxy:
         self._started.set()
         self._loop.run_forever()
         server.close()
-        self._cut()
-        self._loop.run_until_complete(self._end_tasks())
+        self._loop.run_until_complete(self._end())
         self._loop.close()
 
-    async def _end_tasks(self) -> None:
+    async def _end(self) -> None:
+        for _ in range(10):  # a connection that was just accepted shows up some turns later
+            self._cut()
+            await asyncio.sleep(0)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._cut()
         await asyncio.sleep(0)  # what was aborted is closed in the next turn
 
     def _call(self, action: Callable[[], T]) -> T:

@@ -32,7 +32,7 @@ def test_an_event_gets_a_ulid_and_the_time_before_it_is_sent() -> None:
 
 def test_what_the_sender_chooses_is_kept() -> None:
     event = Event(name="shop/paid", data={"n": 1}, id="order-1", ts=5, user={"id": 7}, v="2")
-    assert encode(event, uid=UID) == ("order-1", WIRE | {"ts": 5, "user": {"id": 7}, "v": "2"})
+    assert encode(event, uid=UID) == ("order-1", WIRE | {"ts": 5, "due": 5, "user": {"id": 7}, "v": "2"})
 
 
 def test_data_is_converted_at_the_border() -> None:

@@ -20,7 +20,7 @@ from taskflow.commands.options import (
     run,
 )
 from taskflow.durations import format_duration
-from taskflow.errors import BrokerUnavailable, RunNotFound, TaskFlowError
+from taskflow.errors import RunNotFound, TaskFlowError
 from taskflow.handle import RunStatus
 from taskflow.rendering import Screen, plain
 from taskflow.run_lookup import find_run, recent_runs, registered_functions
@@ -154,10 +154,6 @@ async def cancel_one(app: TaskFlow, run_id: str, reason: str) -> str:
         return "cancelled" if status == b"cancelled" else "cancelling"
     except RunNotFound:
         return "unknown"
-    except BrokerUnavailable as error:
-        # The store comes first: the run is cancelled, and beat tells what the broker could not be told.
-        click.echo(f"taskflow: {run_id} is cancelled, but workers hear of it later: {error}", err=True)
-        return "cancelled"
     finally:
         await app.aclose()
 

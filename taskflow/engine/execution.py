@@ -133,7 +133,7 @@ class Execution:
         return job_id(self.run_id, self.claimed.step_key)
 
     def is_silent(self) -> bool:
-        return self.replay.is_replaying
+        return self.replay.is_replaying or (not self.replay.is_over and bool(self.turns.expected))
 
     # --- the handler ---
 
@@ -208,6 +208,7 @@ class Execution:
     async def recall(self, call: Call, known: Operation) -> Operation:
         """Give the outcome of a finished operation, in its turn."""
         await self.turns.take(call.key)
+        self.replay.reached(call.key)
         return known
 
     async def commit(self, key: str, op: Operation) -> None:
@@ -225,6 +226,7 @@ class Execution:
             if op.state == DONE:
                 self.attempt = 0
             await self.turns.take(key)
+            self.replay.is_over = True
             return
         self.obey(VERDICTS[verdict])
         raise Suspend

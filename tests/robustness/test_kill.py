@@ -7,6 +7,7 @@ import random
 import signal
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -65,8 +66,16 @@ def test_events_that_a_killed_child_had_received_are_routed_by_another(
     deployment.start_beat()
     worker = deployment.start_worker()
     (child,) = worker.children()
-    os.kill(child, signal.SIGSTOP)  # its sockets still take what comes
-    run_ids = deployment.send("five", {"rest_s": 0.0}, count=5)
+    deployment.wait_until_final(deployment.send("five", {"rest_s": 0.0}))
+    os.kill(child, signal.SIGSTOP)  # the read that it waits in still takes what comes
+    run_ids: list[str] = []
+
+    def is_received() -> bool:
+        run_ids.extend(deployment.send("five", {"rest_s": 0.0}, count=5))
+        consumers: Any = deployment.redis.xinfo_consumers("tfb:q:taskflow.events.robust", "q")
+        return bool(consumers[0]["pending"])
+
+    wait_until(is_received, what="events in the hands of the child")
     os.kill(child, signal.SIGKILL)
     killed_s = time.monotonic()
     deployment.journal.check(deployment.wait_until_final(run_ids, deadline_s=HOST_LOST_S))

@@ -18,6 +18,7 @@ from typing import Any, Self
 from taskflow.app import TaskFlow
 from taskflow.errors import StoreUnavailable
 from taskflow.store.client import Argument
+from taskflow.store.scripts import load_scripts
 from taskflow.testing import Harness
 from taskflow.worker.child import ProcessOptions, WorkerProcess
 
@@ -83,7 +84,7 @@ class Doomed:
         """Die now, if not dead yet."""
         self.cut.is_dead = True
 
-    async def give_up(self) -> int:
+    async def give_up(self, cause: str = "killed by signal 9") -> int:
         """Hand back what the dead process holds, as its supervisor does. Returns how many runs."""
         self.kill()
         await asyncio.get_running_loop().run_in_executor(None, self.worker.consumer.stop, 2.0)
@@ -91,7 +92,7 @@ class Doomed:
             self.worker.child_id,
             [],
             crashed=True,
-            cause="killed by signal 9",
+            cause=cause,
             now_ms=self.harness.clock.now_ms(),
         )
 
@@ -103,11 +104,17 @@ class Doomed:
             if not future.done():
                 future.set_exception(DEAD)
                 future.exception()
+        for execution in list(self.worker.executor.executions.values()):
+            execution.tree.unwind()
+            await execution.tree.unwound()
         await self.worker.close()
 
 
 def name_of(command: tuple[Argument, ...]) -> str:
-    return str(command[0] if isinstance(command[0], str) else command[0])
+    """The script's name, or the command's."""
+    if command[0] != b"EVALSHA":
+        return str(command[0])
+    return next(script.name for script in load_scripts().values() if script.sha.encode() == command[1])
 
 
 def new_worker(app: TaskFlow, harness: Harness, *, concurrency: int = 100) -> WorkerProcess:

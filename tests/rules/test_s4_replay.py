@@ -538,6 +538,38 @@ async def test_strict_determinism_fails_a_run_whose_code_has_changed(
         assert code.journal.executed == ["a", "b"]
 
 
+async def test_strict_determinism_lets_a_crash_repeat_one_of_several_parallel_steps(make_app: MakeApp) -> None:
+    """S4.5, S4.1: the first has no memo when the process dies, the second has."""
+    app = make_app(determinism="strict")
+    gate = asyncio.Event()
+    executed: list[str] = []
+
+    async def work(name: str) -> str:
+        executed.append(name)
+        if name == "a":
+            await gate.wait()
+        return name
+
+    @app.function()
+    async def flow(ctx: Context[Step], step: Step) -> list[str]:
+        return list(await asyncio.gather(*[step.run(name, work, name) for name in "abc"]))
+
+    async with Harness(app, workers=0) as harness:
+        doomed = await Doomed.start(app, harness, cut=Cut(after=1_000))
+        run = await flow.ainvoke()
+        key = harness.store.keys.steps(run.id)
+        while await harness.store.client.call("HLEN", key) < 2:
+            await asyncio.sleep(0.001)
+        await doomed.give_up()
+        gate.set()
+        survivor = new_worker(app, harness)
+        await survivor.start()
+        assert await run.aresult("2s") == ["a", "b", "c"]
+        assert sorted(executed) == ["a", "a", "b", "c"]
+        await survivor.stop()
+        await doomed.bury()
+
+
 async def test_strict_determinism_lets_unchanged_code_replay(make_app: MakeApp) -> None:
     """S4.5: also when parallel branches finish in another order than they began."""
     app = make_app(determinism="strict")

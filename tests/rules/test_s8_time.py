@@ -18,9 +18,9 @@ from taskflow.beat.service import Beat
 from taskflow.clock import SystemClock, VirtualClock
 from taskflow.context import Context
 from taskflow.engine.operation import Operation
+from taskflow.step import Step
 from taskflow.store.registry import AppSettings
 from taskflow.store.store import Store
-from taskflow.step import Step
 from taskflow.testing import Harness
 from taskflow.triggers import Catchup, TriggerCron
 from taskflow.worker.child import ProcessOptions, WorkerProcess
@@ -153,18 +153,18 @@ async def test_a_beat_that_was_paused_while_another_took_over_fires_nothing(app:
 
 
 async def test_the_lead_changes_hands_again_and_again(app: TaskFlow, beats: Beats) -> None:
-    """S8.1: three beats that are killed and replaced by turns, for half an hour; each tick once."""
+    """S8.1: three beats that are killed and replaced by turns, for a quarter of an hour; each tick once."""
     function_id = every_minute(app, catchup="all")
     await beats.register()
     draw = random.Random(7)
     for _ in range(3):
         await beats.start()
-    for _ in range(30):
+    for _ in range(15):
         await beats.pass_seconds(60, *beats.all)
         await beats.die(draw.choice(beats.all))
         await beats.start()
     await beats.pass_seconds(30, *beats.all)
-    assert await beats.ticks(function_id) == [f"00:{minute:02}:00" for minute in range(1, 31)]
+    assert await beats.ticks(function_id) == [f"00:{minute:02}:00" for minute in range(1, 16)]
 
 
 # --- S8.1: after downtime ---
@@ -243,8 +243,8 @@ async def test_jitter_delays_each_tick_by_no_more_than_that(app: TaskFlow, beats
     plans = [next(iter(beat.crons.schedules.values())) for beat in (first, second)]
     assert plans[0].fire_ms == plans[1].fire_ms
     for _ in range(50):
-        plans[0].plan_next(plans[0].next_ms)
-        assert 0 <= plans[0].fire_ms - plans[0].next_ms <= 30_000
+        plans[1].plan_next(plans[1].next_ms)
+        assert 0 <= plans[1].fire_ms - plans[1].next_ms <= 30_000
     beats.clock.advance(minutes=1, seconds=30)
     await first.run_once()
     assert await beats.ticks("shop/jittered") == ["00:01:00"]
@@ -283,29 +283,28 @@ async def test_ticks_follow_the_wall_clock_through_both_changes_of_it(app: TaskF
 
 
 async def test_sleeps_wake_in_order_and_each_at_its_time(app: TaskFlow) -> None:
-    """S8.2: 300 sleeps of up to an hour, in whatever order they were stored."""
+    """S8.2: 200 sleeps of up to an hour, in whatever order they were stored."""
     draw = random.Random(5)
-    delays_ms = [draw.randrange(1, 3_600_000) for _ in range(300)]
+    delays_ms = [draw.randrange(1, 3_600_000) for _ in range(200)]
     woken: list[tuple[int, int]] = []
     async with Harness(app) as harness:
         start_ms = harness.clock.now_ms()
+
+        def note(delay_ms: int) -> None:
+            woken.append((harness.clock.now_ms() - start_ms, delay_ms))
 
         @app.function()
         async def many(ctx: Context[Step], step: Step) -> None:
             async def nap(delay_ms: int) -> None:
                 await step.sleep("nap", delay_ms / 1000)
-                if not step_is_replayed(delay_ms):
-                    woken.append((harness.clock.now_ms() - start_ms, delay_ms))
-
-            def step_is_replayed(delay_ms: int) -> bool:
-                return any(delay_ms == known for _, known in woken)
+                await step.run("note", note, delay_ms)
 
             await asyncio.gather(*[nap(delay_ms) for delay_ms in delays_ms[:20]])
 
         @app.function()
         async def single(ctx: Context[Step], step: Step) -> None:
             await step.sleep("nap", ctx.event.data["ms"] / 1000)
-            woken.append((harness.clock.now_ms() - start_ms, ctx.event.data["ms"]))
+            note(ctx.event.data["ms"])
 
         await asyncio.gather(*[single.ainvoke({"ms": delay_ms}) for delay_ms in delays_ms[20:]])
         await harness.start(many)

@@ -3,7 +3,8 @@
 -- ARGV   1 now_ms   2 child_id   3 '1' when the process died while it held them   4 how it ended   5 limit
 --        6... runs or jobs (none: all that the child holds)
 -- Reply  {runs handed back, runs left}
--- No work message is asked for: the caller may have no broker. The reaper sends one, and a child that starts looks for work anyhow.
+-- No work message is asked for: the caller may have no broker. A child that starts looks for work anyhow, and the reaper sends a
+-- message with its next turn: the mark of one that is under way is taken off, since it may have died with the child.
 -- Who claims a run that crashed too often fails it.
 --@include keys hint ready offer
 local now_ms, child_id, crashed, cause, limit = tonumber(ARGV[1]), ARGV[2], ARGV[3] == '1', ARGV[4], tonumber(ARGV[5])
@@ -19,6 +20,7 @@ local function note_crash(key)
   local log = redis.call('HGET', key, 'crash_log')
   redis.call('HSET', key, 'crash_log', (log and log .. '; ' or '') .. cause)
 end
+local function ask_reaper(fn, queue) redis.call('HDEL', prefix .. 'hints', app_of(fn) .. SEP .. queue) end
 local function hand_back_step(run_id, step_key)
   local packed = redis.call('HGET', steps_key(run_id), step_key)
   local op = packed and cmsgpack.unpack(packed)
@@ -27,6 +29,8 @@ local function hand_back_step(run_id, step_key)
   redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
   note_crash(run_key(run_id))
   offer_step(run_id, step_key, now_ms, true)
+  local run = redis.call('HMGET', run_key(run_id), 'function', 'queue')
+  ask_reaper(run[1], run[2])
   return 1
 end
 local count = 0
@@ -44,6 +48,7 @@ for i = 1, math.min(#run_ids, limit) do
     redis.call('HSET', key, 'status', 'queued')
     note_crash(key)
     make_ready(run_id, run[2], run[3], tonumber(run[4]), now_ms, true)
+    ask_reaper(run[2], run[3])
   end
 end
 local left = math.max(0, #run_ids - limit)

@@ -1,0 +1,637 @@
+"""S9: what holds when messages are lost, processes die and connections break. In one process; real ones are killed elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import redis.asyncio as redis
+
+from taskflow.app import TaskFlow
+from taskflow.context import Context
+from taskflow.errors import RunFailed, StepError
+from taskflow.handle import Run, RunStatus
+from taskflow.ids import run_id_for
+from taskflow.retries import Retries
+from taskflow.step import BlockingStep, Step
+from taskflow.store.claims import Hint
+from taskflow.testing import Harness
+from tests.rules.crashes import Cut, Doomed, new_worker
+from tests.rules.passing import pass_time, turn_clock
+from tests.servers import ValkeyServer
+from tests.waiting import until
+
+FAILED = "taskflow/function.failed"
+
+
+async def all_final(runs: Sequence[Run]) -> bool:
+    return all([(await run.astatus()).is_final for run in runs])
+
+
+# --- S9.1, S9.2: messages ---
+
+
+async def test_a_run_whose_work_message_is_lost_is_executed_all_the_same(app: TaskFlow) -> None:
+    """S9.2: the reaper sends another within a few seconds."""
+
+    @app.function()
+    async def work(ctx: Context[Step], step: Step) -> str:
+        return await step.run("work", lambda: "done")
+
+    async with Harness(app) as harness:
+        lose_messages(app, harness)
+        start_ms = harness.clock.now_ms()
+        runs = [await work.ainvoke() for _ in range(20)]
+        await pass_time(harness, lambda: all_final(runs), description="the end of all runs")
+        assert harness.clock.now_ms() - start_ms < 10_000
+        assert {await run.aresult("1s") for run in runs} == {"done"}
+
+
+def lose_messages(app: TaskFlow, harness: Harness) -> None:
+    """From now on neither the app nor a worker gets a work message through to the broker; beat does."""
+
+    async def lose(hints: Sequence[Hint]) -> None: ...
+
+    app.send_hints = lose  # type: ignore[method-assign]
+    for worker in harness.workers:
+        worker.messenger.send_work = lambda hints: None  # type: ignore[method-assign]
+
+
+async def test_all_work_messages_in_the_broker_vanish(app: TaskFlow) -> None:
+    """S9.2: somebody empties the queue while no worker runs, and the worker that comes has missed them all."""
+    seen: list[int] = []
+
+    @app.function()
+    async def work(ctx: Context[Step], step: Step) -> None:
+        await step.run("work", seen.append, ctx.event.data["n"])
+
+    async with Harness(app, concurrency=2) as harness:
+        gate = asyncio.Event()
+
+        @app.function()
+        async def busy(ctx: Context[Step], step: Step) -> None:
+            await step.run("wait", gate.wait)
+
+        for _ in range(2):  # both slots are taken
+            await app.ainvoke(busy)
+        await until(lambda: harness.slots_in_use == 2, description="both slots to be taken")
+        runs = [await work.ainvoke({"n": n}) for n in range(10)]
+        await harness.store.client.call("DEL", "tfb:q:taskflow.work.shop.default")
+        gate.set()
+        await pass_time(harness, lambda: all_final(runs), description="the end of all runs")
+    assert sorted(seen) == list(range(10))
+
+
+async def test_doubled_messages_change_nothing(app: TaskFlow) -> None:
+    """S9.1, S9.2: events and work messages come five times each; each function gets one run, each step one execution."""
+    seen: Counter[str] = Counter()
+
+    def work(name: str) -> None:
+        seen[name] += 1
+
+    @app.function(trigger="order")
+    async def one(ctx: Context[Step], step: Step) -> None:
+        await step.run("work", work, f"one {ctx.event.data['n']}")
+
+    @app.function(trigger="order")
+    async def two(ctx: Context[Step], step: Step) -> None:
+        await step.sleep("nap", "1s")
+        await step.run("work", work, f"two {ctx.event.data['n']}")
+
+    async with Harness(app) as harness:
+        publish = app.async_publisher.publish_events
+
+        async def publish_often(messages: Sequence[bytes]) -> None:
+            for _ in range(5):
+                await publish(messages)
+
+        app.async_publisher.publish_events = publish_often  # type: ignore[method-assign]
+        for n in range(10):
+            await app.asend("order", {"n": n})
+            await app.async_publisher.publish_work(["default"] * 5)
+        await harness.advance(seconds=2)
+        assert len(await harness.runs(one)) == len(await harness.runs(two)) == 10
+    assert seen == Counter([f"{name} {n}" for name in ("one", "two") for n in range(10)])
+
+
+async def test_an_event_that_is_routed_again_later_resumes_nothing_that_came_after_it(app: TaskFlow) -> None:
+    """S9.1, S3.3: a message that the broker delivers again, when a new wait for its name stands."""
+
+    @app.function()
+    async def waiter(ctx: Context[Step], step: Step) -> Any:
+        found = await step.wait_for_event("paid", "paid", timeout="1h")
+        return None if found is None else found.data
+
+    async with Harness(app) as harness:
+        first = await harness.start(waiter)
+        messages: list[Sequence[bytes]] = []
+        publish = app.async_publisher.publish_events
+
+        async def keep(bodies: Sequence[bytes]) -> None:
+            messages.append(bodies)
+            await publish(bodies)
+
+        app.async_publisher.publish_events = keep  # type: ignore[method-assign]
+        await harness.send("paid", {"n": 1})
+        assert await first.aresult("1s") == {"n": 1}
+        second = await harness.start(waiter)
+        await publish(messages[0])
+        await harness.settled()
+        assert await second.astatus() is RunStatus.WAITING
+        await harness.send("paid", {"n": 2})
+        assert await second.aresult("1s") == {"n": 2}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_every_run_ends_whatever_becomes_of_the_work_messages(app: TaskFlow, seed: int) -> None:
+    """S9.2: each message is lost, doubled, delayed or delivered, at random, between two workers and beat."""
+    draw = random.Random(seed)
+
+    @app.function()
+    async def child(ctx: Context[Step], step: Step) -> int:
+        await step.sleep("nap", "1s")
+        return await step.run("n", lambda: ctx.event.data["n"])
+
+    @app.function(retries=Retries(4, initial="1s", jitter=False))
+    async def work(ctx: Context[Step], step: Step) -> int:
+        number: int = ctx.event.data["n"]
+        await step.sleep("nap", draw.random() * 3)
+        one, two = await asyncio.gather(
+            step.invoke("child", function=child, data={"n": number}), step.run("two", lambda: number)
+        )
+        found = await step.wait_for_event("go", "go", timeout="5s", match="data.n")
+        return int(one) + two + (0 if found is None else 1)
+
+    async with Harness(app, workers=2, concurrency=5) as harness:
+        for publisher in [app.async_publisher, harness.beat.publisher, *[w.publisher for w in harness.workers]]:
+            make_unreliable(publisher, draw)
+        runs = [await work.ainvoke({"n": n}) for n in range(25)]
+        await pass_time(harness, lambda: all_final(runs), description="the end of all runs", step_ms=250)
+        assert [await run.aresult("1s") for run in runs] == [2 * n for n in range(25)]
+        await pass_time(
+            harness, lambda: all_final_of(harness, child), description="the end of all children", step_ms=250
+        )
+
+
+async def all_final_of(harness: Harness, function: Any) -> bool:
+    return await all_final(await harness.runs(function))
+
+
+def make_unreliable(publisher: Any, draw: random.Random) -> None:
+    publish = publisher.publish_work
+
+    async def unreliable(queues: Sequence[str], **options: Any) -> None:
+        fate = draw.random()
+        if fate < 0.4:
+            return
+        if fate < 0.6:
+            await publish([*queues, *queues], **options)
+            return
+        if fate < 0.8:
+            await asyncio.sleep(0.02)
+        await publish(queues, **options)
+
+    publisher.publish_work = unreliable
+
+
+async def test_no_wake_up_is_lost_when_an_event_comes_just_as_the_run_is_suspended(app: TaskFlow) -> None:
+    """S9.2, S4.3: the event is routed while the last step that executes beside its wait ends."""
+
+    @app.function()
+    async def work(ctx: Context[Step], step: Step) -> list[Any]:
+        found, _ = await asyncio.gather(
+            step.wait_for_event("go", "go", timeout="1h", match="data.n"),
+            step.run("work", asyncio.sleep, ctx.event.data["n"] % 20 / 4_000),
+        )
+        return [found is not None]
+
+    async with Harness(app, workers=2) as harness:
+        runs = [await work.ainvoke({"n": n}) for n in range(100)]
+
+        async def send(n: int) -> None:
+            key = harness.store.keys.steps(runs[n].id)
+            while not await harness.store.client.call("HEXISTS", key, "go"):
+                await asyncio.sleep(0)
+            await app.asend("go", {"n": n})
+
+        await asyncio.gather(*[send(n) for n in range(100)])
+        await harness.settled()
+        assert Counter([str(await run.astatus()) for run in runs]) == {"completed": 100}
+
+
+# --- S9.3, S9.4: claims ---
+
+
+async def test_the_runs_of_a_silent_worker_go_to_others(app: TaskFlow) -> None:
+    """S9.3: beat finds a host without heartbeat and hands its claims back within 15 s."""
+    executed: list[str] = []
+    gate = asyncio.Event()
+
+    async def work(name: str) -> str:
+        executed.append(name)
+        if len(executed) == 2:
+            await gate.wait()
+        return name
+
+    @app.function()
+    async def flow(ctx: Context[Step], step: Step) -> list[str]:
+        return [await step.run(name, work, name) for name in "abc"]
+
+    async with Harness(app, workers=0) as harness:
+        doomed = await Doomed.start(app, harness, cut=Cut(after=1_000))
+        worker_id = doomed.worker.child_id.rpartition(":")[0]
+        now_ms = harness.clock.now_ms()
+        await harness.store.scripts.call("heartbeat", now_ms, worker_id, doomed.worker.child_id)
+        run = await flow.ainvoke()
+        await until(lambda: len(executed) == 2, description="the second step to begin")
+        doomed.kill()
+        died_ms = harness.clock.now_ms()
+        survivor = new_worker(app, harness)
+        await survivor.start()
+        harness.workers.append(survivor)
+        gate.set()
+        await pass_time(harness, lambda: all_final([run]), description="the end of the run")
+        assert harness.clock.now_ms() - died_ms <= 15_000
+        assert await run.aresult("1s") == ["a", "b", "c"]
+        assert executed == ["a", "b", "b", "c"]
+        await doomed.bury()
+
+
+@pytest.mark.parametrize("kind", ["async", "blocking"])
+async def test_a_worker_that_lost_its_claim_can_not_write(app: TaskFlow, kind: str) -> None:
+    """S9.4: it was paused in a step, the run went on elsewhere; what it commits then is refused, and it lets go."""
+    executed: list[str] = []
+    entered, gate = threading.Event(), threading.Event()
+
+    def work() -> str:
+        executed.append("work")
+        if len(executed) == 1:
+            entered.set()
+            gate.wait(5)
+            return "of the paused worker"
+        return "of the other"
+
+    @app.function()
+    async def flow(ctx: Context[Step], step: Step) -> str:
+        result = await step.run("work", work)
+        await step.run("after", executed.append, f"after {result}")
+        return result
+
+    @app.function()
+    def blocking_flow(ctx: Context[BlockingStep], step: BlockingStep) -> str:
+        result = step.run("work", work)
+        step.run("after", executed.append, f"after {result}")
+        return result
+
+    async with Harness(app) as harness:
+        run = await (flow if kind == "async" else blocking_flow).ainvoke()
+        await until(entered.is_set, description="the step to begin")
+        paused = harness.workers[0]
+        other = new_worker(app, harness)
+        await harness.store.claims.hand_back(
+            paused.child_id, [], crashed=True, cause="silent", now_ms=harness.clock.now_ms()
+        )
+        paused.executor.is_draining = True  # it claims nothing more
+        await other.start()
+        assert await run.aresult("5s") == "of the other"
+        gate.set()
+        await until(lambda: not paused.executor.executions, description="the paused worker to let go")
+        assert harness.slots_in_use == 0
+        assert await run.aresult("1s") == "of the other"
+        assert executed == ["work", "work", "after of the other"]
+        await other.stop()
+        paused.executor.is_draining = False
+
+
+async def test_a_worker_whose_lease_is_over_starts_no_step(app: TaskFlow) -> None:
+    """S9.4: it asks the store before each step, and learns that the run is somebody else's."""
+    executed: list[str] = []
+    gate = asyncio.Event()
+
+    class LostLease:
+        epoch = 0
+        is_lost = False
+
+        def is_valid(self, *, epoch: int | None = None) -> bool:
+            return not self.is_lost
+
+    @app.function()
+    async def flow(ctx: Context[Step], step: Step) -> None:
+        await gate.wait()  # outside of any step
+        await step.run("charge", executed.append, "charge")
+
+    async with Harness(app) as harness:
+        worker = harness.workers[0]
+        worker.executor.lease = lease = LostLease()
+        run = await flow.ainvoke()
+        await until(lambda: worker.executor.executions, description="the run to begin")
+        lease.is_lost = True
+        await harness.store.claims.hand_back(
+            worker.child_id, [], crashed=True, cause="silent", now_ms=harness.clock.now_ms()
+        )
+        gate.set()
+        await until(lambda: not worker.executor.executions, description="the worker to let go")
+        assert executed == []
+        assert await run.astatus() is RunStatus.QUEUED
+        lease.is_lost = False
+        worker.executor.look_for_work("default")
+        await run.aresult("5s")
+    assert executed == ["charge"]
+
+
+# --- S9.5: connections ---
+
+
+async def test_runs_survive_connections_that_are_cut_again_and_again(
+    app: TaskFlow, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S9.5: every connection to the store is cut ten times under load; no committed step is repeated, nothing hangs."""
+    caplog.set_level(logging.INFO, "taskflow.store")
+    executed: Counter[str] = Counter()
+
+    async def work(name: str) -> str:
+        executed[name] += 1
+        await asyncio.sleep(0.001)
+        return name
+
+    @app.function()
+    async def flow(ctx: Context[Step], step: Step) -> list[str]:
+        number = ctx.event.data["n"]
+        first = [await step.run(f"{n}", work, f"{number} {n}") for n in range(5)]
+        both = await asyncio.gather(step.run("a", work, f"{number} a"), step.run("b", work, f"{number} b"))
+        return first + list(both)
+
+    async with Harness(app) as harness:
+        runs = [await flow.ainvoke({"n": n}) for n in range(30)]
+        async with redis.Redis.from_url(app.config.store) as admin:
+            for _ in range(10):
+                for kind in ("normal", "pubsub"):
+                    await admin.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")  # type: ignore[no-untyped-call]
+                await asyncio.sleep(0.02)
+        await pass_time(harness, lambda: all_final(runs), description="the end of all runs", step_ms=100)
+        for n, run in enumerate(runs):
+            assert await run.aresult("1s") == [f"{n} {name}" for name in "01234ab"]
+        later = await flow.ainvoke({"n": 99})
+        assert await later.aresult("5s")
+    assert set(executed.values()) == {1}
+    lines = [record.getMessage() for record in caplog.records if record.name == "taskflow.store"]
+    lost = [line for line in lines if "lost the connection" in line]
+    back = [line for line in lines if "is back" in line]
+    assert lost
+    assert abs(len(lost) - len(back)) <= 2, "each loss is logged once, and each return"
+
+
+async def test_a_message_that_was_missed_while_the_subscription_was_cut_is_made_up_for(app: TaskFlow) -> None:
+    """S9.5: a resident run learns of its event although the channel was gone when it came."""
+    answer = asyncio.Event()
+
+    @app.function()
+    async def mixed(ctx: Context[Step], step: Step) -> bool:
+        found, _ = await asyncio.gather(step.wait_for_event("go", "go", timeout="1h"), answer.wait())
+        return found is not None
+
+    async with Harness(app) as harness:
+        run = await harness.start(mixed)
+        subscriber = harness.workers[0].subscriber.client
+        assert subscriber.connection is not None
+        assert subscriber.connection.transport is not None
+        subscriber.connection.transport.abort()
+        await app.asend("go")
+        key = harness.store.keys.steps(run.id)
+        await pass_time(harness, lambda: is_done(harness, key, "go"), description="the event to be routed", step_ms=1)
+        answer.set()
+        assert await run.aresult("5s") is True
+
+
+async def is_done(harness: Harness, key: str, step: str) -> bool:
+    packed = await harness.store.client.call("HGET", key, step)
+    return packed is not None and b"done" in packed
+
+
+# --- S9.8: poison ---
+
+
+async def test_a_run_that_kills_its_worker_three_times_fails_and_says_how(app: TaskFlow) -> None:
+    """S9.8: WorkerLost tells how the process ended each time; `on_failure` is told as well."""
+    told: list[Any] = []
+    entered: list[int] = []
+
+    @app.function(trigger=FAILED)
+    async def watch(ctx: Context[Step]) -> None:
+        told.append(ctx.event.data["error"]["name"])
+
+    @app.function()
+    async def poison(ctx: Context[Step], step: Step) -> None:
+        await step.run("eat memory", never_ends, entered)
+
+    causes = ["killed by signal 9 (SIGKILL; out of memory?)", "exit code 70", "killed by signal 11 (SIGSEGV)"]
+    async with Harness(app, workers=0) as harness:
+        run = await poison.ainvoke()
+        for cause in causes:
+            await crash(app, harness, entered, cause)
+        survivor = new_worker(app, harness)
+        await survivor.start()
+        harness.workers.append(survivor)
+        with pytest.raises(RunFailed) as caught:
+            await run.aresult("2s")
+        await harness.settled()
+    assert caught.value.name == "WorkerLost"
+    for cause in causes:
+        assert cause in caught.value.message
+    assert len(entered) == 3, "it is not executed once more"
+    assert told == ["WorkerLost"]
+
+
+async def never_ends(entered: list[int]) -> None:
+    entered.append(1)
+    await asyncio.Event().wait()
+
+
+async def crash(app: TaskFlow, harness: Harness, entered: list[int], cause: str) -> None:
+    """A worker starts, takes the run and dies in its step."""
+    before = len(entered)
+    doomed = await Doomed.start(app, harness, cut=Cut(after=1_000))
+    await until(lambda: len(entered) > before, description="the step to begin")
+    assert await doomed.give_up(cause) == 1
+    await doomed.bury()
+
+
+@pytest.mark.parametrize("progress", ["step", "sleep"])
+async def test_progress_resets_the_count_of_crashes(app: TaskFlow, progress: str) -> None:
+    """S9.8: two crashes in one step and two in the next are not three in the same."""
+    entered: list[int] = []
+    survives = {"one": False, "two": False}
+
+    async def dangerous(name: str) -> str:
+        if survives[name]:
+            return name
+        await never_ends(entered)
+        return "?"
+
+    @app.function()
+    async def flow(ctx: Context[Step], step: Step) -> list[str]:
+        if progress == "step":
+            return [await step.run(name, dangerous, name) for name in ("one", "two")]
+        if not survives["one"]:
+            await dangerous("one")  # outside of a step
+        await step.sleep("nap", 1)
+        return [await step.run("two", dangerous, "two")]
+
+    async with Harness(app, workers=0) as harness:
+        run = await flow.ainvoke()
+        for _ in range(2):
+            await crash(app, harness, entered, "killed by signal 9")
+        survives["one"] = True
+        if progress == "sleep":
+            napping = new_worker(app, harness)
+            await napping.start()
+            harness.workers.append(napping)
+            await harness.settled()
+            harness.workers.remove(napping)
+            await napping.stop()
+            await turn_clock(harness, 1_000)
+            await pass_time(harness, lambda: is_queued(run), description="the end of the nap")
+        for _ in range(2):
+            await crash(app, harness, entered, "killed by signal 9")
+        survives["two"] = True
+        survivor = new_worker(app, harness)
+        await survivor.start()
+        harness.workers.append(survivor)
+        await run.aresult("2s")
+    assert len(entered) == 4
+
+
+async def is_queued(run: Run) -> bool:
+    return await run.astatus() is RunStatus.QUEUED
+
+
+# --- S9.1: events of finished runs ---
+
+
+@pytest.mark.parametrize("loses_reply", [False, True], ids=["published", "reply lost"])
+async def test_a_crash_around_the_end_of_a_run_tells_of_it_once(app: TaskFlow, loses_reply: bool) -> None:
+    """S5.5, S9.1: whenever the process dies, `function.failed` comes, and its handler runs once."""
+    told: list[str] = []
+
+    @app.function(trigger=FAILED)
+    async def watch(ctx: Context[Step]) -> None:
+        told.append(ctx.event.data["run_id"])
+
+    @app.function(retries=0)
+    async def failing(ctx: Context[Step], step: Step) -> None:
+        await step.run("work", lambda: 1)
+        raise ValueError("broken")
+
+    async with Harness(app, workers=0) as harness:
+        for after in range(12):
+            told.clear()
+            cut = Cut(after=after, loses_reply=loses_reply)
+            doomed = await Doomed.start(app, harness, cut=cut)
+            run = await failing.ainvoke()
+            await pass_time(harness, lambda: is_dead_or_over(cut, run), description="a crash or the end")
+            await doomed.give_up()
+            survivor = new_worker(app, harness)
+            await survivor.start()
+            harness.workers.append(survivor)
+            await pass_time(harness, lambda: has_told(told), description=f"the news, after {cut.names}")
+            outbox = f"{harness.store.keys.prefix}outbox"
+            await pass_time(harness, lambda: is_empty(harness, outbox), description="an empty outbox")
+            await harness.advance(seconds=20)
+            assert told == [run.id], f"crash after {cut.names}"
+            assert await run.astatus() is RunStatus.FAILED
+            harness.workers.remove(survivor)
+            await survivor.stop()
+            await doomed.bury()
+
+
+async def is_dead_or_over(cut: Cut, run: Run) -> bool:
+    return cut.is_dead or (await run.astatus()).is_final
+
+
+async def has_told(told: list[str]) -> bool:
+    return bool(told)
+
+
+async def test_the_news_of_a_failed_run_waits_until_the_broker_is_back(valkey_url: str, namespace: str) -> None:
+    """S9.1, S9.5: the broker is down when the run fails; the event comes later, once."""
+    told: list[str] = []
+    with ValkeyServer(aof=True) as broker:
+        app = TaskFlow("shop", broker=broker.url, store=valkey_url, namespace=namespace, send_timeout="200ms")
+        gate = asyncio.Event()
+
+        @app.function(trigger=FAILED)
+        async def watch(ctx: Context[Step]) -> None:
+            told.append(ctx.event.data["run_id"])
+
+        @app.function(retries=0)
+        async def failing(ctx: Context[Step], step: Step) -> None:
+            await step.run("wait", gate.wait)
+            raise ValueError("broken")
+
+        async with Harness(app) as harness:
+            run = await failing.ainvoke()
+            await until(lambda: harness.slots_in_use, description="the run to begin")
+            broker.kill()
+            gate.set()
+            with pytest.raises(RunFailed, match="broken"):
+                await run.aresult("5s")
+            outbox = f"{harness.store.keys.prefix}outbox"
+            for _ in range(20):
+                await turn_clock(harness, 1_000)
+                await asyncio.sleep(0.005)
+            assert await harness.store.client.call("ZCARD", outbox) == 1
+            assert not told
+            broker.restart()
+            await pass_time(harness, lambda: has_told(told), description="the news")
+            await pass_time(harness, lambda: is_empty(harness, outbox), description="an empty outbox")
+            for _ in range(10):
+                await turn_clock(harness, 1_000)
+                await asyncio.sleep(0.005)
+        assert told == [run.id]
+
+
+async def is_empty(harness: Harness, key: str) -> bool:
+    return not await harness.store.client.call("EXISTS", key)
+
+
+async def test_a_run_is_found_by_the_event_that_was_accepted(app: TaskFlow) -> None:
+    """S9.1: its id follows from event and function, so there is one however often the event is routed."""
+
+    @app.function(trigger="order")
+    async def one(ctx: Context[Step]) -> None: ...
+
+    async with Harness(app) as harness:
+        (event_id,) = await harness.send("order")
+        assert [run.id for run in await harness.runs(one)] == [run_id_for(event_id, one.id)]
+
+
+async def test_a_failed_invoke_of_a_poisoned_child_reaches_the_parent(app: TaskFlow) -> None:
+    """S9.8, S3.6: the parent does not wait for ever for a child that kills its workers."""
+    entered: list[int] = []
+
+    @app.function()
+    async def poison(ctx: Context[Step], step: Step) -> None:
+        await step.run("eat memory", never_ends, entered)
+
+    @app.function()
+    async def parent(ctx: Context[Step], step: Step) -> str:
+        try:
+            await step.invoke("child", function=poison)
+        except StepError as error:
+            return error.name
+        return "?"
+
+    async with Harness(app, workers=0) as harness:
+        run = await parent.ainvoke()
+        for _ in range(3):
+            await crash(app, harness, entered, "killed by signal 9")
+        survivor = new_worker(app, harness)
+        await survivor.start()
+        harness.workers.append(survivor)
+        assert await run.aresult("2s") == "WorkerLost"
