@@ -1,6 +1,6 @@
 """Events into runs and resumed waits. Rules S1.3, S1.4, S1.6, S2.2, S3.3, S9.1.
 
-What an event starts is decided here, from the app's own functions; one script per event then records it and makes the runs.
+What an event starts is decided here, from the app's own functions; one script then records a batch of events and makes the runs.
 Routing twice is harmless: run ids derive from event and function.
 """
 
@@ -17,13 +17,13 @@ import orjson
 from taskflow.clock import Clock
 from taskflow.config import Config
 from taskflow.engine.host import Lease
-from taskflow.errors import InvalidEvent
+from taskflow.errors import InvalidEvent, StoreUnavailable
 from taskflow.event import decode_message
 from taskflow.expressions.cel import Expression, compile_expression
 from taskflow.function import FunctionSpec
 from taskflow.ids import run_id_for
 from taskflow.store.claims import Claim, ClaimedRun, Hint
-from taskflow.store.routing import Routed, RunPlan
+from taskflow.store.routing import EventPlan, Routed, RunPlan
 from taskflow.store.store import Store
 from taskflow.triggers import TriggerEvent
 from taskflow.waits import meets_condition, tokens_of
@@ -31,6 +31,8 @@ from taskflow.waits import meets_condition, tokens_of
 logger = logging.getLogger("taskflow.router")
 
 Wire = dict[str, Any]
+
+BATCH = 50  # events in one script at most, so that it blocks the store for 2 ms or so
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,46 +120,75 @@ class Router:
         self.child_id = child_id
         self.lease = lease
 
-    async def route_message(self, body: bytes) -> None:
-        """Route the events of one message, in order; one that can't be read is kept as a dead letter.
+    async def route_messages(self, bodies: Sequence[bytes]) -> list[BaseException | None]:
+        """Route the events of broker messages, in order; one that can't be read is kept as a dead letter.
 
-        When it returns, everything is in the store and the message may be acknowledged.
+        None for each message whose events are all in the store, so that it may be acknowledged; else what went wrong.
         """
-        try:
-            events = decode_message(body)
-        except InvalidEvent as error:
-            logger.error("a broker message can't be read (%s); it is kept: taskflow dead-letters", error)
-            await self.store.history.keep_dead_letter(body, str(error), now_ms=self.clock.now_ms())
-            return
-        if len(events) == 1:
-            await self.route(events[0])
-        else:
-            await asyncio.gather(*[self.route(event) for event in events])
+        outcomes: list[BaseException | None] = [None] * len(bodies)
+        events: list[tuple[int, Wire]] = []
+        for place, body in enumerate(bodies):
+            try:
+                events += [(place, event) for event in decode_message(body)]
+            except InvalidEvent as error:
+                logger.error("a broker message can't be read (%s); it is kept: taskflow dead-letters", error)
+                await self.store.history.keep_dead_letter(body, str(error), now_ms=self.clock.now_ms())
+        batches = [events[start : start + BATCH] for start in range(0, len(events), BATCH)]
+        results = await asyncio.gather(*[self.route_apart(batch) for batch in batches])
+        for failures in results:
+            outcomes = (
+                [failures.get(place, outcome) for place, outcome in enumerate(outcomes)]
+                if failures
+                else outcomes
+            )
+        return outcomes
 
-    async def route(self, event: Wire) -> None:
-        """Record one event, make its runs, resume what waits for it."""
-        now_ms = self.clock.now_ms()
-        text = orjson.dumps(event)
-        specs = self.listeners.of(event)
-        plans = [self.plan(spec, event, now_ms) for spec in specs]
-        epoch = self.lease.epoch
-        ours = sum(plan.is_claimable for plan in plans)
-        reserved = self.taker.reserve(ours) if ours and self.lease.is_valid() else 0
-        uid, public_id = event["uid"], event["id"]
+    async def route_apart(self, batch: Sequence[tuple[int, Wire]]) -> dict[int, BaseException]:
+        """Route a batch; when it fails, each event by itself, so that one bad event harms no other. What failed, by message."""
         try:
-            routed = await self.store.routing.route(
-                uid=uid, public_id="" if public_id == uid else public_id, name=event["name"], event=text, plans=plans,
-                app_id=self.config.app_id, version=self.config.app_version, child_id=self.child_id if reserved else "",
-                free_slots=reserved, now_ms=now_ms,
+            await self.route([event for _, event in batch])
+        except (StoreUnavailable, asyncio.CancelledError) as error:
+            return {place: error for place, _ in batch}
+        except Exception as error:
+            if len(batch) == 1:
+                return {batch[0][0]: error}
+            failures: dict[int, BaseException] = {}
+            for one in batch:
+                failures |= await self.route_apart([one])
+            return failures
+        return {}
+
+    async def route(self, events: Sequence[Wire]) -> None:
+        """Record events, make their runs, resume what waits for them."""
+        now_ms = self.clock.now_ms()
+        plans = [self.plan_event(event, now_ms) for event in events]
+        epoch = self.lease.epoch
+        ours = sum(run.is_claimable for plan in plans for run in plan.runs)
+        reserved = self.taker.reserve(ours) if ours and self.lease.is_valid() else 0
+        try:
+            routed, hints = await self.store.routing.route(
+                plans, app_id=self.config.app_id, version=self.config.app_version,
+                child_id=self.child_id if reserved else "", free_slots=reserved, now_ms=now_ms,
             )  # fmt: skip
         except BaseException:
             self.taker.unreserve(reserved)
             raise
-        self.start_claimed(routed, plans, text, reserved, now_ms, epoch)
-        if routed.hints:
-            self.taker.send_hints(routed.hints)
-        if routed.wait_paths and not routed.is_duplicate:
-            await self.resume_waits(event, text, routed)
+        claimed = 0
+        for plan, outcome in zip(plans, routed, strict=True):
+            if outcome.claimed:
+                claimed += len(outcome.claimed)
+                self.start_claimed(plan, outcome, now_ms, epoch)
+        self.taker.unreserve(reserved - claimed)
+        if hints:
+            self.taker.send_hints(hints)
+        for event, plan, outcome in zip(events, plans, routed, strict=True):
+            if outcome.wait_paths:
+                await self.resume_waits(event, plan.text, outcome)
+
+    def plan_event(self, event: Wire, now_ms: int) -> EventPlan:
+        uid, public_id = event["uid"], event["id"]
+        runs = [self.plan(spec, event, now_ms) for spec in self.listeners.of(event)]
+        return EventPlan(uid, "" if public_id == uid else public_id, event["name"], orjson.dumps(event), runs)
 
     def plan(self, spec: FunctionSpec, event: Wire, now_ms: int) -> RunPlan:
         return RunPlan(
@@ -170,18 +201,14 @@ class Router:
             is_claimable=spec.queue in self.taker.queues,
         )
 
-    def start_claimed(
-        self, routed: Routed, plans: Sequence[RunPlan], text: bytes, reserved: int, now_ms: int, epoch: int
-    ) -> None:
-        claimed = routed.claimed
-        if len(claimed) < reserved:
-            self.taker.unreserve(reserved - len(claimed))
-        for plan in plans:
-            fence = claimed.get(plan.run_id)
+    def start_claimed(self, plan: EventPlan, routed: Routed, now_ms: int, epoch: int) -> None:
+        for run in plan.runs:
+            fence = routed.claimed.get(run.run_id)
             if fence is not None:
-                claim = Claim(plan.run_id, self.child_id, fence)
+                claim = Claim(run.run_id, self.child_id, fence)
                 self.taker.start(
-                    ClaimedRun(claim, plan.function_id, text, 0, now_ms, now_ms, "event", 0, b"", {}), epoch
+                    ClaimedRun(claim, run.function_id, plan.text, 0, now_ms, now_ms, "event", 0, b"", {}),
+                    epoch,
                 )
 
     async def resume_waits(self, event: Wire, text: bytes, routed: Routed) -> None:

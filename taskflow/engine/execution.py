@@ -25,7 +25,7 @@ import orjson
 from taskflow.codec import to_json
 from taskflow.context import Context, RunLogger
 from taskflow.engine.final_event import final_event
-from taskflow.engine.handler import describe_error
+from taskflow.engine.handler import describe_error, inside_step
 from taskflow.engine.host import Host
 from taskflow.engine.offering import Offering
 from taskflow.engine.operation import DONE, Operation
@@ -133,7 +133,10 @@ class Execution:
         return job_id(self.run_id, self.claimed.step_key)
 
     def is_silent(self) -> bool:
-        return self.replay.is_replaying or (not self.replay.is_over and bool(self.turns.expected))
+        """Whether what the handler logs now was logged before. Rule S10.6."""
+        if inside_step.get() or self.replay.is_over:
+            return False
+        return self.replay.is_replaying or bool(self.turns.expected)
 
     # --- the handler ---
 

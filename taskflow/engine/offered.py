@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskflow.engine.execution import Ending, Execution
-from taskflow.engine.handler import describe_error
+from taskflow.engine.handler import describe_error, inside_step
 from taskflow.engine.operation import FAILED, WAIT, Operation
 from taskflow.errors import NonDeterminismError, Suspend
 from taskflow.store.claims import ParkedOp, Verdict
@@ -21,7 +21,7 @@ class OfferedStepExecution(Execution):
     __slots__ = ()
 
     def is_silent(self) -> bool:
-        return True  # what the handler logs on the way is logged where the run is
+        return not inside_step.get()  # what the handler logs on the way is logged where the run is
 
     async def main(self) -> None:
         try:

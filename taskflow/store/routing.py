@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from taskflow.store.claims import Hint, parse_hints
 from taskflow.store.scripts import Scripts
@@ -25,12 +26,22 @@ class RunPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class EventPlan:
+    """An event, and the runs that it is to start."""
+
+    uid: str
+    public_id: str  # empty unless the sender chose it
+    name: str
+    text: bytes  # JSON, as on the wire
+    runs: list[RunPlan]
+
+
+@dataclass(frozen=True, slots=True)
 class Routed:
     """What an event came to."""
 
     is_duplicate: bool
     seq: int
-    hints: list[Hint]
     claimed: dict[RunId, int]  # fences of the runs that this child got at once
     wait_paths: list[str]  # values of the event that waits for its name look at
 
@@ -53,43 +64,25 @@ class Routing:
 
     async def route(
         self,
+        events: Sequence[EventPlan],
         *,
-        uid: str,
-        public_id: str,
-        name: str,
-        event: bytes,
-        plans: Sequence[RunPlan],
         app_id: str,
         version: str,
         child_id: str,
         free_slots: int,
         now_ms: int,
-    ) -> Routed:
-        """Record the event and make its runs; claim up to `free_slots` of them for the child."""
-        argv: list[str | bytes | int] = [
-            now_ms,
-            uid,
-            public_id,
-            name,
-            event,
-            child_id,
-            free_slots,
-            version,
-            app_id,
-        ]
-        for plan in plans:
-            argv += (
-                plan.function_id, plan.queue, plan.run_id, plan.start_at_ms, plan.start_timeout_ms,
-                plan.finish_timeout_ms, plan.skipped, "1" if plan.is_claimable else "",
-            )  # fmt: skip
-        outcome, seq, hints, claimed, paths = await self.scripts.call("route_event", *argv)
-        return Routed(
-            is_duplicate=outcome == b"duplicate",
-            seq=seq,
-            hints=parse_hints(hints),
-            claimed={RunId(claimed[i].decode()): claimed[i + 1] for i in range(0, len(claimed), 2)},
-            wait_paths=[path.decode() for path in paths],
-        )
+    ) -> tuple[list[Routed], list[Hint]]:
+        """Record events and make their runs; claim up to `free_slots` of these for the child."""
+        argv: list[str | bytes | int] = [now_ms, child_id, free_slots, version, app_id]
+        for event in events:
+            argv += (event.uid, event.public_id, event.name, event.text, len(event.runs))
+            for run in event.runs:
+                argv += (
+                    run.function_id, run.queue, run.run_id, run.start_at_ms, run.start_timeout_ms,
+                    run.finish_timeout_ms, run.skipped, "1" if run.is_claimable else "",
+                )  # fmt: skip
+        hints, *rows = await self.scripts.call("route_events", *argv)
+        return [parse_routed(row) for row in rows], parse_hints(hints)
 
     async def start_run(
         self, plan: RunPlan, *, uid: str, name: str, event: bytes, cause: str, version: str, now_ms: int
@@ -140,3 +133,13 @@ class Routing:
         """Cancel a run: 'unknown', 'final', 'requested' (it ends after its running steps) or 'cancelled'."""
         outcome, hints = await self.scripts.call("cancel_run", now_ms, run_id, reason, event_uid, event)
         return outcome.decode(), parse_hints(hints)
+
+
+def parse_routed(row: Sequence[Any]) -> Routed:
+    outcome, seq, claimed, paths = row
+    return Routed(
+        is_duplicate=outcome == b"duplicate",
+        seq=seq,
+        claimed={RunId(claimed[i].decode()): claimed[i + 1] for i in range(0, len(claimed), 2)},
+        wait_paths=[path.decode() for path in paths],
+    )

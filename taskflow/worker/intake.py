@@ -86,9 +86,7 @@ class Intake:
 
     async def route(self, deliveries: Sequence[Delivery]) -> None:
         """Route messages of events; each is acknowledged once its events are in the store (S9.1)."""
-        outcomes = await asyncio.gather(
-            *[self.router.route_message(delivery.body) for delivery in deliveries], return_exceptions=True
-        )
+        outcomes = await self.router.route_messages([delivery.body for delivery in deliveries])
         done: list[Delivery] = []
         for delivery, outcome in zip(deliveries, outcomes, strict=True):
             if outcome is None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -48,15 +47,14 @@ class Doomed:
         self.cut = cut
         self.lost: list[asyncio.Future[Any]] = []
         self.is_buried = False
+        self.send = worker.store.client.call
+        worker.store.client.call = self.call  # type: ignore[method-assign]
 
     @classmethod
     async def start(cls, app: TaskFlow, harness: Harness, *, cut: Cut) -> Self:
         worker = new_worker(app, harness)
         await worker.start()
-        doomed = cls(worker, harness, cut)
-        doomed.send: Callable[..., asyncio.Future[Any]] = worker.store.client.call
-        worker.store.client.call = doomed.call  # type: ignore[method-assign]
-        return doomed
+        return cls(worker, harness, cut)
 
     def call(self, *command: Argument) -> asyncio.Future[Any]:
         cut = self.cut

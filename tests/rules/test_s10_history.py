@@ -129,7 +129,11 @@ async def test_failed_runs_are_kept_for_7_days_and_cancelled_ones_like_completed
         failed, cancelled, completed = [await harness.start(each) for each in (failing, napping, quick)]
         await cancelled.acancel()
         await harness.advance(hours=23, minutes=59)
-        assert [await run.astatus() for run in (failed, cancelled, completed)] == ["failed", "cancelled", "completed"]
+        assert [await run.astatus() for run in (failed, cancelled, completed)] == [
+            "failed",
+            "cancelled",
+            "completed",
+        ]
         await harness.advance(minutes=1, seconds=TRIM_S)
         assert await keys_about(harness, cancelled.id, completed.id) == []
         assert await failed.astatus() is RunStatus.FAILED
@@ -361,15 +365,21 @@ async def test_queued_running_and_scheduled_runs_say_why(app: TaskFlow) -> None:
         running = await flow.ainvoke()
         await until(lambda: harness.slots_in_use == 1, description="the run to begin")
         worker_id = harness.workers[0].child_id.rpartition(":")[0]
-        await harness.store.scripts.call("heartbeat", harness.clock.now_ms(), worker_id, harness.workers[0].child_id)
+        await harness.store.scripts.call(
+            "heartbeat", harness.clock.now_ms(), worker_id, harness.workers[0].child_id
+        )
         queued = [await flow.ainvoke() for _ in range(2)]
         (event_id,) = await app.asend("order", ts=harness.clock.now_ms() + 60_000)
-        await pass_time(harness, lambda: exists(harness, event_id), description="the event to be routed", step_ms=1)
+        await pass_time(
+            harness, lambda: exists(harness, event_id), description="the event to be routed", step_ms=1
+        )
         scheduled = await harness.run_of(flow, event_id)
         assert (await view(harness, running)).why == f"running on {harness.workers[0].child_id}"
         assert_matches("queued: next of shop/flow.*", (await view(harness, queued[0])).why or "")
         assert_matches("queued: 1 run of shop/flow is ahead.*", (await view(harness, queued[1])).why or "")
-        assert_matches(r"scheduled for .* \(in (1 min|59\.9\d* s)\)", (await view(harness, scheduled)).why or "")
+        assert_matches(
+            r"scheduled for .* \(in (1 min|59\.9\d* s)\)", (await view(harness, scheduled)).why or ""
+        )
         await scheduled.acancel()
         gate.set()
 
@@ -410,7 +420,10 @@ async def test_an_event_says_what_it_did(app: TaskFlow) -> None:
         assert record["fn:shop/flow"] == one.id.encode()
         assert record["fn:shop/other"] == two.id.encode()
         await harness.send("order", id="order-7")
-        uids = [raw.decode() for raw in await harness.store.client.call("ZRANGE", harness.store.keys.events, 0, -1)]
+        uids = [
+            raw.decode()
+            for raw in await harness.store.client.call("ZRANGE", harness.store.keys.events, 0, -1)
+        ]
         (again,) = [each for each in uids if each != uid]
         assert (await harness.store.history.event(again))["duplicate_of"] == uid.encode()
         (paid,) = await harness.send("paid", {"n": 2})
@@ -474,7 +487,9 @@ async def test_a_line_appears_once_however_often_the_run_is_suspended(
     assert [record.getMessage() for record in lines.records] == expected
 
 
-async def test_a_line_appears_once_while_steps_are_retried(app: TaskFlow, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_line_appears_once_while_steps_are_retried(
+    app: TaskFlow, caplog: pytest.LogCaptureFixture
+) -> None:
     """S10.6"""
     lines = Lines(caplog)
     tries: list[int] = []
@@ -500,7 +515,9 @@ async def test_a_line_appears_once_while_steps_are_retried(app: TaskFlow, caplog
     assert lines.counts == Counter(["begin", "between", "end"])
 
 
-async def test_lines_of_parallel_branches_appear_once(app: TaskFlow, caplog: pytest.LogCaptureFixture) -> None:
+async def test_lines_of_parallel_branches_appear_once(
+    app: TaskFlow, caplog: pytest.LogCaptureFixture
+) -> None:
     """S10.6: each branch wakes the run at another time, and so replays the others."""
     lines = Lines(caplog)
 
@@ -564,7 +581,12 @@ async def test_a_line_carries_the_run_the_function_and_the_attempt(
     (record,) = lines.records
     facts = vars(record)
     assert (record.getMessage(), record.levelno) == ("careful: hot", logging.WARNING)
-    assert (facts["run_id"], facts["function_id"], facts["attempt"], facts["order"]) == (run.id, "shop/flow", 0, 7)
+    assert (facts["run_id"], facts["function_id"], facts["attempt"], facts["order"]) == (
+        run.id,
+        "shop/flow",
+        0,
+        7,
+    )
 
 
 async def test_a_line_inside_a_step_appears_with_each_attempt_of_the_step(
@@ -593,7 +615,9 @@ async def test_a_line_inside_a_step_appears_with_each_attempt_of_the_step(
     assert lines.counts == Counter(["try 1", "try 2", "try 3"])
 
 
-async def test_lines_after_a_step_that_is_gone_are_not_lost(app: TaskFlow, caplog: pytest.LogCaptureFixture) -> None:
+async def test_lines_after_a_step_that_is_gone_are_not_lost(
+    app: TaskFlow, caplog: pytest.LogCaptureFixture
+) -> None:
     """S10.6, S4.5: the code has changed while the run slept."""
     lines = Lines(caplog)
     is_old = True

@@ -191,7 +191,7 @@ async def test_steps_run_back_to_back_in_one_call_of_the_handler(app: TaskFlow) 
     @app.function()
     async def long(ctx: Context[Step], step: Step) -> int:
         calls.append(ctx.run_id)
-        return sum([await step.run("add", lambda n=n: n) for n in range(50)])
+        return sum([await step.run("add", int, n) for n in range(50)])
 
     async with Harness(app) as harness:
         client = harness.store.client
@@ -538,7 +538,9 @@ async def test_strict_determinism_fails_a_run_whose_code_has_changed(
         assert code.journal.executed == ["a", "b"]
 
 
-async def test_strict_determinism_lets_a_crash_repeat_one_of_several_parallel_steps(make_app: MakeApp) -> None:
+async def test_strict_determinism_lets_a_crash_repeat_one_of_several_parallel_steps(
+    make_app: MakeApp,
+) -> None:
     """S4.5, S4.1: the first has no memo when the process dies, the second has."""
     app = make_app(determinism="strict")
     gate = asyncio.Event()

@@ -128,7 +128,9 @@ async def test_code_outside_steps_shares_one_counter(app: TaskFlow) -> None:
 
 
 @pytest.mark.parametrize("kind", ["run", "sleep"])
-async def test_each_step_that_completes_resets_the_counter_of_the_code_outside(app: TaskFlow, kind: str) -> None:
+async def test_each_step_that_completes_resets_the_counter_of_the_code_outside(
+    app: TaskFlow, kind: str
+) -> None:
     """S5.1: six failures between three steps, with two retries."""
     attempts: list[int] = []
     failures = {"a": 2, "b": 2, "c": 2}

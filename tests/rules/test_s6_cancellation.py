@@ -163,7 +163,9 @@ async def test_a_scheduled_run_is_cancelled_at_once(app: TaskFlow) -> None:
     assert len(told) == 1
 
 
-@pytest.mark.parametrize("kind", ["sleeping", "waiting", "joining", "retrying a step", "retrying the handler", "invoking"])
+@pytest.mark.parametrize(
+    "kind", ["sleeping", "waiting", "joining", "retrying a step", "retrying the handler", "invoking"]
+)
 async def test_a_run_that_does_not_execute_is_cancelled_at_once(app: TaskFlow, kind: str) -> None:
     """S6.2: nothing of it is left, and nothing of it happens later."""
     told = watch(app)
@@ -185,7 +187,8 @@ async def test_a_run_that_does_not_execute_is_cancelled_at_once(app: TaskFlow, k
                 await step.wait_for_event("paid", "paid", timeout="1h", match="data.order")
             case "joining":
                 await asyncio.gather(
-                    *[step.sleep(f"nap {n}", "1h") for n in range(3)], step.wait_for_event("e", ["a", "b"], timeout="2h")
+                    *[step.sleep(f"nap {n}", "1h") for n in range(3)],
+                    step.wait_for_event("e", ["a", "b"], timeout="2h"),
                 )
             case "retrying a step":
                 await step.run("fail", fail)
@@ -262,7 +265,9 @@ async def test_cancelling_a_child_fails_the_step_of_its_parent(app: TaskFlow) ->
 
 
 @pytest.mark.parametrize("kind", ["async", "blocking"])
-async def test_a_step_that_executes_ends_and_is_stored_before_the_run_is_cancelled(app: TaskFlow, kind: str) -> None:
+async def test_a_step_that_executes_ends_and_is_stored_before_the_run_is_cancelled(
+    app: TaskFlow, kind: str
+) -> None:
     """S6.2"""
     told = watch(app)
     entered, gate = threading.Event(), threading.Event()
@@ -548,7 +553,9 @@ async def test_a_run_that_takes_too_long_is_cancelled(app: TaskFlow, kind: str) 
     def fail() -> None:
         raise ValueError
 
-    @app.function(timeouts=Timeouts(finish="30s"), retries=Retries(20, initial="7s", maximum="7s", jitter=False))
+    @app.function(
+        timeouts=Timeouts(finish="30s"), retries=Retries(20, initial="7s", maximum="7s", jitter=False)
+    )
     async def work(ctx: Context[Step], step: Step) -> None:
         if kind == "retrying":
             fail()
@@ -744,7 +751,9 @@ async def test_a_sync_step_that_ends_in_time_recycles_nothing(app: TaskFlow) -> 
 
 
 @pytest.mark.parametrize("own", ["asyncio.timeout", "raise"])
-async def test_a_timeout_error_of_the_users_own_is_not_taken_for_step_timeout(app: TaskFlow, own: str) -> None:
+async def test_a_timeout_error_of_the_users_own_is_not_taken_for_step_timeout(
+    app: TaskFlow, own: str
+) -> None:
     """S6.3: the step has a limit of its own inside."""
 
     async def call() -> None:
@@ -764,5 +773,3 @@ async def test_a_timeout_error_of_the_users_own_is_not_taken_for_step_timeout(ap
     async with Harness(app) as harness:
         run = await harness.start(work)
         assert await run.aresult("1s") == "TimeoutError"
-
-

@@ -46,7 +46,9 @@ class Beats:
 
     async def register(self) -> None:
         """What a worker does when it starts."""
-        settings = AppSettings(version="", retention_ms=86_400_000, failed_retention_ms=86_400_000, max_crashes=3)
+        settings = AppSettings(
+            version="", retention_ms=86_400_000, failed_retention_ms=86_400_000, max_crashes=3
+        )
         manifests = {spec.slug: orjson.dumps(spec.manifest()) for spec in self.app.specs}
         await self.store.registry.register(self.app.id, settings, manifests)
 
@@ -132,7 +134,9 @@ async def test_a_beat_that_stops_gives_the_lead_away_at_once(app: TaskFlow, beat
     assert second.leadership.fence is not None
 
 
-async def test_a_beat_that_was_paused_while_another_took_over_fires_nothing(app: TaskFlow, beats: Beats) -> None:
+async def test_a_beat_that_was_paused_while_another_took_over_fires_nothing(
+    app: TaskFlow, beats: Beats
+) -> None:
     """S8.1, S9.4: its fence is old, even if it still believes that it leads."""
     function_id = every_minute(app)
     await beats.register()

@@ -16,6 +16,7 @@ import redis.asyncio as redis
 from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import RunFailed, StepError
+from taskflow.function import Function
 from taskflow.handle import Run, RunStatus
 from taskflow.ids import run_id_for
 from taskflow.retries import Retries
@@ -111,7 +112,7 @@ async def test_doubled_messages_change_nothing(app: TaskFlow) -> None:
             for _ in range(5):
                 await publish(messages)
 
-        app.async_publisher.publish_events = publish_often  # type: ignore[method-assign]
+        app.async_publisher.publish_events = publish_often  # type: ignore[method-assign, assignment]
         for n in range(10):
             await app.asend("order", {"n": n})
             await app.async_publisher.publish_work(["default"] * 5)
@@ -137,7 +138,7 @@ async def test_an_event_that_is_routed_again_later_resumes_nothing_that_came_aft
             messages.append(bodies)
             await publish(bodies)
 
-        app.async_publisher.publish_events = keep  # type: ignore[method-assign]
+        app.async_publisher.publish_events = keep  # type: ignore[method-assign, assignment]
         await harness.send("paid", {"n": 1})
         assert await first.aresult("1s") == {"n": 1}
         second = await harness.start(waiter)
@@ -169,7 +170,11 @@ async def test_every_run_ends_whatever_becomes_of_the_work_messages(app: TaskFlo
         return int(one) + two + (0 if found is None else 1)
 
     async with Harness(app, workers=2, concurrency=5) as harness:
-        for publisher in [app.async_publisher, harness.beat.publisher, *[w.publisher for w in harness.workers]]:
+        for publisher in [
+            app.async_publisher,
+            harness.beat.publisher,
+            *[w.publisher for w in harness.workers],
+        ]:
             make_unreliable(publisher, draw)
         runs = [await work.ainvoke({"n": n}) for n in range(25)]
         await pass_time(harness, lambda: all_final(runs), description="the end of all runs", step_ms=250)
@@ -404,7 +409,9 @@ async def test_a_message_that_was_missed_while_the_subscription_was_cut_is_made_
         subscriber.connection.transport.abort()
         await app.asend("go")
         key = harness.store.keys.steps(run.id)
-        await pass_time(harness, lambda: is_done(harness, key, "go"), description="the event to be routed", step_ms=1)
+        await pass_time(
+            harness, lambda: is_done(harness, key, "go"), description="the event to be routed", step_ms=1
+        )
         answer.set()
         assert await run.aresult("5s") is True
 
@@ -531,23 +538,28 @@ async def test_a_crash_around_the_end_of_a_run_tells_of_it_once(app: TaskFlow, l
     async with Harness(app, workers=0) as harness:
         for after in range(12):
             told.clear()
-            cut = Cut(after=after, loses_reply=loses_reply)
-            doomed = await Doomed.start(app, harness, cut=cut)
-            run = await failing.ainvoke()
-            await pass_time(harness, lambda: is_dead_or_over(cut, run), description="a crash or the end")
-            await doomed.give_up()
-            survivor = new_worker(app, harness)
-            await survivor.start()
-            harness.workers.append(survivor)
-            await pass_time(harness, lambda: has_told(told), description=f"the news, after {cut.names}")
-            outbox = f"{harness.store.keys.prefix}outbox"
-            await pass_time(harness, lambda: is_empty(harness, outbox), description="an empty outbox")
-            await harness.advance(seconds=20)
-            assert told == [run.id], f"crash after {cut.names}"
-            assert await run.astatus() is RunStatus.FAILED
-            harness.workers.remove(survivor)
-            await survivor.stop()
-            await doomed.bury()
+            await fail_with_a_crash(app, harness, failing, told, Cut(after=after, loses_reply=loses_reply))
+
+
+async def fail_with_a_crash(
+    app: TaskFlow, harness: Harness, function: Function[..., Any], told: list[str], cut: Cut
+) -> None:
+    doomed = await Doomed.start(app, harness, cut=cut)
+    run: Run = await function.ainvoke()
+    await pass_time(harness, lambda: is_dead_or_over(cut, run), description="a crash or the end")
+    await doomed.give_up()
+    survivor = new_worker(app, harness)
+    await survivor.start()
+    harness.workers.append(survivor)
+    await pass_time(harness, lambda: has_told(told), description=f"the news, after {cut.names}")
+    outbox = f"{harness.store.keys.prefix}outbox"
+    await pass_time(harness, lambda: is_empty(harness, outbox), description="an empty outbox")
+    await harness.advance(seconds=20)
+    assert told == [run.id], f"crash after {cut.names}"
+    assert await run.astatus() is RunStatus.FAILED
+    harness.workers.remove(survivor)
+    await survivor.stop()
+    await doomed.bury()
 
 
 async def is_dead_or_over(cut: Cut, run: Run) -> bool:
@@ -558,7 +570,9 @@ async def has_told(told: list[str]) -> bool:
     return bool(told)
 
 
-async def test_the_news_of_a_failed_run_waits_until_the_broker_is_back(valkey_url: str, namespace: str) -> None:
+async def test_the_news_of_a_failed_run_waits_until_the_broker_is_back(
+    valkey_url: str, namespace: str
+) -> None:
     """S9.1, S9.5: the broker is down when the run fails; the event comes later, once."""
     told: list[str] = []
     with ValkeyServer(aof=True) as broker:
