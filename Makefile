@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml
 	if [ -z "$$python" ]; then echo "taskflow needs Python >= 3.11, and none of python3, python3.13, python3.12, python3.11 is that" >&2; exit 1; fi; \
 	echo "installing into .venv with $$($$python --version), which takes about a minute"; \
 	$$python -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@$(BIN)/pip install -qq --disable-pip-version-check -e '.[test]'
 	@touch $(STAMP)
 
 demo: $(STAMP) ## Run the examples on real processes and print the timeline of a run

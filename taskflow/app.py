@@ -360,7 +360,9 @@ class TaskFlow:
         try:
             await self.async_publisher.publish_events([b"[" + event + b"]"])
         except BrokerUnavailable as error:
-            logger.warning("%s The event that tells of it is stored, and sent once the broker is back.", error)
+            logger.warning(
+                "%s The event that tells of it is stored, and sent once the broker is back.", error
+            )
         else:
             await store.routing.clear_outbox([uid])
 

@@ -34,7 +34,9 @@ class LoopThread:
     def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine there and wait for it here. RuntimeError on that very thread, which would wait for itself."""
         if self.is_current:
-            raise RuntimeError("a sync method of the app was called on the app's own loop; await its async twin instead")
+            raise RuntimeError(
+                "a sync method of the app was called on the app's own loop; await its async twin instead"
+            )
         return asyncio.run_coroutine_threadsafe(make(), self.started_loop()).result()
 
     def started_loop(self) -> asyncio.AbstractEventLoop:

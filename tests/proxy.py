@@ -76,26 +76,30 @@ class Proxy:
         self._thread.join()
 
     def _run(self) -> None:
-        server = self._loop.run_until_complete(
-            self._loop.create_server(lambda: Side(self, is_client=True), "127.0.0.1", 0)
-        )
-        self.port = server.sockets[0].getsockname()[1]
-        self._started.set()
-        self._loop.run_forever()
-        server.close()
-        self._loop.run_until_complete(self._end())
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            self.port = listener.getsockname()[1]
+            accepting = self._loop.create_task(self._accept(listener))
+            self._loop.call_soon(self._started.set)
+            self._loop.run_forever()
+            self._loop.run_until_complete(self._end(accepting))
         self._loop.close()
 
-    async def _end(self) -> None:
-        for _ in range(10):  # a connection that was just accepted shows up some turns later
+    async def _accept(self, listener: socket.socket) -> None:
+        # Not a server of asyncio: that leaks what it accepts in the moment of its close.
+        while True:
+            connection, _ = await self._loop.sock_accept(listener)
+            await self._loop.connect_accepted_socket(lambda: Side(self, is_client=True), connection)
+
+    async def _end(self, accepting: asyncio.Task[None]) -> None:
+        accepting.cancel()
+        await asyncio.wait([accepting])
+        while self._sides or self._tasks:
             self._cut()
+            for task in self._tasks:
+                task.cancel()
             await asyncio.sleep(0)
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._cut()
-        await asyncio.sleep(0)  # what was aborted is closed in the next turn
+        await asyncio.sleep(0)  # what a cancelled task has closed is gone in the next turn
 
     def _call(self, action: Callable[[], T]) -> T:
         async def act() -> T:

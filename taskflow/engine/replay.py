@@ -44,7 +44,9 @@ class Replay:
         self.operations: dict[str, Operation] = {}
         self.unmet: set[str] = set()  # known operations that were not called yet
         self.news: set[str] = set()  # those that were resolved, or fell due, since the handler was here
-        self.places: dict[int, str] = {}  # the keys of the known operations by their place in the order of calls
+        self.places: dict[
+            int, str
+        ] = {}  # the keys of the known operations by their place in the order of calls
         self.is_over = not steps  # the handler does what it never did before
         if steps:
             self.load(steps)
@@ -54,7 +56,9 @@ class Replay:
         self.unmet = set(self.operations)
         self.places = {op.index: key for key, op in self.operations.items()}
         self.news = {
-            key for key, op in self.operations.items() if op.state == DUE or (op.is_finished and op.order is None)
+            key
+            for key, op in self.operations.items()
+            if op.state == DUE or (op.is_finished and op.order is None)
         }
 
     def story(self) -> list[tuple[str, Operation]]:
@@ -131,7 +135,9 @@ class Replay:
     def check_insertion(self, step_id: str, index: int) -> None:
         # A place without a memo may be that of a parallel step which was executing when the process died.
         if self.is_strict and index in self.places:
-            self.complain(f"step {step_id!r} at place {index + 1} is new: {self.places[index]!r} came there before")
+            self.complain(
+                f"step {step_id!r} at place {index + 1} is new: {self.places[index]!r} came there before"
+            )
 
     def complain(self, what: str) -> None:
         if self.is_strict:

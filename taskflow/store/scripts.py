@@ -66,7 +66,9 @@ def expand(text: str) -> str:
 def strip(text: str) -> str:
     """Lua without comment lines and blank lines, but for the lines that name includes."""
     lines = text.splitlines()
-    kept = [line for line in lines if line.strip() and (not line.lstrip().startswith("--") or INCLUDE.match(line))]
+    kept = [
+        line for line in lines if line.strip() and (not line.lstrip().startswith("--") or INCLUDE.match(line))
+    ]
     return "\n".join(kept) + "\n"
 
 

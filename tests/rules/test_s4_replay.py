@@ -560,8 +560,7 @@ async def test_strict_determinism_lets_a_crash_repeat_one_of_several_parallel_st
         doomed = await Doomed.start(app, harness, cut=Cut(after=1_000))
         run = await flow.ainvoke()
         key = harness.store.keys.steps(run.id)
-        while await harness.store.client.call("HLEN", key) < 2:
-            await asyncio.sleep(0.001)
+        await until(lambda: has_memos(harness, key, 2), description="two memos")
         await doomed.give_up()
         gate.set()
         survivor = new_worker(app, harness)
@@ -570,6 +569,10 @@ async def test_strict_determinism_lets_a_crash_repeat_one_of_several_parallel_st
         assert sorted(executed) == ["a", "a", "b", "c"]
         await survivor.stop()
         await doomed.bury()
+
+
+async def has_memos(harness: Harness, key: str, count: int) -> bool:
+    return bool(await harness.store.client.call("HLEN", key) >= count)
 
 
 async def test_strict_determinism_lets_unchanged_code_replay(make_app: MakeApp) -> None:

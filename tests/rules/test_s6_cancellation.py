@@ -593,8 +593,9 @@ async def test_the_finish_timeout_lets_an_executing_step_end(app: TaskFlow) -> N
         harness.clock.advance(seconds=30)
         await harness.store.client.call("LPUSH", harness.store.keys.nudge, 1)
         key = harness.store.keys.run(run.id)
-        while not await harness.store.client.call("HEXISTS", key, "cancel"):
-            await asyncio.sleep(0.001)
+        await until(
+            lambda: harness.store.client.call("HEXISTS", key, "cancel"), description="the request to end"
+        )
         assert await run.astatus() is RunStatus.RUNNING
         gate.set()
         with pytest.raises(RunCancelled, match=r"timeouts\.finish"):

@@ -24,6 +24,7 @@ from taskflow.store.store import Store
 from taskflow.testing import Harness
 from taskflow.triggers import Catchup, TriggerCron
 from taskflow.worker.child import ProcessOptions, WorkerProcess
+from tests.waiting import until
 
 START_MS = 1_893_456_000_000  # 2030-01-01 00:00 UTC
 MINUTE_MS = 60_000
@@ -228,8 +229,7 @@ async def test_a_cron_that_is_registered_while_beat_sleeps_wakes_it(app: TaskFlo
         fresh = WorkerProcess(app, ProcessOptions(), child_id="fresh:0", clock=harness.clock)
         await fresh.start()
         harness.workers.append(fresh)
-        while not harness.beat.crons.schedules:
-            await asyncio.sleep(0.001)
+        await until(lambda: harness.beat.crons.schedules, description="beat to learn of the new cron")
         await harness.advance(seconds=60)
     assert seen == ["2030-01-01T00:01:00+00:00"]
 

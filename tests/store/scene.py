@@ -1,0 +1,208 @@
+"""A store with a few runs in it, and what is in it as a value to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from taskflow.codec import pack
+from taskflow.engine.operation import Operation
+from taskflow.store.claims import Claim, ClaimedRun, ClaimReply, ParkedOp, Verdict, parse_finish
+from taskflow.store.registry import AppSettings
+from taskflow.store.routing import EventPlan, Routed, RunPlan
+from taskflow.store.store import Store
+from taskflow.types import RunId
+
+NOW_MS = 1_893_456_000_000
+DAY_MS = 86_400_000
+FN = "shop/work"
+CHILD, OTHER = "host-a:1", "host-b:1"
+EVENT = orjson.dumps({"uid": "E1", "id": "E1", "name": "order", "data": {"n": 1}, "ts": NOW_MS})
+ERROR = orjson.dumps({"name": "ValueError", "message": "broken", "stack": ""})
+
+
+class Scene:
+    """The typed methods of the store, with short names and defaults for what a test is not about."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.claims = store.claims
+        self.now_ms = NOW_MS
+
+    # --- making things ---
+
+    async def make_run(
+        self,
+        run_id: str = "r1",
+        *,
+        fn: str = FN,
+        start_at_ms: int = 0,
+        start_ms: int = 0,
+        finish_ms: int = 0,
+        queue: str = "default",
+    ) -> str:
+        """A ready run, or one that starts later."""
+        plan = RunPlan(fn, queue, RunId(run_id), start_at_ms, start_ms, finish_ms)
+        await self.store.routing.start_run(
+            plan, uid=f"E-{run_id}", name="order", event=EVENT, cause="invoke", version="1", now_ms=self.now_ms
+        )
+        return run_id
+
+    async def claim(
+        self, child_id: str = CHILD, *, limit: int = 100, by_hint: bool = False, unknown: Sequence[str] = ()
+    ) -> ClaimReply:
+        return await self.claims.claim(
+            child_id, "shop", "default", limit=limit, by_hint=by_hint, unknown=unknown, now_ms=self.now_ms
+        )
+
+    async def claim_one(self, child_id: str = CHILD) -> ClaimedRun:
+        (run,) = (await self.claim(child_id, limit=1)).runs
+        return run
+
+    async def claimed_run(self, run_id: str = "r1", *, child_id: str = CHILD, **options: Any) -> Claim:
+        """A run that `child_id` has claimed."""
+        await self.make_run(run_id, **options)
+        return (await self.claim_one(child_id)).claim
+
+    # --- what its owner does ---
+
+    async def commit(self, claim: Claim, key: str = "one", *, state: str = "done") -> str:
+        packed = memo(state=state)
+        reply = await self.claims.commit_step(claim, key, packed, is_completed=state == "done")
+        return str(reply.decode())
+
+    async def park(
+        self, claim: Claim, *ops: ParkedOp, suspend: bool = True, joins: dict[str, int] | None = None
+    ) -> Verdict:
+        verdict, _ = await self.claims.park(
+            claim, ops, suspend=suspend, version="1", joins=joins or {}, now_ms=self.now_ms
+        )
+        return verdict
+
+    async def finish(self, claim: Claim, status: str = "completed", *, uid: str = "", pending: bool = True) -> Verdict:
+        body = b"1" if status == "completed" else ERROR
+        reply = await self.claims.finish(
+            claim, status, body, has_pending=pending, event_uid=uid, event=EVENT, kept_ms=DAY_MS, now_ms=self.now_ms
+        )
+        return parse_finish(reply)[0]
+
+    async def retry(self, claim: Claim, *, in_ms: int = 1_000) -> Verdict:
+        return await self.claims.retry(
+            claim, attempts=1, due_ms=self.now_ms + in_ms, error=ERROR, now_ms=self.now_ms
+        )
+
+    async def hand_back(self, child_id: str = CHILD, *run_ids: str, crashed: bool = False, limit: int = 500) -> int:
+        return await self.claims.hand_back(
+            child_id, run_ids, crashed=crashed, cause="signal 9", now_ms=self.now_ms, limit=limit
+        )
+
+    # --- what others do ---
+
+    async def cancel(self, run_id: str = "r1", *, uid: str = "") -> str:
+        outcome, _ = await self.store.routing.cancel(
+            run_id, reason=ERROR, event_uid=uid, event=EVENT, now_ms=self.now_ms
+        )
+        return outcome
+
+    async def route(
+        self, uid: str, *runs: str, name: str = "order", public_id: str = "", free: int = 0, app_id: str = "shop"
+    ) -> Routed:
+        """Route an event that starts these runs; the child claims up to `free` of them."""
+        plans = [RunPlan(FN, "default", RunId(run_id), is_claimable=True) for run_id in runs]
+        plan = EventPlan(uid, public_id, name, EVENT, plans)
+        routed, _ = await self.store.routing.route(
+            [plan], app_id=app_id, version="1", child_id=CHILD if free else "", free_slots=free, now_ms=self.now_ms
+        )
+        return routed[0]
+
+    async def fire(self, *, limit: int = 100) -> int:
+        fired = await self.store.duties.fire_timers(limit=limit, now_ms=self.now_ms)
+        return fired.count
+
+    async def register(self, *, retention_ms: int = DAY_MS, failed_retention_ms: int = 7 * DAY_MS) -> bool:
+        settings = AppSettings(
+            version="1", retention_ms=retention_ms, failed_retention_ms=failed_retention_ms, max_crashes=3
+        )
+        return await self.store.registry.register("shop", settings, {"work": b"{}"})
+
+    async def heartbeat(self, worker_id: str, *child_ids: str) -> bool:
+        return bool(await self.store.scripts.call("heartbeat", self.now_ms, worker_id, *child_ids))
+
+    # --- what is there ---
+
+    async def fields(self, run_id: str = "r1") -> dict[str, str]:
+        stored = await self.store.history.run(run_id)
+        return {} if stored is None else {name: value.decode() for name, value in stored.fields.items()}
+
+    async def status(self, run_id: str = "r1") -> str:
+        return (await self.fields(run_id)).get("status", "")
+
+    async def operation(self, key: str, run_id: str = "r1") -> Operation:
+        packed = await self.store.client.call("HGET", self.store.keys.steps(run_id), key)
+        return Operation.unpack(packed)
+
+    async def timers(self) -> dict[str, int]:
+        """Every timer with the time left (ms)."""
+        flat = await self.store.client.call("ZRANGE", self.store.keys.timers, 0, -1, "WITHSCORES")
+        return {
+            flat[i].decode().replace("\x1f", " "): int(float(flat[i + 1])) - self.now_ms
+            for i in range(0, len(flat), 2)
+        }
+
+    async def keys(self) -> set[str]:
+        prefix = self.store.keys.prefix
+        return {key.decode().removeprefix(prefix) for key in await self.store.client.call("KEYS", "*")}
+
+    async def state(self) -> dict[str, Any]:
+        """Everything that is stored, by key, as values that can be compared."""
+        return {name: await self.value_of(self.store.keys.prefix + name) for name in sorted(await self.keys())}
+
+    async def value_of(self, key: str) -> Any:
+        call = self.store.client.call
+        match await call("TYPE", key):
+            case b"string":
+                return await call("GET", key)
+            case b"hash":
+                flat = await call("HGETALL", key)
+                return {flat[i]: flat[i + 1] for i in range(0, len(flat), 2)}
+            case b"set":
+                return set(await call("SMEMBERS", key))
+            case b"zset":
+                flat = await call("ZRANGE", key, 0, -1, "WITHSCORES")
+                return {flat[i]: float(flat[i + 1]) for i in range(0, len(flat), 2)}
+            case b"list":
+                return await call("LRANGE", key, 0, -1)
+            case kind:
+                raise AssertionError(f"{key} is a {kind!r}")
+
+
+def memo(*, state: str = "done", index: int = 0, data: bytes = b"1") -> bytes:
+    """A finished operation."""
+    if state == "failed":
+        return pack({"kind": "step", "state": "failed", "index": index, "error": orjson.loads(ERROR), "order": 0})
+    return pack({"kind": "step", "state": state, "index": index, "data": data, "order": 0})
+
+
+def sleep_op(key: str = "nap", *, due_ms: int = NOW_MS + 60_000, index: int = 0) -> ParkedOp:
+    return ParkedOp(key, Operation("sleep", "wait", index, due=due_ms).pack())
+
+
+def wait_op(
+    key: str = "paid", *, names: Sequence[str] = ("paid",), path: str | None = None, token: str | None = None,
+    condition: str | None = None, due_ms: int = NOW_MS + 60_000, index: int = 0,
+) -> ParkedOp:  # fmt: skip
+    op = Operation(
+        "event", "wait", index, due=due_ms, events=list(names), path=path, token=token, condition=condition
+    )
+    return ParkedOp(key, op.pack())
+
+
+def retry_op(key: str = "one", *, failures: int = 1, due_ms: int = NOW_MS + 10_000) -> ParkedOp:
+    attempts = [[NOW_MS, NOW_MS, CHILD, "ValueError", "no", ""] for _ in range(failures)]
+    return ParkedOp(key, Operation("step", "retry", 0, due=due_ms, attempts=attempts).pack())
+
+
+def offer_op(key: str = "one", *, index: int = 0) -> ParkedOp:
+    return ParkedOp(key, Operation("step", "offer", index).pack())
