@@ -40,6 +40,12 @@ def wait_until(condition: Callable[[], T | None], *, what: str, deadline_s: floa
     return result
 
 
+def heed_signals() -> None:
+    """Undo what a shell does to its background jobs, this test run perhaps among them: they ignore Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class TaskflowProcess:
     """`taskflow <arguments>` as a process of its own, run by this interpreter in `cwd`.
 
@@ -63,6 +69,7 @@ class TaskflowProcess:
                 stdout=stdout,
                 stderr=stderr,
                 process_group=0,  # so that a test can send Ctrl-C to the group
+                preexec_fn=heed_signals,
             )
 
     @property

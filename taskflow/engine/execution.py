@@ -69,8 +69,9 @@ class Execution:
     """One resident run. All methods run on the loop's thread."""
 
     __slots__ = (
-        "attempt", "claim", "claimed", "ending", "epoch", "event", "event_obj", "function", "host", "is_concluding", "is_over",
-        "busy", "logger", "losers", "offering", "parking", "reason", "replay", "run_id", "state_bytes", "threads", "tree", "turns",
+        "attempt", "busy", "claim", "claimed", "ending", "epoch", "event", "event_obj", "function", "host",
+        "is_concluding", "is_on_trial", "is_over", "logger", "losers", "offering", "parking", "reason", "replay",
+        "run_id", "state_bytes", "threads", "tree", "turns",
     )  # fmt: skip
 
     def __init__(self, claimed: ClaimedRun, function: Function[Any, Any], host: Host, epoch: int) -> None:
@@ -102,6 +103,7 @@ class Execution:
             self.load_story()
         self.ending: Ending | None = None
         self.reason: bytes = b""  # of a cancellation, as JSON
+        self.is_on_trial = False
         self.is_concluding = False
         self.is_over = False
         self.busy: set[asyncio.Future[Any] | None] = set()  # tasks that execute a step now
@@ -150,6 +152,7 @@ class Execution:
             if self.claimed.cancel:
                 self.stop(Ending.CANCELLED, self.claimed.cancel)
                 return
+            await self.begin_trial()
             output = await self.call_handler()
             body = to_json(output, what=f"the result of {self.function.spec.id}")
         except Suspend:
@@ -160,6 +163,21 @@ class Execution:
         else:
             if self.ending is None:
                 await self.finish("completed", body)
+
+    async def begin_trial(self) -> None:
+        """A run that was there at a crash executes alone of its kind until it gets on: so the innocent go free (S9.8)."""
+        if not self.claimed.crashes:
+            return
+        await self.host.trial.acquire()
+        self.is_on_trial = True
+        if not await self.ask(self.host.claims.begin_trial(self.claim)):
+            self.stop(Ending.FENCED)
+            raise Suspend
+
+    def end_trial(self) -> None:
+        if self.is_on_trial:
+            self.is_on_trial = False
+            self.host.trial.release()
 
     async def call_handler(self) -> Any:
         function = self.function
@@ -226,6 +244,7 @@ class Execution:
             self.host.claims.commit_step(self.claim, *notes, key, packed, is_completed=op.state == DONE)
         )
         if verdict == b"ok":
+            self.end_trial()
             if op.state == DONE:
                 self.attempt = 0
             await self.turns.take(key)
@@ -415,6 +434,7 @@ class Execution:
         self.is_concluding = self.is_over = True
         if self.ending is None:
             self.ending = Ending.FINISHED
+        self.end_trial()
         for part in (self.turns, self.parking, self.offering):
             part.close()
         if not self.tree.has_leftovers:

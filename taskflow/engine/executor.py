@@ -69,6 +69,7 @@ class Executor:
         self.lease = lease
         self.messenger = messenger
         self.threads = threads
+        self.trial = asyncio.Lock()
         self.on_abandoned = on_abandoned
         self.concurrency = concurrency
         self.free = concurrency

@@ -67,6 +67,9 @@ class OfferedStepExecution(Execution):
             await self.tree.parked()
         raise Suspend
 
+    async def begin_trial(self) -> None:
+        """None is needed: what is executed here is this one step, and it is always counted."""
+
     async def check_claim(self) -> None:
         """This process was paused: leave the step to others; if it is taken away already, this changes nothing."""
         self.stop(Ending.HANDED_BACK)

@@ -217,6 +217,10 @@ class Claims:
             "1" if has_pending else "", event_uid, event, now_ms + kept_ms,
         )  # fmt: skip
 
+    async def begin_trial(self, claim: Claim) -> bool:
+        """The run was there when a process died, and executes now, alone of its kind; False when the claim is lost."""
+        return bool(await self.scripts.call("begin_trial", claim.child_id, claim.run_id, claim.fence))
+
     async def crash_log(self, run_id: str) -> str:
         """How each process ended that died under the run since its last progress, joined by "; "."""
         log: bytes | None = await self.scripts.client.call("HGET", self.keys.run(run_id), "crash_log")
@@ -238,10 +242,11 @@ class Claims:
         limit: int = 500,
     ) -> int:
         """Give runs of a child to others; no `run_ids` means all that it holds. Returns how many."""
+        crash = "broke" if run_ids and crashed else "died" if crashed else ""
         total: int = 0
         while True:
             count, left = await self.scripts.call(
-                "hand_back", now_ms, child_id, "1" if crashed else "", cause, limit, *run_ids[:limit]
+                "hand_back", now_ms, child_id, crash, cause, limit, *run_ids[:limit]
             )
             total += count
             run_ids = run_ids[limit:]

@@ -58,7 +58,7 @@ class LivenessStore:
         total: int = 0
         while True:
             self._begin()
-            crash = "1" if crashed else ""
+            crash = "died" if crashed else ""
             script = self._script("hand_back", now_ms + self.skew_ms, child_id, crash, cause, HAND_BACK_BATCH)
             ((count, left),) = self._round_trip(script)
             total += count

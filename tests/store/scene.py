@@ -46,7 +46,13 @@ class Scene:
         """A ready run, or one that starts later."""
         plan = RunPlan(fn, queue, RunId(run_id), start_at_ms, start_ms, finish_ms)
         await self.store.routing.start_run(
-            plan, uid=f"E-{run_id}", name="order", event=EVENT, cause="invoke", version="1", now_ms=self.now_ms
+            plan,
+            uid=f"E-{run_id}",
+            name="order",
+            event=EVENT,
+            cause="invoke",
+            version="1",
+            now_ms=self.now_ms,
         )
         return run_id
 
@@ -81,10 +87,19 @@ class Scene:
         )
         return verdict
 
-    async def finish(self, claim: Claim, status: str = "completed", *, uid: str = "", pending: bool = True) -> Verdict:
+    async def finish(
+        self, claim: Claim, status: str = "completed", *, uid: str = "", pending: bool = True
+    ) -> Verdict:
         body = b"1" if status == "completed" else ERROR
         reply = await self.claims.finish(
-            claim, status, body, has_pending=pending, event_uid=uid, event=EVENT, kept_ms=DAY_MS, now_ms=self.now_ms
+            claim,
+            status,
+            body,
+            has_pending=pending,
+            event_uid=uid,
+            event=EVENT,
+            kept_ms=DAY_MS,
+            now_ms=self.now_ms,
         )
         return parse_finish(reply)[0]
 
@@ -93,7 +108,12 @@ class Scene:
             claim, attempts=1, due_ms=self.now_ms + in_ms, error=ERROR, now_ms=self.now_ms
         )
 
-    async def hand_back(self, child_id: str = CHILD, *run_ids: str, crashed: bool = False, limit: int = 500) -> int:
+    async def begin_trial(self, claim: Claim) -> bool:
+        return await self.store.claims.begin_trial(claim)
+
+    async def hand_back(
+        self, child_id: str = CHILD, *run_ids: str, crashed: bool = False, limit: int = 500
+    ) -> int:
         return await self.claims.hand_back(
             child_id, run_ids, crashed=crashed, cause="signal 9", now_ms=self.now_ms, limit=limit
         )
@@ -107,13 +127,24 @@ class Scene:
         return outcome
 
     async def route(
-        self, uid: str, *runs: str, name: str = "order", public_id: str = "", free: int = 0, app_id: str = "shop"
+        self,
+        uid: str,
+        *runs: str,
+        name: str = "order",
+        public_id: str = "",
+        free: int = 0,
+        app_id: str = "shop",
     ) -> Routed:
         """Route an event that starts these runs; the child claims up to `free` of them."""
         plans = [RunPlan(FN, "default", RunId(run_id), is_claimable=True) for run_id in runs]
         plan = EventPlan(uid, public_id, name, EVENT, plans)
         routed, _ = await self.store.routing.route(
-            [plan], app_id=app_id, version="1", child_id=CHILD if free else "", free_slots=free, now_ms=self.now_ms
+            [plan],
+            app_id=app_id,
+            version="1",
+            child_id=CHILD if free else "",
+            free_slots=free,
+            now_ms=self.now_ms,
         )
         return routed[0]
 
@@ -127,8 +158,9 @@ class Scene:
         )
         return await self.store.registry.register("shop", settings, {"work": b"{}"})
 
-    async def heartbeat(self, worker_id: str, *child_ids: str) -> bool:
-        return bool(await self.store.scripts.call("heartbeat", self.now_ms, worker_id, *child_ids))
+    async def heartbeat(self, worker_id: str, *child_ids: str) -> int:
+        """When the worker was registered (ms): now, if the store did not know it."""
+        return int(await self.store.scripts.call("heartbeat", self.now_ms, worker_id, *child_ids))
 
     # --- what is there ---
 
@@ -157,7 +189,9 @@ class Scene:
 
     async def state(self) -> dict[str, Any]:
         """Everything that is stored, by key, as values that can be compared."""
-        return {name: await self.value_of(self.store.keys.prefix + name) for name in sorted(await self.keys())}
+        return {
+            name: await self.value_of(self.store.keys.prefix + name) for name in sorted(await self.keys())
+        }
 
     async def value_of(self, key: str) -> Any:
         call = self.store.client.call
@@ -181,7 +215,9 @@ class Scene:
 def memo(*, state: str = "done", index: int = 0, data: bytes = b"1") -> bytes:
     """A finished operation."""
     if state == "failed":
-        return pack({"kind": "step", "state": "failed", "index": index, "error": orjson.loads(ERROR), "order": 0})
+        return pack(
+            {"kind": "step", "state": "failed", "index": index, "error": orjson.loads(ERROR), "order": 0}
+        )
     return pack({"kind": "step", "state": state, "index": index, "data": data, "order": 0})
 
 

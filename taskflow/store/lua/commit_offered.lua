@@ -9,7 +9,7 @@ local op = packed and cmsgpack.unpack(packed)
 if not op or op.state ~= 'taken' or op.by ~= child_id or tostring(op.fence) ~= ARGV[5] then return {'fenced', hints} end
 local ended = cmsgpack.unpack(ARGV[6])
 redis.call('HDEL', claims_key(child_id), run_id .. SEP .. step_key)
-redis.call('HDEL', run_key(run_id), 'crashes', 'crash_log')
+redis.call('HDEL', run_key(run_id), 'crashes', 'crash_log', 'trial')
 redis.call('HSET', steps_key(run_id), step_key, ARGV[6])
 if ended.state == 'retry' then
   set_timer(ended.due, op_timer(run_id, step_key))

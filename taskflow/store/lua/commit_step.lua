@@ -8,6 +8,6 @@ local run = redis.call('HMGET', run_key(ARGV[2]), 'by', 'fence', 'cancel', 'cras
 if run[1] ~= ARGV[1] or run[2] ~= ARGV[3] or run[6] ~= 'running' then return 'fenced' end
 redis.call('HSET', steps_key(ARGV[2]), unpack(ARGV, 5))
 -- Progress: the next crash is the first under another step (S9.8), and the code between steps may fail anew (S5.1).
-if run[4] then redis.call('HDEL', run_key(ARGV[2]), 'crashes', 'crash_log') end
+if run[4] then redis.call('HDEL', run_key(ARGV[2]), 'crashes', 'crash_log', 'trial') end
 if ARGV[4] == '1' and run[5] then redis.call('HDEL', run_key(ARGV[2]), 'attempt') end
 return run[3] and 'cancel' or 'ok'

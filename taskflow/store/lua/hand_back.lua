@@ -1,21 +1,27 @@
 -- hand_back: give runs of a child to others: it died, it drains, or its host is silent. Rules S4.1, S9.3, S9.6, S9.8.
 -- KEYS   1 prefix
--- ARGV   1 now_ms   2 child_id   3 '1' when the process died while it held them   4 how it ended   5 limit
+-- ARGV   1 now_ms   2 child_id   3 'died' when the process did while it held them, 'broke' when the run itself broke the engine,
+--        else ''   4 how it ended   5 limit
 --        6... runs or jobs (none: all that the child holds)
 -- Reply  {runs handed back, runs left}
 -- No work message is asked for: the caller may have no broker. A child that starts looks for work anyhow, and the reaper sends a
 -- message with its next turn: the mark of one that is under way is taken off, since it may have died with the child.
 -- Who claims a run that crashed too often fails it.
 --@include keys hint ready offer
-local now_ms, child_id, crashed, cause, limit = tonumber(ARGV[1]), ARGV[2], ARGV[3] == '1', ARGV[4], tonumber(ARGV[5])
+local now_ms, child_id, crashed, cause, limit = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local run_ids = {}
 if #ARGV > 5 then
   for i = 6, #ARGV do run_ids[#run_ids + 1] = ARGV[i] end
 else
   run_ids = redis.call('HKEYS', claims_key(child_id))
 end
-local function note_crash(key)
-  if not crashed then return end
+-- A run that has been there at a crash is on trial: such runs execute one at a time in a process. At the next crash only the one
+-- on trial is blamed, and not those that waited for theirs.
+local function note_crash(key, is_certain)
+  if crashed == '' then return end
+  local before = redis.call('HMGET', key, 'crashes', 'trial')
+  redis.call('HDEL', key, 'trial')
+  if before[1] and not before[2] and not is_certain then return end
   redis.call('HINCRBY', key, 'crashes', 1)
   local log = redis.call('HGET', key, 'crash_log')
   redis.call('HSET', key, 'crash_log', (log and log .. '; ' or '') .. cause)
@@ -27,7 +33,7 @@ local function hand_back_step(run_id, step_key)
   if not op or op.state ~= 'taken' or op.by ~= child_id then return 0 end
   op.state = 'offer'
   redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
-  note_crash(run_key(run_id))
+  note_crash(run_key(run_id), true)
   offer_step(run_id, step_key, now_ms, true)
   local run = redis.call('HMGET', run_key(run_id), 'function', 'queue')
   ask_reaper(run[1], run[2])
@@ -46,7 +52,7 @@ for i = 1, math.min(#run_ids, limit) do
     -- A new fence: what the old owner still commits is refused from now on.
     redis.call('HINCRBY', key, 'fence', 1)
     redis.call('HSET', key, 'status', 'queued')
-    note_crash(key)
+    note_crash(key, crashed == 'broke')
     make_ready(run_id, run[2], run[3], tonumber(run[4]), now_ms, true)
     ask_reaper(run[2], run[3])
   end

@@ -20,11 +20,13 @@ for i = 8, 7 + tonumber(ARGV[7]) * 8, 8 do
     if op.state == 'done' then redis.call('HDEL', key, 'attempt') end  -- a step has completed: code between steps may fail anew (S5.1)
     is_new = false
   elseif known then
+    -- A repeat may come late, after a lost connection: what became of the operation meanwhile stands.
     local old = cmsgpack.unpack(known)
-    is_new = (op.state == 'retry' or op.state == 'offer') and (not is_pending(old) or #(op.attempts or {}) > #(old.attempts or {}))
+    if op.state == 'offer' then is_new = old.state == 'due' end
+    if op.state == 'retry' then is_new = #(op.attempts or {}) > #(old.attempts or {}) end
   end
   if is_new then
-    redis.call('HDEL', key, 'crashes', 'crash_log')  -- progress: the next crash is the first under another step (S9.8)
+    redis.call('HDEL', key, 'crashes', 'crash_log', 'trial')  -- progress: the next crash is the first under another step (S9.8)
     if op.kind == 'event' then
       op.seq = redis.call('INCR', prefix .. 'seq')
       add_wait(op, run_id .. SEP .. step_key)

@@ -1,0 +1,335 @@
+"""Every atomic operation may be sent twice: after a lost connection nobody knows whether it was carried out.
+
+The store is the same after the second time, whatever the reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from taskflow.store.claims import Claim, InvokedRun, ParkedOp, Verdict
+from taskflow.store.duties import Fence
+from taskflow.store.routing import RunPlan
+from taskflow.store.scripts import load_scripts
+from taskflow.types import RunId
+from tests.store.scene import (
+    CHILD,
+    DAY_MS,
+    EVENT,
+    NOW_MS,
+    OTHER,
+    Scene,
+    memo,
+    offer_op,
+    retry_op,
+    sleep_op,
+    wait_op,
+)  # fmt: skip
+
+Act = Callable[[Scene], Awaitable[Any]]
+CHILD_RUN = InvokedRun("shop/child", "default", RunId("c1"), EVENT, 5_000, 9_000)
+
+
+def claim_of(run_id: str = "r1", fence: int = 1, child_id: str = CHILD) -> Claim:
+    return Claim(RunId(run_id), child_id, fence)
+
+
+class Case:
+    """`act` is done twice, after `prepare`."""
+
+    def __init__(self, act: Act, prepare: Act | None = None) -> None:
+        self.act = act
+        self.prepare = prepare
+
+
+async def claimed(scene: Scene) -> None:
+    await scene.claimed_run(start_ms=5_000, finish_ms=9_000)
+
+
+async def parked(scene: Scene) -> None:
+    """A run with one of each: a sleep, a wait, an offered step and an invoked child."""
+    claim = await scene.claimed_run(finish_ms=90_000)
+    ops = (sleep_op(), wait_op(), offer_op("offered"), ParkedOp("child", sleep_op().packed, CHILD_RUN))
+    assert await scene.park(claim, *ops, suspend=False) is Verdict.PARKED
+
+
+async def suspended(scene: Scene) -> None:
+    await parked(scene)
+    assert await scene.park(claim_of(), suspend=True) is Verdict.PARKED
+
+
+async def offer_taken(scene: Scene) -> None:
+    claim = await scene.claimed_run()
+    await scene.park(claim, offer_op(), suspend=False)
+    await scene.claim_one(OTHER)
+
+
+async def retry_due(scene: Scene) -> None:
+    claim = await scene.claimed_run()
+    await scene.park(claim, retry_op(due_ms=NOW_MS), suspend=False)
+
+
+async def leading(scene: Scene) -> None:
+    await scene.store.duties.lead("beat-1", now_ms=NOW_MS, lease_ms=8_000)
+
+
+async def finished_long_ago(scene: Scene) -> None:
+    await scene.register(retention_ms=1_000)
+    await scene.route("U1", "r1", free=1)
+    await scene.finish(claim_of())
+    scene.now_ms += DAY_MS
+
+
+async def offer_and_commit(scene: Scene, packed: bytes) -> Any:
+    return await scene.claims.commit_offered(claim_of(child_id=OTHER), "one", packed, now_ms=NOW_MS)
+
+
+async def take_cron(scene: Scene) -> Any:
+    plan = RunPlan("shop/work", "default", RunId("tick-1"), 0, 5_000, 9_000)
+    return await scene.store.duties.fire_cron(
+        "shop/work\x1f* * * * *",
+        NOW_MS,
+        fence=Fence(1),
+        plan=plan,
+        event=EVENT,
+        uid="T1",
+        version="1",
+        now_ms=NOW_MS,
+    )
+
+
+async def find_waits(scene: Scene) -> Any:
+    return await scene.store.routing.find_waits(
+        uid="U9", seq=1_000, name="paid", event=EVENT, tokens=[""], now_ms=NOW_MS
+    )
+
+
+def call(name: str, *argv: str | int | bytes) -> Act:
+    return lambda scene: scene.store.scripts.call(name, *argv)
+
+
+CASES: dict[str, Case] = {
+    "abdicate": Case(call("abdicate", "beat-1"), leading),
+    "cancel_run, executing": Case(lambda scene: scene.cancel(uid="F1"), claimed),
+    "cancel_run, suspended": Case(lambda scene: scene.cancel(uid="F1"), suspended),
+    "cancel_run, queued": Case(lambda scene: scene.cancel(uid="F1"), lambda scene: scene.make_run(start_ms=5_000)),
+    "cancel_run, scheduled": Case(
+        lambda scene: scene.cancel(uid="F1"), lambda scene: scene.make_run(start_at_ms=NOW_MS + 1, start_ms=5_000)
+    ),
+    "check_version": Case(call("check_version", "1")),
+    "claim_runs": Case(lambda scene: scene.claim(), lambda scene: scene.make_run(start_ms=5_000, finish_ms=9_000)),
+    "claim_runs, by a hint": Case(lambda scene: scene.claim(by_hint=True), lambda scene: scene.make_run()),
+    "claim_runs, an offered step": Case(lambda scene: scene.claim(OTHER), parked),
+    "clear_outbox": Case(
+        call("clear_outbox", "F1"), lambda scene: fail_with_news(scene)
+    ),
+    "commit_offered, done": Case(lambda scene: offer_and_commit(scene, memo()), offer_taken),
+    "commit_offered, failed": Case(lambda scene: offer_and_commit(scene, memo(state="failed")), offer_taken),
+    "commit_offered, to be retried": Case(lambda scene: offer_and_commit(scene, retry_op().packed), offer_taken),
+    "begin_trial": Case(lambda scene: scene.begin_trial(claim_of()), claimed),
+    "commit_step": Case(lambda scene: scene.commit(claim_of()), claimed),
+    "commit_step, failed": Case(lambda scene: scene.commit(claim_of(), state="failed"), claimed),
+    "drop_operations": Case(call("drop_operations", CHILD, "r1", 1, "nap", "paid", "offered", "child"), parked),
+    "fetch_resolved": Case(lambda scene: scene.claims.fetch_resolved(claim_of(), ["nap", "gone"]), parked),
+    "find_dead": Case(call("find_dead", NOW_MS + 1), lambda scene: scene.heartbeat("host-a", CHILD)),
+    "find_lost": Case(call("find_lost", NOW_MS + 9_000, 3_000, 5_000), lambda scene: fail_with_news(scene)),
+    "find_waits": Case(find_waits, suspended),
+    "finish_run, completed": Case(lambda scene: scene.finish(claim_of()), parked),
+    "finish_run, at once": Case(
+        lambda scene: scene.finish(claim_of(), pending=False), lambda scene: scene.claimed_run()
+    ),
+    "finish_run, failed": Case(lambda scene: scene.finish(claim_of(), "failed", uid="F1"), parked),
+    "finish_run, cancelled": Case(lambda scene: scene.finish(claim_of(), "cancelled", uid="F1"), parked),
+    "fire_cron": Case(take_cron, leading),
+    "fire_timers, a sleep": Case(lambda scene: at(scene, NOW_MS + 60_000).fire(), suspended),
+    "fire_timers, a retry": Case(lambda scene: scene.fire(), retry_due),
+    "fire_timers, a start": Case(
+        lambda scene: at(scene, NOW_MS + 5).fire(), lambda scene: scene.make_run(start_at_ms=NOW_MS + 5)
+    ),
+    "fire_timers, a timeout": Case(lambda scene: at(scene, NOW_MS + 9_000).fire(), claimed),
+    "forget_worker": Case(call("forget_worker", "host-a", ""), lambda scene: scene.heartbeat("host-a", CHILD)),
+    "hand_back": Case(lambda scene: scene.hand_back(), parked),
+    "hand_back, crashed": Case(lambda scene: scene.hand_back(crashed=True), parked),
+    "hand_back, a step": Case(lambda scene: scene.hand_back(OTHER, crashed=True), offer_taken),
+    "hand_back, one run": Case(lambda scene: scene.hand_back(CHILD, "r1"), claimed),
+    "heartbeat": Case(lambda scene: scene.heartbeat("host-a", CHILD, "host-a:2")),
+    "lead": Case(lambda scene: scene.store.duties.lead("beat-1", now_ms=NOW_MS, lease_ms=8_000)),
+    "lead, after another": Case(
+        lambda scene: scene.store.duties.lead("beat-2", now_ms=NOW_MS + 8_000, lease_ms=8_000), leading
+    ),
+    "park_run, stay": Case(
+        lambda scene: scene.park(claim_of(), sleep_op(), wait_op(), offer_op("offered"), suspend=False), claimed
+    ),
+    "park_run, suspend": Case(
+        lambda scene: scene.park(
+            claim_of(), sleep_op(), wait_op(), ParkedOp("child", sleep_op().packed, CHILD_RUN), joins={"nap": 0, "paid": 0}
+        ),
+        claimed,
+    ),
+    "park_run, a retry": Case(lambda scene: scene.park(claim_of(), retry_op(), suspend=False), claimed),
+    "register_app": Case(lambda scene: scene.register()),
+    "resolve_wait": Case(call("resolve_wait", NOW_MS, "r1", "paid", EVENT, "U9"), suspended),
+    "retry_run": Case(lambda scene: scene.retry(claim_of()), claimed),
+    "route_events": Case(lambda scene: scene.route("U1", "r1", "r2", public_id="mine")),
+    "route_events, claimed": Case(lambda scene: scene.route("U1", "r1", "r2", free=1)),
+    "route_events, a duplicate": Case(
+        lambda scene: scene.route("U2", "r2", public_id="mine"), lambda scene: scene.route("U1", "r1", public_id="mine")
+    ),
+    "start_run": Case(lambda scene: scene.make_run(start_ms=5_000, finish_ms=9_000)),
+    "start_run, delayed": Case(lambda scene: scene.make_run(start_at_ms=NOW_MS + 5, start_ms=5_000)),
+    "trim_history": Case(
+        lambda scene: scene.store.duties.trim_history(event_retention_ms=1_000, limit=100, now_ms=scene.now_ms),
+        finished_long_ago,
+    ),
+    "withdraw_offer": Case(lambda scene: scene.claims.withdraw_offer(claim_of(), "offered"), parked),
+}  # fmt: skip
+
+
+async def fail_with_news(scene: Scene) -> None:
+    await scene.finish(await scene.claimed_run(), "failed", uid="F1")
+
+
+def at(scene: Scene, now_ms: int) -> Scene:
+    scene.now_ms = now_ms
+    return scene
+
+
+def test_every_script_is_repeated() -> None:
+    """A new script needs a case here."""
+    assert {name.partition(",")[0] for name in CASES} == set(load_scripts())
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_the_second_time_changes_nothing(scene: Scene, name: str) -> None:
+    """S9.5: what had no reply is sent again after a reconnection."""
+    case = CASES[name]
+    if case.prepare is not None:
+        await case.prepare(scene)
+    before = await scene.state()
+    await case.act(scene)
+    once = await scene.state()
+    await case.act(scene)
+    assert await scene.state() == once
+    if name.partition(",")[0] not in ("check_version", "fetch_resolved", "find_dead"):
+        assert once != before, "the first time did nothing, so this proves nothing"
+
+
+# --- repeats that come late: others have gone on meanwhile ---
+
+
+async def test_a_step_offered_again_late_is_not_executed_again(scene: Scene) -> None:
+    """S4.1: the connection was lost for so long that another process has executed the step before the repeat."""
+    claim = await scene.claimed_run()
+    await scene.park(claim, offer_op(), suspend=False)
+    taken = (await scene.claim_one(OTHER)).claim
+    await scene.claims.commit_offered(taken, "one", memo(), now_ms=NOW_MS)
+    before = await scene.state()
+    await scene.park(claim, offer_op(), suspend=False)
+    assert (await scene.operation("one")).state == "done"
+    assert await scene.state() == before
+
+
+async def test_a_step_offered_again_late_is_not_taken_from_who_has_it(scene: Scene) -> None:
+    """S4.1"""
+    claim = await scene.claimed_run()
+    await scene.park(claim, offer_op(), suspend=False)
+    await scene.claim_one(OTHER)
+    before = await scene.state()
+    await scene.park(claim, offer_op(), suspend=False)
+    assert await scene.state() == before
+
+
+async def test_a_retry_parked_again_late_stays_due(scene: Scene) -> None:
+    """S5.1: it fell due before the repeat came; a second wait would be one too many."""
+    claim = await scene.claimed_run()
+    await scene.park(claim, retry_op(), suspend=False)
+    at(scene, NOW_MS + 10_000)
+    await scene.fire()
+    assert (await scene.operation("one")).state == "due"
+    before = await scene.state()
+    await scene.park(claim, retry_op(), suspend=False)
+    assert await scene.state() == before
+
+
+async def test_the_next_retry_of_a_step_is_no_repeat(scene: Scene) -> None:
+    """S5.1: it has one failed attempt more."""
+    claim = await scene.claimed_run()
+    await scene.park(claim, retry_op(), suspend=False)
+    at(scene, NOW_MS + 10_000)
+    await scene.fire()
+    await scene.park(claim, retry_op(failures=2, due_ms=NOW_MS + 30_000), suspend=False)
+    op = await scene.operation("one")
+    assert (op.state, op.due, len(op.attempts)) == ("retry", NOW_MS + 30_000, 2)
+    assert await scene.timers() == {"op r1 one": 20_000}
+
+
+async def test_a_step_whose_retry_is_due_may_be_offered(scene: Scene) -> None:
+    """S4.4, S5.1"""
+    claim = await scene.claimed_run()
+    await scene.park(claim, retry_op(due_ms=NOW_MS), suspend=False)
+    await scene.fire()
+    await scene.park(claim, offer_op(), suspend=False)
+    assert (await scene.operation("one")).state == "offer"
+    assert (await scene.claim_one(OTHER)).step_key == "one"
+
+
+async def test_a_sleep_parked_again_late_stays_over(scene: Scene) -> None:
+    """S3.2"""
+    claim = await scene.claimed_run()
+    await scene.park(claim, sleep_op(due_ms=NOW_MS), suspend=False)
+    await scene.fire()
+    before = await scene.state()
+    await scene.park(claim, sleep_op(due_ms=NOW_MS), suspend=False)
+    assert await scene.state() == before
+
+
+async def test_a_wait_parked_again_late_stays_resolved(scene: Scene) -> None:
+    """S3.3"""
+    claim = await scene.claimed_run()
+    await scene.park(claim, wait_op(), suspend=False)
+    await find_waits(scene)
+    before = await scene.state()
+    await scene.park(claim, wait_op(), suspend=False)
+    assert await scene.state() == before
+
+
+async def test_an_invoke_parked_again_late_starts_no_second_child(scene: Scene) -> None:
+    """S3.6: not even when the child has ended by then."""
+    claim = await scene.claimed_run()
+    invoke = ParkedOp("child", sleep_op().packed, CHILD_RUN)
+    await scene.park(claim, invoke, suspend=False)
+    child = (await scene.claim_one(OTHER)).claim
+    await scene.finish(child)
+    before = await scene.state()
+    await scene.park(claim, invoke, suspend=False)
+    assert await scene.state() == before
+
+
+async def test_an_event_routed_again_late_restarts_nothing(scene: Scene) -> None:
+    """S9.1: its run has ended, or is somewhere else, by then."""
+    routed = await scene.route("U1", "r1", "r2", free=1)
+    assert routed.claimed == {"r1": 1}
+    await scene.finish(claim_of("r1"))
+    await scene.claim_one(OTHER)
+    before = await scene.state()
+    assert (await scene.route("U1", "r1", "r2", free=2)).claimed == {}
+    assert await scene.state() == before
+
+
+async def test_a_child_that_missed_the_reply_gets_its_run_by_routing_again(scene: Scene) -> None:
+    """S9.1: the claim stands, with the fence of the first time."""
+    assert (await scene.route("U1", "r1", free=1)).claimed == {"r1": 1}
+    assert (await scene.route("U1", "r1", free=1)).claimed == {"r1": 1}
+
+
+async def test_a_handed_back_run_is_not_handed_back_again_late(scene: Scene) -> None:
+    """S9.3: the repeat must not take it from its new owner."""
+    await claimed(scene)
+    assert await scene.hand_back(CHILD, "r1", crashed=True) == 1
+    await scene.claim_one(OTHER)
+    before = await scene.state()
+    assert await scene.hand_back(CHILD, "r1", crashed=True) == 0
+    assert await scene.state() == before

@@ -1,0 +1,100 @@
+"""Trimming: what is old goes, with all keys of its own; nothing else does. Rule S10.1."""
+
+from __future__ import annotations
+
+from taskflow.store.claims import Claim, Verdict
+from taskflow.types import RunId
+from tests.store.scene import DAY_MS, NOW_MS, Scene, sleep_op, wait_op
+
+STATIC = {"version", "seq", "apps", "app:shop", "functions:shop", "nudge", "hints", "queues"}
+
+
+async def trim(scene: Scene, *, limit: int = 100, event_retention_ms: int = DAY_MS) -> int:
+    return await scene.store.duties.trim_history(
+        event_retention_ms=event_retention_ms, limit=limit, now_ms=scene.now_ms
+    )
+
+
+async def test_nothing_of_a_finished_run_or_its_event_is_left(scene: Scene) -> None:
+    """S10.1"""
+    await scene.register()
+    await scene.route("U1", "r1", free=1)
+    claim = Claim(RunId("r1"), "host-a:1", 1)
+    await scene.commit(claim)
+    await scene.park(claim, sleep_op(), wait_op(), suspend=False)
+    await scene.finish(claim)
+    scene.now_ms += DAY_MS - 1
+    assert await trim(scene) == 0
+    assert await scene.status() == "completed"
+    scene.now_ms += 1
+    assert await trim(scene) > 0
+    assert await trim(scene) == 0
+    assert await scene.keys() <= STATIC
+
+
+async def test_a_run_that_is_not_final_is_kept_for_ever(scene: Scene) -> None:
+    """S10.1: queued, waiting or executing."""
+    await scene.register()
+    await scene.park(await scene.claimed_run("asleep"), sleep_op())
+    await scene.claimed_run("busy")
+    await scene.make_run("queued")
+    await scene.make_run("later", start_at_ms=NOW_MS + 300 * DAY_MS)
+    scene.now_ms += 200 * DAY_MS
+    await trim(scene)
+    statuses = [await scene.status(run_id) for run_id in ("asleep", "busy", "queued", "later")]
+    assert statuses == ["waiting", "running", "queued", "scheduled"]
+    assert (await scene.operation("nap", "asleep")).state == "wait"
+
+
+async def test_each_kind_of_end_has_its_own_retention(scene: Scene) -> None:
+    """S10.1: 24 h, and 7 d for those that failed."""
+    await scene.register()
+    await scene.finish(await scene.claimed_run("done"))
+    await scene.finish(await scene.claimed_run("failed"), "failed")
+    await scene.park(await scene.claimed_run("cancelled"), sleep_op())
+    await scene.cancel("cancelled")
+    scene.now_ms += DAY_MS
+    await trim(scene)
+    assert [await scene.status(each) for each in ("done", "cancelled", "failed")] == ["", "", "failed"]
+    scene.now_ms += 6 * DAY_MS - 1
+    await trim(scene)
+    assert await scene.status("failed") == "failed"
+    scene.now_ms += 1
+    await trim(scene)
+    assert await scene.status("failed") == ""
+
+
+async def test_a_long_history_is_trimmed_in_parts(scene: Scene) -> None:
+    """S10.1: each script is short; the reply says whether to go on."""
+    await scene.register()
+    for number in range(25):
+        await scene.finish(await scene.claimed_run(f"r{number}"))
+    scene.now_ms += DAY_MS
+    replies = []
+    while (removed := await trim(scene, limit=10)) >= 10:
+        replies.append(removed)
+    assert len(replies) == 2
+    assert not [key for key in await scene.keys() if key.startswith(("run:", "runs:", "event:"))]
+
+
+async def test_the_index_of_a_function_holds_only_runs_that_are_kept(scene: Scene) -> None:
+    """S10.1"""
+    await scene.register()
+    await scene.finish(await scene.claimed_run("old"))
+    scene.now_ms += DAY_MS // 2
+    await scene.finish(await scene.claimed_run("young"))
+    scene.now_ms += DAY_MS // 2
+    await trim(scene)
+    assert await scene.store.history.recent_runs("shop/work", limit=10) == [("young", NOW_MS + DAY_MS // 2)]
+
+
+async def test_the_retention_of_an_app_that_never_registered_is_the_default(scene: Scene) -> None:
+    """S10.1"""
+    claim = await scene.claimed_run()
+    assert await scene.finish(claim, "failed") is Verdict.OK
+    scene.now_ms += 7 * DAY_MS - 1
+    await trim(scene)
+    assert await scene.status() == "failed"
+    scene.now_ms += 1
+    await trim(scene)
+    assert await scene.status() == ""
