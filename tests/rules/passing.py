@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
+from taskflow.handle import Run
 from taskflow.testing import Harness
 
 TURNS = 4_000
@@ -28,3 +29,7 @@ async def turn_clock(harness: Harness, ms: int) -> None:
     """Turn the clock and wake beat, without waiting for what follows."""
     harness.clock.advance(ms=ms)
     await harness.store.client.call("LPUSH", harness.store.keys.nudge, 1)
+
+
+async def all_final(runs: Sequence[Run]) -> bool:
+    return all([(await run.astatus()).is_final for run in runs])
