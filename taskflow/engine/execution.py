@@ -165,8 +165,8 @@ class Execution:
                 await self.finish("completed", body)
 
     async def begin_trial(self) -> None:
-        """A run that was there at a crash executes alone of its kind until it gets on: so the innocent go free (S9.8)."""
-        if not self.claimed.crashes:
+        """A run whose next crash would be its last executes alone of its kind until it gets on: the innocent go free (S9.8)."""
+        if self.claimed.crashes < max(1, self.host.config.max_crashes - 1):
             return
         await self.host.trial.acquire()
         self.is_on_trial = True

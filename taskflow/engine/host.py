@@ -34,7 +34,7 @@ class Host(Protocol):
     config: Config
     child_id: str
     lease: Lease
-    trial: asyncio.Lock  # held by the one run that executes after it was there at a crash (S9.8)
+    trial: asyncio.Lock  # held by the one run on trial: its next crash would be its last (S9.8)
     threads: ThreadPool  # for user code that blocks
 
     def ask_for_slot(self) -> asyncio.Future[None]:

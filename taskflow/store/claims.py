@@ -218,7 +218,7 @@ class Claims:
         )  # fmt: skip
 
     async def begin_trial(self, claim: Claim) -> bool:
-        """The run was there when a process died, and executes now, alone of its kind; False when the claim is lost."""
+        """The run's next crash would be its last, and it executes now, alone of its kind; False when the claim is lost."""
         return bool(await self.scripts.call("begin_trial", claim.child_id, claim.run_id, claim.fence))
 
     async def crash_log(self, run_id: str) -> str:

@@ -1,4 +1,4 @@
--- begin_trial: a run that was there when a process died executes now, and no other such run in this process. Rule S9.8.
+-- begin_trial: a run whose next crash would be its last executes now, and no other such run in this process. Rule S9.8.
 -- KEYS   1 prefix
 -- ARGV   1 child_id   2 run_id   3 fence
 -- Reply  1, or 0 when the claim is lost

@@ -15,13 +15,15 @@ if #ARGV > 5 then
 else
   run_ids = redis.call('HKEYS', claims_key(child_id))
 end
--- A run that has been there at a crash is on trial: such runs execute one at a time in a process. At the next crash only the one
--- on trial is blamed, and not those that waited for theirs.
+-- A run whose next crash would be its last executes alone of its kind in a process: on trial. Then only the one on trial is blamed,
+-- and not those that waited for theirs. Before that all go on at once (S9.3).
 local function note_crash(key, is_certain)
   if crashed == '' then return end
-  local before = redis.call('HMGET', key, 'crashes', 'trial')
+  local before = redis.call('HMGET', key, 'crashes', 'trial', 'function')
   redis.call('HDEL', key, 'trial')
-  if before[1] and not before[2] and not is_certain then return end
+  local last_chance = tonumber(redis.call('HGET', app_key(app_of(before[3])), 'max_crashes') or 3) - 1
+  local waited = tonumber(before[1] or 0) >= math.max(1, last_chance) and not before[2]
+  if waited and not is_certain then return end
   redis.call('HINCRBY', key, 'crashes', 1)
   local log = redis.call('HGET', key, 'crash_log')
   redis.call('HSET', key, 'crash_log', (log and log .. '; ' or '') .. cause)
