@@ -142,21 +142,15 @@ class Tools:
         execution = self.execution
         host = execution.host
         now_ms = host.clock.now_ms()
+        # A time limit is as retriable as any failure; only what the handler meets in the end is final.
+        cause = TimeoutError() if isinstance(error, StepTimeout) else error
         due_ms = next_attempt_ms(
             execution.function.spec.retries,
             len(op.attempts),
             now_ms=now_ms,
-            error=error,
+            error=cause,
             jitter=random.random(),
         )
-        if isinstance(error, StepTimeout):  # a time limit is as retriable as any failure
-            due_ms = next_attempt_ms(
-                execution.function.spec.retries,
-                len(op.attempts),
-                now_ms=now_ms,
-                error=TimeoutError(),
-                jitter=random.random(),
-            )
         told = describe_error(error)
         op.attempts.append([started_ms, now_ms, host.child_id, told["name"], told["message"], told["stack"]])
         if due_ms is not None:
