@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from taskflow.expressions.cel import Problem
+from taskflow.expressions.functions import finder
+from taskflow.expressions.tree import arguments, only_name, string_of
 
 if TYPE_CHECKING:
-    from lark import Token, Tree
+    from lark import Token
 
-    Node: TypeAlias = Tree[Token]
+    from taskflow.expressions.tree import Node
 
 EVENT_FIELDS = ("data", "id", "name", "ts", "user", "v")
 TYPE_NAMES = frozenset(
@@ -32,40 +34,26 @@ TYPE_NAMES = frozenset(
 )
 # These bind their first argument, a name, as a variable for the second.
 MACROS = frozenset(("all", "exists", "exists_one", "filter", "map"))
-# Nodes that add nothing to their only child.
-WRAPPERS = frozenset(
-    (
-        "expr",
-        "conditionalor",
-        "conditionaland",
-        "relation",
-        "addition",
-        "multiplication",
-        "unary",
-        "member",
-        "primary",
-        "paren_expr",
-    )
-)
 
 
 class NameCheck:
     """Walks a parse tree of cel-python's grammar; afterwards `fields` says what each variable is read for.
 
     `fields[variable]` is the set of its members that the expression reads, or None if it reads it as a whole.
+    `functions` says how many values each takes, the one before the dot included; None where that varies.
     """
 
-    def __init__(self, variables: Iterable[str], functions: Iterable[str]) -> None:
+    def __init__(self, variables: Iterable[str], functions: Mapping[str, int | None]) -> None:
         self.fields: dict[str, set[str] | None] = {}
         self._variables = frozenset(variables)
-        self._functions = frozenset(functions)
+        self._functions = functions
 
     def check(self, node: Node, bound: frozenset[str] = frozenset()) -> None:
         """Raise Problem for a name that means nothing; `bound` are the variables of the macros around it."""
         kind = node.data
         if kind in ("ident", "dot_ident"):
             self._check_variable(node.children[0], bound)
-        elif kind == "member_dot":
+        elif kind in ("member_dot", "member_index"):
             self._check_member(node, bound)
         elif kind == "member_dot_arg" and str(node.children[1]) in MACROS:
             self._check_macro(node, bound)
@@ -73,9 +61,10 @@ class NameCheck:
             raise problem(node, "messages like Type{...} aren't supported; use a map like {'key': value}")
         else:
             if kind == "member_dot_arg":
-                self._check_function(node.children[1])
+                owner, name, *rest = node.children
+                self._check_function(name, [owner, *arguments(rest)])
             elif kind in ("ident_arg", "dot_ident_arg"):
-                self._check_function(node.children[0])
+                self._check_function(node.children[0], arguments(node.children[1:]))
             self._check_all(node.children, bound)
 
     def _check_all(self, children: Iterable[Node | Token], bound: frozenset[str]) -> None:
@@ -91,42 +80,44 @@ class NameCheck:
         self.fields[str(name)] = None
 
     def _check_member(self, node: Node, bound: frozenset[str]) -> None:
-        owner, member = node.children
+        owner, key = node.children
         variable = only_name(owner)
-        if variable is None or variable in bound or variable not in self._variables:
-            self._check_all([owner], bound)
+        member = str(key) if node.data == "member_dot" else string_of(key)
+        if variable is None or variable in bound or variable not in self._variables or member is None:
+            self._check_all(node.children, bound)
             return
         if member not in EVENT_FIELDS:
-            raise problem(member, f"an event has no field {str(member)!r}{hint(str(member), EVENT_FIELDS)}")
+            raise problem(key, f"an event has no field {member!r}{hint(member, EVENT_FIELDS)}")
         read = self.fields.setdefault(variable, set())
         if read is not None:
-            read.add(str(member))
+            read.add(member)
 
     def _check_macro(self, node: Node, bound: frozenset[str]) -> None:
         name = str(node.children[1])
-        arguments = (
-            [] if len(node.children) < 3 or isinstance(node.children[2], str) else node.children[2].children
-        )
-        variable = only_name(arguments[0]) if len(arguments) == 2 else None
+        given = arguments(node.children[2:])
+        variable = only_name(given[0]) if len(given) == 2 else None
         if variable is None:
             raise problem(
                 node.children[1], f"{name}() takes a variable and an expression, as in {name}(item, item > 0)"
             )
         self._check_all([node.children[0]], bound)
-        self._check_all([arguments[1]], bound | {variable})
+        self._check_all([given[1]], bound | {variable})
 
-    def _check_function(self, name: Node | Token) -> None:
+    def _check_function(self, name: Node | Token, given: Sequence[Node | Token]) -> None:
         if name not in self._functions:
-            raise problem(name, f"unknown function {str(name)!r}{hint(str(name), self._functions | MACROS)}")
-
-
-def only_name(node: Node | Token) -> str | None:
-    """The name that `node` consists of, if it is nothing but a name."""
-    while not isinstance(node, str) and node.data in WRAPPERS and len(node.children) == 1:
-        node = node.children[0]
-    if isinstance(node, str) or node.data not in ("ident", "dot_ident"):
-        return None
-    return str(node.children[0])
+            raise problem(
+                name, f"unknown function {str(name)!r}{hint(str(name), {*self._functions, *MACROS})}"
+            )
+        count = self._functions[str(name)]
+        if count is not None and count != len(given):
+            raise problem(
+                name, f"{name} takes {count} {'value' if count == 1 else 'values'}, got {len(given)}"
+            )
+        if name == "matches" and (pattern := string_of(given[1])) is not None:
+            try:
+                finder(pattern)
+            except ValueError as error:
+                raise problem(name, str(error)) from error
 
 
 def problem(place: Node | Token, reason: str) -> Problem:

@@ -1,0 +1,118 @@
+"""What CEL's functions do with plain values, as JSON gives them; errors as in `operators`.
+
+Null counts as empty in size(), and as 0 in int() and double(), and bools are "True" and "False" in string(): cel-python
+has it so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from math import trunc
+from types import MappingProxyType
+from typing import Any
+
+from taskflow.expressions.operators import Unsure, whole
+
+
+def size(value: Any) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, (str, list, dict)):
+        return len(value)
+    raise refused("size", value)
+
+
+def starts_with(text: Any, part: Any) -> bool:
+    if type(text) is str and type(part) is str:
+        return text.startswith(part)
+    raise refused("startsWith", text, part)
+
+
+def ends_with(text: Any, part: Any) -> bool:
+    if type(text) is str and type(part) is str:
+        return text.endswith(part)
+    raise refused("endsWith", text, part)
+
+
+def contains(text: Any, part: Any) -> bool:
+    if type(text) is str and type(part) is str:
+        return part in text
+    if isinstance(text, (list, dict)):
+        raise Unsure
+    raise refused("contains", text, part)
+
+
+def matches(text: Any, pattern: Any) -> bool:
+    """Whether RE2 finds `pattern` in `text`."""
+    if type(text) is str and type(pattern) is str:
+        return finder(pattern)(text) is not None
+    raise refused("matches", text, pattern)
+
+
+@lru_cache(maxsize=128)
+def finder(pattern: str) -> Callable[[str], Any]:
+    """Searches a text for `pattern`; gives None if it isn't there. Raises ValueError for what is no pattern of RE2."""
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False  # to stderr, by default; patterns may come from events
+    try:
+        found: Callable[[str], Any] = re2.compile(pattern, options).search
+    except re2.error as error:
+        reason = error.args[0] if error.args else ""
+        text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+        raise ValueError(f"matches() has a wrong pattern: {text}") from error
+    return found
+
+
+def to_string(value: Any) -> str:
+    if isinstance(value, (list, dict)):
+        raise Unsure
+    return str(value)
+
+
+def to_int(value: Any) -> int:
+    """Doubles are cut towards zero; text is decimal, or hexadecimal after 0x."""
+    if value is None:
+        return 0
+    if isinstance(value, float):
+        if value in (float("inf"), float("-inf")):
+            raise ValueError("infinity is no integer")
+        return whole(trunc(value))
+    if isinstance(value, str):
+        if value[:2] in ("0x", "0X"):
+            return whole(int(value[2:], 16))
+        if value[:3] in ("-0x", "-0X"):
+            return whole(-int(value[3:], 16))
+        return whole(int(value))
+    if isinstance(value, int):
+        return whole(int(value))
+    raise refused("int", value)
+
+
+def to_double(value: Any) -> float:
+    if value is None:
+        return 0.0
+    if isinstance(value, (int, float, str)):
+        return float(value)
+    raise refused("double", value)
+
+
+def refused(name: str, *values: Any) -> TypeError:
+    return TypeError(f"{name}() can't take {' and '.join(type(value).__name__ for value in values)}")
+
+
+FUNCTIONS: MappingProxyType[str, tuple[int, Callable[..., Any]]] = MappingProxyType(
+    {
+        "size": (1, size),
+        "startsWith": (2, starts_with),
+        "endsWith": (2, ends_with),
+        "contains": (2, contains),
+        "matches": (2, matches),
+        "string": (1, to_string),
+        "int": (1, to_int),
+        "double": (1, to_double),
+    }
+)
+"""How many values each takes, and what it does. `text.contains(part)` and `contains(text, part)` are the same."""
