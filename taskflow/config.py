@@ -12,6 +12,7 @@ from taskflow.durations import parse_duration_ms
 from taskflow.errors import ConfigError, InvalidDuration
 from taskflow.retries import Retries
 from taskflow.types import Duration
+from taskflow.urls import NEXT_URL, redact_url
 
 Determinism: TypeAlias = Literal["warn", "strict"]
 
@@ -19,6 +20,7 @@ DEFAULT_URL = "redis://localhost:6379/0"
 STORE_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
 MAX_SLUG_CHARS = 64
 MAX_VERSION_CHARS = 128
+MAX_DIGITS = 18  # Python refuses to read numbers of thousands of digits
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 SIZE_UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB}
 
@@ -26,13 +28,6 @@ SIZE_UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB}
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.*", re.DOTALL)
 SIZE = re.compile(r"([0-9][0-9_]*)\s*([a-z]*)", re.IGNORECASE)
-# kombu takes several URLs, joined by ";".
-NEXT_URL = re.compile(r";(?=[A-Za-z][A-Za-z0-9+.-]*://)")
-# Greedy up to the last @, for a password may hold one.
-PASSWORD = re.compile(r"(://[^:@/?#]*:).*@", re.DOTALL)
-SECRET_PARAMETER = re.compile(
-    r"([?&][^=&#]*(?:password|passwd|secret|token|key)[^=&#]*=)[^&#]*", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -202,7 +197,7 @@ class Given:
 
     def count(self, name: str, value: int | None, *, default: int, at_least: int = 1, at_most: int) -> int:
         what, found = self._find(name, value, default)
-        number = int(found) if isinstance(found, str) and found.isdecimal() else found
+        number = number_in(found)
         if type(number) is not int or not at_least <= number <= at_most:
             raise ConfigError(f"{what} must be an int from {at_least} to {at_most:,}, got {found!r:.80}")
         return number
@@ -210,7 +205,7 @@ class Given:
     def size(self, name: str, value: int | None, *, default: int, at_most: int) -> int:
         what, found = self._find(name, value, default)
         match = SIZE.fullmatch(found) if isinstance(found, str) else None
-        if match is not None and match[2].lower() in SIZE_UNITS:
+        if match is not None and match[2].lower() in SIZE_UNITS and len(match[1]) <= MAX_DIGITS:
             size: object = int(match[1]) * SIZE_UNITS[match[2].lower()]
         else:
             size = found
@@ -228,9 +223,15 @@ class Given:
     def retries(self, name: str, value: int | Retries | None, *, default: int) -> Retries:
         what, found = self._find(name, value, default)
         try:
-            return Retries.of(int(found) if isinstance(found, str) and found.isdecimal() else found)
+            return Retries.of(number_in(found))
         except ConfigError as error:
             raise ConfigError(f"{what}: {error}") from error
+
+
+def number_in(value: Any) -> Any:
+    """The number that a text from the environment is; everything else as it is."""
+    is_number = isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= MAX_DIGITS
+    return int(value) if is_number else value
 
 
 def check_determinism(value: object, *, what: str) -> Determinism:
@@ -261,14 +262,3 @@ def default_store(broker: str) -> str:
 def scheme_of(url: str) -> str:
     match = SCHEME.fullmatch(url)
     return match[1].lower() if match else ""
-
-
-def redact_url(url: str) -> str:
-    """`url`, or several joined by ";", with "***" for each password. For logs and messages."""
-    return ";".join(redact_one(part) for part in NEXT_URL.split(url))
-
-
-def redact_one(url: str) -> str:
-    if "://" not in url:
-        return "***@" + url.rpartition("@")[2] if "@" in url else url
-    return SECRET_PARAMETER.sub(r"\1***", PASSWORD.sub(r"\1***@", url))

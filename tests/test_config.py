@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from taskflow.config import DEFAULT_URL, Config, redact_url
+from taskflow.config import DEFAULT_URL, Config
 from taskflow.errors import ConfigError
 from taskflow.retries import Retries
+from taskflow.urls import redact_url
 
 
 def resolve(environ: dict[str, str] | None = None, **settings: Any) -> Config:

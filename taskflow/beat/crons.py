@@ -14,6 +14,7 @@ from taskflow.beat.cron import latest_tick_ms, missed_ticks, next_tick_ms
 from taskflow.beat.timers import SendWork
 from taskflow.errors import ConfigError
 from taskflow.event import Event, encode_event
+from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
 from taskflow.ids import derive_ulid, run_id_for
 from taskflow.store.duties import Fence
@@ -124,6 +125,7 @@ class Crons:
             0,
             spec.timeouts.start_ms or 0,
             spec.timeouts.finish_ms or 0,
+            plan_flow(spec.id, spec.flow, orjson.loads(event), is_direct=True),
         )
         _, hints = await self.store.duties.fire_cron(
             schedule.name,

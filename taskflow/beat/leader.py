@@ -10,11 +10,11 @@ from taskflow.store.duties import Duties, Fence
 logger = logging.getLogger("taskflow.beat")
 
 LEASE_MS = 8_000  # the lead passes within 10 s of its holder's death
-RENEW_MS = 2_500
+RENEW_MS = 4_000
 
 
 class Leadership:
-    """Call `hold` at least every second; do a leader's duties only while it gives a fence."""
+    """Call `hold` at least every 1.5 s; do a leader's duties only while it gives a fence."""
 
     def __init__(self, duties: Duties) -> None:
         self.duties = duties

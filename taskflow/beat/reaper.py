@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 
-from taskflow.beat.timers import PublishEvents, SendWork
+from taskflow.beat.timers import SendWork
+from taskflow.store.duties import DeadWorker, Lost
 from taskflow.store.store import Store
 
 logger = logging.getLogger("taskflow.beat")
+
+PublishEvents = Callable[[Sequence[tuple[str, bytes]]], None]  # in the background: a broker that is away must not hold up timers
 
 SILENCE_MS = (
     11_000  # without a heartbeat for this long, a host is dead; workers stop by themselves after 10 s (S9.4)
@@ -16,32 +20,44 @@ HINT_AGE_MS = 3_000  # a work message that is older counts as lost
 EVENT_AGE_MS = 5_000  # an event in the outbox that is older was not published by its worker
 
 
+PAUSE_MS = 2_000  # between two looks while nothing is about to count as lost
+SHORTEST_PAUSE_MS = 1_000
+
+
 class Reaper:
-    """`run_once` at most once a second."""
+    """`run_once` makes up for what was lost, and says when to look again."""
 
     def __init__(self, store: Store, send_work: SendWork, publish: PublishEvents) -> None:
         self.store = store
         self.send_work = send_work
         self.publish = publish
+        self.next_ms = 0
 
-    async def run_once(self, now_ms: int) -> None:
-        await self.bury_dead(now_ms)
-        hints, events = await self.store.duties.find_lost(
-            hint_age_ms=HINT_AGE_MS, event_age_ms=EVENT_AGE_MS, now_ms=now_ms
+    async def run_once(self, now_ms: int) -> Lost | None:
+        """Look if it is time; what was lost, or None when it is too early. `next_ms` is when to look again."""
+        if now_ms < self.next_ms:
+            return None
+        lost = await self.store.duties.find_lost(
+            hint_age_ms=HINT_AGE_MS, event_age_ms=EVENT_AGE_MS, silence_ms=SILENCE_MS, now_ms=now_ms
         )
-        if hints:
-            self.send_work(hints)
-        if events:
-            await self.publish(events)
+        # In time for what will count as lost next, so the pauses add nothing to the ages above.
+        soon_ms = now_ms + PAUSE_MS if lost.next_ms is None else min(lost.next_ms, now_ms + PAUSE_MS)
+        self.next_ms = max(soon_ms, now_ms + SHORTEST_PAUSE_MS)
+        await self.bury(lost.workers, now_ms)
+        if lost.hints:
+            self.send_work(lost.hints)
+        if lost.events:
+            self.publish(lost.events)
+        return lost
 
-    async def bury_dead(self, now_ms: int) -> None:
-        for worker in await self.store.duties.find_dead(dead_before_ms=now_ms - SILENCE_MS):
+    async def bury(self, workers: Sequence[DeadWorker], now_ms: int) -> None:
+        for worker in workers:
             count = 0
             for child_id in worker.child_ids:
                 count += await self.store.claims.hand_back(
                     child_id,
                     [],
-                    crashed=True,
+                    crashed=bool(worker.worker_id),
                     cause=f"its host gave no heartbeat for {SILENCE_MS // 1000} s",
                     now_ms=now_ms,
                 )

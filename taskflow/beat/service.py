@@ -15,15 +15,14 @@ from taskflow.broker.publisher import AsyncPublisher, Publisher
 from taskflow.clock import Clock, SystemClock
 from taskflow.config import Config
 from taskflow.errors import StoreUnavailable
-from taskflow.store.address import parse_store_url
 from taskflow.store.client import StoreClient
 from taskflow.store.store import Store
+from taskflow.urls import parse_server_url
 from taskflow.worker.messenger import BrokerMessenger
 
 logger = logging.getLogger("taskflow.beat")
 
-REAP_MS = 1_000
-STANDBY_MS = 1_000
+STANDBY_MS = 1_200  # a lease of 8 s and this pause: the lead passes within 10 s
 CLOCK_CHECK_MS = 30_000
 LONGEST_SLEEP_S = 1.0
 NUDGE_WAIT_S = 5  # how long one BLPOP waits
@@ -36,7 +35,6 @@ class Beat:
         self.config = config
         self.clock = clock or SystemClock()
         self.stopping = asyncio.Event()
-        self.reap_at_ms = 0
         self.correct_at_ms = 0
         self.last_turn_ms = 0  # health (S9.9)
         self.nudge: asyncio.Future[Any] | None = None
@@ -45,18 +43,22 @@ class Beat:
         """Connect. Raises StoreUnavailable."""
         config = self.config
         self.store = await Store.open(config.store, namespace=config.namespace)
-        self.nudges = StoreClient(parse_store_url(config.store), is_blocking=True, log_level=logging.DEBUG)
+        self.nudges = StoreClient(
+            parse_server_url(config.store, what="store"), is_blocking=True, log_level=logging.DEBUG
+        )
         await self.nudges.connect()
-        publisher = Publisher(config.broker, app_id="", send_timeout_ms=config.send_timeout_ms)
-        self.sync_publisher = publisher
-        self.publisher = AsyncPublisher(publisher)
+        self.publisher = self.make_publisher()
         self.messenger = BrokerMessenger(self.publisher, self.store)
-        send_work, publish = self.messenger.send_work, self.messenger.publish_and_clear
+        send_work = self.messenger.send_work
         self.leadership = Leadership(self.store.duties)
-        self.timers = Timers(self.store, send_work, publish)
+        self.timers = Timers(self.store, send_work)
         self.crons = Crons(self.store, send_work)
-        self.reaper = Reaper(self.store, send_work, publish)
+        self.reaper = Reaper(self.store, send_work, self.messenger.send_events)
         self.retention = Retention(self.store, event_retention_ms=config.retention_ms)
+
+    def make_publisher(self) -> AsyncPublisher:
+        config = self.config
+        return AsyncPublisher(Publisher(config.broker, app_id="", send_timeout_ms=config.send_timeout_ms))
 
     async def run(self) -> None:
         """Connect, and do the duties until `stop` is called. Raises StoreUnavailable when it can't connect."""
@@ -80,26 +82,30 @@ class Beat:
 
     async def run_once(self) -> int:
         """One turn; when (ms) the next is due at the latest."""
+        self.take_nudge()
         now_ms = self.clock.now_ms()
-        self.last_turn_ms = now_ms
         if now_ms >= self.correct_at_ms:
-            await self.correct_clock(now_ms)
+            await self.correct_clock()
+            now_ms = self.clock.now_ms()  # or what a wrong clock plans may be an hour away
+        self.last_turn_ms = now_ms
         fence = await self.leadership.hold(now_ms)
         if fence is None:
+            self.timers.look_again()  # another beat gets the nudges
             return now_ms + STANDBY_MS
-        next_ms = self.leadership.renew_at_ms
+        lost = await self.reaper.run_once(now_ms)
+        if lost is not None:
+            # A nudge goes to one beat, which may have lost the lead with it in its hands.
+            self.timers.next_ms = lost.next_timer_ms
         due_ms = await self.timers.run_once(now_ms)
         cron_ms = await self.crons.run_once(now_ms, fence)
-        if now_ms >= self.reap_at_ms:
-            await self.reaper.run_once(now_ms)
-            self.reap_at_ms = now_ms + REAP_MS
         trim_ms = await self.retention.run_once(now_ms)
-        return min(ms for ms in (next_ms, due_ms, cron_ms, self.reap_at_ms, trim_ms) if ms is not None)
+        times_ms = (self.leadership.renew_at_ms, self.reaper.next_ms, due_ms, cron_ms, trim_ms)
+        return min(ms for ms in times_ms if ms is not None)
 
-    async def correct_clock(self, now_ms: int) -> None:
-        self.correct_at_ms = now_ms + CLOCK_CHECK_MS
+    async def correct_clock(self) -> None:
         if isinstance(self.clock, SystemClock):
             await self.store.correct(self.clock)
+        self.correct_at_ms = self.clock.now_ms() + CLOCK_CHECK_MS
 
     async def sleep_until(self, next_ms: int) -> None:
         """Sleep, but wake up when somebody stores an earlier timer or registers functions."""
@@ -117,11 +123,18 @@ class Beat:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=wait_s)
         finally:
             stop.cancel()
-        if self.nudge is not None and self.nudge.done():
-            nudge, self.nudge = self.nudge, None
-            reply = None if nudge.cancelled() or nudge.exception() else nudge.result()
-            if reply is not None and reply[1] == b"functions":
-                self.crons.functions_changed()
+
+    def take_nudge(self) -> None:
+        """Follow the nudge that has come, if any."""
+        if self.nudge is None or not self.nudge.done():
+            return
+        nudge, self.nudge = self.nudge, None
+        is_lost = nudge.cancelled() or nudge.exception() is not None
+        reply = None if is_lost else nudge.result()
+        if reply is not None and reply[1] == b"functions":
+            self.crons.functions_changed()
+        elif is_lost or reply is not None:
+            self.timers.look_again()
 
     def stop(self) -> None:
         self.stopping.set()
@@ -140,4 +153,4 @@ class Beat:
 
     def close_publishers(self) -> None:
         self.publisher.close()
-        self.sync_publisher.close()
+        self.publisher._publisher.close()

@@ -10,8 +10,9 @@ from typing import Any
 from kombu.connection import Connection
 
 from taskflow.broker.resp import resolve
-from taskflow.broker.urls import broker_url, redacted_url, register_transport
+from taskflow.broker.urls import broker_url, register_transport
 from taskflow.errors import BrokerUnavailable, ConfigError
+from taskflow.urls import redact_text, redact_url
 
 UNLIMITED_TIMEOUT_S = 10.0
 """Where no deadline is set: so long may one write, or one answer, of an AMQP server take."""
@@ -39,14 +40,14 @@ def new_connection(url: str, *, heartbeat_s: int = 0) -> Connection:
         connection.get_transport_cls()
     except (KeyError, ValueError) as error:
         raise ConfigError(
-            f"broker URL {redacted_url(url)!r} can't be used: {error}. "
+            f"broker URL {redact_url(url)!r} can't be used: {error}. "
             "Expected one like redis://host:6379/0, rediss://..., unix:///path, or amqp://user:password@host/vhost."
         ) from error
     except (
         Exception
     ) as error:  # a module that isn't installed; some transports stumble over that with a NameError
         raise ConfigError(
-            f"broker URL {redacted_url(url)!r}: kombu's transport for it can't be loaded here: {error!r}. "
+            f"broker URL {redact_url(url)!r}: kombu's transport for it can't be loaded here: {error!r}. "
             "Install the package that it needs, or use redis:// or amqp://."
         ) from error
     return connection
@@ -112,7 +113,7 @@ def close_connection(connection: Connection, *, timeout_s: float) -> None:
 def unavailable(url: str, *, after_ms: int, error: BaseException) -> BrokerUnavailable:
     """The error for users: which broker, why, what to do. Rule S1.2."""
     return BrokerUnavailable(
-        f"the broker {redacted_url(url)} took nothing within {after_ms} ms: {reason_of(error, url)}. "
+        f"the broker {redact_url(url)} took nothing within {after_ms} ms: {reason_of(error, url)}. "
         "Check that it runs, that this machine reaches it, and the user and password; sending again is safe."
     )
 
@@ -127,8 +128,8 @@ def reason_of(error: BaseException, url: str) -> str:
 def hide_credentials(text: str, url: str) -> str:
     """Replace the URL, wherever a library quotes it, by its redacted form."""
     for spelling in {url, broker_url(url)}:
-        text = text.replace(spelling, redacted_url(spelling))
-    return redacted_url(text)
+        text = text.replace(spelling, redact_url(spelling))
+    return redact_text(text)
 
 
 def transport_name(connection: Connection) -> str:

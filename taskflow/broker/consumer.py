@@ -14,9 +14,9 @@ from kombu.entity import Queue
 
 from taskflow.broker.connection import reason_of
 from taskflow.broker.link import Link, new_link
-from taskflow.broker.urls import redacted_url
 from taskflow.clock import Clock, SystemClock
 from taskflow.errors import BrokerUnavailable
+from taskflow.urls import redact_url
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,8 @@ class Consumer:
 
     It reconnects for ever, and declares the queues each time. After a loss the broker delivers again what was
     not acked; acks and rejects of earlier deliveries are then ignored. An exception of `on_deliveries` is
-    logged, and the messages go back to the queue.
+    logged, and the messages go back to the queue. By `name`, unique among all consumers ever, others may
+    release what it held when it is dead; see `stream_release`.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Consumer:
         queues: Sequence[Queue],
         on_deliveries: Callable[[list[Delivery]], None],
         prefetch: int = 500,
+        name: str = "",
         clock: Clock | None = None,
     ) -> None:
         self.url = url
@@ -62,7 +64,9 @@ class Consumer:
         self._on_deliveries = on_deliveries
         self._prefetch = prefetch
         self._clock = clock or SystemClock()
-        self._link: Link = new_link(url, on_message=self._receive, on_decode_error=self._receive_unreadable)
+        self._link: Link = new_link(
+            url, name=name, on_message=self._receive, on_decode_error=self._receive_unreadable
+        )
         self._received: list[Delivery] = []
         self._orders: deque[Callable[[], None]] = deque()
         self._paused: set[str] = set()
@@ -84,7 +88,7 @@ class Consumer:
         if not self._ready.wait(timeout_s):
             error = self._error or TimeoutError("it gave no answer")
             raise BrokerUnavailable(
-                f"no connection to the broker {redacted_url(self.url)} within {timeout_s:g} s: "
+                f"no connection to the broker {redact_url(self.url)} within {timeout_s:g} s: "
                 f"{reason_of(error, self.url)}. The consumer goes on trying. Check that the broker runs, that this "
                 "machine reaches it, and the user and password."
             ) from error
@@ -118,7 +122,7 @@ class Consumer:
         if self._thread.is_alive():
             logger.warning(
                 "the consumer of %s did not stop within %.1f s; the broker gives its messages to others later",
-                redacted_url(self.url),
+                redact_url(self.url),
                 timeout_s,
             )
 
@@ -157,7 +161,7 @@ class Consumer:
             logger.exception(
                 "%d messages of %s could not be handed over; they go back to the queue",
                 len(deliveries),
-                redacted_url(self.url),
+                redact_url(self.url),
             )
             self._stopping.wait(CALLBACK_RETRY_S)  # they come again at once, maybe to us
             self._reject(deliveries, requeue=True)
@@ -193,7 +197,7 @@ class Consumer:
 
     def _on_connected(self) -> None:
         if self._failures:
-            logger.warning("the broker %s is back after %d tries", redacted_url(self.url), self._failures)
+            logger.warning("the broker %s is back after %d tries", redact_url(self.url), self._failures)
         self._failures, self._error = 0, None
         self.connected = True
         self.last_poll_ms = self._clock.now_ms()
@@ -203,7 +207,7 @@ class Consumer:
         if not self._failures:
             logger.warning(
                 "no connection to the broker %s, trying until it is back: %s",
-                redacted_url(self.url),
+                redact_url(self.url),
                 reason_of(error, self.url),
             )
         self._failures += 1

@@ -32,9 +32,9 @@ from taskflow.broker.redis_streams import Transport as StreamsTransport
 HEARTBEAT_S = 20
 CONNECT_TIMEOUT_S = 3.0
 COMMAND_TIMEOUT_S = 10.0
-# Streams only: what a killed process has received and not routed goes to another after this time, and a quarter of it more,
+# Streams only: what a host that died has received and not routed goes to another after this time, and a quarter of it more,
 # so that S9.3 holds for events too. Too early does no harm: routing is idempotent. `claim_idle_ms` in the URL overrides it.
-CLAIM_IDLE_MS = 5_000
+CLAIM_IDLE_MS = 8_000
 BUSY_POLL_S = 0.05
 IDLE_POLL_S = 1.0
 
@@ -242,19 +242,22 @@ class AmqpLink(Link):
 def new_link(
     url: str,
     *,
+    name: str = "",
     on_message: Callable[[str, Any], None],
     on_decode_error: Callable[[str, Any, Exception], None],
 ) -> Link:
     """A link that isn't open yet: `on_message(queue_name, message)`, or `on_decode_error(queue_name, message, error)`.
 
+    Streams call their consumers by `name`.
+
     Raises ConfigError.
     """
     connection = new_connection(url, heartbeat_s=HEARTBEAT_S)
-    if connection.get_transport_cls() is StreamsTransport and "claim_idle_ms" not in url:
-        connection.transport_options = {
-            **(connection.transport_options or {}),
-            "claim_idle_ms": CLAIM_IDLE_MS,
-        }
+    if connection.get_transport_cls() is StreamsTransport:
+        options: dict[str, str | int] = {"consumer_name": name} if name else {}
+        if "claim_idle_ms" not in url:
+            options["claim_idle_ms"] = CLAIM_IDLE_MS
+        connection.transport_options = {**(connection.transport_options or {}), **options}
     driver = transport_name(connection)
     kind = {"taskflow-redis-streams": StreamsLink, "py-amqp": AmqpLink}.get(driver, Link)
     return kind(connection, on_message, on_decode_error)

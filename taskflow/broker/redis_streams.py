@@ -7,7 +7,8 @@ to the end of its queue.
 
 Options, in `transport_options` or in the URL's query: `key_prefix` ("tfb:"); `claim_idle_ms` (30,000), after which
 the messages of a silent consumer are given to others; `command_timeout_s` (5); `read_count` (250), how many
-messages one read brings where no prefetch limit is set. One server, or a primary with replicas; on a Redis Cluster
+messages one read brings where no prefetch limit is set; `consumer_name`, with which the names of its consumers begin
+(host and pid). One server, or a primary with replicas; on a Redis Cluster
 give the prefix a hash tag ("{tfb}:").
 """
 # mypy: disable-error-code="no-untyped-call"
@@ -16,7 +17,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
+import uuid
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +28,6 @@ from urllib.parse import quote
 import hiredis
 from kombu.exceptions import ChannelError
 from kombu.transport import virtual
-from redis.connection import parse_url
 
 from taskflow.broker.bindings import Bindings, Route, StreamKeys, UnknownExchange
 from taskflow.broker.resp import Command, RespClient, ServerLost, ServerRefused
@@ -33,7 +35,7 @@ from taskflow.broker.stream_channel import StreamChannel, Subscription, not_foun
 from taskflow.broker.stream_message import Outgoing
 from taskflow.broker.stream_reader import BLOCK_S, Entry, StreamReader
 from taskflow.broker.stream_scripts import PUBLISH_SHA, SCRIPTS
-from taskflow.broker.urls import redacted_url
+from taskflow.urls import parse_server_url, redact_url
 
 MAX_ROUTING_TRIES = 20
 MAX_READ_COUNT = 1000
@@ -71,10 +73,12 @@ class Transport(virtual.Transport):
     def __init__(self, client: Any, **_: Any) -> None:
         super().__init__(client)
         self._url = streams_url(client)
-        options = {**parse_url(self._url), **client.transport_options}
+        address = parse_server_url(self._url, what="broker")
+        options = {**address.options, **client.transport_options}
         self.keys = StreamKeys(options.get("key_prefix", "tfb:"))
         self.claim_idle_ms = int(options.get("claim_idle_ms", 30_000))
         self.read_count = int(options.get("read_count", 250))
+        self.consumer_name = str(options.get("consumer_name") or f"{socket.gethostname()}-{os.getpid()}")
         self._timeout_s = float(options.get("command_timeout_s") or client.connect_timeout or 5)
         self._pid = os.getpid()
         self._reader: StreamReader | None = None
@@ -87,7 +91,7 @@ class Transport(virtual.Transport):
         return str(hiredis.__version__)
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
-        return f"taskflow+{uri if include_password else redacted_url(uri)}"
+        return f"taskflow+{uri if include_password else redact_url(uri)}"
 
     # -- connection
 
@@ -159,6 +163,7 @@ class Transport(virtual.Transport):
                 commands=self.commands,
                 reads=self._new_client(()),
                 keys=self.keys,
+                name=f"{self.consumer_name}-{uuid.uuid4().hex[:12]}",
                 claim_idle_ms=self.claim_idle_ms,
                 predecessors=[name for pid, name in predecessors if pid == self._pid],
                 on_gone=self._declare_again,
@@ -332,7 +337,7 @@ def next_with_room(turns: deque[Subscription]) -> Subscription | None:
 
 
 def streams_url(client: Any) -> str:
-    """The server's URL, as redis-py spells it, of a `kombu.Connection`."""
+    """The server's URL of a `kombu.Connection`."""
     hostname = client.hostname or "localhost"
     if "://" in hostname:
         return str(hostname).removeprefix("taskflow+")

@@ -1,7 +1,6 @@
 """A blocking client of a Redis or Valkey server: one socket, pipelines, and a deadline on everything.
 
 redis-py takes more time for a command than the server does; here the C parser and packer of hiredis do the work.
-redis-py still reads the URL, so `redis://`, `rediss://`, `unix://` and their options mean what users expect.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import hiredis
-from redis.connection import parse_url
+
+from taskflow.urls import ServerAddress, parse_server_url
 
 Argument: TypeAlias = str | bytes | int
 Command: TypeAlias = tuple[Argument, ...]
@@ -51,7 +51,7 @@ class RespClient:
     """
 
     def __init__(self, url: str, *, timeout_s: float = 5.0, scripts: Sequence[str] = ()) -> None:
-        self.options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
+        self.server = parse_server_url(url, what="broker")
         self.timeout_s = timeout_s
         self.client_id = 0
         self.deadline: float | None = None  # on the monotonic clock; if set, it counts instead
@@ -74,7 +74,7 @@ class RespClient:
         self._pid = os.getpid()
         self._reader = hiredis.Reader(notEnoughData=NO_REPLY)
         try:
-            self._socket = open_socket(self.options, deadline)
+            self._socket = open_socket(self.server, deadline)
         except OSError as error:
             raise ServerLost(f"can't connect to {self.address}: {describe_os_error(error)}") from error
         try:
@@ -90,10 +90,8 @@ class RespClient:
 
     @property
     def address(self) -> str:
-        options = self.options
-        if "path" in options:
-            return f"unix socket {options['path']}"
-        return f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+        server = self.server
+        return f"unix socket {server.path}" if server.path else f"{server.host}:{server.port}"
 
     def call(self, *command: Argument) -> Any:
         """Send one command and return its reply. Raises ServerRefused for an error reply."""
@@ -180,13 +178,7 @@ class RespClient:
         return time.monotonic() + self.timeout_s if self.deadline is None else self.deadline
 
     def _handshake(self) -> list[Command]:
-        options = self.options
-        commands: list[Command] = []
-        if options.get("password"):
-            user = (options["username"],) if options.get("username") else ()
-            commands.append(("AUTH", *user, options["password"]))
-        if options.get("db"):
-            commands.append(("SELECT", int(options["db"])))
+        commands: list[Command] = list(self.server.greeting)
         commands.extend(("SCRIPT", "LOAD", script) for script in self._scripts)
         commands.append(("CLIENT", "ID"))
         return commands
@@ -225,14 +217,13 @@ class RespClient:
         raise ServerLost(f"lost the connection to {self.address}: {describe_os_error(error)}") from error
 
 
-def open_socket(options: dict[str, Any], deadline: float) -> socket.socket:
+def open_socket(server: ServerAddress, deadline: float) -> socket.socket:
     """Connect a TCP, TLS or unix socket before `deadline` (monotonic clock)."""
-    if "path" in options:
+    if server.path:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        return connect_socket(connection, options["path"], deadline)
-    host, port = options.get("host", "localhost"), int(options.get("port", 6379))
-    error: OSError = OSError(f"no address for {host}")
-    for family, kind, protocol, _, address in resolve(host, port, deadline):
+        return connect_socket(connection, server.path, deadline)
+    error: OSError = OSError(f"no address for {server.host}")
+    for family, kind, protocol, _, address in resolve(server.host, server.port, deadline):
         try:
             connection = connect_socket(socket.socket(family, kind, protocol), address, deadline)
         except OSError as failure:
@@ -240,7 +231,7 @@ def open_socket(options: dict[str, Any], deadline: float) -> socket.socket:
             continue
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        return wrap_tls(connection, options, host) if is_tls(options) else connection
+        return connection if server.tls is None else wrap_tls(connection, server.tls, server.host)
     raise error
 
 
@@ -278,25 +269,7 @@ def resolve(host: str, port: int, deadline: float) -> list[tuple[Any, ...]]:
     return answer[0]
 
 
-def is_tls(options: dict[str, Any]) -> bool:
-    return bool(options.get("ssl")) or "SSL" in getattr(options.get("connection_class"), "__name__", "")
-
-
-def wrap_tls(connection: socket.socket, options: dict[str, Any], host: str) -> ssl.SSLSocket:
-    """TLS by the `ssl_*` options of the URL, named as in redis-py; certificates are checked by default."""
-    context = ssl.create_default_context()
-    if str(options.get("ssl_check_hostname", True)).lower() in ("false", "0", "no"):
-        context.check_hostname = False
-    reqs = str(options.get("ssl_cert_reqs", "required")).lower().removeprefix("cert_")
-    if reqs == "none":
-        context.check_hostname = False
-    context.verify_mode = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL}.get(reqs, ssl.CERT_REQUIRED)
-    if options.get("ssl_ca_certs") or options.get("ssl_ca_path"):
-        context.load_verify_locations(cafile=options.get("ssl_ca_certs"), capath=options.get("ssl_ca_path"))
-    if options.get("ssl_certfile"):
-        context.load_cert_chain(
-            options["ssl_certfile"], options.get("ssl_keyfile"), options.get("ssl_password")
-        )
+def wrap_tls(connection: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
     try:
         return context.wrap_socket(connection, server_hostname=host)
     except BaseException:

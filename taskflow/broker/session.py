@@ -21,8 +21,10 @@ from taskflow.broker.connection import (
     open_connection,
     transport_name,
 )
+from taskflow.broker.stream_message import Outgoing, encode_message
 
 PERSISTENT, TRANSIENT = 2, 1
+CONTENT_TYPE, CONTENT_ENCODING = "application/json", "utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,6 @@ class Session:
 
     def looks_alive(self) -> bool:
         """False if the broker has closed the connection meanwhile, as far as that shows without asking."""
-        transport = self.connection.transport
-        if transport_name(self.connection) == "taskflow-redis-streams":
-            return bool(transport.commands.looks_alive())
         return bool(self.connection.connected)
 
     def close(self) -> None:
@@ -87,10 +86,44 @@ class Session:
             exchange=message.exchange,
             routing_key=message.routing_key,
             delivery_mode=PERSISTENT if message.persistent else TRANSIENT,
-            content_type="application/json",
-            content_encoding="utf-8",
+            content_type=CONTENT_TYPE,
+            content_encoding=CONTENT_ENCODING,
             mandatory=True,
         )
+
+
+class StreamsSession(Session):
+    """Our own transport: writes the entries that kombu's producer would, at half the price.
+
+    All but the body is the same for each message to a queue, so kombu makes it once.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._transport: Any = connection.transport
+        self._metadata: dict[tuple[str, str, bool], bytes] = {}
+
+    def publish(self, messages: Sequence[OutgoingMessage], deadline: Deadline) -> None:
+        self._transport.set_deadline(deadline.at)
+        self._transport.publish([self._outgoing(message) for message in messages])
+
+    def looks_alive(self) -> bool:
+        return bool(self._transport.commands.looks_alive())
+
+    def _outgoing(self, message: OutgoingMessage) -> Outgoing:
+        exchange: str = message.exchange.name
+        key = (exchange, message.routing_key, message.persistent)
+        metadata = self._metadata.get(key)
+        if metadata is None:
+            metadata = self._metadata[key] = self._prepare(message).metadata
+        return Outgoing(exchange, message.routing_key, metadata, message.body, mandatory=True)
+
+    def _prepare(self, message: OutgoingMessage) -> Outgoing:
+        properties = {"delivery_mode": PERSISTENT if message.persistent else TRANSIENT}
+        prepared = self.channel.prepare_message(
+            message.body, 0, CONTENT_TYPE, CONTENT_ENCODING, headers={}, properties=properties
+        )
+        return encode_message(prepared, message.exchange.name, message.routing_key)
 
 
 class ConfirmingSession(Session):
@@ -150,8 +183,8 @@ def open_session(url: str, deadline: Deadline) -> Session:
     open_connection(connection, deadline)
     try:
         limit_time(connection, deadline)
-        is_amqp = transport_name(connection) == "py-amqp"
-        return ConfirmingSession(connection) if is_amqp else Session(connection)
+        kinds = {"py-amqp": ConfirmingSession, "taskflow-redis-streams": StreamsSession}
+        return kinds.get(transport_name(connection), Session)(connection)
     except BaseException:
         abandon_connection(connection)
         raise

@@ -8,12 +8,10 @@ messages for as long as it wants; the messages of a consumer whose key is gone a
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import threading
 import time
-import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -51,11 +49,12 @@ class StreamReader:
         commands: RespClient,
         reads: RespClient,
         keys: StreamKeys,
+        name: str,
         claim_idle_ms: int,
         predecessors: Sequence[str],
         on_gone: Callable[[], None],
     ) -> None:
-        self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        self.name = name  # no other consumer ever has it
         self._commands = commands
         self._reads = reads
         self._keys = keys
@@ -323,18 +322,14 @@ class StreamReader:
             return []
         interval_s = min(max(self._claim_idle_ms / 4000, 1.0), 10.0)
         self._next_takeover = time.monotonic() + interval_s
-        head: Command = (GROUP, self.name, self._claim_idle_ms, count, self._keys.alive)
-        arguments = (*head, *self._predecessors)
         ordered = list(queues)
-        replies = self._commands.pipeline(
-            [("EVALSHA", TAKE_OVER_SHA, 1, self._keys.stream(queue), *arguments) for queue in ordered]
-        )
+        streams = [self._keys.stream(queue) for queue in ordered]
+        head: Command = (GROUP, self.name, self._claim_idle_ms, count, self._keys.alive)
+        replies = self._commands.run_script(TAKE_OVER_SHA, len(streams), *streams, *head, *self._predecessors)
         entries: list[Entry] = []
-        for queue, reply in zip(ordered, replies, strict=True):
-            if isinstance(reply, hiredis.ReplyError):
-                raise ServerRefused(str(reply)) from reply
-            entries.extend(self._entry(queue, entry_id, fields, taken=True) for entry_id, fields in reply)
-            if len(reply) >= count:
+        for queue, found in zip(ordered, replies, strict=True):
+            entries.extend(self._entry(queue, entry_id, fields, taken=True) for entry_id, fields in found)
+            if len(found) >= count:
                 self._next_takeover = 0.0  # there may be more
         return entries
 

@@ -73,42 +73,50 @@ return moved
 """
 
 TAKE_OVER = """
--- take_over: claim what dead consumers of a stream hold; remove those that hold nothing any more.
--- KEYS   1 stream
+-- take_over: claim what dead consumers hold in any of the streams; remove those that hold nothing any more.
+-- KEYS   1... streams
 -- ARGV   1 group   2 consumer that takes   3 idle_ms after which a message of a dead consumer is free
---        4 at most so many   5 prefix of the keys that live consumers keep
+--        4 at most so many a stream   5 prefix of the keys that live consumers keep
 --        6... consumers that are dead for sure
--- Reply  entries: [[id, [field, value, ...]], ...]
-local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
-local entries, room, dead = {}, tonumber(ARGV[4]), {}
+-- Reply  entries of each stream: {{{id, {field, value, ...}}, ...}, ...}
+local dead, taken = {}, {}
 for i = 6, #ARGV do dead[ARGV[i]] = true end
-if consumers.err then return entries end
-for _, consumer in ipairs(consumers) do
+
+local function facts_of(consumer)
   local facts = {}
   for i = 1, #consumer, 2 do facts[consumer[i]] = consumer[i + 1] end
-  local name = facts['name']
-  if name ~= ARGV[2] and (dead[name] or redis.call('EXISTS', ARGV[5] .. name) == 0) then
-    local idle_ms = dead[name] and '0' or ARGV[3]
-    if facts['pending'] == 0 then
-      if facts['idle'] >= tonumber(idle_ms) then
-        redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], name)
-      end
-    elseif room > 0 then
-      local claim = {'XCLAIM', KEYS[1], ARGV[1], ARGV[2], '0'}
-      local held = redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', idle_ms, '-', '+', room, name)
-      for _, message in ipairs(held) do claim[#claim + 1] = message[1] end
-      if #claim > 5 then
-        for _, entry in ipairs(redis.call(unpack(claim))) do
-          if entry then
-            entries[#entries + 1] = entry
-            room = room - 1
-          end
-        end
+  return facts
+end
+
+local function take(stream, name, idle_ms, room, entries)
+  local claim = {'XCLAIM', stream, ARGV[1], ARGV[2], '0'}
+  for _, message in ipairs(redis.call('XPENDING', stream, ARGV[1], 'IDLE', idle_ms, '-', '+', room, name)) do
+    claim[#claim + 1] = message[1]
+  end
+  if #claim == 5 then return end
+  for _, entry in ipairs(redis.call(unpack(claim))) do
+    if entry then entries[#entries + 1] = entry end
+  end
+end
+
+for i, stream in ipairs(KEYS) do
+  local consumers, entries = redis.pcall('XINFO', 'CONSUMERS', stream, ARGV[1]), {}
+  if consumers.err then consumers = {} end
+  for _, consumer in ipairs(consumers) do
+    local facts = facts_of(consumer)
+    local name = facts['name']
+    if name ~= ARGV[2] and (dead[name] or redis.call('EXISTS', ARGV[5] .. name) == 0) then
+      local idle_ms, room = dead[name] and '0' or ARGV[3], tonumber(ARGV[4]) - #entries
+      if facts['pending'] > 0 and room > 0 then
+        take(stream, name, idle_ms, room, entries)
+      elseif facts['pending'] == 0 and facts['idle'] >= tonumber(idle_ms) then
+        redis.call('XGROUP', 'DELCONSUMER', stream, ARGV[1], name)
       end
     end
   end
+  taken[i] = entries
 end
-return entries
+return taken
 """
 
 LEAVE = """
@@ -129,6 +137,43 @@ for _, consumer in ipairs(consumers) do
   end
 end
 return others
+"""
+
+RELEASE = """
+-- release: give back all that dead consumers hold, marked as redelivered, and forget them.
+-- KEYS   1... streams
+-- ARGV   1 group   2 what the names of the consumers begin with   3 prefix of the keys that live consumers keep
+-- Reply  how many messages
+local moved, named = 0, ARGV[2]
+for _, stream in ipairs(KEYS) do
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, ARGV[1])
+  if consumers.err then consumers = {} end
+  for _, consumer in ipairs(consumers) do
+    local name
+    for i = 1, #consumer, 2 do
+      if consumer[i] == 'name' then name = consumer[i + 1] end
+    end
+    if string.sub(name, 1, #named) == named then
+      redis.call('DEL', ARGV[3] .. name)
+      local held
+      repeat
+        held = redis.call('XPENDING', stream, ARGV[1], '-', '+', 500, name)
+        for _, message in ipairs(held) do
+          local id = message[1]
+          local entry = redis.call('XRANGE', stream, id, id)[1]
+          if entry and entry[2][4] then
+            redis.call('XADD', stream, '*', 'm', entry[2][2], 'b', entry[2][4], 'r', '1')
+            moved = moved + 1
+          end
+          redis.call('XACK', stream, ARGV[1], id)
+          redis.call('XDEL', stream, id)
+        end
+      until #held == 0
+      redis.call('XGROUP', 'DELCONSUMER', stream, ARGV[1], name)
+    end
+  end
+end
+return moved
 """
 
 PURGE = """
@@ -168,4 +213,5 @@ PUBLISH_SHA = script_sha(PUBLISH)
 REQUEUE_SHA = script_sha(REQUEUE)
 TAKE_OVER_SHA = script_sha(TAKE_OVER)
 LEAVE_SHA = script_sha(LEAVE)
+RELEASE_SHA = script_sha(RELEASE)
 PURGE_SHA = script_sha(PURGE)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from kombu.entity import Exchange, Queue
 
-from taskflow.broker.urls import broker_url, redacted_url, register_transport
+from taskflow.broker.urls import broker_url, register_transport
 
 __all__ = [
     "broker_url",
     "events_exchange",
     "events_queue",
-    "redacted_url",
     "register_transport",
     "work_exchange",
     "work_queue",

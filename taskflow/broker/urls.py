@@ -1,8 +1,6 @@
-"""Broker URLs: which kombu transport serves them, and how they look in a log."""
+"""Broker URLs: which kombu transport serves them."""
 
 from __future__ import annotations
-
-import re
 
 from kombu.transport import TRANSPORT_ALIASES
 
@@ -17,9 +15,6 @@ STREAMS_SCHEMES = {
     "redis+socket": "unix",
 }
 """Scheme of a plain URL -> scheme that the transport of `redis_streams` reads."""
-
-CREDENTIALS = re.compile(r"(?P<start>://)(?P<user>[^:/@?#\s;]*):(?P<password>[^\s;]*)@")
-PASSWORD_OPTION = re.compile(r"(?P<name>[?&][^=&;\s]*password=)[^&;\s]*")
 
 
 def register_transport() -> None:
@@ -42,9 +37,3 @@ def map_scheme(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     target = STREAMS_SCHEMES.get(scheme.lower())
     return f"taskflow+{target}{separator}{rest}" if target and separator else url
-
-
-def redacted_url(url: str) -> str:
-    """The URL without its passwords, fit for logs and errors."""
-    hidden = CREDENTIALS.sub(r"\g<start>\g<user>:**@", url)
-    return PASSWORD_OPTION.sub(r"\g<name>**", hidden)

@@ -21,12 +21,13 @@ from typing import Any
 import hiredis
 
 from taskflow.errors import StoreUnavailable
-from taskflow.store.address import StoreAddress
+from taskflow.urls import ServerAddress
 
 logger = logging.getLogger("taskflow.store")
 
 CONNECT_TIMEOUT_S = 3.0
 STALL_TIMEOUT_S = 5.0  # no byte from the store for this long, with replies due: the connection is dead
+MAX_TOGETHER = 100  # items in one command, so that its script stays short
 BACKOFF_S = (0.05, 2.0)  # first and longest pause between two tries to connect
 
 Argument = str | bytes | int | float
@@ -47,9 +48,51 @@ class Waiting:
 
     __slots__ = ("packed", "future")
 
-    def __init__(self, packed: bytes, future: asyncio.Future[Reply]) -> None:
+    def __init__(self, packed: bytes, future: asyncio.Future[Reply] | Together) -> None:
         self.packed = packed
         self.future = future
+
+
+class Together:
+    """Items that go out in one command; it stands where the future of a command would, and passes on what comes to theirs.
+
+    The command's reply is a list: what concerns all, then one reply for each item. The first item gets what concerns all.
+    """
+
+    __slots__ = ("client", "futures", "head", "items")
+
+    def __init__(self, client: StoreClient, head: tuple[Argument, ...]) -> None:
+        self.client = client
+        self.head = head
+        self.items: list[tuple[Argument, ...]] = []
+        self.futures: list[asyncio.Future[Reply]] = []
+
+    def pack(self) -> bytes:
+        return pack_command((*self.head, *[part for item in self.items for part in item]))
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, reply: Reply) -> None:
+        shared, *replies = reply
+        for future, one in zip(self.futures, replies, strict=True):
+            if not future.done():
+                future.set_result((one, shared))
+            shared = None
+
+    def set_exception(self, error: BaseException) -> None:
+        if len(self.items) > 1 and isinstance(error, CommandError):  # of one of them, perhaps: each alone
+            for item, future in zip(self.items, self.futures, strict=True):
+                self.client.send_alone(self.head, item, future)
+            return
+        for future in self.futures:
+            if not future.done():
+                future.set_exception(error)
+
+    def exception(self) -> None:
+        """Nobody has to look at the errors."""
+        for future in self.futures:
+            future.exception()
 
 
 class Connection(asyncio.Protocol):
@@ -85,7 +128,7 @@ class StoreClient:
 
     def __init__(
         self,
-        address: StoreAddress,
+        address: ServerAddress,
         *,
         on_connected: Callable[[], Sequence[tuple[Argument, ...]]] = lambda: (),
         on_push: Callable[[list[Any]], None] | None = None,
@@ -102,6 +145,9 @@ class StoreClient:
         self.connection: Connection | None = None
         self.in_flight: deque[Waiting] = deque()
         self.unsent: list[Waiting] = []
+        self.together: dict[
+            tuple[Argument, ...], Together
+        ] = {}  # of the commands in `unsent` that still take items
         self.flush_is_due = False
         self.last_reply_s = 0.0  # of the loop's clock
         self.closed = False
@@ -120,10 +166,46 @@ class StoreClient:
             self.loop.call_soon(self.flush)
         return future
 
+    def call_together(self, head: tuple[Argument, ...], *item: Argument) -> asyncio.Future[Reply]:
+        """Send an item in one command with the others of this turn of the loop that have the same `head`.
+
+        The future gives (the item's reply, what concerns all: to one of them, else None); see `Together`.
+        """
+        future: asyncio.Future[Reply] = self.loop.create_future()
+        if self.closed:
+            future.set_exception(StoreUnavailable(f"the connection to the store at {self.address} is closed"))
+            return future
+        group = self.together.get(head)
+        if group is None or len(group.items) >= MAX_TOGETHER:
+            group = self.together[head] = Together(self, head)
+            self.unsent.append(Waiting(b"", group))
+            if not self.flush_is_due:
+                self.flush_is_due = True
+                self.loop.call_soon(self.flush)
+        group.items.append(item)
+        group.futures.append(future)
+        return future
+
+    def send_alone(
+        self, head: tuple[Argument, ...], item: tuple[Argument, ...], future: asyncio.Future[Reply]
+    ) -> None:
+        group = Together(self, head)
+        group.items.append(item)
+        group.futures.append(future)
+        self.unsent.append(Waiting(group.pack(), group))
+        if not self.flush_is_due:
+            self.flush_is_due = True
+            self.loop.call_soon(self.flush)
+
     def flush(self) -> None:
         self.flush_is_due = False
         if self.connection is None or not self.unsent:
             return  # `reopen` flushes when it is through
+        if self.together:
+            self.together = {}
+            for waiting in self.unsent:
+                if isinstance(waiting.future, Together) and not waiting.packed:
+                    waiting.packed = waiting.future.pack()
         if not self.in_flight:
             self.last_reply_s = self.loop.time()
             if self.stall_check is None and not self.is_blocking:
@@ -173,15 +255,16 @@ class StoreClient:
         else:
             await self.loop.create_connection(lambda: connection, address.host, address.port, ssl=address.tls)
         assert connection.transport is not None
-        commands = [*address.greeting, *self.on_connected()]
-        futures = [self.loop.create_future() for _ in commands]
-        replies.extend(futures)
-        connection.transport.write(b"".join([pack_command(command) for command in commands]))
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                for reply in await asyncio.gather(*futures):
-                    if isinstance(reply, hiredis.ReplyError):
-                        raise CommandError(str(reply))
+                # PING first: a server that wants another password cuts off who sends it long scripts, without saying why.
+                for commands in ([*address.greeting, ("PING",)], self.on_connected()):
+                    futures = [self.loop.create_future() for _ in commands]
+                    replies.extend(futures)
+                    connection.transport.write(b"".join([pack_command(command) for command in commands]))
+                    for reply in await asyncio.gather(*futures):
+                        if isinstance(reply, hiredis.ReplyError):
+                            raise CommandError(str(reply))
         except BaseException:
             if connection.transport:
                 connection.transport.abort()

@@ -8,16 +8,17 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import hiredis
 
 from taskflow.errors import StoreUnavailable, StoreVersionMismatch
-from taskflow.store.address import StoreAddress, parse_store_url
 from taskflow.store.client import Argument, describe, pack_command
-from taskflow.store.keys import Keys
+from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.store.scripts import load_scripts
 from taskflow.store.store import DATA_VERSION
+from taskflow.urls import ServerAddress, parse_server_url
 
 CALL_TIMEOUT_S = 1.0  # for one round trip, with connecting and greeting where that is needed
 HAND_BACK_BATCH = 500  # runs a script, so that each stays short
@@ -28,12 +29,16 @@ SCRIPTS = ("heartbeat", "hand_back", "forget_worker")
 class LivenessStore:
     """Implements `HeartbeatStore`. Connects when first called; after any failure, anew with the next call.
 
+    `queues` of `app_id` are what the worker serves: whoever asks why a run is queued is told by them (S10.5).
     Raises ConfigError for a URL that can't be read; the calls raise StoreUnavailable, or StoreVersionMismatch,
     in which case nothing was written.
     """
 
-    def __init__(self, url: str, *, namespace: str = "tf") -> None:
-        self.address = parse_store_url(url)
+    def __init__(
+        self, url: str, *, namespace: str = "tf", app_id: str = "", queues: Sequence[str] = ()
+    ) -> None:
+        self.serving = SEPARATOR.join([app_id, *queues]) if queues else ""
+        self.address = parse_server_url(url, what="store")
         self.prefix = Keys(namespace).prefix
         self.skew_ms = 0  # the store's clock minus ours
         self._registered_ms: int | None = None  # when the store registered the worker, by the store's clock
@@ -44,7 +49,8 @@ class LivenessStore:
     def heartbeat(self, worker_id: str, child_ids: list[str], *, now_ms: int) -> bool:
         """See HeartbeatStore. Reads the store's clock on the way, for the calls to come."""
         self._begin()
-        beat = self._script("heartbeat", now_ms + self.skew_ms, worker_id, *child_ids)
+        about = (self.serving, *child_ids) if self.serving else child_ids
+        beat = self._script("heartbeat", now_ms + self.skew_ms, worker_id, *about)
         registered_ms, now = self._round_trip(beat, ("TIME",))
         self._follow_clock(now)
         # Not whether the store knows the worker: an earlier heartbeat of ours, held up by the network, may have
@@ -92,9 +98,8 @@ class LivenessStore:
         except OSError as error:
             raise self._unavailable(error) from error
         self._reader = hiredis.Reader()
-        loads = [("SCRIPT", "LOAD", load_scripts()[name].source) for name in SCRIPTS]
         version_and_time = (("GET", f"{self.prefix}version"), ("TIME",))
-        *_, version, now = self._round_trip(*self.address.greeting, *loads, *version_and_time)
+        *_, version, now = self._round_trip(*self.address.greeting, *version_and_time)
         # Before the first write: the keys of another version may mean something else.
         if version is not None and version.decode() != DATA_VERSION:
             self.close()
@@ -103,6 +108,8 @@ class LivenessStore:
                 f"but this version reads format {DATA_VERSION}"
             )
         self._follow_clock(now)
+        # Not before: a server that wants another password cuts off who sends it long scripts, without saying why.
+        self._round_trip(*[("SCRIPT", "LOAD", load_scripts()[name].source) for name in SCRIPTS])
 
     def _follow_clock(self, now: list[bytes]) -> None:
         seconds, micros = now
@@ -155,7 +162,7 @@ class LivenessStore:
         return StoreUnavailable(f"the store at {self.address}: {describe(error)}")
 
 
-def open_socket(address: StoreAddress, *, timeout_s: float) -> socket.socket:
+def open_socket(address: ServerAddress, *, timeout_s: float) -> socket.socket:
     """A connected socket; TLS is done where the URL asks for it. Raises OSError."""
     if address.path:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

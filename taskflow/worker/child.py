@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
+from kombu.entity import Queue
 
 from taskflow.app import TaskFlow
 from taskflow.broker.consumer import Consumer, Delivery
@@ -20,8 +21,11 @@ from taskflow.clock import Clock, SystemClock
 from taskflow.engine.executor import Executor
 from taskflow.engine.host import Lease
 from taskflow.engine.tagging import install_task_factory
-from taskflow.router import Listeners, Router
-from taskflow.store.registry import AppSettings
+from taskflow.flow.plan import flow_settings
+from taskflow.function import Function
+from taskflow.listeners import Listeners
+from taskflow.router import Router
+from taskflow.store.registry import AppSettings, RegisteredFunction
 from taskflow.store.store import Store
 from taskflow.store.subscriber import Subscriber
 from taskflow.worker.intake import Intake
@@ -77,8 +81,11 @@ class WorkerProcess:
         clock: Clock | None = None,
         beacon: Beacon | None = None,
         on_recycle: Callable[[str], None] = lambda reason: None,
+        functions: Mapping[str, Function[Any, Any]] | None = None,
     ) -> None:
+        """`functions` by id, for tests that put others in the place of the app's."""
         self.app = app
+        self.functions = functions
         self.options = options
         self.child_id = child_id
         self.lease = lease or AlwaysValid()
@@ -97,19 +104,19 @@ class WorkerProcess:
         install_task_factory(self.loop)
         self.store = await Store.open(config.store, namespace=config.namespace, timeout_s=CONNECT_TIMEOUT_S)
         self.subscriber = Subscriber(config.store)
-        self.publisher = AsyncPublisher(
-            Publisher(config.broker, app_id=config.app_id, send_timeout_ms=config.send_timeout_ms)
-        )
+        self.publisher = self.make_publisher()
         self.messenger = BrokerMessenger(self.publisher, self.store)
         await self.follow_store_clock()
         await self.register()
         self.executor = Executor(
-            store=self.store, functions=self.app.functions, queues=self.options.queues, config=config, clock=self.clock,
-            child_id=self.child_id, concurrency=self.options.concurrency, lease=self.lease, messenger=self.messenger,
-            threads=self.threads, on_abandoned=self.on_recycle,
+            store=self.store, functions=self.app.functions if self.functions is None else self.functions,
+            queues=self.options.queues, config=config, clock=self.clock, child_id=self.child_id,
+            concurrency=self.options.concurrency, lease=self.lease, messenger=self.messenger, threads=self.threads,
+            on_abandoned=self.on_recycle,
         )  # fmt: skip
         await self.subscriber.connect(timeout_s=CONNECT_TIMEOUT_S)
         await self.subscriber.listen(self.store.keys.child_channel(self.child_id), self.executor.take_message)
+        await self.subscriber.listen(self.store.keys.pauses_channel(config.app_id), self.executor.take_pause)
         self.store.client.on_reconnect = self.store_is_back
         self.subscriber.client.on_reconnect = self.executor.look_again
         await self.start_consuming()
@@ -126,7 +133,7 @@ class WorkerProcess:
             events_queue(config.app_id),
             *[work_queue(config.app_id, queue) for queue in self.options.queues],
         ]
-        self.consumer = Consumer(config.broker, queues=queues, on_deliveries=self.deliver, prefetch=PREFETCH)
+        self.consumer = self.make_consumer(queues)
         self.intake = Intake(
             app_id=config.app_id, queues=self.options.queues, executor=self.executor, router=router, store=self.store,
             clock=self.clock, consumer=self.consumer,
@@ -135,6 +142,21 @@ class WorkerProcess:
         await self.loop.run_in_executor(self.threads, self.consumer.wait_ready, CONNECT_TIMEOUT_S)
         for queue in self.options.queues:
             self.executor.look_for_work(queue)
+
+    def make_publisher(self) -> AsyncPublisher:
+        config = self.app.config
+        return AsyncPublisher(
+            Publisher(config.broker, app_id=config.app_id, send_timeout_ms=config.send_timeout_ms)
+        )
+
+    def make_consumer(self, queues: Sequence[Queue]) -> Consumer:
+        return Consumer(
+            self.app.config.broker,
+            queues=queues,
+            on_deliveries=self.deliver,
+            prefetch=PREFETCH,
+            name=self.child_id,
+        )
 
     def deliver(self, deliveries: list[Delivery]) -> None:
         """Called on the consumer's thread."""
@@ -147,8 +169,11 @@ class WorkerProcess:
             version=config.app_version, retention_ms=config.retention_ms, failed_retention_ms=config.failed_retention_ms,
             max_crashes=config.max_crashes,
         )  # fmt: skip
-        manifests = {spec.slug: orjson.dumps(spec.manifest()) for spec in self.app.specs}
-        await self.store.registry.register(config.app_id, settings, manifests)
+        functions = [
+            RegisteredFunction(spec.slug, orjson.dumps(spec.manifest()), flow_settings(spec.flow))
+            for spec in self.app.specs
+        ]
+        await self.store.registry.register(config.app_id, settings, functions)
 
     def store_is_back(self) -> None:
         """The connection to the store was lost and is back: it may have been another server, with less in it."""

@@ -11,11 +11,11 @@ from datetime import timedelta
 from taskflow.app import TaskFlow
 from taskflow.beat.main import run_beat
 from taskflow.broker.connection import reason_of
-from taskflow.config import Config, redact_url
+from taskflow.config import Config
 from taskflow.errors import BrokerUnavailable, ConfigError, StoreUnavailable
 from taskflow.loading import load_app
-from taskflow.store.address import parse_store_url
 from taskflow.store.client import CommandError
+from taskflow.urls import parse_server_url, redact_url
 from taskflow.worker.child import ProcessOptions, WorkerProcess
 from taskflow.worker.link import ChildLink
 from taskflow.worker.messages import Failed, Hello, Ready, Recycle
@@ -55,6 +55,7 @@ def serve_child(link: ChildLink, options: WorkerOptions) -> int:
         Hello(
             child_id=link.child_id, app_id=config.app_id, store_url=config.store, namespace=config.namespace,
             app_version=config.app_version, broker_url=config.broker, retention_ms=config.retention_ms,
+            queues=options.queues,
         )
     )  # fmt: skip
     loop = new_loop()
@@ -126,7 +127,7 @@ def failure(error: Exception, config: Config) -> Failed:
         )
     if isinstance(error, CommandError):
         return Failed(
-            f"the store at {parse_store_url(config.store)} refused a command: {error}.",
+            f"the store at {parse_server_url(config.store, what='store')} refused a command: {error}.",
             "It must be a Redis 6.2 or Valkey that may be written to, and this user must have all rights there.",
         )
     return Failed(str(error))

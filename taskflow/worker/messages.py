@@ -20,6 +20,10 @@ class Hello:
     app_version: str = ""
     broker_url: str = ""  # may hold a password, too
     retention_ms: int = 0
+    queues: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "queues", tuple(self.queues))  # JSON makes a list of it
 
 
 @dataclass(frozen=True, slots=True)

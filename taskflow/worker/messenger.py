@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import Context
 from typing import Any
 
 from taskflow.app import pack_messages
 from taskflow.broker.publisher import AsyncPublisher
 from taskflow.errors import BrokerUnavailable
-from taskflow.store.claims import Hint
+from taskflow.store.claims import Hint, events_of, queues_of
 from taskflow.store.store import Store
 
 logger = logging.getLogger("taskflow.worker")
@@ -27,19 +27,22 @@ class BrokerMessenger:
         self.is_down = False
 
     def send_work(self, hints: Sequence[Hint]) -> None:
-        self.spawn(self.publish_work(hints))
+        """Send the work messages that a script asked for, and the events of the outbox that it wrote."""
+        if queues := queues_of(hints):
+            self.spawn(self.publish_work(queues))
+        if events := events_of(hints):
+            self.send_events(events)
 
-    def publish_outbox(self, uid: str, event: bytes) -> None:
-        self.spawn(self.publish_and_clear([(uid, event)]))
+    def send_events(self, events: Sequence[tuple[str, bytes]]) -> None:
+        """Publish events of the outbox: (uid, event)."""
+        self.spawn(self.publish_and_clear(events))
 
     async def publish_events(self, events: Sequence[bytes]) -> None:
         await self.publisher.publish_events(pack_messages(events))
 
-    async def publish_work(self, hints: Sequence[Hint]) -> None:
-        for app_id in {hint.app_id for hint in hints}:
-            await self.publisher.publish_work(
-                [hint.queue for hint in hints if hint.app_id == app_id], app_id=app_id
-            )
+    async def publish_work(self, queues: Mapping[str, Sequence[str]]) -> None:
+        for app_id, names in queues.items():
+            await self.publisher.publish_work(names, app_id=app_id)
 
     async def publish_and_clear(self, events: Sequence[tuple[str, bytes]]) -> None:
         """Publish events of the outbox, then take them out of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -31,6 +32,11 @@ class Exit:
     """How a process ended: by an exit `code` (0 or more), or by signal `-code`."""
 
     code: int
+
+    @property
+    def was_killed(self) -> bool:
+        """By somebody else: an operator, or a system without memory. Not by a crash of its own."""
+        return self.code in (-signal.SIGKILL, -signal.SIGTERM)
 
     @property
     def cause(self) -> str:
@@ -163,8 +169,11 @@ def run_child(main: ChildMain, link: ChildLink, *, mask: Iterable[int], close_fd
             os.close(fd)
         reset_signals()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        atexit._clear()  # those of the supervisor
         link.watch_supervisor()
         code = main(link)
+        if code == 0:
+            atexit._run_exitfuncs()  # those of user code; the supervisor ends us if they hang
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:
@@ -184,7 +193,7 @@ def reset_signals() -> None:
 
 
 def end_process(code: int) -> NoReturn:
-    """Flush and exit, without atexit: that is the supervisor's. User threads must not delay it either."""
+    """Flush and exit. Threads of user code must not delay it, as they would an exit of Python's own."""
     try:
         logging.shutdown()
         flush_output()

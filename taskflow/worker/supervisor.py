@@ -36,7 +36,7 @@ logger = logging.getLogger("taskflow.worker")
 
 
 class Phase(IntEnum):
-    STARTING = 0  # no child has been ready yet: a failure ends the worker
+    STARTING = 0  # no child has been ready yet: a child that fails by itself ends the worker
     RUNNING = 1
     DRAINING = 2  # first SIGTERM or SIGINT
     QUITTING = 3  # second one, SIGQUIT, or a failed start
@@ -292,7 +292,7 @@ class Supervisor:
             )
         if child.end_reason is not None or self._phase >= Phase.DRAINING:
             logger.info("%s has ended (%s)", child, child.cause(exit))
-        elif self._phase is Phase.STARTING:
+        elif self._phase is Phase.STARTING and not (child.failure is None and exit.was_killed):
             self._fail_start(
                 child.failure or Failed(f"its child process ended before it was ready, by {exit.cause}")
             )

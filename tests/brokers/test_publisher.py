@@ -13,8 +13,9 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from taskflow.broker.connection import new_connection
+from taskflow.broker.connection import Deadline, new_connection
 from taskflow.broker.publisher import AsyncPublisher, Publisher
+from taskflow.broker.session import Session
 from taskflow.broker.topology import work_queue
 from taskflow.errors import BrokerUnavailable
 from tests.brokers.conftest import NewPublisher
@@ -42,7 +43,7 @@ def test_a_closed_port_is_told_at_once_with_what_to_do(scheme: str, new_publishe
         publisher.publish_events([b"[]"])
     assert time.monotonic() - started < 1
     text = str(caught.value)
-    assert f"{scheme}://user:**@127.0.0.1:{port}/" in text
+    assert f"{scheme}://user:***@127.0.0.1:{port}/" in text
     assert "refused" in text
     assert "Check that it runs" in text
     assert "secret" not in text
@@ -304,3 +305,21 @@ class CountingPublisher(Publisher):
     def send(self, letter: object, deadline: object) -> None:
         self.batches.append(len(letter.messages))  # type: ignore[attr-defined]
         super().send(letter, deadline)  # type: ignore[arg-type]
+
+
+def test_what_goes_past_kombu_is_what_kombu_writes(streams: RespServer, new_publisher: NewPublisher) -> None:
+    """Any kombu consumer reads it."""
+    publisher = new_publisher(streams.url)
+    publisher.publish_events([b'[{"n":1}]'])
+    publisher.publish_work(["default"])
+    letters = (publisher.events_letter([b'[{"n":1}]']), publisher.work_letter(["default"]))
+    with new_connection(streams.url) as connection:
+        connection.connect()
+        by_kombu = Session(connection)
+        for letter in letters:
+            by_kombu.publish(letter.messages, Deadline(5))
+    with redis.Redis.from_url(streams.url) as client:
+        for letter in letters:
+            (queue_name,) = letter.queues
+            (_, ours), (_, kombus) = client.xrange(f"tfb:q:{queue_name}")
+            assert ours == kombus

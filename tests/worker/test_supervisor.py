@@ -108,6 +108,17 @@ def test_child_that_dies_before_it_is_ready_is_a_failed_start_too(start_worker: 
     assert "the worker can't start: its child process ended before it was ready, by exit code 3" in worker.log
 
 
+def test_first_child_that_is_killed_before_it_is_ready_is_replaced(start_worker: StartWorker) -> None:
+    worker = start_worker(switches={"slow": ""}, backoff={"initial_s": 0.05, "maximum_s": 0.05})
+    (first,) = worker.wait_entries("start")
+    worker.unswitch("slow")
+    worker.switch("version", "2")
+    kill(first)
+    worker.wait_log("killed by signal 9")
+    worker.wait_entries("ready")
+    assert len(worker.journal.read("start")) == 2
+
+
 def test_child_that_cannot_start_later_is_logged_and_tried_again(start_worker: StartWorker) -> None:
     worker = start_worker(backoff={"initial_s": 0.05, "maximum_s": 0.05})
     (first,) = worker.wait_entries("ready")

@@ -1,0 +1,41 @@
+"""What a worker's supervisor says to store and broker for its children, dead ones above all. Rules S9.3, S9.4."""
+
+from __future__ import annotations
+
+import logging
+
+from taskflow.broker.resp import ServerLost, ServerRefused
+from taskflow.broker.stream_release import release_messages
+from taskflow.broker.topology import events_queue, work_queue_name
+from taskflow.store.liveness import LivenessStore
+from taskflow.worker.messages import Hello
+
+RELEASE_TIMEOUT_S = 1.0  # a supervisor that waits answers no signals
+
+logger = logging.getLogger("taskflow.worker")
+
+
+class WorkerStanding(LivenessStore):
+    """The store, and the broker's messages that a dead child had received."""
+
+    def __init__(self, hello: Hello) -> None:
+        super().__init__(hello.store_url, namespace=hello.namespace, app_id=hello.app_id, queues=hello.queues)
+        self.broker_url = hello.broker_url
+        self.queue_names = [
+            events_queue(hello.app_id).name,
+            *[work_queue_name(hello.app_id, queue) for queue in hello.queues],
+        ]
+
+    def hand_back(self, child_id: str, *, cause: str, crashed: bool, now_ms: int) -> int:
+        """As LivenessStore; then give back the child's messages, should the broker keep them for it."""
+        count = super().hand_back(child_id, cause=cause, crashed=crashed, now_ms=now_ms)
+        try:
+            released = release_messages(
+                self.broker_url, consumer_name=child_id, queues=self.queue_names, timeout_s=RELEASE_TIMEOUT_S
+            )
+        except (ServerLost, ServerRefused) as error:
+            logger.info("the messages of child %s are given to others later: %s", child_id, error)
+        else:
+            if released:
+                logger.warning("gave back %d messages that child %s had received", released, child_id)
+        return count
