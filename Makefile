@@ -1,6 +1,6 @@
 # `make demo` and `make test` set everything up themselves: they need Python >= 3.11 and make, nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench clean
+.PHONY: help venv demo test check bench bench-peers chaos soak clean
 
 BIN := .venv/bin
 STAMP := .venv/installed
@@ -11,7 +11,7 @@ FIND_PYTHON = for python in python3 python3.13 python3.12 python3.11; do \
 	done
 
 help: ## Print this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 venv: $(STAMP) ## Create .venv with all that the other targets need
 
@@ -37,6 +37,19 @@ check: $(STAMP) ## Run the linter, the formatter's check, and mypy
 bench: $(STAMP) ## Measure throughput and latency
 	$(BIN)/python -m benchmarks
 
+bench-peers: $(STAMP) ## Measure it beside its peers, and write docs/benchmarks.md
+	$(BIN)/python -m benchmarks.peers
+
+MINUTES := 5
+BROKER := valkey
+RUNS := 1000000
+
+chaos: $(STAMP) ## Kill, pause and cut everything at random, then check (MINUTES=5 BROKER=valkey SEED=...)
+	$(BIN)/python -m chaos --minutes $(MINUTES) --broker $(BROKER) $(if $(SEED),--seed $(SEED))
+
+soak: $(STAMP) ## Watch memory and keys over many runs (RUNS=1000000)
+	$(BIN)/python -m benchmarks.soak --runs $(RUNS)
+
 clean: ## Remove what was installed and generated
-	rm -rf .venv .taskflow .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .venv-peers .taskflow .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

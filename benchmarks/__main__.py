@@ -15,8 +15,19 @@ import click
 from benchmarks.machine import facts
 from benchmarks.report import Benchmark, Outcome, Scale, Unavailable, as_json, table
 
-NAMES = ("drain", "produce", "steps", "parallel", "latency", "timers", "sleepers", "footprint", "celery")
-MODULES = {name: f"benchmarks.{name}" for name in NAMES} | {"celery": "benchmarks.versus_celery"}
+NAMES = (
+    "drain",
+    "produce",
+    "steps",
+    "parallel",
+    "latency",
+    "timers",
+    "sleepers",
+    "waits",
+    "footprint",
+    "flow",
+    "expressions",
+)
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -65,7 +76,7 @@ def main(names: tuple[str, ...], repeat: int, path: Path | None, quick: bool) ->
 
 
 def find(name: str) -> Benchmark:
-    found = import_module(MODULES[name]).BENCHMARK
+    found = import_module(f"benchmarks.{name}").BENCHMARK
     assert isinstance(found, Benchmark)
     return found
 

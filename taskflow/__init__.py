@@ -7,21 +7,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from taskflow.app import TaskFlow
-    from taskflow.cancellation import Timeouts
+    from taskflow.cancellation import Cancel, Timeouts
     from taskflow.context import Context
     from taskflow.errors import (
         BrokerUnavailable,
         ConfigError,
+        ExpressionError,
         InvalidDuration,
         InvalidEvent,
         LimitExceeded,
         NestedStepError,
         NonDeterminismError,
         NonRetriableError,
+        RerunRefused,
         RetryAfterError,
         RunCancelled,
         RunFailed,
         RunNotFound,
+        RunSkipped,
         SerializationError,
         StepError,
         StepTimeout,
@@ -32,9 +35,17 @@ if TYPE_CHECKING:
         WorkerLost,
     )
     from taskflow.event import Event, ReceivedEvent
+    from taskflow.flow.batch import Batch
+    from taskflow.flow.concurrency import Concurrency
+    from taskflow.flow.debounce import Debounce
+    from taskflow.flow.priority import Priority
+    from taskflow.flow.rate_limit import RateLimit
+    from taskflow.flow.singleton import Singleton
+    from taskflow.flow.throttle import Throttle
     from taskflow.function import Function
     from taskflow.handle import Run, RunStatus
     from taskflow.retries import Retries
+    from taskflow.signals import ReceivedSignal
     from taskflow.step import BlockingStep, Step
     from taskflow.triggers import TriggerCron, TriggerEvent
 
@@ -46,6 +57,15 @@ __all__ = [
     "TriggerCron",
     "Retries",
     "Timeouts",
+    "Cancel",
+    # flow control
+    "Concurrency",
+    "Priority",
+    "Throttle",
+    "RateLimit",
+    "Debounce",
+    "Batch",
+    "Singleton",
     # send events, follow runs
     "Event",
     "Run",
@@ -55,6 +75,7 @@ __all__ = [
     "Step",
     "BlockingStep",
     "ReceivedEvent",
+    "ReceivedSignal",
     # errors to raise in a handler or step
     "NonRetriableError",
     "RetryAfterError",
@@ -71,11 +92,14 @@ __all__ = [
     "TaskFlowError",
     "BrokerUnavailable",
     "ConfigError",
+    "ExpressionError",
     "InvalidDuration",
     "InvalidEvent",
     "RunCancelled",
     "RunFailed",
     "RunNotFound",
+    "RerunRefused",
+    "RunSkipped",
     "StoreUnavailable",
     "StoreVersionMismatch",
 ]
@@ -87,8 +111,17 @@ MODULES = {
     "TriggerCron": "triggers",
     "Retries": "retries",
     "Timeouts": "cancellation",
+    "Cancel": "cancellation",
+    "Concurrency": "flow.concurrency",
+    "Priority": "flow.priority",
+    "Throttle": "flow.throttle",
+    "RateLimit": "flow.rate_limit",
+    "Debounce": "flow.debounce",
+    "Batch": "flow.batch",
+    "Singleton": "flow.singleton",
     "Event": "event",
     "ReceivedEvent": "event",
+    "ReceivedSignal": "signals",
     "Run": "handle",
     "RunStatus": "handle",
     "Context": "context",

@@ -11,21 +11,29 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from taskflow.broker.publisher import AsyncPublisher, Publisher
-from taskflow.cancellation import Timeouts
+from taskflow.cancellation import Cancel, Timeouts, cancel_reason
 from taskflow.clock import Clock, SystemClock
 from taskflow.config import Config, Determinism
-from taskflow.engine.final_event import final_event
 from taskflow.errors import BrokerUnavailable, ConfigError, RunNotFound
 from taskflow.event import Event, encode_event
+from taskflow.flow.batch import Batch
+from taskflow.flow.concurrency import Concurrency
+from taskflow.flow.debounce import Debounce
+from taskflow.flow.plan import plan_flow
+from taskflow.flow.priority import Priority
+from taskflow.flow.rate_limit import RateLimit
+from taskflow.flow.singleton import Singleton
+from taskflow.flow.throttle import Throttle
 from taskflow.function import Function, FunctionSpec, build_spec
 from taskflow.handle import Run
 from taskflow.ids import new_ulid, run_id_for
 from taskflow.portal import LoopThread
 from taskflow.retries import Retries
-from taskflow.store.claims import Hint
+from taskflow.signals import encode_signal, signal_key
+from taskflow.steering import Steering
+from taskflow.store.claims import Hint, events_of, queues_of
 from taskflow.store.routing import RunPlan
 from taskflow.store.session import StoreSession
-from taskflow.store.store import Store
 from taskflow.triggers import Trigger, TriggerEvent
 from taskflow.types import Duration, Handler, JsonObject, RunId
 
@@ -43,7 +51,7 @@ MESSAGE_EVENTS = 100
 FAILED = "taskflow/function.failed"
 
 
-class TaskFlow:
+class TaskFlow(Steering):
     """An app: one code base with its functions.
 
         app = TaskFlow("shop", broker="redis://localhost:6379/0")
@@ -114,12 +122,25 @@ class TaskFlow:
         queue: str = "default",
         determinism: Determinism | None = None,
         on_failure: Handler | None = None,
+        concurrency: int | Concurrency | Sequence[Concurrency] | None = None,
+        priority: Priority | None = None,
+        throttle: Throttle | None = None,
+        rate_limit: RateLimit | None = None,
+        debounce: Debounce | None = None,
+        batch_events: Batch | None = None,
+        singleton: Singleton | None = None,
+        idempotency: str | None = None,
+        cancel: Cancel | Sequence[Cancel] | None = None,
     ) -> Callable[[Callable[P, R]], Function[P, R]]:
         """Make a handler a durable function. Rules S2.1, S2.2, S2.5.
 
         `trigger`: event name, TriggerEvent, TriggerCron, or a list of at most 10; without one it can only be invoked.
         `retries` after the first attempt of each step, and of the code between the steps: a number or a Retries.
         `queue`: only workers with `-Q` for it execute it. `on_failure(ctx)` runs when a run has failed (S5.5).
+        Flow control (S7): `concurrency` limits what executes at one time, `throttle` and `rate_limit` how often runs start,
+        `debounce` and `batch_events` make one run of many events, `singleton` lets one live at a time, `idempotency` (CEL) makes
+        one run per value in 24 h, `priority` says which run goes first. `cancel`: up to 5 events that cancel a run (S6.1);
+        `timeouts` do it by time (S6.3).
         Raises ConfigError when the decorator runs.
         """
 
@@ -128,6 +149,8 @@ class TaskFlow:
                 handler, app_id=self.id, id=id, name=name, trigger=trigger,
                 retries=self.config.retries if retries is None else retries, timeouts=timeouts, queue=queue,
                 determinism=determinism or self.config.determinism,
+                concurrency=concurrency, priority=priority, throttle=throttle, rate_limit=rate_limit, debounce=debounce,
+                batch_events=batch_events, singleton=singleton, idempotency=idempotency, cancel=cancel,
             )  # fmt: skip
             function = Function(handler, spec=spec, app=self, on_failure=on_failure)
             self.register(function)
@@ -266,8 +289,9 @@ class TaskFlow:
         )
         run_id = run_id_for(uid, spec.id)
         plan = RunPlan(
-            spec.id, spec.queue, run_id, 0, spec.timeouts.start_ms or 0, spec.timeouts.finish_ms or 0
-        )
+            spec.id, spec.queue, run_id, 0, spec.timeouts.start_ms or 0, spec.timeouts.finish_ms or 0,
+            plan_flow(spec.id, spec.flow, orjson.loads(encoded), is_direct=True),
+        )  # fmt: skip
         async with session.deadline() as store:
             hints = await store.routing.start_run(
                 plan,
@@ -301,13 +325,40 @@ class TaskFlow:
         return Run(RunId(run_id), self)
 
     async def send_hints(self, hints: Sequence[Hint]) -> None:
-        """Tell workers of ready runs. A failure costs time, not the run: the reaper sends what is missing."""
-        for app_id in {hint.app_id for hint in hints}:
-            queues = [hint.queue for hint in hints if hint.app_id == app_id]
-            try:
+        """Tell workers of ready runs and ended ones. A failure costs time, nothing else: the reaper sends what is missing."""
+        try:
+            for app_id, queues in queues_of(hints).items():
                 await self.async_publisher.publish_work(queues, app_id=app_id)
-            except BrokerUnavailable as error:
-                logger.warning("%s The runs are stored, and start once the broker is back.", error)
+            if events := events_of(hints):
+                await self.async_publisher.publish_events(pack_messages([event for _, event in events]))
+                async with self.session().deadline() as store:
+                    await store.routing.clear_outbox([uid for uid, _ in events])
+        except BrokerUnavailable as error:
+            logger.warning("%s What it is to be told is stored, and sent once the broker is back.", error)
+
+    def send_signal(self, name: str, data: Any = None) -> bool:
+        """Resume the run of this app that waits for the signal, with JSON for it; whether one did. Rule S3.4.
+
+            if not app.send_signal("approve-7", {"by": "ann"}): ...
+
+        Raises NonRetriableError for a name or data that can't be sent, SerializationError, StoreUnavailable.
+        """
+        return self.block_on(lambda: self.asend_signal(name, data))
+
+    async def asend_signal(self, name: str, data: Any = None) -> bool:
+        """See `send_signal`."""
+        return await self.resume_by_signal(name, data) is not None
+
+    async def resume_by_signal(self, name: str, data: Any) -> str | None:
+        """The id of the run that got the signal, or None."""
+        body = encode_signal(name, data, max_bytes=self.config.max_event_bytes)
+        now_ms = self.clock.now_ms()
+        async with self.session().deadline() as store:
+            run_id, hints = await store.routing.send_signal(
+                signal_key(self.id, name), body, uid=new_ulid(now_ms), now_ms=now_ms
+            )
+        await self.send_hints(hints)
+        return run_id
 
     # --- what handles need (RunReader) ---
 
@@ -331,40 +382,16 @@ class TaskFlow:
     async def cancel_run(self, run_id: str, reason: str) -> bool:
         """Cancel a run; False when it had ended. Raises RunNotFound. Rule S6.2."""
         session = self.session()
-        function, event = await session.run_fields(run_id, "function", "event")
-        if function is None or event is None:
+        async with session.deadline() as store:
+            outcome, hints = await store.routing.cancel(
+                run_id, reason=cancel_reason(reason), now_ms=self.clock.now_ms()
+            )
+        if outcome == "unknown":
             raise RunNotFound(
                 f"there is no run {run_id}: check the id; finished runs are removed after the retention"
             )
-        error = {"name": "Cancelled", "message": reason, "stack": ""}
-        now_ms = self.clock.now_ms()
-        uid, told = final_event(
-            "cancelled",
-            run_id=run_id,
-            function_id=function.decode(),
-            event=orjson.loads(event),
-            error=error,
-            now_ms=now_ms,
-        )
-        async with session.deadline() as store:
-            outcome, hints = await store.routing.cancel(
-                run_id, reason=orjson.dumps(error), event_uid=uid, event=told, now_ms=now_ms
-            )
-            await self.send_hints(hints)
-            if outcome == "cancelled":
-                await self.publish_outbox(store, uid, told)
+        await self.send_hints(hints)
         return outcome != "final"
-
-    async def publish_outbox(self, store: Store, uid: str, event: bytes) -> None:
-        """Publish an event that a script put into the outbox; if that fails, beat does it."""
-        try:
-            await self.async_publisher.publish_events([b"[" + event + b"]"])
-        except BrokerUnavailable as error:
-            logger.warning(
-                "%s The event that tells of it is stored, and sent once the broker is back.", error
-            )
-        else:
-            await store.routing.clear_outbox([uid])
 
     def close(self) -> None:
         """Close connections of sync code, and end its threads; the app can be used again."""

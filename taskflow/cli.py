@@ -32,8 +32,12 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Look and act": {
         "send": Entry("taskflow.commands.send:command", "Send an event."),
+        "signal": Entry("taskflow.commands.signal:command", "Resume the run that waits for a signal."),
         "functions": Entry("taskflow.commands.functions:command", "List the functions that workers registered."),
-        "runs": Entry("taskflow.commands.runs:command", "List, show and cancel runs."),
+        "runs": Entry("taskflow.commands.runs:command", "List, show, cancel and rerun runs."),
+        "replay": Entry("taskflow.commands.replay:command", "Rerun the runs of a function that failed."),
+        "pause": Entry("taskflow.commands.pause:command", "Let no run of a function begin or go on."),
+        "resume": Entry("taskflow.commands.resume:command", "Let the runs of a paused function go on."),
         "dead-letters": Entry("taskflow.commands.dead_letters:command", "Messages that could not be routed."),
     },
 }  # fmt: skip

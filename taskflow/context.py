@@ -12,6 +12,8 @@ from taskflow.event import ReceivedEvent
 
 StepT = TypeVar("StepT")
 
+logger = logging.getLogger("taskflow.run")  # of handlers; asking for it again takes a lock each time
+
 
 @dataclass(slots=True)
 class Context(Generic[StepT]):
@@ -36,7 +38,7 @@ class RunLogger(logging.LoggerAdapter[logging.Logger]):
     """Adds run, function and attempt to every line, and is silent during replay. Rule S10.6."""
 
     def __init__(self, facts: dict[str, object], is_replaying: Callable[[], bool]) -> None:
-        super().__init__(logging.getLogger("taskflow.run"), facts)
+        super().__init__(logger, facts)
         self.is_replaying = is_replaying
 
     def isEnabledFor(self, level: int) -> bool:

@@ -2,6 +2,7 @@
 
 TaskFlowError
 ├── ConfigError               an option, URL, trigger or function definition is wrong (S2.5)
+├── ExpressionError           a CEL expression has no value for an event (S2.2)
 ├── InvalidEvent              an event breaks S1.5; nothing was published
 ├── InvalidDuration           a duration or a point in time can't be read or is out of range (S3.2)
 ├── BrokerUnavailable         the broker took nothing within its deadline (S1.2)
@@ -10,6 +11,8 @@ TaskFlowError
 ├── RunNotFound               no such run, or its retention is over (S10.1)
 ├── RunFailed                 `Run.result()` of a failed run; carries the run's error
 ├── RunCancelled              `Run.result()` of a cancelled run
+├── RunSkipped                `Run.result()` of a run that flow control did not let be (S7)
+├── RerunRefused              a run can't be rerun, or not like that (S10.3)
 ├── RetryAfterError           raised by user code: try again then (S5.3)
 ├── NonRetriableError         raised by user code, or by a subclass here: don't try again (S5.3)
 │   ├── StepError             a step is out of retries, or an invoked function failed (S5.4, S3.6)
@@ -34,6 +37,10 @@ class TaskFlowError(Exception):
 
 class ConfigError(TaskFlowError):
     """An option, URL, trigger or function definition is wrong. Rule S2.5."""
+
+
+class ExpressionError(TaskFlowError):
+    """A CEL expression has no value for this event: a field is missing, or the types don't fit. Rule S2.2."""
 
 
 class InvalidEvent(TaskFlowError):
@@ -81,6 +88,19 @@ class RunCancelled(TaskFlowError):
         super().__init__(f"run {run_id} was cancelled" + (f": {reason}" if reason else ""))
         self.run_id = run_id
         self.reason = reason
+
+
+class RunSkipped(TaskFlowError):
+    """The awaited run was skipped: flow control or a pause refused it; `reason` says why. Rules S7, S10.4."""
+
+    def __init__(self, run_id: str, reason: str = "") -> None:
+        super().__init__(f"run {run_id} was skipped" + (f": {reason}" if reason else ""))
+        self.run_id = run_id
+        self.reason = reason
+
+
+class RerunRefused(TaskFlowError):
+    """A run can't be rerun, or not like that: it is live, or has no such step. Nothing was made. Rule S10.3."""
 
 
 class RetryAfterError(TaskFlowError):

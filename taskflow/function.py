@@ -12,10 +12,18 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
 
-from taskflow.cancellation import Timeouts
+from taskflow.cancellation import Cancel, Timeouts
 from taskflow.config import MAX_SLUG_CHARS, Determinism, check_determinism, check_slug
 from taskflow.errors import ConfigError
 from taskflow.event import RESERVED_PREFIX, Event
+from taskflow.flow.batch import Batch
+from taskflow.flow.concurrency import Concurrency
+from taskflow.flow.debounce import Debounce
+from taskflow.flow.options import NO_FLOW_CONTROL, FlowControl
+from taskflow.flow.priority import Priority
+from taskflow.flow.rate_limit import RateLimit
+from taskflow.flow.singleton import Singleton
+from taskflow.flow.throttle import Throttle
 from taskflow.retries import Retries
 from taskflow.triggers import Trigger, TriggerCron, TriggerEvent, parse_triggers
 from taskflow.types import FunctionId, Handler, JsonObject
@@ -44,6 +52,7 @@ class FunctionSpec:
     timeouts: Timeouts = field(default_factory=Timeouts)
     queue: str = "default"
     determinism: Determinism = "warn"
+    flow: FlowControl = NO_FLOW_CONTROL
     id: FunctionId = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,6 +80,7 @@ class FunctionSpec:
             },
             "queue": self.queue,
             "determinism": self.determinism,
+            "flow": self.flow.manifest(),
         }
 
     @classmethod
@@ -97,8 +107,9 @@ class FunctionSpec:
                 ),
                 queue=manifest["queue"],
                 determinism=check_determinism(manifest["determinism"], what="determinism"),
+                flow=FlowControl.from_manifest(manifest.get("flow", {})),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ConfigError(
                 f"expected the manifest of a function, got one without a proper {error}; "
                 "do all workers of the app run the same version of taskflow?"
@@ -226,6 +237,15 @@ def build_spec(
     timeouts: Timeouts | None = None,
     queue: str = "default",
     determinism: Determinism = "warn",
+    concurrency: int | Concurrency | Sequence[Concurrency] | None = None,
+    priority: Priority | None = None,
+    throttle: Throttle | None = None,
+    rate_limit: RateLimit | None = None,
+    debounce: Debounce | None = None,
+    batch_events: Batch | None = None,
+    singleton: Singleton | None = None,
+    idempotency: str | None = None,
+    cancel: Cancel | Sequence[Cancel] | None = None,
 ) -> FunctionSpec:
     """The checked spec of a function; the options are those of `@app.function`. Rules S2.1, S2.2 and S2.5.
 
@@ -251,6 +271,17 @@ def build_spec(
             timeouts=Timeouts() if timeouts is None else timeouts,
             queue=check_slug(queue, what="queue"),
             determinism=check_determinism(determinism, what="determinism"),
+            flow=FlowControl.of(
+                concurrency=concurrency,
+                priority=priority,
+                throttle=throttle,
+                rate_limit=rate_limit,
+                debounce=debounce,
+                batch_events=batch_events,
+                singleton=singleton,
+                idempotency=idempotency,
+                cancel=cancel,
+            ),  # fmt: skip
         )
     except ConfigError as error:
         raise ConfigError(f"function {f'{app_id}/{slug}'!r}: {error}") from error

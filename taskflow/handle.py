@@ -10,7 +10,7 @@ import orjson
 
 from taskflow.codec import from_json
 from taskflow.durations import parse_duration_ms
-from taskflow.errors import RunCancelled, RunFailed, RunNotFound
+from taskflow.errors import RunCancelled, RunFailed, RunNotFound, RunSkipped
 from taskflow.types import Duration, RunId
 
 T = TypeVar("T")
@@ -19,14 +19,14 @@ T = TypeVar("T")
 class RunStatus(StrEnum):
     """Where a run is. The last four are final."""
 
-    SCHEDULED = "scheduled"  # its event has a `ts` in the future
+    SCHEDULED = "scheduled"  # its time has not come: a `ts` in the future, a debounce, a batch, a singleton
     QUEUED = "queued"  # ready, waits for a slot
     RUNNING = "running"
     WAITING = "waiting"  # sleeps, waits for an event or another run, or for its next attempt
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
-    SKIPPED = "skipped"
+    SKIPPED = "skipped"  # refused by flow control, or its function was paused
 
     @property
     def is_final(self) -> bool:
@@ -83,7 +83,7 @@ class Run:
     def result(self, timeout: Duration | None = None) -> Any:
         """Wait for the end, without polling, and return the handler's result.
 
-        Raises RunFailed, RunCancelled, RunNotFound, StoreUnavailable, and TimeoutError after `timeout`.
+        Raises RunFailed, RunCancelled, RunSkipped, RunNotFound, StoreUnavailable, and TimeoutError after `timeout`.
         """
         return self._reader.block_on(lambda: self.aresult(timeout))
 
@@ -91,11 +91,15 @@ class Run:
         """See `result`."""
         timeout_s = None if timeout is None else parse_duration_ms(timeout, what="timeout") / 1000
         await self._reader.wait_until_done(self.id, timeout_s)
-        status, output, error = await self._reader.run_fields(self.id, "status", "output", "error")
+        status, output, error, skipped = await self._reader.run_fields(
+            self.id, "status", "output", "error", "skipped"
+        )
         if status is None:
             raise self.not_found()
         if status == b"completed":
             return from_json(output or b"null")
+        if status == b"skipped":
+            raise RunSkipped(self.id, (skipped or b"").decode())
         told = orjson.loads(error or b"{}")
         if status == b"failed":
             raise RunFailed(

@@ -54,11 +54,11 @@ class UlidGenerator:
     def __init__(self) -> None:
         self.reseed()
 
-    def reseed(self) -> None:
-        """Start over with fresh randomness and a free lock, as a forked child must."""
+    def reseed(self, seed: bytes | None = None) -> None:
+        """Start over with fresh randomness and a free lock, as a forked child must; or from a seed, for a simulation."""
         # Not the `random` module's own generator: user code may seed that, and then two processes make the
         # same ids.
-        self._random = Random(os.urandom(32))
+        self._random = Random(os.urandom(32) if seed is None else seed)
         self._lock = threading.Lock()
         self._last_ms = -1
         self._prefix = ""

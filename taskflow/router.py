@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from contextvars import Context as ContextVars
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
@@ -19,69 +21,21 @@ from taskflow.config import Config
 from taskflow.engine.host import Lease
 from taskflow.errors import InvalidEvent, StoreUnavailable
 from taskflow.event import decode_message
-from taskflow.expressions.cel import Expression, compile_expression
+from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
 from taskflow.ids import run_id_for
+from taskflow.listeners import Listeners
 from taskflow.store.claims import Claim, ClaimedRun, Hint
-from taskflow.store.routing import EventPlan, Routed, RunPlan
+from taskflow.store.routing import Arrival, EventPlan, Routed, RunPlan
 from taskflow.store.store import Store
-from taskflow.triggers import TriggerEvent
-from taskflow.waits import meets_condition, tokens_of
+from taskflow.waits import lookups_of, resume_waits
 
 logger = logging.getLogger("taskflow.router")
 
 Wire = dict[str, Any]
 
 BATCH = 50  # events in one script at most, so that it blocks the store for 2 ms or so
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """A function as one of its event triggers sees it."""
-
-    spec: FunctionSpec
-    expression: Expression | None
-
-    def wants(self, event: Wire) -> bool:
-        return self.expression is None or self.expression.matches(event)
-
-
-class Listeners:
-    """Which functions an event starts: by name in a dict, by pattern in a list."""
-
-    def __init__(self, specs: Sequence[FunctionSpec]) -> None:
-        self.by_name: dict[str, list[Listener]] = {}
-        self.by_prefix: list[tuple[str, Listener]] = []
-        for spec in specs:
-            for trigger in spec.triggers:
-                if isinstance(trigger, TriggerEvent):
-                    self.add(spec, trigger)
-
-    def add(self, spec: FunctionSpec, trigger: TriggerEvent) -> None:
-        expression = None
-        if trigger.expression is not None:
-            expression = compile_expression(
-                trigger.expression, what=f"function {spec.id!r}: trigger expression"
-            )
-        listener = Listener(spec, expression)
-        if trigger.is_pattern:
-            self.by_prefix.append((trigger.event[:-1], listener))
-        else:
-            self.by_name.setdefault(trigger.event, []).append(listener)
-
-    def of(self, event: Wire) -> list[FunctionSpec]:
-        """The functions that the event starts, each once, however many of their triggers it meets."""
-        name = event["name"]
-        listeners = self.by_name.get(name, [])
-        if self.by_prefix:
-            listeners = listeners + [
-                listener for prefix, listener in self.by_prefix if name.startswith(prefix)
-            ]
-        specs: dict[str, FunctionSpec] = {}
-        for listener in listeners:
-            if listener.spec.id not in specs and listener.wants(event):
-                specs[listener.spec.id] = listener.spec
-        return list(specs.values())
+IN_FLIGHT = 2  # scripts at a time
 
 
 class RunTaker(Protocol):
@@ -102,11 +56,33 @@ class RunTaker(Protocol):
         """Execute a run, claimed in the lease's `epoch`, in a slot that was set aside."""
         ...
 
+    def look_for_work(self, queue: str) -> None:
+        """This queue may have ready runs."""
+        ...
+
     def send_hints(self, hints: Sequence[Hint]) -> None: ...
 
 
+@dataclass(slots=True)
+class Receipt:
+    """What became of some messages; `done` when none of their events is left."""
+
+    done: asyncio.Future[None]
+    left: int = 0
+    failures: dict[int, BaseException] = field(default_factory=dict)  # by message
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """An event that waits to be routed."""
+
+    event: Wire
+    message: int
+    receipt: Receipt
+
+
 class Router:
-    """Routes broker messages of events."""
+    """Routes broker messages of events, whatever messages they came in, in batches."""
 
     def __init__(
         self, *, store: Store, config: Config, clock: Clock, listeners: Listeners, taker: RunTaker, child_id: str,
@@ -119,44 +95,70 @@ class Router:
         self.taker = taker
         self.child_id = child_id
         self.lease = lease
+        self.loop = asyncio.get_running_loop()
+        self.waiting: deque[Arrived] = deque()
+        self.in_flight = 0  # batches
 
     async def route_messages(self, bodies: Sequence[bytes]) -> list[BaseException | None]:
         """Route the events of broker messages, in order; one that can't be read is kept as a dead letter.
 
         None for each message whose events are all in the store, so that it may be acknowledged; else what went wrong.
         """
-        outcomes: list[BaseException | None] = [None] * len(bodies)
-        events: list[tuple[int, Wire]] = []
+        receipt = Receipt(self.loop.create_future())
         for place, body in enumerate(bodies):
             try:
-                events += [(place, event) for event in decode_message(body)]
+                events = decode_message(body)
             except InvalidEvent as error:
                 logger.error("a broker message can't be read (%s); it is kept: taskflow dead-letters", error)
                 await self.store.history.keep_dead_letter(body, str(error), now_ms=self.clock.now_ms())
-        batches = [events[start : start + BATCH] for start in range(0, len(events), BATCH)]
-        results = await asyncio.gather(*[self.route_apart(batch) for batch in batches])
-        for failures in results:
-            outcomes = (
-                [failures.get(place, outcome) for place, outcome in enumerate(outcomes)]
-                if failures
-                else outcomes
-            )
-        return outcomes
+            else:
+                receipt.left += len(events)
+                self.waiting.extend(Arrived(event, place, receipt) for event in events)
+        if receipt.left:
+            self.route_waiting()
+            await receipt.done
+        return [receipt.failures.get(place) for place in range(len(bodies))]
 
-    async def route_apart(self, batch: Sequence[tuple[int, Wire]]) -> dict[int, BaseException]:
-        """Route a batch; when it fails, each event by itself, so that one bad event harms no other. What failed, by message."""
+    def route_waiting(self) -> None:
+        while self.waiting and self.in_flight < IN_FLIGHT:
+            self.start_batch()
+
+    def start_batch(self) -> None:
+        self.in_flight += 1
+        batch = [self.waiting.popleft() for _ in range(min(len(self.waiting), BATCH))]
+        self.spawn(self.route_batch(batch))
+
+    async def route_batch(self, batch: Sequence[Arrived]) -> None:
+        """Route a batch, and tell those who wait for it."""
         try:
-            await self.route([event for _, event in batch])
+            failures = await self.route_apart(batch)
+        finally:
+            self.in_flight -= 1
+            self.route_waiting()
+        for one, error in failures:
+            one.receipt.failures[one.message] = error
+        for one in batch:
+            one.receipt.left -= 1
+            if not one.receipt.left and not one.receipt.done.done():
+                one.receipt.done.set_result(None)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self.loop.create_task(work, context=ContextVars())
+
+    async def route_apart(self, batch: Sequence[Arrived]) -> list[tuple[Arrived, BaseException]]:
+        """Route a batch; when it fails, each event by itself, so that one bad event harms no other. What failed."""
+        try:
+            await self.route([one.event for one in batch])
         except (StoreUnavailable, asyncio.CancelledError) as error:
-            return {place: error for place, _ in batch}
+            return [(one, error) for one in batch]
         except Exception as error:
             if len(batch) == 1:
-                return {batch[0][0]: error}
-            failures: dict[int, BaseException] = {}
+                return [(batch[0], error)]
+            failures: list[tuple[Arrived, BaseException]] = []
             for one in batch:
-                failures |= await self.route_apart([one])
+                failures += await self.route_apart([one])
             return failures
-        return {}
+        return []
 
     async def route(self, events: Sequence[Wire]) -> None:
         """Record events, make their runs, resume what waits for them."""
@@ -178,12 +180,13 @@ class Router:
             if outcome.claimed:
                 claimed += len(outcome.claimed)
                 self.start_claimed(plan, outcome, now_ms, epoch)
-        self.taker.unreserve(reserved - claimed)
+        if claimed < reserved:
+            self.taker.unreserve(reserved - claimed)
+            for queue in dict.fromkeys(run.queue for plan in plans for run in plan.runs if run.is_claimable):
+                self.taker.look_for_work(queue)  # older runs are ready: they go first
         if hints:
             self.taker.send_hints(hints)
-        for event, plan, outcome in zip(events, plans, routed, strict=True):
-            if outcome.wait_paths:
-                await self.resume_waits(event, plan.text, outcome)
+        await self.resume_waits(events, plans, routed)
 
     def plan_event(self, event: Wire, now_ms: int) -> EventPlan:
         uid, public_id = event["uid"], event["id"]
@@ -198,6 +201,7 @@ class Router:
             due_ms if (due_ms := event.get("due", 0)) > now_ms else 0,
             spec.timeouts.start_ms or 0,
             spec.timeouts.finish_ms or 0,
+            plan_flow(spec.id, spec.flow, event),
             is_claimable=spec.queue in self.taker.queues,
         )
 
@@ -211,19 +215,18 @@ class Router:
                     epoch,
                 )
 
-    async def resume_waits(self, event: Wire, text: bytes, routed: Routed) -> None:
-        """Resolve the waits that the event ends."""
-        tokens = tokens_of(event, routed.wait_paths)
-        if not tokens:
+    async def resume_waits(
+        self, events: Sequence[Wire], plans: Sequence[EventPlan], routed: Sequence[Routed]
+    ) -> None:
+        """Resolve the waits that the events end."""
+        arrivals, arrived = [], []
+        for event, plan, outcome in zip(events, plans, routed, strict=True):
+            lookups = lookups_of(event, outcome.wait_paths) if outcome.wait_paths else []
+            if lookups:
+                arrivals.append(Arrival(plan.uid, outcome.seq, plan.text, lookups))
+                arrived.append(event)
+        if not arrivals:
             return
-        uid = event["uid"]
-        hints, open_waits = await self.store.routing.find_waits(
-            uid=uid, seq=routed.seq, name=event["name"], event=text, tokens=tokens, now_ms=self.clock.now_ms()
-        )
-        for wait in open_waits:
-            if meets_condition(wait.condition, run_event=wait.run_event, event=event):
-                hints += await self.store.routing.resolve_wait(
-                    wait, uid=uid, event=text, now_ms=self.clock.now_ms()
-                )
+        hints = await resume_waits(self.store.routing, arrivals, arrived, now_ms=self.clock.now_ms)
         if hints:
             self.taker.send_hints(hints)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import orjson
 
 from taskflow.engine.operation import Operation
 from taskflow.errors import ConfigError, RunNotFound
+from taskflow.flow.reasons import LaneState, LimitLevel, key_of_limit, split_lane
 from taskflow.function import FunctionSpec
 from taskflow.run_reasons import ChildRun, Moment, Surroundings
 from taskflow.run_view import RunView, number, run_view, text
 from taskflow.store.history import StoredRun
+from taskflow.store.keys import SEPARATOR
 from taskflow.store.store import Store
 
 # A run in a list is told without what may be large: its event and its output.
 LISTED_FIELDS = (
     "function", "queue", "status", "cause", "version", "created", "started", "ended", "attempt", "error", "last_error",
-    "due", "by", "score", "cancel", "crash_log", "parent",
+    "due", "by", "score", "cancel", "crash_log", "parent", "lane", "skipped",
+    "gathers", "batched", "batch_size", "behind",
 )  # fmt: skip
 BATCH = 100  # runs that are looked at in one round trip
 
@@ -45,23 +48,60 @@ async def view_of(store: Store, stored: StoredRun, moment: Moment) -> RunView:
 async def surroundings(store: Store, stored: StoredRun) -> Surroundings:
     """What the store knows beside the run; one round trip, or two when it waits for runs that it invoked."""
     function = text(stored.fields, "function")
-    rank = store.client.call("ZRANK", store.keys.ready(function), stored.run_id)
+    lane = text(stored.fields, "lane")
+    ready = store.keys.lane(function, lane) if lane else store.keys.ready(function)
+    rank = store.client.call("ZRANK", ready, stored.run_id)
     heartbeats = store.client.call("ZRANGE", store.keys.workers, 0, -1, "WITHSCORES")
+    serving = store.client.call("HGETALL", store.keys.serving)
+    paused_ms = store.client.call("HGET", store.keys.paused, function)
     manifest = await store.registry.manifest(function)
     flat = await heartbeats
+    workers = {flat[i].decode(): int(float(flat[i + 1])) for i in range(0, len(flat), 2)}
+    spec, ahead = spec_of(manifest), await rank
     return Surroundings(
-        retries=retries_of(manifest),
-        ahead=await rank,
-        workers={flat[i].decode(): int(float(flat[i + 1])) for i in range(0, len(flat), 2)},
+        retries=spec.retries.attempts if spec else None,
+        ahead=ahead,
+        paused_ms=None if (since_ms := await paused_ms) is None else int(since_ms),
+        lane=await lane_state(store, spec, lane, ahead) if spec and lane else None,
+        workers=workers,
+        is_served=is_served(function, text(stored.fields, "queue"), workers, await serving),
         children=await children_of(store, stored),
     )
 
 
-def retries_of(manifest: bytes | None) -> int | None:
+def is_served(function: str, queue: str, workers: Collection[str], serving: Sequence[bytes]) -> bool | None:
+    """Whether a worker serves the queue; `serving` is a flat list of workers and what each serves. None: not all tell."""
+    app_id = function.partition("/")[0]
+    told = {
+        worker.decode(): what.decode().split(SEPARATOR)
+        for worker, what in zip(serving[::2], serving[1::2], strict=True)
+    }
+    if any(app == app_id and queue in queues for app, *queues in told.values()):
+        return True
+    return False if workers and all(worker in told for worker in workers) else None
+
+
+async def lane_state(store: Store, spec: FunctionSpec, lane: str, ahead: int | None) -> LaneState:
+    """What limits a queued run, as it is now."""
+    limit_ids, throttle_id = split_lane(lane)
+    counts = [store.client.call("SCARD", store.keys.leases(limit_id)) for limit_id in limit_ids]
+    levels = [
+        LimitLevel(key_of_limit(limit_id), await count, limit.limit)
+        for limit_id, count, limit in zip(limit_ids, counts, spec.flow.concurrency, strict=False)
+    ]
+    throttle = spec.flow.throttle
+    if throttle_id is None or throttle is None:
+        return LaneState(ahead, levels)
+    due_us = int(await store.client.call("GET", store.keys.throttle(throttle_id)) or 0)
+    opens_ms = -(-(due_us - throttle.interval_us * (throttle.burst - 1)) // 1_000)
+    return LaneState(ahead, levels, throttle_id.partition(":")[2], opens_ms)
+
+
+def spec_of(manifest: bytes | None) -> FunctionSpec | None:
     if manifest is None:
         return None
     try:
-        return FunctionSpec.from_manifest(orjson.loads(manifest)).retries.attempts
+        return FunctionSpec.from_manifest(orjson.loads(manifest))
     except ConfigError:  # of another version of taskflow
         return None
 

@@ -21,7 +21,9 @@ MAX_KEY_CHARS = 40
 INDENT = "  "
 DOT = "  ·  "
 # Frames that lie between a worker and the user's code, and tell nothing of that.
-OWN_FRAME = re.compile(r'  File ".*[/\\](?:taskflow[/\\]engine|concurrent[/\\]futures|asyncio)[/\\]\w+\.py"')
+OWN_FRAME = re.compile(
+    r'  File ".*[/\\](?:taskflow[/\\](?:engine|testing)|concurrent[/\\]futures|asyncio)[/\\]\w+\.py"'
+)
 
 
 def run_page(run: RunView, *, now_ms: int, width: int, zone: tzinfo | None = None) -> list[Line]:
@@ -53,6 +55,10 @@ def facts(run: RunView, now_ms: int, zone: tzinfo | None) -> Iterator[Line]:
 def fact_rows(run: RunView, now_ms: int, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
     yield "run", run.run_id
     yield run.cause or "event", event_text(run)
+    if run.rerun_of:
+        yield "rerun of", f"run {run.rerun_of}" + (f", by replay {run.replay_id}" if run.replay_id else "")
+    if run.rerun_by:
+        yield "rerun by", f"run {run.rerun_by}"
     if run.parent:
         yield "parent", f"run {run.parent}, step {run.parent_step}"
     yield "created", f"{date_and_time(run.created_ms, zone)} ({relative(run.created_ms, now_ms=now_ms)})"
@@ -66,11 +72,14 @@ def fact_rows(run: RunView, now_ms: int, zone: tzinfo | None) -> Iterator[tuple[
 def event_text(run: RunView) -> str:
     """The event's name, id and data, short; of an invocation the data, as the name is always the same."""
     event = run.event
+    more = f"and {run.batched - 1} more" if run.batched > 1 else ""
     data = orjson.dumps(event.get("data") or {}).decode()
     public_id = event.get("id") if event.get("id") != event.get("uid") else None
     if run.cause == "invoke":
         return short(data, 80)
-    return " ".join(filter(None, [event.get("name", ""), public_id, short(data, 80) if data != "{}" else ""]))
+    return " ".join(
+        filter(None, [event.get("name", ""), public_id, short(data, 80) if data != "{}" else "", more])
+    )
 
 
 def steps_section(run: RunView, now_ms: int, width: int) -> Iterator[Line]:
@@ -101,16 +110,23 @@ def timeline_rows(run: RunView, now_ms: int, bar_columns: int) -> Iterator[tuple
     ], []  # fmt: skip
     for step in run.steps:
         sign, style = glyph(step.state)
-        started_ms, took_ms = step.started_ms, duration_ms(step, now_ms)
+        took_ms = duration_ms(step, now_ms)
         yield [
             [(f"{sign} ", style), (short(step.key, MAX_KEY_CHARS), "")], plain(step.kind, "dim"),
-            bar(stretches(step, end_ms), begin_ms, end_ms, bar_columns),
-            plain(f"+{format_duration(max(started_ms - begin_ms, 0))}" if started_ms is not None else "", "dim"),
+            bar([] if step.is_kept else stretches(step, end_ms), begin_ms, end_ms, bar_columns),
+            plain(start_text(step, begin_ms), "dim"),
             plain("given up", "dim") if step.state == "dropped" else plain(format_duration(took_ms) if took_ms is not None else ""),
             plain(step.attempts if step.attempts > 1 else "", "warn"),
         ], list(notes(step, style, run.why))  # fmt: skip
     if run.status == "running":
         yield executing_row(run, now_ms, bar_columns), []
+
+
+def start_text(step: StepView, begin_ms: int) -> str:
+    """When the step started, from the start of the run on."""
+    if step.is_kept:
+        return "kept"  # it was executed in an earlier run
+    return "" if step.started_ms is None else f"+{format_duration(max(step.started_ms - begin_ms, 0))}"
 
 
 def executing_row(run: RunView, now_ms: int, bar_columns: int) -> list[Cell]:

@@ -11,12 +11,14 @@ from datetime import tzinfo
 
 from taskflow.durations import format_duration
 from taskflow.engine.operation import DUE, OFFER, RETRY, TAKEN, WAIT, Operation
+from taskflow.flow.reasons import LaneState, lane_reason
+from taskflow.store.keys import SEPARATOR
 from taskflow.times import time_of_day
+from taskflow.waits import NOTHING_EQUAL
 
 SILENT_MS = 6_000  # a worker's heartbeats come every 3 s
 LONG_READY_MS = 3_000  # a run that is ready and next for this long is not waiting for a busy slot alone
 MAX_REASON_CHARS = 120
-NOTHING_EQUAL = "\x00nothing"  # how a wait stands in the index when its own event lacks the value to match
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,11 @@ class Surroundings:
 
     retries: int | None = None  # of its function after the first attempt; None: no worker has registered it
     ahead: int | None = None  # ready runs of its function that go first; None: the run isn't ready
+    lane: LaneState | None = None  # what limits the run, when something does
+    paused_ms: int | None = None  # when its function was paused
     # worker id -> its last heartbeat (ms since epoch)
     workers: Mapping[str, int] = field(default_factory=dict)
+    is_served: bool | None = None  # whether one of them serves the run's queue; None: not all tell
     # by run id, those of invoke
     children: Mapping[str, ChildRun] = field(default_factory=dict)
 
@@ -81,6 +86,8 @@ def step_reason(op: Operation, around: Surroundings, moment: Moment) -> str | No
     until = f" until {moment.at(op.due)}" if op.due else ""
     if op.kind == "event":
         return f"waiting: event {' or '.join(op.events or [])}{match_text(op)}{until}"
+    if op.kind == "signal":
+        return f"waiting: signal {(op.signal or '').partition(SEPARATOR)[2]}{until}"
     if op.kind == "invoke":
         return f"waiting: run {op.child}{child_text(op, around)}{until}"
     return f"waiting: {op.kind}{until}"
@@ -89,7 +96,7 @@ def step_reason(op: Operation, around: Surroundings, moment: Moment) -> str | No
 def match_text(op: Operation) -> str:
     """What the event must meet: " with data.order_id=7"."""
     if op.token == NOTHING_EQUAL:
-        return f" with the {op.path} of this run's event, which has none"
+        return f" with {op.path} equal to what this run's event lacks"
     terms = [short(text, 60) for text in (op.token, op.condition) if text]
     return f" with {' and '.join(terms)}" if terms else ""
 
@@ -110,12 +117,33 @@ def waiting_reason(ops: list[Operation], around: Surroundings, moment: Moment) -
     return first if len(pending) == 1 else f"{first}, and {len(pending) - 1} more"
 
 
+def scheduled_reason(
+    due_ms: int | None, gathers: str, batched: int, batch_size: int, behind: str, moment: Moment
+) -> str:
+    """What a run waits for before it is ready: its time, its debounce, its batch, or the end of another run."""
+    if behind:
+        return f"scheduled: after run {behind}, which is being cancelled"
+    if due_ms is None:
+        return "scheduled"
+    if gathers.startswith("debounce:"):
+        return f"scheduled: debounced until {moment.at(due_ms)}"
+    if gathers.startswith("batching:"):
+        return f"scheduled: batch of {batched} of {batch_size}, starts at {moment.at(due_ms)} at the latest"
+    return f"scheduled for {moment.at(due_ms)} ({moment.left(due_ms)})"
+
+
 def queued_reason(
     function: str, queue: str, ready_since_ms: int, around: Surroundings, moment: Moment
 ) -> str:
-    """Why a ready run is not claimed. The store doesn't know which worker serves which queue, so it isn't claimed here."""
+    """Why a ready run is not claimed."""
+    if around.paused_ms is not None:
+        return f"paused since {moment.at(around.paused_ms)}: taskflow resume {function}"
+    if around.lane is not None and (reason := lane_reason(around.lane, now_ms=moment.now_ms)):
+        return reason
     if not around.workers:
         return f'queued: no worker serves queue "{queue}" (none gives a sign of life)'
+    if around.is_served is False:
+        return f'queued: no worker serves queue "{queue}"'
     if around.ahead:
         runs = "run" if around.ahead == 1 else "runs"
         is_are = "is" if around.ahead == 1 else "are"
@@ -123,7 +151,8 @@ def queued_reason(
     waited_ms = moment.now_ms - ready_since_ms
     if waited_ms < LONG_READY_MS:
         return f"queued: next of {function}"
-    return f'queued: next of {function} for {format_duration(waited_ms)}; workers are busy, or none serves queue "{queue}"'
+    none = "" if around.is_served else f', or none serves queue "{queue}"'
+    return f"queued: next of {function} for {format_duration(waited_ms)}; workers are busy{none}"
 
 
 def running_reason(child_id: str, cancel: str | None, around: Surroundings, moment: Moment) -> str:
@@ -132,7 +161,9 @@ def running_reason(child_id: str, cancel: str | None, around: Surroundings, mome
     last_ms = around.workers.get(child_id.rpartition(":")[0])
     if last_ms is not None and moment.now_ms - last_ms > SILENT_MS:
         text += f", which is silent for {format_duration(moment.now_ms - last_ms)}"
-    return text if cancel is None else f"{text}, cancelled once its step ends: {cancel}"
+    if cancel is not None:
+        return f"{text}, cancelled once its step ends: {cancel}"
+    return text if around.paused_ms is None else f"{text}, paused once its step ends"
 
 
 def short(text: str, limit: int = MAX_REASON_CHARS) -> str:

@@ -22,6 +22,7 @@ from taskflow.run_reasons import (
     queued_reason,
     retry_reason,
     running_reason,
+    scheduled_reason,
     short,
     step_reason,
     waiting_reason,
@@ -30,7 +31,7 @@ from taskflow.store.keys import SEPARATOR
 from taskflow.types import Json, JsonObject
 
 CAUSE_END = re.compile(r"; (?![^()]*\))")  # not the one within "killed by signal 9 (SIGKILL; out of memory?)"
-WAITS = ("sleep", "event", "invoke")  # kinds of steps during which nothing executes
+WAITS = ("sleep", "event", "signal", "invoke")  # kinds of steps during which nothing executes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class StepView:
     """One step. `started_ms` is the start of its first attempt, `last_started_ms` that of the one that ended it."""
 
     key: str
-    kind: str  # step, sleep, event, invoke
+    kind: str  # step, sleep, event, signal, invoke
     state: str  # done, failed, wait, retry, due, dropped
     started_ms: int | None
     last_started_ms: int | None
@@ -80,6 +81,7 @@ class StepView:
     error: ErrorView | None  # the final one
     child: str | None  # the run that an invoke started
     why: str | None  # why it has no outcome yet
+    is_kept: bool  # its memo was taken over from the run that this one is a rerun of
     output: Json
     has_output: bool
 
@@ -92,7 +94,8 @@ class StepView:
             "key": self.key, "kind": self.kind, "state": self.state, "why": self.why, "started_ms": self.started_ms,
             "ended_ms": self.ended_ms, "due_ms": self.due_ms, "attempts": self.attempts,
             "failed_attempts": [attempt.to_json() for attempt in self.failed_attempts], "worker": self.worker,
-            "child": self.child, "output": self.output, "error": self.error.to_json() if self.error else None,
+            "child": self.child, "is_kept": self.is_kept, "output": self.output,
+            "error": self.error.to_json() if self.error else None,
         }  # fmt: skip
 
 
@@ -105,9 +108,10 @@ class RunView:
     status: str
     why: str | None  # why it is not executing, or where it is; None for one that completed
     queue: str
-    cause: str  # event, cron, invoke
+    cause: str  # event, cron, invoke, rerun, replay
     version: str
     event: JsonObject
+    batched: int  # how many events the run has: more than one in a batch, of which `event` is the first
     created_ms: int
     started_ms: int | None
     ended_ms: int | None
@@ -115,6 +119,9 @@ class RunView:
     attempt: int  # of the code between the steps, from 0
     worker: str | None  # the child that executes it, or did so last
     crashes: tuple[str, ...]  # how worker processes died under it since its last progress
+    rerun_of: str | None  # the run that it makes anew
+    rerun_by: str | None  # the last run that makes it anew
+    replay_id: str | None  # of the replay that made it
     parent: str | None  # the run that invoked it ...
     parent_step: str | None  # ... and the step there
     output: Json
@@ -148,7 +155,8 @@ class RunView:
         """Everything."""
         return {
             **self.summary_json(now_ms),
-            "event": self.event, "parent": self.parent, "parent_step": self.parent_step, "crashes": list(self.crashes),
+            "event": self.event, "batched": self.batched, "rerun_of": self.rerun_of, "rerun_by": self.rerun_by,
+            "replay_id": self.replay_id, "parent": self.parent, "parent_step": self.parent_step, "crashes": list(self.crashes),
             "steps": [step.to_json() for step in self.steps], "output": self.output,
             "error": self.error.to_json() if self.error else None,
             "last_error": self.last_error.to_json() if self.last_error else None,
@@ -178,6 +186,7 @@ def run_view(
         cause=text(fields, "cause"),
         version=text(fields, "version"),
         event=orjson.loads(fields.get("event") or b"{}"),
+        batched=number(fields, "batched") or 1,
         created_ms=number(fields, "created") or 0,
         started_ms=number(fields, "started"),
         ended_ms=number(fields, "ended"),
@@ -185,12 +194,15 @@ def run_view(
         attempt=number(fields, "attempt") or 0,
         worker=text(fields, "by") or None,
         crashes=tuple(CAUSE_END.split(crash_log)) if crash_log else (),
+        rerun_of=text(fields, "rerun_of") or None,
+        rerun_by=text(fields, "rerun_by") or None,
+        replay_id=text(fields, "replay") or None,
         parent=parent or None,
         parent_step=parent_step or None,
         output=orjson.loads(fields["output"]) if fields.get("output") else None,
         error=stored_error(fields.get("error")),
         last_error=stored_error(fields.get("last_error")),
-        steps=tuple(step_view(key, op, around, moment) for key, op in ops),
+        steps=tuple(step_view(key, op, around, moment, kept=number(fields, "kept") or 0) for key, op in ops),
     )
 
 
@@ -200,8 +212,10 @@ def run_reason(
     """Why the run is not executing, or where it is, or why it ended; None for one that completed. Rule S10.5."""
     status, error = text(fields, "status"), stored_error(fields.get("error"))
     due_ms = start_due_ms(fields)
-    if status == RunStatus.SCHEDULED and due_ms is not None:
-        return f"scheduled for {moment.at(due_ms)} ({moment.left(due_ms)})"
+    if status == RunStatus.SCHEDULED:
+        batched, batch_size = number(fields, "batched") or 0, number(fields, "batch_size") or 0
+        gathers, behind = text(fields, "gathers"), text(fields, "behind")
+        return scheduled_reason(due_ms, gathers, batched, batch_size, behind, moment)
     if status == RunStatus.QUEUED:
         since_ms = max([number(fields, "score") or 0, *(op.ended or 0 for op in ops)])
         return queued_reason(text(fields, "function"), text(fields, "queue"), since_ms, around, moment)
@@ -213,12 +227,15 @@ def run_reason(
         return retry_reason(number(fields, "attempt") or 1, around.retries, due_ms, str(last or ""), moment)
     if status == RunStatus.WAITING:
         return waiting_reason(ops, around, moment)
-    if status in (RunStatus.CANCELLED, RunStatus.SKIPPED):
+    if status == RunStatus.SKIPPED:
+        return f"skipped: {short(text(fields, 'skipped'))}"
+    if status == RunStatus.CANCELLED:
         return f"{status}: {short(error.message)}" if error and error.message else None
     return str(error) if error else None
 
 
-def step_view(key: str, op: Operation, around: Surroundings, moment: Moment) -> StepView:
+def step_view(key: str, op: Operation, around: Surroundings, moment: Moment, *, kept: int) -> StepView:
+    """The view of a step. Those below `kept` in the order of outcomes are kept from an earlier run."""
     failed = tuple(
         AttemptView(row[0], row[1], row[2], ErrorView(row[3], row[4], row[5] if len(row) > 5 else ""))
         for row in op.attempts
@@ -242,6 +259,7 @@ def step_view(key: str, op: Operation, around: Surroundings, moment: Moment) -> 
         else None,
         child=op.child,
         why=step_reason(op, around, moment),
+        is_kept=op.order is not None and op.order < kept,
         output=orjson.loads(op.data) if is_done and op.data else None,
         has_output=is_done and op.data not in (None, b"null", "null"),
     )
@@ -250,7 +268,9 @@ def step_view(key: str, op: Operation, around: Surroundings, moment: Moment) -> 
 def start_due_ms(fields: Mapping[str, bytes]) -> int | None:
     """When a delayed start, or the next attempt of the handler, is due."""
     if text(fields, "status") == RunStatus.SCHEDULED:
-        return number(fields, "score")
+        if "behind" in fields:
+            return None
+        return number(fields, "due" if "due" in fields else "score")
     return number(fields, "due") if text(fields, "status") == RunStatus.WAITING else None
 
 

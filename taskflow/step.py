@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from taskflow.event import Event, ReceivedEvent
+from taskflow.signals import OnConflict, ReceivedSignal
 from taskflow.types import Duration, JsonObject, When
 
 if TYPE_CHECKING:
@@ -31,8 +32,13 @@ class StepEngine(Protocol):
     async def sleep_until(self, step_id: str, when: When) -> None: ...
 
     async def wait_for_event(
-        self, step_id: str, events: Sequence[str], timeout: Duration, match: str | None, if_exp: str | None
-    ) -> ReceivedEvent | None: ...
+        self, step_id: str, events: Sequence[str], timeout: Duration, match: str | None, if_exp: str | None,
+        lookback: Duration | None,
+    ) -> ReceivedEvent | None: ...  # fmt: skip
+
+    async def wait_for_signal(
+        self, step_id: str, signal: str, timeout: Duration, on_conflict: OnConflict
+    ) -> ReceivedSignal | None: ...
 
     async def send_event(self, step_id: str, events: Sequence[Event]) -> list[str]: ...
 
@@ -103,16 +109,32 @@ class Step:
         timeout: Duration,
         match: str | None = None,
         if_exp: str | None = None,
+        lookback: Duration | None = None,
     ) -> ReceivedEvent | None:
         """The first matching event after this call is stored, or None after `timeout`. Rule S3.3.
 
             paid = await step.wait_for_event("paid", "shop/order.paid", timeout="7 days", match="data.order_id")
 
-        `match="data.x"` asks for the same value in both events; `if_exp` is CEL over `event`, which started the
-        run, and `async`, which may end the wait. With both, both must hold.
+        `event` may be a list, for the first of any of them; a name may end in `*`. `match="data.x"` asks for the same value
+        in both events; `if_exp` is CEL over `event`, which started the run, and `async`, which may end the wait. With
+        both, both must hold. With `lookback` ("1h") the oldest matching event that came within that time before the call
+        counts too, unless this run has had it already: no race between sending and waiting.
         """
         names = [event] if isinstance(event, str) else list(event)
-        return await self.engine.wait_for_event(id, names, timeout, match, if_exp)
+        return await self.engine.wait_for_event(id, names, timeout, match, if_exp, lookback)
+
+    async def wait_for_signal(
+        self, id: str, signal: str, timeout: Duration, *, on_conflict: OnConflict = "fail"
+    ) -> ReceivedSignal | None:
+        """What `app.send_signal(signal, data)` sends to this run, or None after `timeout`. Rule S3.4.
+
+            approval = await step.wait_for_signal("approval", f"approve-{order_id}", timeout="3 days")
+            if approval is not None and approval.data["ok"]: ...
+
+        One run of the app waits for a signal at most. When another one does already: with "fail" this step raises
+        StepError with the name SignalConflict, with "replace" the other run's step raises one with the name SignalReplaced.
+        """
+        return await self.engine.wait_for_signal(id, signal, timeout, on_conflict)
 
     async def send_event(self, id: str, events: Event | Sequence[Event]) -> list[str]:
         """Send events, exactly one set however often this step is retried; returns their ids. Rule S3.5."""
@@ -185,10 +207,17 @@ class BlockingStep:
         timeout: Duration,
         match: str | None = None,
         if_exp: str | None = None,
+        lookback: Duration | None = None,
     ) -> ReceivedEvent | None:
         """See `Step.wait_for_event`."""
         names = [event] if isinstance(event, str) else list(event)
-        return self.engine.block_on(self.engine.wait_for_event(id, names, timeout, match, if_exp))
+        return self.engine.block_on(self.engine.wait_for_event(id, names, timeout, match, if_exp, lookback))
+
+    def wait_for_signal(
+        self, id: str, signal: str, timeout: Duration, *, on_conflict: OnConflict = "fail"
+    ) -> ReceivedSignal | None:
+        """See `Step.wait_for_signal`."""
+        return self.engine.block_on(self.engine.wait_for_signal(id, signal, timeout, on_conflict))
 
     def send_event(self, id: str, events: Event | Sequence[Event]) -> list[str]:
         """See `Step.send_event`."""
@@ -217,7 +246,8 @@ class BlockingStep:
 
 
 OPERATIONS = frozenset(
-    method.__code__ for method in (Step.sleep, Step.sleep_until, Step.wait_for_event, Step.invoke)
+    method.__code__
+    for method in (Step.sleep, Step.sleep_until, Step.wait_for_event, Step.wait_for_signal, Step.invoke)
 )
 
 

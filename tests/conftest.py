@@ -36,6 +36,14 @@ def valkey_url(valkey_server: ValkeyServer) -> Iterator[str]:
         client.flushdb()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def harnesses_use_the_servers_of_their_apps() -> Iterator[None]:
+    """Not the embedded Valkey that users get: our tests look into the servers themselves."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TASKFLOW_TEST_SERVERS", "app")
+        yield
+
+
 class MakeApp(Protocol):
     def __call__(
         self,

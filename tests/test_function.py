@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from taskflow.cancellation import Timeouts
+from taskflow.cancellation import Cancel, Timeouts
 from taskflow.errors import ConfigError, InvalidEvent
 from taskflow.event import Event
 from taskflow.function import Function, FunctionSpec, HandlerShape, build_spec, handler_shape
@@ -78,6 +78,10 @@ def test_every_option_ends_up_in_the_spec_and_survives_its_manifest() -> None:
         timeouts=Timeouts(start="1h", step=0.25),
         queue="slow",
         determinism="strict",
+        cancel=[
+            Cancel("undone", match="data.order", timeout="1h"),
+            Cancel("gone*", if_exp="async.data.n == event.data.n"),
+        ],
     )
     manifest = orjson.loads(orjson.dumps(spec.manifest()))
     assert FunctionSpec.from_manifest(manifest) == spec

@@ -9,10 +9,12 @@ import taskflow
 from taskflow import errors
 
 PUBLIC = {
-    "BlockingStep", "Context", "Event", "Function", "ReceivedEvent", "Retries", "Run", "RunStatus", "Step", "TaskFlow",
-    "Timeouts", "TriggerCron", "TriggerEvent",
-    "BrokerUnavailable", "ConfigError", "InvalidDuration", "InvalidEvent", "LimitExceeded", "NestedStepError",
+    "BlockingStep", "Cancel", "Context", "Event", "Function", "ReceivedEvent", "ReceivedSignal", "Retries", "Run", "RunStatus",
+    "Step", "TaskFlow", "Timeouts", "TriggerCron", "TriggerEvent",
+    "Batch", "Concurrency", "Debounce", "Priority", "RateLimit", "Singleton", "Throttle",
+    "BrokerUnavailable", "ConfigError", "ExpressionError", "InvalidDuration", "InvalidEvent", "LimitExceeded", "NestedStepError",
     "NonDeterminismError", "NonRetriableError", "RetryAfterError", "RunCancelled", "RunFailed", "RunNotFound",
+    "RerunRefused", "RunSkipped",
     "SerializationError", "StepError", "StepTimeout", "StoreUnavailable", "StoreVersionMismatch", "Suspend",
     "TaskFlowError", "WorkerLost",
 }  # fmt: skip

@@ -77,6 +77,10 @@ def test_queued_run_without_any_live_worker_says_so() -> None:
 def test_run_that_is_next_says_how_long_it_has_been_so() -> None:
     run = view("queued", queue="video", around=Surroundings(ahead=0, workers=ALIVE))
     assert run.why == 'queued: next of shop/f for 1 min; workers are busy, or none serves queue "video"'
+    served = view("queued", queue="video", around=Surroundings(ahead=0, workers=ALIVE, is_served=True))
+    assert served.why == "queued: next of shop/f for 1 min; workers are busy"
+    left = view("queued", queue="video", around=Surroundings(ahead=3, workers=ALIVE, is_served=False))
+    assert left.why == 'queued: no worker serves queue "video"'
     fresh = view("queued", score=NOON_MS - S, around=Surroundings(ahead=0, workers=ALIVE))
     assert fresh.why == "queued: next of shop/f"
 
@@ -156,7 +160,7 @@ REASONS = [
     ),
     (
         Operation("event", "wait", 0, due=NOON_MS, events=["a"], path="data.id", token="\x00nothing"),
-        "waiting: event a with the data.id of this run's event, which has none until 12:00",
+        "waiting: event a with data.id equal to what this run's event lacks until 12:00",
     ),
     (Operation("invoke", "wait", 0, child="CHILD"), "waiting: run CHILD of shop/g (running)"),
     (Operation("invoke", "wait", 0, child="GONE", due=NOON_MS + MIN), "waiting: run GONE until 12:01"),
@@ -167,7 +171,10 @@ REASONS = [
     (Operation("step", "due", 0, attempts=[failed_attempt(0)]), "its retry is due"),
     (Operation("step", "offer", 0), "queued: waits for a free slot of any worker process"),
     (Operation("step", "taken", 0, by="host-2:1"), "running on host-2:1"),
-    (Operation("signal", "wait", 0, due=NOON_MS), "waiting: signal until 12:00"),
+    (
+        Operation("signal", "wait", 0, due=NOON_MS, signal="shop\x1fapprove-7"),
+        "waiting: signal approve-7 until 12:00",
+    ),
     (Operation("step", "done", 0, data="1"), None),
     (Operation("sleep", "dropped", 0), None),
 ]
@@ -231,10 +238,11 @@ def test_json_of_a_run_is_stable() -> None:
         "queue": "default", "cause": "event", "version": "", "created_ms": NOON_MS - MIN, "started_ms": NOON_MS - S,
         "ended_ms": None, "duration_ms": S, "due_ms": None, "attempt": 0, "worker": "host-1:1", "error": None,
         "event": {"uid": "E", "id": "E", "name": "shop/go", "data": {"n": 1}, "ts": NOON_MS - MIN},
-        "parent": None, "parent_step": None, "crashes": [], "output": None, "last_error": None,
+        "batched": 1, "rerun_of": None, "rerun_by": None, "replay_id": None, "parent": None, "parent_step": None,
+        "crashes": [], "output": None, "last_error": None,
         "steps": [{
             "key": "nap", "kind": "sleep", "state": "wait", "why": "sleeping until 12:00:01 (in 1 s)",
             "started_ms": NOON_MS - S, "ended_ms": None, "due_ms": NOON_MS + S, "attempts": 0, "failed_attempts": [],
-            "worker": None, "child": None, "output": None, "error": None,
+            "worker": None, "child": None, "is_kept": False, "output": None, "error": None,
         }],
     }  # fmt: skip

@@ -11,9 +11,8 @@ from taskflow.commands.options import (
     connection_options,
     find_target,
     json_option,
-    open_store,
+    look,
     print_json,
-    run,
 )
 from taskflow.rendering import Screen, plain
 from taskflow.run_reasons import Moment, short
@@ -38,16 +37,12 @@ def command(
 ) -> None:
     """List messages of the broker that could not be read, newest first, with the reason."""
     target = find_target(app, store, broker, namespace)
-
-    async def look() -> None:
-        async with open_store(target) as (opened, moment):
-            letters = [to_json(row) for row in await opened.history.dead_letters(limit=limit)]
-        if as_json:
-            print_json(letters)
-        else:
-            show(letters, moment)
-
-    run(look())
+    rows, moment = look(target, lambda opened, _: opened.history.dead_letters(limit=limit))
+    letters = [to_json(row) for row in rows]
+    if as_json:
+        print_json(letters)
+    else:
+        show(letters, moment)
 
 
 def to_json(row: dict[str, Any]) -> dict[str, Any]:

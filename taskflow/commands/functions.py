@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -36,11 +37,11 @@ def command(
 
     async def look() -> None:
         async with open_store(target) as (opened, moment):
-            specs = await registered_specs(opened)
+            specs, paused = await registered_specs(opened), await opened.steering.paused()
         if as_json:
-            print_json([to_json(spec, moment.now_ms) for spec in specs])
+            print_json([to_json(spec, moment.now_ms, paused_ms=paused.get(spec.id)) for spec in specs])
         else:
-            show(specs, moment, address=str(opened.client.address))
+            show(specs, paused, moment, address=str(opened.client.address))
 
     run(look())
 
@@ -57,7 +58,7 @@ async def registered_specs(store: Store) -> list[FunctionSpec]:
     return sorted(specs, key=lambda spec: spec.id)
 
 
-def show(specs: list[FunctionSpec], moment: Moment, *, address: str) -> None:
+def show(specs: list[FunctionSpec], paused: Mapping[str, int], moment: Moment, *, address: str) -> None:
     screen = Screen.of_stdout()
     if not specs:
         screen.print_line(
@@ -67,15 +68,16 @@ def show(specs: list[FunctionSpec], moment: Moment, *, address: str) -> None:
         )
         return
     header = ("function", "triggers", "queue", "retries", "next tick")
-    screen.table([row(spec, moment) for spec in specs], header=header, right=(3,))
+    screen.table([row(spec, paused.get(spec.id), moment) for spec in specs], header=header, right=(3,))
 
 
-def row(spec: FunctionSpec, moment: Moment) -> list[Cell]:
+def row(spec: FunctionSpec, paused_ms: int | None, moment: Moment) -> list[Cell]:
     tick_ms = next_tick(spec, moment.now_ms)
     tick = f"{moment.at(tick_ms)} ({relative(tick_ms, now_ms=moment.now_ms)})" if tick_ms is not None else ""
     triggers = ", ".join(trigger_text(trigger) for trigger in spec.triggers)
     return [
-        [(f"{spec.app_id}/", "dim"), (spec.slug, "bold")], plain(triggers) if triggers else plain("by invoke only", "dim"),
+        [(f"{spec.app_id}/", "dim"), (spec.slug, "bold"), (pause_text(paused_ms, moment), "warn")],
+        plain(triggers) if triggers else plain("by invoke only", "dim"),
         plain(spec.queue, "dim" if spec.queue == "default" else ""), plain(spec.retries.attempts), plain(tick),
     ]  # fmt: skip
 
@@ -94,9 +96,13 @@ def next_tick(spec: FunctionSpec, now_ms: int) -> int | None:
     return min(ticks, default=None)
 
 
-def to_json(spec: FunctionSpec, now_ms: int) -> dict[str, Any]:
+def pause_text(paused_ms: int | None, moment: Moment) -> str:
+    return "" if paused_ms is None else f" (paused since {moment.at(paused_ms)})"
+
+
+def to_json(spec: FunctionSpec, now_ms: int, *, paused_ms: int | None) -> dict[str, Any]:
     manifest = spec.manifest()
     return {
         "id": spec.id, "app": spec.app_id, "name": spec.name, "triggers": manifest["triggers"], "queue": spec.queue,
-        "retries": spec.retries.attempts, "next_tick_ms": next_tick(spec, now_ms),
+        "retries": spec.retries.attempts, "next_tick_ms": next_tick(spec, now_ms), "paused_ms": paused_ms,
     }  # fmt: skip

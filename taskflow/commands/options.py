@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -92,6 +92,21 @@ def check_not_overruled(app: TaskFlow, **given: str | None) -> None:
             )
 
 
+def check_broker_is_known(app: str | None, store: str | None, broker: str | None, why: str) -> None:
+    """Refuse --store alone, which would leave the broker to a default; `why` it is needed. Raises UsageError."""
+    if store and not (app or broker or os.environ.get("TASKFLOW_BROKER")):
+        raise click.UsageError(f"{why} over the broker: give --broker too")
+
+
+def full_function_id(target: Target, function: str) -> str:
+    """ "app/function"; the app may be left out when -A names it. Raises UsageError."""
+    if "/" in function:
+        return function
+    if target.app is None:
+        raise click.UsageError(f"which app is {function!r} of? Write app/{function}, or give -A MODULE[:APP]")
+    return f"{target.app.id}/{function}"
+
+
 @contextmanager
 def environment(variables: dict[str, str]) -> Iterator[None]:
     """Set environment variables for a while: the app's code reads them when it is imported."""
@@ -123,6 +138,16 @@ async def open_store(target: Target) -> AsyncIterator[tuple[Store, Moment]]:
         yield store, Moment(clock.now_ms())
     finally:
         await store.close()
+
+
+def look(target: Target, read: Callable[[Store, Moment], Awaitable[T]]) -> tuple[T, Moment]:
+    """What `read` finds in the target's store, and when it looked. Raises StoreUnavailable."""
+
+    async def look_there() -> tuple[T, Moment]:
+        async with open_store(target) as (store, moment):
+            return await read(store, moment), moment
+
+    return run(look_there())
 
 
 def print_json(value: object) -> None:

@@ -1,41 +1,43 @@
-"""`taskflow runs`: list, show, cancel, wait."""
+"""`taskflow runs`: list, show, cancel, rerun, wait."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 
 import click
 
-from taskflow.app import TaskFlow
 from taskflow.cli import Failure
+from taskflow.commands.cancel import cancel_command
 from taskflow.commands.options import (
     Target,
     connection_options,
     find_target,
     json_option,
+    look,
     open_store,
     parse_duration_option,
     print_json,
     run,
 )
+from taskflow.commands.rerun import rerun_command
 from taskflow.durations import format_duration
-from taskflow.errors import RunNotFound, TaskFlowError
+from taskflow.errors import TaskFlowError
 from taskflow.handle import RunStatus
 from taskflow.rendering import Screen, plain
 from taskflow.run_lookup import find_run, recent_runs, registered_functions
 from taskflow.run_page import LIST_HEADER, list_row, run_page
-
-OUTCOMES = {
-    "cancelled": "cancelled",
-    "cancelling": "is cancelled once its running steps have ended",
-    "ended": "had ended before",
-}
+from taskflow.run_reasons import Moment
+from taskflow.run_view import RunView
+from taskflow.store.store import Store
 
 
 @click.group("runs")
 def command() -> None:
-    """List, show, cancel and await runs."""
+    """List, show, cancel, rerun and await runs."""
+
+
+command.add_command(cancel_command)
+command.add_command(rerun_command)
 
 
 @command.command("list")
@@ -61,25 +63,25 @@ def list_command(
     """List runs, newest first."""
     target = find_target(app, store, broker, namespace)
 
-    async def look() -> None:
-        async with open_store(target) as (opened, moment):
-            functions = [function_id] if function_id else await registered_functions(opened)
-            since_ms = None if since is None else moment.now_ms - since
-            found = await recent_runs(
-                opened, functions, limit=limit, moment=moment, status=status, since_ms=since_ms
-            )
-        if as_json:
-            print_json([one.summary_json(moment.now_ms) for one in found])
-            return
-        screen = Screen.of_stdout()
-        if not found:
-            screen.print_line(
-                plain("no runs" if functions else "no runs: no worker has registered a function yet", "dim")
-            )
-            return
-        screen.table([list_row(one, moment.now_ms) for one in found], header=LIST_HEADER, right=(4,))
+    async def read(opened: Store, moment: Moment) -> tuple[list[str], list[RunView]]:
+        functions = [function_id] if function_id else await registered_functions(opened)
+        since_ms = None if since is None else moment.now_ms - since
+        found = await recent_runs(
+            opened, functions, limit=limit, moment=moment, status=status, since_ms=since_ms
+        )
+        return functions, found
 
-    run(look())
+    (functions, found), moment = look(target, read)
+    if as_json:
+        print_json([one.summary_json(moment.now_ms) for one in found])
+        return
+    screen = Screen.of_stdout()
+    if not found:
+        screen.print_line(
+            plain("no runs" if functions else "no runs: no worker has registered a function yet", "dim")
+        )
+        return
+    screen.table([list_row(one, moment.now_ms) for one in found], header=LIST_HEADER, right=(4,))
 
 
 @command.command("show")
@@ -91,71 +93,12 @@ def show_command(
 ) -> None:
     """Show a run: what it is, its steps as a timeline, what it waits for, how it ended."""
     target = find_target(app, store, broker, namespace)
-
-    async def look() -> None:
-        async with open_store(target) as (opened, moment):
-            found = await find_run(opened, run_id, moment)
-        if as_json:
-            print_json(found.to_json(moment.now_ms))
-            return
-        screen = Screen.of_stdout()
-        screen.print(run_page(found, now_ms=moment.now_ms, width=screen.width))
-
-    run(look())
-
-
-@command.command("cancel")
-@click.argument("run_ids", metavar="RUN_ID...", nargs=-1, required=True)
-@click.option(
-    "--reason", default="cancelled from the command line", show_default=True, help="Kept with the run."
-)
-@connection_options
-@json_option
-def cancel_command(
-    run_ids: tuple[str, ...], reason: str, app: str | None, store: str | None, broker: str | None,
-    namespace: str | None, as_json: bool,
-) -> None:  # fmt: skip
-    """Cancel runs: at once, or when their running steps have ended. Exit code 1 when there is no such run."""
-    if store and not (app or broker or os.environ.get("TASKFLOW_BROKER")):
-        raise click.UsageError("workers are told of a cancelled run over the broker: give --broker too")
-    target = find_target(app, store, broker, namespace)
-    outcomes = run(cancel_all(target, run_ids, reason))
+    found, moment = look(target, lambda opened, moment: find_run(opened, run_id, moment))
     if as_json:
-        print_json([{"run_id": run_id, "outcome": outcome} for run_id, outcome in outcomes.items()])
-    for run_id, outcome in outcomes.items():
-        if outcome == "unknown":
-            click.echo(f"taskflow: there is no run {run_id}", err=True)
-        elif not as_json:
-            click.echo(f"{run_id} {OUTCOMES[outcome]}")
-    if "unknown" in outcomes.values():
-        raise click.exceptions.Exit(1)
-
-
-async def cancel_all(target: Target, run_ids: tuple[str, ...], reason: str) -> dict[str, str]:
-    """What each came to: a key of OUTCOMES, or "unknown"."""
-    outcomes: dict[str, str] = {}
-    async with open_store(target) as (opened, _):
-        for run_id in run_ids:
-            (function,) = await opened.history.fields(run_id, "function")
-            if function is None:
-                outcomes[run_id] = "unknown"
-                continue
-            outcomes[run_id] = await cancel_one(
-                target.app_for(function.decode().partition("/")[0]), run_id, reason
-            )
-    return outcomes
-
-
-async def cancel_one(app: TaskFlow, run_id: str, reason: str) -> str:
-    try:
-        if not await app.cancel_run(run_id, reason):
-            return "ended"
-        (status,) = await app.run_fields(run_id, "status")
-        return "cancelled" if status == b"cancelled" else "cancelling"
-    except RunNotFound:
-        return "unknown"
-    finally:
-        await app.aclose()
+        print_json(found.to_json(moment.now_ms))
+        return
+    screen = Screen.of_stdout()
+    screen.print(run_page(found, now_ms=moment.now_ms, width=screen.width))
 
 
 @command.command("wait")

@@ -17,6 +17,8 @@ from taskflow.commands.options import (
 from taskflow.durations import parse_when_ms
 from taskflow.errors import InvalidDuration
 
+MAX_TS_DIGITS = 15  # of ms up to the year 9999
+
 
 def parse_ts(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
     """ms since the epoch, of that or of ISO-8601 text."""
@@ -24,7 +26,9 @@ def parse_ts(ctx: click.Context, parameter: click.Parameter, value: str | None) 
         return None
     try:
         # Any point in time is fine here, so no `now` limits it.
-        return int(value) if value.isdecimal() else parse_when_ms(value, now_ms=1 << 62)
+        if value.isascii() and value.isdecimal() and len(value) <= MAX_TS_DIGITS:
+            return int(value)
+        return parse_when_ms(value, now_ms=1 << 62)
     except InvalidDuration as error:
         raise click.BadParameter(str(error)) from None
 

@@ -12,12 +12,11 @@ from taskflow.commands.options import parse_duration_option
 from taskflow.config import check_slug
 from taskflow.errors import ConfigError
 from taskflow.observability.logs import LEVELS, configure_logging
-from taskflow.store.liveness import LivenessStore
 from taskflow.worker.child import queue_names
 from taskflow.worker.main import WorkerOptions, new_loop, serve_beat, serve_child
-from taskflow.worker.messages import Hello
 from taskflow.worker.options import SupervisorOptions
 from taskflow.worker.seats import Helper
+from taskflow.worker.standing import WorkerStanding
 from taskflow.worker.supervisor import Supervisor
 
 
@@ -95,14 +94,10 @@ def command(
             helpers=(Helper(name="beat", main=serve_beat),) if beat else (),
             drain_timeout_s=options.drain_timeout_s,
         ),
-        make_store=make_store,
+        make_store=WorkerStanding,
     )
     preload()
     raise SystemExit(supervisor.run())
-
-
-def make_store(hello: Hello) -> LivenessStore:
-    return LivenessStore(hello.store_url, namespace=hello.namespace)
 
 
 def preload() -> None:

@@ -24,7 +24,6 @@ import orjson
 
 from taskflow.codec import to_json
 from taskflow.context import Context, RunLogger
-from taskflow.engine.final_event import final_event
 from taskflow.engine.handler import describe_error, inside_step
 from taskflow.engine.host import Host
 from taskflow.engine.offering import Offering
@@ -40,7 +39,7 @@ from taskflow.event import ReceivedEvent
 from taskflow.function import Function
 from taskflow.retries import next_attempt_ms
 from taskflow.step import BlockingStep, Step, is_step_operation
-from taskflow.store.claims import VERDICTS, ClaimedRun, ParkedOp, Verdict, parse_finish
+from taskflow.store.claims import ClaimedRun, ParkedOp, Verdict
 from taskflow.store.client import CommandError
 from taskflow.store.keys import SEPARATOR
 
@@ -71,7 +70,7 @@ class Execution:
     __slots__ = (
         "attempt", "busy", "claim", "claimed", "ending", "epoch", "event", "event_obj", "function", "host",
         "is_concluding", "is_on_trial", "is_over", "logger", "losers", "offering", "parking", "reason", "replay",
-        "run_id", "state_bytes", "threads", "tree", "turns",
+        "run_id", "state_bytes", "steps_over", "threads", "tree", "turns",
     )  # fmt: skip
 
     def __init__(self, claimed: ClaimedRun, function: Function[Any, Any], host: Host, epoch: int) -> None:
@@ -108,6 +107,7 @@ class Execution:
         self.is_over = False
         self.busy: set[asyncio.Future[Any] | None] = set()  # tasks that execute a step now
         self.losers: set[asyncio.Future[Any]] = set()  # of a race, that were executing when it was decided
+        self.steps_over: asyncio.Future[None] | None = None  # when nothing executes any more
         self.logger = RunLogger(
             {"run_id": self.run_id, "function_id": claimed.function_id, "attempt": claimed.attempt},
             self.is_silent,
@@ -185,7 +185,7 @@ class Execution:
         step = Step(Tools(self)) if function.is_async else BlockingStep(Tools(self))
         context: Context[Any] = Context(
             self.event,
-            [self.event],
+            [self.event, *(ReceivedEvent.from_wire(orjson.loads(more)) for more in self.claimed.more_events)],
             self.run_id,
             self.claimed.function_id,
             self.claimed.attempt,
@@ -243,14 +243,16 @@ class Execution:
         verdict = await self.ask(
             self.host.claims.commit_step(self.claim, *notes, key, packed, is_completed=op.state == DONE)
         )
-        if verdict == b"ok":
+        if verdict is Verdict.OK:
             self.end_trial()
             if op.state == DONE:
                 self.attempt = 0
+            if self.ending is Ending.FINISHED:  # the handler has failed meanwhile; its next attempt finds the memo
+                raise Suspend
             await self.turns.take(key)
             self.replay.is_over = True
             return
-        self.obey(VERDICTS[verdict])
+        self.obey(verdict)
         raise Suspend
 
     def check_state_size(self) -> None:
@@ -284,6 +286,11 @@ class Execution:
     def may_execute(self, key: str) -> bool:
         """Whether a step without a memo is ours to execute."""
         return True
+
+    @property
+    def slot_is_taken(self) -> bool:
+        """Whether a step has to find a slot of its own, since another one executes in that of the run."""
+        return self.tree.executing > 0
 
     async def find_slot(self, key: str, op: Operation) -> Operation:
         """Get a slot for a parallel step: `op` when there is one, or what another process made of it. Rule S4.4."""
@@ -327,9 +334,13 @@ class Execution:
             await self.finish("failed", body)
             return
         self.ending = Ending.FINISHED
-        verdict = await self.host.claims.retry(
+        # Parallel steps that execute would be executed once more elsewhere, with what they did now lost.
+        await self.steps_end(keep=True)
+        verdict, hints = await self.host.claims.retry(
             self.claim, attempts=self.attempt + 1, due_ms=due_ms, error=body, now_ms=now_ms
         )
+        if hints:
+            self.host.send_hints(hints)
         if verdict is Verdict.CANCEL:
             self.ending = None
             self.stop(Ending.CANCELLED)
@@ -337,53 +348,59 @@ class Execution:
             self.conclude()
 
     async def finish(self, status: str, body: bytes) -> None:
-        """End the run, with the event that tells of it when it did not complete."""
+        """End the run."""
         self.ending = Ending.FINISHED
+        if self.function.spec.flow.concurrency:
+            await self.steps_end(keep=False)  # they count as long as they execute (S7.1)
         now_ms = self.host.clock.now_ms()
-        uid, event = ("", b"") if status == "completed" else self.final_event(status, body, now_ms)
-        reply = await self.host.claims.finish(
-            self.claim, status, body, has_pending=self.has_pending, event_uid=uid, event=event,
-            kept_ms=self.host.config.retention_ms, now_ms=now_ms,
+        verdict, hints = await self.host.claims.finish(
+            self.claim, status, body, has_pending=self.may_have_pending(status), kept_ms=self.host.config.retention_ms,
+            now_ms=now_ms,
         )  # fmt: skip
-        verdict, hints = parse_finish(reply)
         if hints:
             self.host.send_hints(hints)
         if verdict is Verdict.CANCEL:
             await self.finish("cancelled", await self.host.claims.cancel_reason(self.run_id))
             return
-        if uid and verdict is Verdict.OK:
-            self.host.publish_outbox(uid, event)
         self.conclude()
 
-    @property
-    def has_pending(self) -> bool:
-        if self.parking.pending or self.parking.unstored:
+    def may_have_pending(self, status: str) -> bool:
+        """Whether operations may be left in the store; a handler that was unwound leaves none here, though it had parked some."""
+        if status != "completed" or self.parking.pending or self.parking.unstored:
             return True
         return bool(self.replay.operations) and any(op.is_pending for op in self.replay.operations.values())
 
-    def final_event(self, status: str, body: bytes, now_ms: int) -> tuple[str, bytes]:
-        """`taskflow/function.failed` or `.cancelled`, with the same id however often it is made. Rules S5.5, S6.2."""
-        return final_event(
-            status,
-            run_id=self.run_id,
-            function_id=self.claimed.function_id,
-            event=self.event_obj,
-            error=orjson.loads(body),
-            now_ms=now_ms,
-        )
-
     def stop(self, ending: Ending, reason: bytes = b"") -> None:
-        """Start no step any more; end when the running ones have ended. Safe to repeat; losing the claim beats all else."""
+        """Start no step any more; end when the running ones have ended. Safe to repeat.
+
+        Losing the claim beats all else. A cancellation beats handing back: others might not execute the run for long (S10.4).
+        """
         if self.ending is Ending.FINISHED:
             return
-        if self.ending is None or ending is Ending.FENCED:
+        is_stronger = (
+            ending is Ending.CANCELLED and self.ending is Ending.HANDED_BACK and not self.is_concluding
+        )
+        if self.ending is None or ending is Ending.FENCED or is_stronger:
             self.ending = ending
         self.reason = self.reason or reason
         if not self.tree.executing:
             self.spawn(self.end())
 
+    async def steps_end(self, *, keep: bool) -> None:
+        """Wait until nothing of the run executes; with `keep`, store what failed attempts are to be tried again."""
+        if not self.tree.executing:
+            return
+        self.steps_over = self.host.loop.create_future()
+        await self.steps_over
+        if keep and self.parking.unstored:
+            await self.parking.store(suspend=False)
+
     def step_begins(self) -> None:
         """A step's function is about to be called. Raises Suspend when the run is ending."""
+        if (
+            self.ending is not None
+        ):  # a step that waited for its slot meanwhile would be cut off, and executed again elsewhere
+            raise Suspend
         self.tree.enter()
         self.busy.add(asyncio.current_task())
 
@@ -397,6 +414,8 @@ class Execution:
         self.tree.leave()
         if self.tree.executing:
             return
+        if self.steps_over is not None and not self.steps_over.done():
+            self.steps_over.set_result(None)
         if self.is_over:
             if self.tree.has_leftovers:
                 self.spawn(self.clear_leftovers())

@@ -19,6 +19,7 @@ from taskflow.config import Config
 from taskflow.engine.execution import Ending, Execution, job_id
 from taskflow.engine.host import Lease
 from taskflow.engine.offered import OfferedStepExecution
+from taskflow.errors import StoreUnavailable
 from taskflow.function import Function
 from taskflow.store.claims import ClaimedRun, Hint
 from taskflow.store.keys import SEPARATOR
@@ -33,8 +34,6 @@ class Messenger(Protocol):
     """What the executor says to the broker. None of it blocks; failures are the messenger's to log and survive."""
 
     def send_work(self, hints: Sequence[Hint]) -> None: ...
-
-    def publish_outbox(self, uid: str, event: bytes) -> None: ...
 
     async def publish_events(self, events: Sequence[bytes]) -> None: ...
 
@@ -199,7 +198,11 @@ class Executor:
             del self.executions[execution.job]
             if not self.executions:
                 self.idle.set()
-        self.unreserve(1)
+        self.free_slot()
+        if execution.ending is Ending.HANDED_BACK and not self.is_draining:
+            # Its function was paused: the room that it had under its limits may be for others, and nobody is told of that.
+            for queue in self.queues:
+                self.look_for_work(queue)
 
     async def hand_back(self, run_ids: Sequence[str]) -> None:
         await self.claims.hand_back(
@@ -209,7 +212,7 @@ class Executor:
     # --- messages ---
 
     def send_hints(self, hints: Sequence[Hint]) -> None:
-        """Some queues got ready runs: take them here if slots are free, else tell the others."""
+        """Some queues got ready runs: take them here if slots are free, else tell the others. Events are for all."""
         others = []
         for hint in hints:
             if (
@@ -225,9 +228,6 @@ class Executor:
                 others.append(hint)
         if others:
             self.messenger.send_work(others)
-
-    def publish_outbox(self, uid: str, event: bytes) -> None:
-        self.messenger.publish_outbox(uid, event)
 
     async def publish_events(self, events: Sequence[bytes]) -> None:
         await self.messenger.publish_events(events)
@@ -246,19 +246,38 @@ class Executor:
         elif kind == "cancel":
             execution.stop(Ending.CANCELLED)
 
+    def take_pause(self, function_id: str) -> None:
+        """A function of the app was paused."""
+        self.spawn(self.stop_paused())
+
+    async def stop_paused(self) -> None:
+        """Hand back the runs of paused functions, once their running steps have ended. Rule S10.4.
+
+        The store answers in order: what it gave to this process before the pause has arrived when this has.
+        """
+        try:
+            paused = await self.store.steering.paused()
+        except StoreUnavailable:  # this process is closing
+            return
+        for execution in list(self.executions.values()):
+            if execution.claimed.function_id in paused:
+                execution.stop(Ending.HANDED_BACK)
+
     def look_again(self) -> None:
         """Messages may have been lost with a connection: look at every run, and at every queue."""
+        self.spawn(self.stop_paused())
         for execution in list(self.executions.values()):
             execution.resolved_elsewhere()
         for queue in self.queues:
             self.look_for_work(queue)
 
     async def reconcile(self) -> None:
-        """Hand back claims that the store gave to this process in replies that never came."""
+        """Hand back claims that the store gave to this process in replies that never came, and runs of paused functions."""
         held = await self.store.client.call("HKEYS", self.store.keys.claims(self.child_id))
         lost = [run_id for raw in held if (run_id := raw.decode()) not in self.executions]
         if lost:
             await self.hand_back(lost)
+        await self.stop_paused()
 
     # --- the end ---
 

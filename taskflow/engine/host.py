@@ -49,10 +49,6 @@ class Host(Protocol):
 
     def send_hints(self, hints: Sequence[Hint]) -> None: ...
 
-    def publish_outbox(self, uid: str, event: bytes) -> None:
-        """Publish an event that a script put into the outbox, and clear it there."""
-        ...
-
     async def publish_events(self, events: Sequence[bytes]) -> None: ...
 
     def abandon_thread(self, reason: str) -> None:

@@ -46,6 +46,10 @@ class OfferedStepExecution(Execution):
     def may_execute(self, key: str) -> bool:
         return key == self.claimed.step_key
 
+    @property
+    def slot_is_taken(self) -> bool:
+        return False  # the slot that was claimed with the step is for it, whatever else is looked up on the way
+
     async def park(self, key: str, op: Operation, stored: bool, parked: ParkedOp | None = None) -> Operation:
         if key == self.claimed.step_key and op.attempts and op.due is not None and not stored:
             await self.commit(key, op)  # failed, and to be retried

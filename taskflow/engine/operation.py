@@ -23,7 +23,7 @@ PENDING = (WAIT, RETRY, OFFER, TAKEN)
 class Operation:
     """What is known of one step. Times are ms since the epoch; what is empty is not stored."""
 
-    kind: str  # step, sleep, event, invoke, send
+    kind: str  # step, sleep, event, signal, invoke
     state: str
     index: int  # its place in the order of calls, from 0 (S4.5)
     order: int | None = None  # its place in the order in which outcomes reached the handler, from 0
@@ -36,10 +36,12 @@ class Operation:
     ended: int | None = None
     worker: str | None = None  # the child that executed it
     due: int | None = None  # of a sleep, retry or timeout
-    events: list[str] | None = None  # a wait's event names
+    events: list[str] | None = None  # a wait's event names and patterns
     path: str | None = None  # a wait's equality: the event's path ...
     token: str | None = None  # ... and "path=value", as it stands in the index
     condition: str | None = None  # what is left of a wait's expression, as CEL
+    signal: str | None = None  # that it waits for, as app SEPARATOR name
+    replaces: bool | None = None  # it takes the signal from who waits for it already
     child: str | None = None  # the run that an invoke started
     by: str | None = None  # the child that took the offered step
     fence: int | None = None  # of that claim

@@ -63,7 +63,13 @@ class Parking:
     def give_up(self, key: str) -> None:
         """The loser of a race: take back what was stored for it."""
         self.unstored.pop(key, None)
-        self.execution.spawn(self.execution.host.claims.drop(self.execution.claim, [key]))
+        self.execution.spawn(self.drop(key))
+
+    async def drop(self, key: str) -> None:
+        host = self.execution.host
+        hints = await host.claims.drop(self.execution.claim, [key], now_ms=host.clock.now_ms())
+        if hints:
+            host.send_hints(hints)
 
     def store_and_stay(self) -> None:
         """Other branches execute on: store what is parked, so that time runs and events are met."""

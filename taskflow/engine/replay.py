@@ -7,6 +7,7 @@ interleave as they did before.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from taskflow.engine.operation import DUE, Operation
@@ -66,16 +67,7 @@ class Replay:
 
         What was resolved while nobody executed the run comes last: it has no `order` yet.
         """
-        unseen = 1 << 62
-        finished = [(key, op) for key, op in self.operations.items() if op.is_finished]
-        return sorted(
-            finished,
-            key=lambda item: (
-                unseen if item[1].order is None else item[1].order,
-                item[1].ended or 0,
-                item[1].index,
-            ),
-        )
+        return story_of(self.operations)
 
     @property
     def is_replaying(self) -> bool:
@@ -147,6 +139,20 @@ class Replay:
             )
         if self.order_warning is None:
             self.order_warning = what
+
+
+def story_of(operations: Mapping[str, Operation]) -> list[tuple[str, Operation]]:
+    """Finished operations in the order in which their outcomes reached the handler; see `Replay.story`."""
+    unseen = 1 << 62
+    finished = [(key, op) for key, op in operations.items() if op.is_finished]
+    return sorted(
+        finished,
+        key=lambda item: (
+            unseen if item[1].order is None else item[1].order,
+            item[1].ended or 0,
+            item[1].index,
+        ),
+    )
 
 
 def check_step_id(step_id: object) -> None:

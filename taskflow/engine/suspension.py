@@ -199,7 +199,10 @@ class TaskTree:
             return
         self.suspending = True
         self.stuck = False
-        # Errors of tasks that were over before are the user's: asyncio reports those that nobody has fetched.
+        # Errors of tasks that were over before are the user's: asyncio reports those that nobody has fetched. Suspend is ours.
+        for task in self._tasks:
+            if task.done() and isinstance(task._exception, Suspend):
+                fetch_outcome(task)
         self._tasks = {task: birth for task, birth in self._tasks.items() if not task.done()}
         caller = asyncio.current_task(self._loop)
         if self._tasks:

@@ -12,13 +12,17 @@ import orjson
 from taskflow.codec import from_json, to_json
 from taskflow.durations import parse_duration_ms, parse_when_ms
 from taskflow.engine.handler import call_step_function, describe_error, inside_step
+from taskflow.engine.lookback import look_back
 from taskflow.engine.operation import DONE, FAILED, RETRY, WAIT, Operation
 from taskflow.engine.replay import Call
-from taskflow.errors import LimitExceeded, NestedStepError, StepError, StepTimeout
+from taskflow.engine.unwinding import fetch_outcome
+from taskflow.errors import LimitExceeded, NestedStepError, NonRetriableError, StepError, StepTimeout
 from taskflow.event import Event, ReceivedEvent, encode_event
+from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
 from taskflow.ids import derive_ulid, run_id_for, ulid_ms
 from taskflow.retries import next_attempt_ms
+from taskflow.signals import OnConflict, ReceivedSignal, check_on_conflict, check_signal_name, signal_key
 from taskflow.step import ParallelMode
 from taskflow.store.claims import InvokedRun, ParkedOp
 from taskflow.types import Duration, JsonObject, When
@@ -35,10 +39,13 @@ PLAIN = (str, int, bool, type(None))  # what JSON gives back as it was
 class Tools:
     """The engine behind `Step` and `BlockingStep`, for one run."""
 
-    __slots__ = ("execution",)
+    __slots__ = ("execution", "had")
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
+        # The uids of the events that the handler got: a wait that looks back passes over them.
+        more = (orjson.loads(event)["uid"] for event in execution.claimed.more_events)
+        self.had: set[str] = {execution.event.uid, *more}
 
     async def begin(self, step_id: str) -> Call:
         outer = inside_step.get()
@@ -69,7 +76,7 @@ class Tools:
         if not self.execution.may_execute(call.key):
             op = await self.execution.tree.parked()  # for ever: see OfferedStepExecution
         while not op.is_finished:
-            if self.execution.tree.executing:  # a parallel step: the run's own slot is taken
+            if self.execution.slot_is_taken:  # a parallel step
                 op = await self.execution.find_slot(call.key, op)
                 if op.is_finished:
                     break
@@ -183,9 +190,12 @@ class Tools:
         await self.settle(call, step_id, op)
 
     async def wait_for_event(
-        self, step_id: str, events: Sequence[str], timeout: Duration, match: str | None, if_exp: str | None
-    ) -> ReceivedEvent | None:
-        timeout_ms = parse_duration_ms(timeout, what=f"step.wait_for_event({step_id!r}) timeout")
+        self, step_id: str, events: Sequence[str], timeout: Duration, match: str | None, if_exp: str | None,
+        lookback: Duration | None,
+    ) -> ReceivedEvent | None:  # fmt: skip
+        what = f"step.wait_for_event({step_id!r})"
+        timeout_ms = parse_duration_ms(timeout, what=f"{what} timeout")
+        lookback_ms = None if lookback is None else parse_duration_ms(lookback, what=f"{what} lookback")
         plan = plan_wait(step_id, events, match, if_exp, event=self.execution.event_obj)
         call = await self.begin(step_id)
         now_ms = self.execution.host.clock.now_ms()
@@ -193,8 +203,34 @@ class Tools:
             "event", WAIT, call.index, started=now_ms, due=now_ms + timeout_ms, events=plan.events, path=plan.path,
             token=plan.token, condition=plan.condition,
         )  # fmt: skip
+        if lookback_ms is None or call.known is not None:
+            found = await self.settle(call, step_id, op)
+        else:
+            since_ms = now_ms - lookback_ms
+            if not await look_back(self.execution, call.key, op, plan, since_ms=since_ms, had=self.had):
+                op = await self.execution.park(call.key, op, stored=True)
+            found = self.take_outcome(op, step_id)
+        if found is None:
+            return None
+        event = ReceivedEvent.from_wire(found)
+        self.had.add(event.uid)
+        return event
+
+    async def wait_for_signal(
+        self, step_id: str, signal: str, timeout: Duration, on_conflict: OnConflict
+    ) -> ReceivedSignal | None:
+        what = f"step.wait_for_signal({step_id!r})"
+        timeout_ms = parse_duration_ms(timeout, what=f"{what} timeout")
+        key = signal_key(self.execution.host.config.app_id, check_signal_name(signal))
+        replaces = check_on_conflict(on_conflict, what=what)
+        call = await self.begin(step_id)
+        now_ms = self.execution.host.clock.now_ms()
+        op = Operation(
+            "signal", WAIT, call.index, started=now_ms, due=now_ms + timeout_ms, signal=key,
+            replaces=True if replaces else None,
+        )  # fmt: skip
         found = await self.settle(call, step_id, op)
-        return None if found is None else ReceivedEvent.from_wire(found)
+        return None if found is None else ReceivedSignal.from_wire(found)
 
     async def invoke(
         self,
@@ -245,6 +281,7 @@ class Tools:
             event,
             spec.timeouts.start_ms or 0,
             spec.timeouts.finish_ms or 0,
+            plan_flow(spec.id, spec.flow, orjson.loads(event), is_direct=True),
         )
         return await self.settle(call, step_id, op, child)
 
@@ -286,12 +323,14 @@ class Tools:
             resolved = await self.execution.park(
                 call.key, known or op, stored=known is not None, parked=parked
             )
-        if (
-            resolved.data is not None
-        ):  # it came from outside: what steps return was checked before it was stored
-            check_output_size(resolved.data, step_id, self.execution.host.config.max_step_output_bytes)
+        return self.take_outcome(resolved, step_id)
+
+    def take_outcome(self, op: Operation, step_id: str) -> Any:
+        """The result of an operation, which came from outside: what steps return was checked before it was stored."""
+        if op.data is not None:
+            check_output_size(op.data, step_id, self.execution.host.config.max_step_output_bytes)
             self.execution.check_state_size()
-        return outcome(resolved, step_id)
+        return outcome(op, step_id)
 
     async def keep(self, call: Call, op: Operation) -> None:
         """Commit an operation that is over at once."""
@@ -317,11 +356,19 @@ class Tools:
         """The results of all, in order; or, in a race, the result of the first, with the others cancelled."""
         if mode == "all":
             return await asyncio.gather(*tasks)
+        if not tasks:
+            raise NonRetriableError(
+                "step.parallel(..., mode='race') needs at least one branch, got none: nothing would ever finish first. "
+                "Check that what the branches are made of isn't empty."
+            )
         finished: list[asyncio.Future[Any]] = []
         for task in tasks:
             task.add_done_callback(finished.append)
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        self.execution.cancel_losers([task for task in tasks if task is not finished[0]])
+        losers = [task for task in tasks if task is not finished[0]]
+        for task in losers:
+            task.add_done_callback(fetch_outcome)  # nobody asks for it
+        self.execution.cancel_losers(losers)
         return finished[0].result()
 
     def block_on(self, work: Coroutine[Any, Any, R]) -> R:

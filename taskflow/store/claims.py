@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from taskflow.store.keys import Keys
+from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.store.scripts import Scripts
 from taskflow.types import RunId
 
@@ -28,14 +28,39 @@ VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """A queue of an app that needs a work message."""
+    """What the broker is to be told after a script: a queue of an app needs a work message, or an event is to be published.
 
-    app_id: str
-    queue: str
+    Such an event tells of the end of a run; it stays in the outbox, by its `uid`, until it is published.
+    """
+
+    app_id: str = ""
+    queue: str = ""
+    uid: str = ""
+    event: bytes = b""  # JSON
 
 
 def parse_hints(flat: Sequence[bytes]) -> list[Hint]:
-    return [Hint(flat[i].decode(), flat[i + 1].decode()) for i in range(0, len(flat), 2)] if flat else []
+    return [parse_hint(flat[i].decode(), flat[i + 1]) for i in range(0, len(flat), 2)] if flat else []
+
+
+def parse_hint(name: str, value: bytes) -> Hint:
+    if name.startswith(SEPARATOR):
+        return Hint(uid=name.removeprefix(SEPARATOR), event=value)
+    return Hint(name, value.decode())
+
+
+def queues_of(hints: Iterable[Hint]) -> dict[str, list[str]]:
+    """By app, the queues that need a work message."""
+    queues: dict[str, list[str]] = {}
+    for hint in hints:
+        if hint.queue and hint.queue not in (known := queues.setdefault(hint.app_id, [])):
+            known.append(hint.queue)
+    return queues
+
+
+def events_of(hints: Iterable[Hint]) -> list[tuple[str, bytes]]:
+    """The events of the outbox that are to be published: (uid, event)."""
+    return [(hint.uid, hint.event) for hint in hints if hint.uid]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +87,7 @@ class ClaimedRun:
     cancel: bytes  # reason as JSON, or empty
     steps: dict[str, bytes]  # step key -> operation (msgpack)
     step_key: str = ""  # when not the run was claimed, but this one step, which another process offers (S4.4)
+    more_events: Sequence[bytes] = ()  # of a batch, after the first (S7.6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +107,22 @@ class InvokedRun:
     event: bytes
     start_ms: int
     finish_ms: int
+    flow: bytes = b""
 
     @property
     def argv(self) -> tuple[str | bytes | int, ...]:
-        return (self.function_id, self.queue, self.run_id, self.event, self.start_ms, self.finish_ms)
+        return (
+            self.function_id,
+            self.queue,
+            self.run_id,
+            self.event,
+            self.start_ms,
+            self.finish_ms,
+            self.flow,
+        )
 
 
-NO_CHILD = ("", "", "", "", "", "")
+NO_CHILD = ("", "", "", "", "", "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +132,15 @@ class ParkedOp:
     step_key: str
     packed: bytes
     child: InvokedRun | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PastEvent:
+    """An event that came before a wait."""
+
+    uid: str
+    seq: int  # its place in the order of events
+    text: bytes  # JSON, as on the wire; empty when it was removed meanwhile
 
 
 class Claims:
@@ -123,26 +167,24 @@ class Claims:
         )
         return ClaimReply([parse_claimed(row, child_id) for row in rows], bool(has_more), parse_hints(hints))
 
-    def commit_step(
-        self, claim: Claim, *keys_and_memos: str | bytes, is_completed: bool
-    ) -> asyncio.Future[Any]:
-        """Store outcomes: step key, memo, ...; the future's bytes are a key of VERDICTS."""
-        return self.scripts.call(
-            "commit_step",
-            claim.child_id,
-            claim.run_id,
-            claim.fence,
-            "1" if is_completed else "",
-            *keys_and_memos,
-        )
+    async def commit_step(self, claim: Claim, *keys_and_memos: str | bytes, is_completed: bool) -> Verdict:
+        """Store outcomes: step key, memo, ..."""
+        verdict, _ = await self.scripts.call_together(
+            "commit_steps", (claim.child_id,), claim.run_id, claim.fence, "1" if is_completed else "",
+            len(keys_and_memos) // 2, *keys_and_memos,
+        )  # fmt: skip
+        return VERDICTS[verdict]
 
     async def mark_warned(self, run_id: str) -> bool:
         """True for the first who asks: a warning is due once a run."""
         return bool(await self.scripts.client.call("HSETNX", self.keys.run(run_id), "warned", 1))
 
-    async def drop(self, claim: Claim, step_keys: Sequence[str]) -> None:
+    async def drop(self, claim: Claim, step_keys: Sequence[str], *, now_ms: int) -> list[Hint]:
         """Give up pending operations of the run: nothing wakes it for them any more."""
-        await self.scripts.call("drop_operations", claim.child_id, claim.run_id, claim.fence, *step_keys)
+        _, hints = await self.scripts.call(
+            "drop_operations", now_ms, claim.child_id, claim.run_id, claim.fence, *step_keys
+        )
+        return parse_hints(hints)
 
     async def park(
         self,
@@ -168,6 +210,26 @@ class Claims:
         verdict, hints = await self.scripts.call("park_run", *argv)
         return VERDICTS[verdict], parse_hints(hints)
 
+    async def look_back(
+        self, claim: Claim, wait: ParkedOp, *, since_ms: int, after_seq: int, limit: int, now_ms: int
+    ) -> tuple[Verdict, list[PastEvent]]:
+        """The next page of the events that came before a wait, oldest first; PARKED when there are none, and the wait is stored.
+
+        `since_ms`: older events don't count. `after_seq` is that of the last event of the page before, or 0.
+        """
+        verdict, flat = await self.scripts.call(
+            "look_back", now_ms, claim.child_id, claim.run_id, claim.fence, wait.step_key, wait.packed, since_ms, after_seq,
+            limit,
+        )  # fmt: skip
+        page = [PastEvent(flat[i].decode(), flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
+        return VERDICTS[verdict], page
+
+    def note_resumed(self, claim: Claim, step_key: str, event_uid: str) -> asyncio.Future[Any]:
+        """The record of a past event tells that it ended a wait of this run."""
+        return self.scripts.call(
+            "note_resumed", claim.child_id, claim.run_id, claim.fence, step_key, event_uid
+        )
+
     async def commit_offered(
         self, claim: Claim, step_key: str, packed: bytes, *, now_ms: int
     ) -> tuple[Verdict, list[Hint]]:
@@ -177,11 +239,12 @@ class Claims:
         )
         return VERDICTS[verdict], parse_hints(hints)
 
-    async def withdraw_offer(self, claim: Claim, step_key: str) -> bool:
+    async def withdraw_offer(self, claim: Claim, step_key: str, *, now_ms: int) -> tuple[bool, list[Hint]]:
         """Take back a step that the run offered; False when somebody has taken it."""
-        return bool(
-            await self.scripts.call("withdraw_offer", claim.child_id, claim.run_id, claim.fence, step_key)
+        is_ours, hints = await self.scripts.call(
+            "withdraw_offer", now_ms, claim.child_id, claim.run_id, claim.fence, step_key
         )
+        return bool(is_ours), parse_hints(hints)
 
     async def fetch_resolved(
         self, claim: Claim, step_keys: Sequence[str]
@@ -192,30 +255,24 @@ class Claims:
         )
         return VERDICTS[verdict], ops
 
-    async def retry(self, claim: Claim, *, attempts: int, due_ms: int, error: bytes, now_ms: int) -> Verdict:
+    async def retry(
+        self, claim: Claim, *, attempts: int, due_ms: int, error: bytes, now_ms: int
+    ) -> tuple[Verdict, list[Hint]]:
         """Have the handler called again at `due_ms`."""
-        verdict = await self.scripts.call(
+        verdict, hints = await self.scripts.call(
             "retry_run", now_ms, claim.child_id, claim.run_id, claim.fence, attempts, due_ms, error
         )
-        return VERDICTS[verdict]
+        return VERDICTS[verdict], parse_hints(hints)
 
-    def finish(
-        self,
-        claim: Claim,
-        status: str,
-        body: bytes,
-        *,
-        has_pending: bool,
-        event_uid: str,
-        event: bytes,
-        kept_ms: int,
-        now_ms: int,
-    ) -> asyncio.Future[Any]:
-        """End the run, to be removed after `kept_ms`; `parse_finish` reads the future's value."""
-        return self.scripts.call(
-            "finish_run", now_ms, claim.child_id, claim.run_id, claim.fence, status, body,
-            "1" if has_pending else "", event_uid, event, now_ms + kept_ms,
+    async def finish(
+        self, claim: Claim, status: str, body: bytes, *, has_pending: bool, kept_ms: int, now_ms: int
+    ) -> tuple[Verdict, list[Hint]]:
+        """End the run, to be removed after `kept_ms`."""
+        verdict, hints = await self.scripts.call_together(
+            "finish_runs", (claim.child_id,), claim.run_id, claim.fence, status, body,
+            "1" if has_pending else "", now_ms, now_ms + kept_ms,
         )  # fmt: skip
+        return VERDICTS[verdict], parse_hints(hints) if hints else []
 
     async def begin_trial(self, claim: Claim) -> bool:
         """The run's next crash would be its last, and it executes now, alone of its kind; False when the claim is lost."""
@@ -254,14 +311,22 @@ class Claims:
                 return total
 
 
-def parse_finish(reply: Sequence[Any]) -> tuple[Verdict, list[Hint]]:
-    return VERDICTS[reply[0]], parse_hints(reply[1])
-
-
 def parse_claimed(row: Sequence[Any], child_id: str) -> ClaimedRun:
-    run_id, fence, function_id, event, attempt, started, created, cause, crashes, cancel, steps, step_key = (
-        row
-    )
+    (
+        run_id,
+        fence,
+        function_id,
+        event,
+        attempt,
+        started,
+        created,
+        cause,
+        crashes,
+        cancel,
+        steps,
+        step_key,
+        more,
+    ) = row
     return ClaimedRun(
         claim=Claim(RunId(run_id.decode()), child_id, fence),
         function_id=function_id.decode(),
@@ -273,5 +338,6 @@ def parse_claimed(row: Sequence[Any], child_id: str) -> ClaimedRun:
         crashes=crashes,
         cancel=cancel,
         step_key=step_key.decode(),
+        more_events=more,
         steps={steps[i].decode(): steps[i + 1] for i in range(0, len(steps), 2)},
     )

@@ -19,13 +19,23 @@ class Fired:
     count: int
     hints: list[Hint]
     next_due_ms: int | None
-    timed_out: list[tuple[str, str]]  # (run_id, "start_timeout" | "finish_timeout") to cancel
 
 
 @dataclass(frozen=True, slots=True)
 class DeadWorker:
     worker_id: str
     child_ids: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """What beat has to make up for."""
+
+    hints: list[Hint]  # work messages to send again
+    events: list[tuple[str, bytes]]  # (uid, event) to publish
+    workers: list[DeadWorker]
+    next_ms: int | None  # when something more counts as lost, if nothing changes
+    next_timer_ms: int | None  # when the first timer is due
 
 
 class Duties:
@@ -45,9 +55,8 @@ class Duties:
 
     async def fire_timers(self, *, limit: int, now_ms: int) -> Fired:
         """Fire up to `limit` timers that are due."""
-        count, hints, first, flat = await self.scripts.call("fire_timers", now_ms, limit)
-        timed_out = [(flat[i].decode(), flat[i + 1].decode()) for i in range(0, len(flat), 2)]
-        return Fired(count, parse_hints(hints), int(float(first)) if first else None, timed_out)
+        count, hints, first = await self.scripts.call("fire_timers", now_ms, limit)
+        return Fired(count, parse_hints(hints), int(float(first)) if first else None)
 
     async def fire_cron(
         self, schedule: str, tick_ms: int, *, fence: Fence, plan: RunPlan | None, event: bytes, uid: str, version: str,
@@ -56,27 +65,29 @@ class Duties:
         """Start the run of a tick, or only note it (`plan` is None): 'fired', 'known' or 'fenced'."""
         run = ("1", plan.run_id, plan.function_id, plan.queue) if plan else ("", "", "", "")
         timeouts = (plan.start_timeout_ms, plan.finish_timeout_ms) if plan else (0, 0)
+        flow = plan.flow if plan else b""
         outcome, hints = await self.scripts.call(
-            "fire_cron", now_ms, fence, schedule, tick_ms, *run, event, version, *timeouts, uid
+            "fire_cron", now_ms, fence, schedule, tick_ms, *run, event, version, *timeouts, uid, flow
         )
         return outcome.decode(), parse_hints(hints)
-
-    async def find_dead(self, *, dead_before_ms: int) -> list[DeadWorker]:
-        """Workers whose last heartbeat is older."""
-        rows = await self.scripts.call("find_dead", dead_before_ms)
-        return [DeadWorker(row[0].decode(), [child.decode() for child in row[1:]]) for row in rows]
 
     async def forget_worker(self, worker_id: str, *, silent_since_ms: int | None = None) -> bool:
         """Forget a worker; with `silent_since_ms`, only when it gave no heartbeat since."""
         since: str | int = "" if silent_since_ms is None else silent_since_ms
         return bool(await self.scripts.call("forget_worker", worker_id, since))
 
-    async def find_lost(
-        self, *, hint_age_ms: int, event_age_ms: int, now_ms: int
-    ) -> tuple[list[Hint], list[tuple[str, bytes]]]:
-        """Queues with ready runs but no fresh work message, and events in the outbox that nobody published."""
-        hints, flat = await self.scripts.call("find_lost", now_ms, hint_age_ms, event_age_ms)
-        return parse_hints(hints), [(flat[i].decode(), flat[i + 1]) for i in range(0, len(flat), 2)]
+    async def find_lost(self, *, hint_age_ms: int, event_age_ms: int, silence_ms: int, now_ms: int) -> Lost:
+        """Queues with ready runs but no fresh work message, events that nobody published, workers without heartbeat."""
+        hints, flat, rows, next_ms, timer_ms = await self.scripts.call(
+            "find_lost", now_ms, hint_age_ms, event_age_ms, silence_ms
+        )
+        return Lost(
+            hints=parse_hints(hints),
+            events=[(flat[i].decode(), flat[i + 1]) for i in range(0, len(flat), 2)],
+            workers=[DeadWorker(row[0].decode(), [child.decode() for child in row[1:]]) for row in rows],
+            next_ms=int(float(next_ms)) if next_ms else None,
+            next_timer_ms=int(float(timer_ms)) if timer_ms else None,
+        )
 
     async def trim_history(self, *, event_retention_ms: int, limit: int, now_ms: int) -> int:
         """Remove runs and events whose retention is over; `limit` or more means that there may be others.

@@ -64,6 +64,18 @@ class History:
         """What is kept of an event: its text and what it did. Empty when it is unknown."""
         return to_fields(await self.client.call("HGETALL", self.keys.event(uid)))
 
+    async def recent_events(self, *, limit: int) -> list[str]:
+        """The uids of the newest events over all names, newest first."""
+        names = await self.client.call("ZRANGE", self.keys.event_names, 0, -1)
+        pages = [
+            self.client.call("XREVRANGE", self.keys.events(name.decode()), "+", "-", "COUNT", limit)
+            for name in names
+        ]
+        rows = [
+            (int(entry[0].partition(b"-")[0]), entry[1][1].decode()) for page in pages for entry in await page
+        ]
+        return [uid for _, uid in sorted(rows, reverse=True)[:limit]]
+
     async def dead_letters(self, *, limit: int) -> list[dict[str, Any]]:
         """The newest broker messages that could not be read, with the reason."""
         rows = await self.client.call("XREVRANGE", self.keys.dead_letters, "+", "-", "COUNT", limit)

@@ -27,17 +27,32 @@ class Keys:
     def steps(self, run_id: str) -> str:
         return f"{self.prefix}steps:{run_id}"
 
+    def batch(self, run_id: str) -> str:
+        return f"{self.prefix}batch:{run_id}"
+
     def runs(self, function_id: str) -> str:
         return f"{self.prefix}runs:{function_id}"
 
     def ready(self, function_id: str) -> str:
         return f"{self.prefix}ready:{function_id}"
 
+    def lane(self, function_id: str, lane: str) -> str:
+        return f"{self.prefix}ready:{function_id}{SEPARATOR}{lane}"
+
+    def leases(self, limit_id: str) -> str:
+        return f"{self.prefix}leases:{limit_id}"
+
+    def throttle(self, throttle_id: str) -> str:
+        return f"{self.prefix}throttle:{throttle_id}"
+
     def claims(self, child_id: str) -> str:
         return f"{self.prefix}claims:{child_id}"
 
     def event(self, uid: str) -> str:
         return f"{self.prefix}event:{uid}"
+
+    def events(self, name: str) -> str:
+        return f"{self.prefix}events:{name}"
 
     def event_id(self, public_id: str) -> str:
         return f"{self.prefix}event_id:{public_id}"
@@ -54,13 +69,20 @@ class Keys:
     def child_channel(self, child_id: str) -> str:
         return f"{self.prefix}child:{child_id}"
 
+    def pauses_channel(self, app_id: str) -> str:
+        return f"{self.prefix}pauses:{app_id}"
+
+    @property
+    def paused(self) -> str:
+        return f"{self.prefix}paused"
+
     @property
     def apps(self) -> str:
         return f"{self.prefix}apps"
 
     @property
-    def events(self) -> str:
-        return f"{self.prefix}events"
+    def event_names(self) -> str:
+        return f"{self.prefix}event_names"
 
     @property
     def timers(self) -> str:
@@ -77,6 +99,10 @@ class Keys:
     @property
     def workers(self) -> str:
         return f"{self.prefix}workers"
+
+    @property
+    def serving(self) -> str:
+        return f"{self.prefix}serving"
 
     @property
     def dead_letters(self) -> str:

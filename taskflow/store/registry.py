@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from taskflow.store.client import StoreClient
@@ -19,6 +20,15 @@ class AppSettings:
     max_crashes: int
 
 
+@dataclass(frozen=True, slots=True)
+class RegisteredFunction:
+    """A function as it stands in the store."""
+
+    slug: str
+    manifest: bytes  # JSON
+    flow: str  # what claims must know, as `flow.plan.flow_settings` writes it
+
+
 class Registry:
     """Functions by app."""
 
@@ -27,9 +37,11 @@ class Registry:
         self.scripts = scripts
         self.keys = keys
 
-    async def register(self, app_id: str, settings: AppSettings, manifests: dict[str, bytes]) -> bool:
-        """Make these the app's functions: slug -> manifest (JSON). True when something changed."""
-        flat = [part for item in manifests.items() for part in item]
+    async def register(
+        self, app_id: str, settings: AppSettings, functions: Sequence[RegisteredFunction]
+    ) -> bool:
+        """Make these the app's functions. True when something changed."""
+        flat = [part for function in functions for part in (function.slug, function.manifest, function.flow)]
         return bool(
             await self.scripts.call(
                 "register_app",

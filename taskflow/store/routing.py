@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ class RunPlan:
     start_at_ms: int = 0  # 0: at once
     start_timeout_ms: int = 0  # 0: none
     finish_timeout_ms: int = 0
-    skipped: str = ""  # why no run is made, to be recorded on the event
+    flow: bytes = b""  # its flow control, as `flow.plan` packs it
     is_claimable: bool = False  # whether the child that routes the event serves the run's queue
 
 
@@ -43,13 +44,36 @@ class Routed:
     is_duplicate: bool
     seq: int
     claimed: dict[RunId, int]  # fences of the runs that this child got at once
-    wait_paths: list[str]  # values of the event that waits for its name look at
+    wait_paths: list[str]  # what waits that it may end look at: event name or pattern SEPARATOR path
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An event that was routed, and what it looks up in the index of waits: "name:token"."""
+
+    uid: str
+    seq: int
+    text: bytes  # JSON, as on the wire
+    lookups: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundWaits:
+    """What a look at the index came to; `rest` is where to go on, None when all is done: place, lookup and cursor there."""
+
+    hints: list[Hint]
+    open: list[OpenWait]
+    rest: tuple[int, int, bytes] | None
 
 
 @dataclass(frozen=True, slots=True)
 class OpenWait:
-    """A wait whose expression is still to be evaluated."""
+    """A wait whose condition is still to be evaluated, for the event at `place`.
 
+    For an event that may cancel a run, `run_id` is empty, and `step_key` names the run and the entry.
+    """
+
+    place: int
     run_id: str
     step_key: str
     condition: str
@@ -79,7 +103,7 @@ class Routing:
             for run in event.runs:
                 argv += (
                     run.function_id, run.queue, run.run_id, run.start_at_ms, run.start_timeout_ms,
-                    run.finish_timeout_ms, run.skipped, "1" if run.is_claimable else "",
+                    run.finish_timeout_ms, run.flow, "1" if run.is_claimable else "",
                 )  # fmt: skip
         hints, *rows = await self.scripts.call("route_events", *argv)
         return [parse_routed(row) for row in rows], parse_hints(hints)
@@ -103,35 +127,44 @@ class Routing:
                 plan.finish_timeout_ms,
                 uid,
                 name,
+                plan.flow,
             )  # fmt: skip
         )
 
     async def find_waits(
-        self, *, uid: str, seq: int, name: str, event: bytes, tokens: Sequence[str], now_ms: int
-    ) -> tuple[list[Hint], list[OpenWait]]:
-        """Resolve the waits that the event meets by equality; return those with an expression to evaluate."""
-        hints, flat = await self.scripts.call("find_waits", now_ms, seq, name, event, uid, *tokens)
+        self, arrivals: Sequence[Arrival], *, limit: int, cursor: bytes = b"0", now_ms: int
+    ) -> FoundWaits:
+        """Resolve the waits that events meet by equality, about `limit` of them; return those with an expression to evaluate."""
+        argv: list[str | bytes | int] = [now_ms, limit, cursor]
+        for arrival in arrivals:
+            argv += (arrival.uid, arrival.seq, arrival.text, len(arrival.lookups), *arrival.lookups)
+        hints, flat, rest = await self.scripts.call("find_waits", *argv)
         waits = [
-            OpenWait(flat[i].decode(), flat[i + 1].decode(), flat[i + 2].decode(), flat[i + 3])
-            for i in range(0, len(flat), 4)
+            OpenWait(flat[i], flat[i + 1].decode(), flat[i + 2].decode(), flat[i + 3].decode(), flat[i + 4])
+            for i in range(0, len(flat), 5)
         ]
-        return parse_hints(hints), waits
+        return FoundWaits(parse_hints(hints), waits, (rest[0], rest[1], rest[2]) if rest else None)
 
-    async def resolve_wait(self, wait: OpenWait, *, uid: str, event: bytes, now_ms: int) -> list[Hint]:
-        """The event met the wait's expression."""
-        return parse_hints(
-            await self.scripts.call("resolve_wait", now_ms, wait.run_id, wait.step_key, event, uid)
+    def resolve_wait(self, wait: OpenWait, arrival: Arrival, *, now_ms: int) -> asyncio.Future[Any]:
+        """The event met the wait's expression; `parse_hints` reads the future's value."""
+        return self.scripts.call(
+            "resolve_wait", now_ms, wait.run_id, wait.step_key, arrival.text, arrival.uid
         )
+
+    async def send_signal(
+        self, signal: str, body: bytes, *, uid: str, now_ms: int
+    ) -> tuple[str | None, list[Hint]]:
+        """Resolve the wait for a signal; the run that waited, or None. `uid` makes a repeat of this call known (S3.4)."""
+        run_id, hints = await self.scripts.call("send_signal", now_ms, signal, body, uid)
+        return run_id.decode() or None, parse_hints(hints)
 
     async def clear_outbox(self, uids: Sequence[str]) -> None:
         """These events are published."""
         await self.scripts.call("clear_outbox", *uids)
 
-    async def cancel(
-        self, run_id: str, *, reason: bytes, event_uid: str, event: bytes, now_ms: int
-    ) -> tuple[str, list[Hint]]:
+    async def cancel(self, run_id: str, *, reason: bytes, now_ms: int) -> tuple[str, list[Hint]]:
         """Cancel a run: 'unknown', 'final', 'requested' (it ends after its running steps) or 'cancelled'."""
-        outcome, hints = await self.scripts.call("cancel_run", now_ms, run_id, reason, event_uid, event)
+        outcome, hints = await self.scripts.call("cancel_run", now_ms, run_id, reason)
         return outcome.decode(), parse_hints(hints)
 
 

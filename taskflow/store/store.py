@@ -6,7 +6,6 @@ import logging
 
 from taskflow.clock import SystemClock
 from taskflow.errors import StoreVersionMismatch
-from taskflow.store.address import parse_store_url
 from taskflow.store.claims import Claims
 from taskflow.store.client import StoreClient
 from taskflow.store.duties import Duties
@@ -15,6 +14,8 @@ from taskflow.store.keys import Keys
 from taskflow.store.registry import Registry
 from taskflow.store.routing import Routing
 from taskflow.store.scripts import Scripts, loading_commands
+from taskflow.store.steering import Steering
+from taskflow.urls import parse_server_url
 
 DATA_VERSION = "1"  # of the keys and their content; a store of another version is refused
 
@@ -34,11 +35,12 @@ class Store:
         self.duties = Duties(scripts)
         self.registry = Registry(client, scripts, keys)
         self.history = History(client, keys)
+        self.steering = Steering(client, scripts, keys)
 
     @classmethod
     async def open(cls, url: str, *, namespace: str = "tf", timeout_s: float = 3.0) -> Store:
         """Connect and check the version. Raises StoreUnavailable, StoreVersionMismatch or ConfigError."""
-        client = StoreClient(parse_store_url(url), on_connected=loading_commands)
+        client = StoreClient(parse_server_url(url, what="store"), on_connected=loading_commands)
         store = cls(client, Keys(namespace))
         try:
             await client.connect(timeout_s=timeout_s)

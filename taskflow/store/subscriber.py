@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from taskflow.store.address import parse_store_url
 from taskflow.store.client import Argument, StoreClient
+from taskflow.urls import parse_server_url
 
 OnMessage = Callable[[str], None]
 
@@ -19,7 +19,7 @@ class Subscriber:
     def __init__(self, url: str) -> None:
         self.listeners: dict[str, set[OnMessage]] = {}
         self.client = StoreClient(
-            parse_store_url(url),
+            parse_server_url(url, what="store"),
             on_connected=self.subscribe_commands,
             on_push=self.dispatch,
             is_blocking=True,

@@ -52,7 +52,7 @@ async def test_json_is_stable(harness: Harness, shell: Shell) -> None:
     post, fulfil, report = (await shell.arun("functions", "--json")).json
     assert post == {
         "id": "mail/post", "app": "mail", "name": "post", "triggers": [], "queue": "default", "retries": 4,
-        "next_tick_ms": None,
+        "next_tick_ms": None, "paused_ms": None,
     }  # fmt: skip
     assert fulfil["triggers"] == [
         {"event": "shop/order", "expression": "event.data.n > 1"}, {"event": "shop/again", "expression": None},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -13,11 +14,17 @@ import pytest
 import redis
 
 from taskflow import TaskFlow
+from taskflow.errors import RunNotFound
+from taskflow.handle import Run
+from taskflow.ids import run_id_for
+from taskflow.run_lookup import find_run
+from taskflow.run_reasons import Moment
+from taskflow.store.session import StoreSession
 from tests.processes import TaskflowProcess, is_alive, wait_until
 from tests.servers import free_port
 
 SHOP = """
-import os, time
+import atexit, os, time
 from pathlib import Path
 from taskflow import TaskFlow
 
@@ -27,6 +34,8 @@ journal = Path(__file__).parent / "journal"
 def note(text):
     with journal.open("a") as file:
         file.write(f"{text} {os.getpid()}\\n")
+
+atexit.register(note, "goodbye")
 
 @app.function()
 async def greet(ctx, step):
@@ -48,6 +57,10 @@ def wait_for_the_file():
     note("second")
     while not (journal.parent / "finish").exists():
         time.sleep(0.005)
+
+@app.function(trigger="shop/thing.came")
+async def take(ctx):
+    return "taken"
 
 @app.function()
 async def nap(ctx, step):
@@ -110,7 +123,7 @@ async def shop(tmp_path: Path, valkey_url: str, namespace: str) -> AsyncIterator
 async def test_worker_says_one_line_runs_a_function_and_ends_cleanly_at_sigterm(shop: Shop) -> None:
     worker = shop.start("--processes", "2", "--concurrency", "7")
     line = worker.wait_for_line("is ready")
-    assert "app shop 1.2, functions by queue: default 3 (not served here: mail 1)" in line
+    assert "app shop 1.2, functions by queue: default 4 (not served here: mail 1)" in line
     assert line.endswith("2 processes x 7")
     assert shop.env["TASKFLOW_STORE"] in line
     run = await shop.app.ainvoke("shop/greet", {"name": "Ada"})
@@ -126,7 +139,19 @@ async def test_worker_serves_only_the_queues_that_it_is_told(shop: Shop) -> None
     other = await shop.app.ainvoke("shop/greet")
     assert await mail.aresult("15s") == "posted"
     assert await other.astatus() == "queued"
-    assert "functions by queue: mail 1, other 0 (not served here: default 3)" in worker.stderr
+    assert "functions by queue: mail 1, other 0 (not served here: default 4)" in worker.stderr
+
+
+def test_hooks_that_the_app_has_registered_for_its_exit_run_in_each_child(shop: Shop) -> None:
+    worker = shop.start("--processes", "2", "-B")
+    worker.wait_for_line("is ready")
+    wait_until(lambda: len(worker.children()) == 3, what="two children and a beat")
+    children = worker.children()
+    wait_until(lambda: worker.stderr.count("this beat leads") == 1, what="a beat")
+    assert worker.stop() == 0
+    said = shop.journal("goodbye")
+    assert set(said) < set(children)
+    assert 1 <= len(said) <= 2, "each once; a child that was not ready yet is killed"
 
 
 def test_app_is_found_without_its_name_when_the_module_has_only_one(shop: Shop) -> None:
@@ -147,6 +172,64 @@ def test_json_logs_are_one_object_a_line_and_hold_no_password(shop: Shop) -> Non
     assert {"time", "level", "logger", "message", "pid"} <= lines[0].keys()
     assert "default:***@" in worker.stderr
     assert "s3cret" not in worker.stderr
+
+
+async def test_a_queue_that_no_worker_serves_is_told_until_one_does(shop: Shop) -> None:
+    """S10.5"""
+
+    async def why(run_id: str) -> str | None:
+        session = StoreSession(shop.env["TASKFLOW_STORE"], shop.env["TASKFLOW_NAMESPACE"])
+        try:
+            return (await find_run(await session.store(), run_id, Moment(time.time_ns() // 1_000_000))).why
+        finally:
+            await session.close()
+
+    worker = shop.start_ready("-Q", "default,other")
+    run = await shop.app.ainvoke("shop/post")
+    assert await why(run.id) == 'queued: no worker serves queue "mail"'
+    mail = shop.start_ready("-Q", "mail")
+    assert await run.aresult("15s") == "posted"
+    mail.stop()
+    run = await shop.app.ainvoke("shop/post")
+    assert await why(run.id) == 'queued: no worker serves queue "mail"'
+    worker.stop()
+    assert await why(run.id) == 'queued: no worker serves queue "mail" (none gives a sign of life)'
+
+
+async def test_events_that_a_killed_child_had_received_go_on_within_2_s(shop: Shop) -> None:
+    """S9.3: the child stands still, so what it received is in its socket, and not routed."""
+    worker = shop.start_ready()
+    (child,) = worker.children()
+    with redis.Redis.from_url(shop.env["TASKFLOW_BROKER"]) as client:
+        wait_until(
+            lambda: [
+                each for each in client.client_list() if each["cmd"] == "xreadgroup" and "b" in each["flags"]
+            ],
+            what="the child to wait for messages",
+        )
+        os.kill(child, signal.SIGSTOP)
+        (event_id,) = await shop.app.asend("shop/thing.came")
+        wait_until(
+            lambda: client.xpending("tfb:q:taskflow.events.shop", "q")["pending"] == 1,
+            what="the child to receive it",
+        )
+    os.kill(child, signal.SIGKILL)
+    killed_s = time.monotonic()
+    run = Run(run_id_for(event_id, "shop/take"), shop.app)
+    while await run_is_missing(run):
+        assert time.monotonic() - killed_s < 2
+    assert await run.aresult("2s") == "taken"
+    assert time.monotonic() - killed_s < 2
+    assert "gave back 1 messages" in worker.stderr
+
+
+async def run_is_missing(run: Run) -> bool:
+    try:
+        await run.astatus()
+    except RunNotFound:
+        await asyncio.sleep(0.005)
+        return True
+    return False
 
 
 # Failing to start

@@ -20,6 +20,7 @@ from taskflow.step import BlockingStep
 JOURNAL_VARIABLE = "ROBUSTNESS_JOURNAL"
 GATE_VARIABLE = "ROBUSTNESS_GATE"
 POLL_S = 0.005
+LIMIT = 10
 
 app = TaskFlow("robust")
 
@@ -92,6 +93,12 @@ async def five(ctx: Work) -> dict[str, str]:
     )
     tokens["five"] = await step_of(ctx, "five", rest_s)
     return tokens
+
+
+@app.function(trigger="robust/limited", concurrency=LIMIT)
+async def limited(ctx: Work) -> dict[str, str]:
+    """Two steps, of which at most LIMIT execute at one time."""
+    return {name: await step_of(ctx, name, ctx.event.data["rest_s"]) for name in ("one", "two")}
 
 
 @app.function()

@@ -20,6 +20,7 @@ from taskflow.store.keys import Keys
 
 EXPECTED_STEPS = {
     "robust/five": {"one", "two", "three", "four", "five"},
+    "robust/limited": {"one", "two"},
     "robust/held": {"before", "gate", "after"},
     "robust/blocking": {"one", "two"},
     "robust/frozen": {"freeze"},

@@ -8,14 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from taskflow.engine.operation import Operation
-from taskflow.handle import FINAL, RunStatus
-from taskflow.store.address import parse_store_url
 from taskflow.store.client import StoreClient
+from taskflow.urls import parse_server_url
+from tests.leaks import find_leaks
 from tests.waiting import until
 
-# What belongs to live runs only. Hints, nudges, workers and history stay.
-OF_LIVE_RUNS = ("timers", "ready:", "queue:", "claims:", "waits:", "waitpaths:", "outbox", "outbox:events")
 # How the log lines end that tell of a bug.
 OF_BUGS = (
     "the engine failed",
@@ -27,15 +24,15 @@ OF_BUGS = (
 
 @pytest.fixture(autouse=True)
 async def no_leaks(valkey_url: str, namespace: str) -> AsyncIterator[None]:
-    """Fails a test that leaves keys of final runs, asyncio tasks or threads of taskflow behind."""
+    """Fails a test whose runs leave something in the store when they end, or that leaves asyncio tasks or threads of taskflow."""
     threads_before = set(threading.enumerate())
     tasks_before = asyncio.all_tasks()
     yield
-    client = StoreClient(parse_store_url(valkey_url))
+    client = StoreClient(parse_server_url(valkey_url, what="store"))
     await client.connect()
-    leftovers = await find_leftovers(client, f"{namespace}:{{0}}:")
+    leaks = await find_leaks(client, f"{namespace}:{{0}}:")
     await client.close()
-    assert not leftovers, f"all runs are final, but these keys are left: {leftovers}"
+    assert not leaks, f"runs that have ended left this behind: {leaks}"
     await until(
         lambda: not asyncio.all_tasks() - tasks_before - {asyncio.current_task()},
         description="the end of all asyncio tasks",
@@ -60,20 +57,3 @@ def no_bugs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         record.getMessage() for record in caplog.get_records("call") if record.getMessage().endswith(OF_BUGS)
     ]
     assert not met, f"errors of the engine itself: {met}"
-
-
-async def find_leftovers(client: StoreClient, prefix: str) -> list[str]:
-    """Keys that only live runs may have, when no run is live; and operations of final runs that still wait."""
-    keys = [key.decode() for key in await client.call("KEYS", f"{prefix}*")]
-    runs = [key for key in keys if key.startswith(f"{prefix}run:")]
-    statuses = [(await client.call("HGET", key, "status")).decode() for key in runs]
-    if any(RunStatus(status) not in FINAL for status in statuses):
-        return []
-    left = [key for key in keys if key.removeprefix(prefix).startswith(OF_LIVE_RUNS)]
-    for key in keys:
-        if key.startswith(f"{prefix}steps:"):
-            flat = await client.call("HGETALL", key)
-            left += [
-                f"{key} {flat[i]}" for i in range(0, len(flat), 2) if Operation.unpack(flat[i + 1]).is_pending
-            ]
-    return left

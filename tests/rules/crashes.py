@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -47,8 +48,9 @@ class Doomed:
         self.cut = cut
         self.lost: list[asyncio.Future[Any]] = []
         self.is_buried = False
-        self.send = worker.store.client.call
-        worker.store.client.call = self.call  # type: ignore[method-assign]
+        client = worker.store.client
+        self.send, self.send_together = client.call, client.call_together
+        client.call, client.call_together = self.call, self.call_together  # type: ignore[method-assign]
 
     @classmethod
     async def start(cls, app: TaskFlow, harness: Harness, *, cut: Cut) -> Self:
@@ -57,13 +59,21 @@ class Doomed:
         return cls(worker, harness, cut)
 
     def call(self, *command: Argument) -> asyncio.Future[Any]:
+        return self.cut_off(command, lambda: self.send(*command))
+
+    def call_together(self, head: tuple[Argument, ...], *item: Argument) -> asyncio.Future[Any]:
+        return self.cut_off(head, lambda: self.send_together(head, *item))
+
+    def cut_off(
+        self, command: tuple[Argument, ...], send: Callable[[], asyncio.Future[Any]]
+    ) -> asyncio.Future[Any]:
         cut = self.cut
         if cut.is_dead or cut.sent >= cut.after:
             cut.is_dead = True
             return self.no_reply()
         cut.sent += 1
         cut.names.append(name_of(command))
-        reply = self.send(*command)
+        reply = send()
         if cut.sent < cut.after or not cut.loses_reply:
             return reply
         cut.is_dead = True

@@ -36,6 +36,8 @@ async def nothing_is_left_of(harness: Harness, run: Run) -> None:
             members = await client.call("SMEMBERS", key)
         elif name.startswith("claims:"):
             members = await client.call("HKEYS", key)
+        elif name == "signals":
+            members = await client.call("HVALS", key)
         else:
             members = [key] if name.startswith("joins:") else []
         found += [(name, member) for member in members if run.id.encode() in member]

@@ -73,13 +73,14 @@ def waiting_function(
     timeout: Any = "1h",
     match: str | None = None,
     if_exp: str | None = None,
+    lookback: Any = None,
     id: str = "waits",
 ) -> Function[..., Any]:
     """A function that waits once and returns the data of what it got, or None."""
 
     @app.function(id=id, trigger="ordered")
     async def waits(ctx: Context[Step], step: Step) -> Any:
-        got = await step.wait_for_event("wait", event, timeout, match=match, if_exp=if_exp)
+        got = await step.wait_for_event("wait", event, timeout, match=match, if_exp=if_exp, lookback=lookback)
         return None if got is None else got.data
 
     return waits

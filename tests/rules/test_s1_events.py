@@ -24,8 +24,8 @@ pytestmark = pytest.mark.usefixtures("no_bugs")
 
 async def stored_events(harness: Harness) -> list[dict[str, bytes]]:
     """The records of all events, in the order of their arrival."""
-    uids = await harness.store.client.call("ZRANGE", harness.store.keys.events, 0, -1)
-    return [await harness.store.history.event(uid.decode()) for uid in uids]
+    uids = await harness.store.history.recent_events(limit=10_000)
+    return [await harness.store.history.event(uid) for uid in reversed(uids)]
 
 
 # --- S1.1 ---

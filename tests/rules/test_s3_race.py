@@ -262,3 +262,21 @@ async def test_a_race_has_the_same_winner_in_the_replay(app: TaskFlow, winner: s
         await harness.advance(hours=2)
         assert await run.astatus() == RunStatus.COMPLETED
     assert passes == [[winner, [winner]]] * 3
+
+
+@both_kinds
+async def test_a_race_without_branches_fails_the_run_and_says_why(app: TaskFlow, is_async: bool) -> None:
+    """S3.7: a retry would not help."""
+
+    @app.function(id="async")
+    async def in_async(ctx: Context[Step], step: Step) -> Any:
+        return await step.parallel((), mode="race")
+
+    @app.function(id="def")
+    def in_def(ctx: Context[BlockingStep], step: BlockingStep) -> Any:
+        return step.parallel((), mode="race")
+
+    async with Harness(app) as harness:
+        run = await harness.start(in_async if is_async else in_def)
+        with pytest.raises(RunFailed, match="needs at least one branch, got none"):
+            await run.aresult("5s")

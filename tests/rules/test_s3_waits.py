@@ -273,7 +273,9 @@ async def test_an_event_for_a_wait_next_to_a_running_step_is_not_missed(app: Tas
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"event": "shop/*"}, r"wait_for_event\('wait'\).*'shop/\*' is a pattern, but a wait takes whole event names"),
+        ({"event": "sh*p"}, r"wait_for_event\('wait'\) may have a '\*' only at its end, got 'sh\*p'"),
+        ({"lookback": "soon"}, r"wait_for_event\('wait'\) lookback can't be read: 'soon'"),
+        ({"lookback": -1}, r"wait_for_event\('wait'\) lookback must not be negative, got -1"),
         ({"event": []}, r"wait_for_event\('wait'\): give the name of an event, or several"),
         ({"event": ""}, r"wait_for_event\('wait'\).* 1 to 256 characters"),
         ({"event": [7]}, r"wait_for_event\('wait'\).* must be the name of an event, got int"),

@@ -292,8 +292,8 @@ async def test_on_failure_runs_once_although_the_event_is_routed_again(app: Task
 
     async with Harness(app) as harness:
         await harness.start(work)
-        uids = await harness.store.client.call("ZRANGE", harness.store.keys.events, 0, -1)
-        records = [await harness.store.history.event(uid.decode()) for uid in uids]
+        uids = await harness.store.history.recent_events(limit=100)
+        records = [await harness.store.history.event(uid) for uid in uids]
         (told,) = [record["event"] for record in records if record["name"] == FAILED.encode()]
         for _ in range(3):
             await app.async_publisher.publish_events([b"[" + told + b"," + told + b"]"])

@@ -14,7 +14,7 @@ from taskflow.beat.service import Beat
 from taskflow.clock import VirtualClock
 from taskflow.context import Context
 from taskflow.step import Step
-from taskflow.store.registry import AppSettings
+from taskflow.store.registry import AppSettings, RegisteredFunction
 from taskflow.store.store import Store
 from taskflow.testing import Harness
 from taskflow.triggers import Catchup, TriggerCron
@@ -45,8 +45,10 @@ class Beats:
         settings = AppSettings(
             version="", retention_ms=86_400_000, failed_retention_ms=86_400_000, max_crashes=3
         )
-        manifests = {spec.slug: orjson.dumps(spec.manifest()) for spec in self.app.specs}
-        await self.store.registry.register(self.app.id, settings, manifests)
+        functions = [
+            RegisteredFunction(spec.slug, orjson.dumps(spec.manifest()), "") for spec in self.app.specs
+        ]
+        await self.store.registry.register(self.app.id, settings, functions)
 
     async def die(self, beat: Beat) -> None:
         """The beat is killed: it does not give the lead away."""

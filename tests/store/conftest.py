@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from taskflow.store.store import Store
+from tests.leaks import find_leaks
 from tests.servers import REDIS_HINT, RedisServer, RespServer, ValkeyServer
 from tests.store.scene import Scene
 
@@ -34,7 +35,9 @@ async def store(store_server: RespServer) -> AsyncIterator[Store]:
     await store.client.call("FLUSHDB")
     await store.check_version()
     yield store
+    leaks = await find_leaks(store.client, store.keys.prefix, has_publisher=False)
     await store.close()
+    assert not leaks, f"runs that have ended left this behind: {leaks}"
 
 
 @pytest.fixture

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha1
 from typing import Any
 
 import orjson
 
 from taskflow.codec import pack
 from taskflow.engine.operation import Operation
-from taskflow.store.claims import Claim, ClaimedRun, ClaimReply, ParkedOp, Verdict, parse_finish
-from taskflow.store.registry import AppSettings
+from taskflow.ids import encode_time
+from taskflow.store.claims import Claim, ClaimedRun, ClaimReply, ParkedOp, PastEvent, Verdict
+from taskflow.store.duties import Lost
+from taskflow.store.registry import AppSettings, RegisteredFunction
 from taskflow.store.routing import EventPlan, Routed, RunPlan
 from taskflow.store.store import Store
 from taskflow.types import RunId
@@ -38,13 +41,14 @@ class Scene:
         run_id: str = "r1",
         *,
         fn: str = FN,
+        flow: bytes = b"",
         start_at_ms: int = 0,
         start_ms: int = 0,
         finish_ms: int = 0,
         queue: str = "default",
     ) -> str:
         """A ready run, or one that starts later."""
-        plan = RunPlan(fn, queue, RunId(run_id), start_at_ms, start_ms, finish_ms)
+        plan = RunPlan(fn, queue, RunId(run_id), start_at_ms, start_ms, finish_ms, flow)
         await self.store.routing.start_run(
             plan,
             uid=f"E-{run_id}",
@@ -76,8 +80,7 @@ class Scene:
 
     async def commit(self, claim: Claim, key: str = "one", *, state: str = "done") -> str:
         packed = memo(state=state)
-        reply = await self.claims.commit_step(claim, key, packed, is_completed=state == "done")
-        return str(reply.decode())
+        return await self.claims.commit_step(claim, key, packed, is_completed=state == "done")
 
     async def park(
         self, claim: Claim, *ops: ParkedOp, suspend: bool = True, joins: dict[str, int] | None = None
@@ -87,26 +90,31 @@ class Scene:
         )
         return verdict
 
-    async def finish(
-        self, claim: Claim, status: str = "completed", *, uid: str = "", pending: bool = True
-    ) -> Verdict:
-        body = b"1" if status == "completed" else ERROR
-        reply = await self.claims.finish(
-            claim,
-            status,
-            body,
-            has_pending=pending,
-            event_uid=uid,
-            event=EVENT,
-            kept_ms=DAY_MS,
-            now_ms=self.now_ms,
+    async def look_back(
+        self,
+        claim: Claim,
+        wait: ParkedOp | None = None,
+        *,
+        since_ms: int = 0,
+        after_seq: int = 0,
+        limit: int = 10,
+    ) -> tuple[Verdict, list[PastEvent]]:
+        return await self.claims.look_back(
+            claim, wait or wait_op(), since_ms=since_ms, after_seq=after_seq, limit=limit, now_ms=self.now_ms
         )
-        return parse_finish(reply)[0]
+
+    async def finish(self, claim: Claim, status: str = "completed", *, pending: bool = True) -> Verdict:
+        body = b"1" if status == "completed" else ERROR
+        verdict, _ = await self.claims.finish(
+            claim, status, body, has_pending=pending, kept_ms=DAY_MS, now_ms=self.now_ms
+        )
+        return verdict
 
     async def retry(self, claim: Claim, *, in_ms: int = 1_000) -> Verdict:
-        return await self.claims.retry(
+        verdict, _ = await self.claims.retry(
             claim, attempts=1, due_ms=self.now_ms + in_ms, error=ERROR, now_ms=self.now_ms
         )
+        return verdict
 
     async def begin_trial(self, claim: Claim) -> bool:
         return await self.store.claims.begin_trial(claim)
@@ -120,10 +128,8 @@ class Scene:
 
     # --- what others do ---
 
-    async def cancel(self, run_id: str = "r1", *, uid: str = "") -> str:
-        outcome, _ = await self.store.routing.cancel(
-            run_id, reason=ERROR, event_uid=uid, event=EVENT, now_ms=self.now_ms
-        )
+    async def cancel(self, run_id: str = "r1") -> str:
+        outcome, _ = await self.store.routing.cancel(run_id, reason=ERROR, now_ms=self.now_ms)
         return outcome
 
     async def route(
@@ -134,9 +140,10 @@ class Scene:
         public_id: str = "",
         free: int = 0,
         app_id: str = "shop",
+        flow: bytes = b"",
     ) -> Routed:
         """Route an event that starts these runs; the child claims up to `free` of them."""
-        plans = [RunPlan(FN, "default", RunId(run_id), is_claimable=True) for run_id in runs]
+        plans = [RunPlan(FN, "default", RunId(run_id), flow=flow, is_claimable=True) for run_id in runs]
         plan = EventPlan(uid, public_id, name, EVENT, plans)
         routed, _ = await self.store.routing.route(
             [plan],
@@ -152,11 +159,23 @@ class Scene:
         fired = await self.store.duties.fire_timers(limit=limit, now_ms=self.now_ms)
         return fired.count
 
-    async def register(self, *, retention_ms: int = DAY_MS, failed_retention_ms: int = 7 * DAY_MS) -> bool:
+    async def register(
+        self, *, retention_ms: int = DAY_MS, failed_retention_ms: int = 7 * DAY_MS, flow: str = ""
+    ) -> bool:
         settings = AppSettings(
             version="1", retention_ms=retention_ms, failed_retention_ms=failed_retention_ms, max_crashes=3
         )
-        return await self.store.registry.register("shop", settings, {"work": b"{}"})
+        return await self.store.registry.register("shop", settings, [RegisteredFunction("work", b"{}", flow)])
+
+    async def find_lost(
+        self, *, hint_age_ms: int = 0, event_age_ms: int = 0, silence_ms: int = DAY_MS, later_ms: int = 0
+    ) -> Lost:
+        return await self.store.duties.find_lost(
+            hint_age_ms=hint_age_ms,
+            event_age_ms=event_age_ms,
+            silence_ms=silence_ms,
+            now_ms=self.now_ms + later_ms,
+        )
 
     async def heartbeat(self, worker_id: str, *child_ids: str) -> int:
         """When the worker was registered (ms): now, if the store did not know it."""
@@ -166,7 +185,11 @@ class Scene:
 
     async def fields(self, run_id: str = "r1") -> dict[str, str]:
         stored = await self.store.history.run(run_id)
-        return {} if stored is None else {name: value.decode() for name, value in stored.fields.items()}
+        return (
+            {}
+            if stored is None
+            else {name: value.decode(errors="replace") for name, value in stored.fields.items()}
+        )
 
     async def status(self, run_id: str = "r1") -> str:
         return (await self.fields(run_id)).get("status", "")
@@ -182,6 +205,10 @@ class Scene:
             flat[i].decode().replace("\x1f", " "): int(float(flat[i + 1])) - self.now_ms
             for i in range(0, len(flat), 2)
         }
+
+    async def clear(self) -> None:
+        """Empty the store, after a test that leaves it as no engine does: what ended runs leave behind is a failure else."""
+        await self.store.client.call("FLUSHDB")
 
     async def keys(self) -> set[str]:
         prefix = self.store.keys.prefix
@@ -206,10 +233,17 @@ class Scene:
             case b"zset":
                 flat = await call("ZRANGE", key, 0, -1, "WITHSCORES")
                 return {flat[i]: float(flat[i + 1]) for i in range(0, len(flat), 2)}
+            case b"stream":
+                return await call("XRANGE", key, "-", "+")
             case b"list":
                 return await call("LRANGE", key, 0, -1)
             case kind:
                 raise AssertionError(f"{key} is a {kind!r}")
+
+
+def news_uid(run_id: str = "r1", status: str = "failed", *, at_ms: int = NOW_MS) -> str:
+    """The id of the event that tells of a run's end."""
+    return encode_time(at_ms) + sha1(f"{run_id}:{status}".encode()).hexdigest()[:16].upper()
 
 
 def memo(*, state: str = "done", index: int = 0, data: bytes = b"1") -> bytes:
@@ -232,6 +266,11 @@ def wait_op(
     op = Operation(
         "event", "wait", index, due=due_ms, events=list(names), path=path, token=token, condition=condition
     )
+    return ParkedOp(key, op.pack())
+
+
+def signal_op(key: str = "go", *, signal: str = "shop\x1fgo", replaces: bool | None = None) -> ParkedOp:
+    op = Operation("signal", "wait", 0, due=NOW_MS + 60_000, signal=signal, replaces=replaces)
     return ParkedOp(key, op.pack())
 
 

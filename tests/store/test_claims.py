@@ -124,6 +124,7 @@ async def test_one_message_is_under_way_for_a_queue(scene: Scene) -> None:
             0,
             f"E{number}",
             "e",
+            "",
         )
         hints.append(len(reply))
     assert hints == [2, 0, 0]
@@ -136,7 +137,7 @@ async def test_after_the_last_run_the_next_one_asks_for_a_message(scene: Scene) 
     await scene.make_run("r1")
     await scene.claim(by_hint=True)
     reply = await scene.store.scripts.call(
-        "start_run", NOW_MS, "r2", "shop/work", "default", b"{}", "invoke", "1", 0, 0, 0, "E2", "e"
+        "start_run", NOW_MS, "r2", "shop/work", "default", b"{}", "invoke", "1", 0, 0, 0, "E2", "e", ""
     )
     assert reply == [b"shop", b"default"]
 
@@ -144,12 +145,11 @@ async def test_after_the_last_run_the_next_one_asks_for_a_message(scene: Scene) 
 async def test_a_message_that_is_lost_is_asked_for_again(scene: Scene) -> None:
     """S9.2: by the reaper, once a queue, as long as there is work."""
     await scene.make_run("r1")
-    find_lost = scene.store.duties.find_lost
-    assert (await find_lost(hint_age_ms=3_000, event_age_ms=5_000, now_ms=NOW_MS + 2_999))[0] == []
-    assert (await find_lost(hint_age_ms=3_000, event_age_ms=5_000, now_ms=NOW_MS + 3_000))[0] == [WORK]
-    assert (await find_lost(hint_age_ms=3_000, event_age_ms=5_000, now_ms=NOW_MS + 3_001))[0] == []
+    assert (await scene.find_lost(hint_age_ms=3_000, later_ms=2_999)).hints == []
+    assert (await scene.find_lost(hint_age_ms=3_000, later_ms=3_000)).hints == [WORK]
+    assert (await scene.find_lost(hint_age_ms=3_000, later_ms=3_001)).hints == []
     await scene.claim()
-    assert (await find_lost(hint_age_ms=3_000, event_age_ms=5_000, now_ms=NOW_MS + 60_000))[0] == []
+    assert (await scene.find_lost(hint_age_ms=3_000, later_ms=60_000)).hints == []
     assert "queues" not in await scene.keys()
 
 
@@ -247,10 +247,10 @@ async def test_dead_workers_are_those_without_a_heartbeat(scene: Scene) -> None:
     scene.now_ms += 5_000
     assert await scene.heartbeat("host-a", "host-a:1", "host-a:2") == NOW_MS
     await scene.heartbeat("host-b", "host-b:1")
-    assert await scene.store.duties.find_dead(dead_before_ms=scene.now_ms - 1) == []
+    assert (await scene.find_lost(silence_ms=1)).workers == []
     scene.now_ms += 5_000
     await scene.heartbeat("host-b", "host-b:1")
-    (dead,) = await scene.store.duties.find_dead(dead_before_ms=scene.now_ms - 1)
+    (dead,) = (await scene.find_lost(silence_ms=1)).workers
     assert (dead.worker_id, sorted(dead.child_ids)) == ("host-a", ["host-a:1", "host-a:2"])
     assert await scene.store.duties.forget_worker("host-a", silent_since_ms=scene.now_ms - 1) is True
     assert await scene.heartbeat("host-a", "host-a:1") == scene.now_ms, "it learns that it was declared dead"
@@ -262,7 +262,7 @@ async def test_a_heartbeat_that_comes_late_does_not_make_its_worker_look_older(s
     await scene.heartbeat("host-a", "host-a:1")
     scene.now_ms -= 3_000
     await scene.heartbeat("host-a", "host-a:1")
-    assert await scene.store.duties.find_dead(dead_before_ms=NOW_MS + 4_999) == []
+    assert (await scene.find_lost(silence_ms=3_000, later_ms=5_999)).workers == []
 
 
 async def test_a_worker_that_came_back_is_not_forgotten(scene: Scene) -> None:
@@ -273,6 +273,27 @@ async def test_a_worker_that_came_back_is_not_forgotten(scene: Scene) -> None:
     await scene.heartbeat("host-a", "host-a:1")
     assert await scene.store.duties.forget_worker("host-a", silent_since_ms=silent_since_ms) is False
     assert await scene.heartbeat("host-a", "host-a:1") == NOW_MS
+
+
+async def test_the_reaper_learns_when_something_will_count_as_lost(scene: Scene) -> None:
+    """S9.2, S9.3: so it looks seldom, and still in time."""
+
+    async def next_ms(later_ms: int = 0) -> int | None:
+        lost = await scene.find_lost(
+            hint_age_ms=3_000, event_age_ms=5_000, silence_ms=11_000, later_ms=later_ms
+        )
+        return None if lost.next_ms is None else lost.next_ms - NOW_MS
+
+    assert await next_ms() is None
+    await scene.heartbeat("host-a", "host-a:1")
+    assert await next_ms(100) == 11_000
+    await scene.finish(await scene.claimed_run(), "failed")
+    assert await next_ms(100) == 5_000
+    await scene.make_run("r2")
+    assert await next_ms(100) == 3_000
+    assert await next_ms(3_000) == 5_000, "the message was just sent again"
+    await scene.park((await scene.claim_one()).claim, sleep_op(due_ms=NOW_MS + 700))
+    assert (await scene.find_lost()).next_timer_ms == NOW_MS + 700
 
 
 # --- suspending ---

@@ -10,10 +10,10 @@ import pytest
 
 from taskflow.errors import ConfigError, StoreUnavailable, StoreVersionMismatch
 from taskflow.store import client as client_module
-from taskflow.store.address import StoreAddress, parse_store_url
 from taskflow.store.client import CommandError, StoreClient
 from taskflow.store.store import Store
 from taskflow.store.subscriber import Subscriber
+from taskflow.urls import ServerAddress, parse_server_url
 from tests.servers import ValkeyServer, free_port
 from tests.store.line import Line
 from tests.waiting import until
@@ -27,7 +27,7 @@ def server() -> Iterator[ValkeyServer]:
 
 @pytest.fixture(autouse=True)
 async def empty(server: ValkeyServer) -> None:
-    client = StoreClient(parse_store_url(server.url))
+    client = StoreClient(parse_server_url(server.url, what="store"))
     await client.connect()
     await client.call("FLUSHALL")
     await client.close()
@@ -43,7 +43,7 @@ async def line(server: ValkeyServer) -> AsyncIterator[Line]:
 @pytest.fixture
 async def client(line: Line) -> AsyncIterator[StoreClient]:
     """A client behind the line."""
-    connected = StoreClient(parse_store_url(await line.start()))
+    connected = StoreClient(parse_server_url(await line.start(), what="store"))
     await connected.connect()
     yield connected
     await connected.close()
@@ -158,7 +158,7 @@ async def test_a_client_waits_for_a_server_that_is_away(caplog: pytest.LogCaptur
     """S9.5: one line when it goes, one when it is back, however often it tries in between."""
     caplog.set_level(logging.INFO, "taskflow.store")
     with ValkeyServer(aof=True, appendfsync="always") as server:
-        client = StoreClient(parse_store_url(server.url))
+        client = StoreClient(parse_server_url(server.url, what="store"))
         await client.connect()
         await client.call("SET", "key", "before")
         server.kill()
@@ -177,7 +177,7 @@ async def test_a_connection_that_gives_no_reply_is_given_up(
 ) -> None:
     """S9.5: a cut cable closes no connection; the commands go out again on a new one."""
     monkeypatch.setattr(client_module, "STALL_TIMEOUT_S", 0.1)
-    client = StoreClient(parse_store_url(await line.start()))
+    client = StoreClient(parse_server_url(await line.start(), what="store"))
     await client.connect()
     line.holds_replies = True
     reply = client.call("ECHO", "hello")
@@ -195,7 +195,7 @@ async def test_a_paused_server_is_waited_for(
     monkeypatch.setattr(client_module, "STALL_TIMEOUT_S", 0.1)
     monkeypatch.setattr(client_module, "CONNECT_TIMEOUT_S", 0.2)
     with ValkeyServer() as server:
-        client = StoreClient(parse_store_url(server.url))
+        client = StoreClient(parse_server_url(server.url, what="store"))
         await client.connect()
         server.pause()
         reply = client.call("ECHO", "hello")
@@ -220,7 +220,7 @@ async def test_a_blocking_command_may_take_its_time(
     server: ValkeyServer, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "STALL_TIMEOUT_S", 0.05)
-    client = StoreClient(parse_store_url(await line.start()), is_blocking=True)
+    client = StoreClient(parse_server_url(await line.start(), what="store"), is_blocking=True)
     await client.connect()
     assert await client.call("BLPOP", "nothing", 0.3) is None
     assert line.connections == 1
@@ -243,7 +243,7 @@ async def test_closing_answers_what_is_under_way(client: StoreClient, line: Line
 
 async def test_closing_ends_the_attempts_to_reconnect(caplog: pytest.LogCaptureFixture) -> None:
     with ValkeyServer() as server:
-        client = StoreClient(parse_store_url(server.url))
+        client = StoreClient(parse_server_url(server.url, what="store"))
         await client.connect()
     await until(lambda: client.reconnecting is not None, description="the loss to be seen")
     await client.close()
@@ -258,7 +258,7 @@ async def test_closing_ends_the_attempts_to_reconnect(caplog: pytest.LogCaptureF
 async def test_a_store_that_is_not_there_is_named() -> None:
     """S9.5, S2.5: where, why, and what to do."""
     port = free_port()
-    client = StoreClient(parse_store_url(f"redis://:secret@127.0.0.1:{port}/3"))
+    client = StoreClient(parse_server_url(f"redis://:secret@127.0.0.1:{port}/3", what="store"))
     with pytest.raises(
         StoreUnavailable, match=rf"127\.0\.0\.1:{port}/3 can't be reached.*TASKFLOW_STORE"
     ) as caught:
@@ -288,8 +288,8 @@ async def test_a_store_that_wants_another_password_says_so(url_part: str) -> Non
 
 
 async def test_a_database_and_a_unix_socket_are_used(server: ValkeyServer) -> None:
-    one = StoreClient(parse_store_url(server.url.replace("/0", "/5")))
-    two = StoreClient(parse_store_url(server.unix_url.replace("db=0", "db=5")))
+    one = StoreClient(parse_server_url(server.url.replace("/0", "/5"), what="store"))
+    two = StoreClient(parse_server_url(server.unix_url.replace("db=0", "db=5"), what="store"))
     await one.connect()
     await two.connect()
     await one.call("SET", "key", "five")
@@ -308,12 +308,12 @@ async def test_a_database_and_a_unix_socket_are_used(server: ValkeyServer) -> No
 )
 def test_a_url_that_can_not_be_used_is_refused(url: str, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        parse_store_url(url)
+        parse_server_url(url, what="store")
 
 
 def test_an_address_shows_no_secret() -> None:
-    address = parse_store_url("redis://user:s%40cret@host:7000/2")
-    assert address == StoreAddress(host="host", port=7000, db=2, username="user", password="s@cret")
+    address = parse_server_url("redis://user:s%40cret@host:7000/2", what="store")
+    assert address == ServerAddress(host="host", port=7000, db=2, username="user", password="s@cret")
     assert "s@cret" not in f"{address} {address!r}"
 
 
@@ -342,7 +342,7 @@ async def test_scripts_are_there_after_a_restart_of_the_server() -> None:
 
 
 async def test_data_of_another_version_is_refused(server: ValkeyServer) -> None:
-    client = StoreClient(parse_store_url(server.url))
+    client = StoreClient(parse_server_url(server.url, what="store"))
     await client.connect()
     await client.call("SET", "tf:{0}:version", "0")
     with pytest.raises(StoreVersionMismatch, match="format 0, but this version reads format 1"):
@@ -356,7 +356,7 @@ async def test_data_of_another_version_is_refused(server: ValkeyServer) -> None:
 
 
 async def test_a_subscriber_hears_what_comes_after_listen_returned(server: ValkeyServer) -> None:
-    subscriber, client = Subscriber(server.url), StoreClient(parse_store_url(server.url))
+    subscriber, client = Subscriber(server.url), StoreClient(parse_server_url(server.url, what="store"))
     await subscriber.connect()
     await client.connect()
     one: list[str] = []
@@ -378,7 +378,10 @@ async def test_a_subscriber_hears_what_comes_after_listen_returned(server: Valke
 
 async def test_a_subscriber_listens_on_after_a_cut(server: ValkeyServer, line: Line) -> None:
     """S9.5"""
-    subscriber, client = Subscriber(await line.start()), StoreClient(parse_store_url(server.url))
+    subscriber, client = (
+        Subscriber(await line.start()),
+        StoreClient(parse_server_url(server.url, what="store")),
+    )
     await subscriber.connect()
     await client.connect()
     heard: list[str] = []

@@ -69,6 +69,19 @@ def claim_runs(client: redis.Redis, keys: Keys, count: int) -> list[str]:
 # What it says to the store
 
 
+def test_heartbeat_tells_what_the_worker_serves_until_it_leaves(
+    valkey_url: str, namespace: str, client: redis.Redis, keys: Keys
+) -> None:
+    """S10.5"""
+    store = LivenessStore(valkey_url, namespace=namespace, app_id="shop", queues=("default", "video"))
+    store.heartbeat(WORKER, [CHILD], now_ms=now_ms())
+    assert client.hgetall(keys.serving) == {WORKER: "shop\x1fdefault\x1fvideo"}
+    assert client.smembers(f"{keys.prefix}worker:{WORKER}") == {CHILD}
+    store.leave(WORKER)
+    assert not client.exists(keys.serving)
+    store.close()
+
+
 def test_heartbeat_tells_whether_the_worker_was_known(store: LivenessStore) -> None:
     assert store.heartbeat(WORKER, [CHILD], now_ms=now_ms()) is False
     assert store.heartbeat(WORKER, [CHILD], now_ms=now_ms()) is True

@@ -154,6 +154,18 @@ def test_no_include_is_unused() -> None:
     assert used == {path.stem for path in (LUA / "includes").glob("*.lua")}
 
 
+@pytest.mark.parametrize("name", ["route_events", "park_run", "start_run", "fire_cron"])
+def test_what_only_admission_needs_is_defined_when_a_run_needs_it(name: str) -> None:
+    """Each definition costs every call a little, and most runs have no limits."""
+    source = load_scripts()[name].source
+    before, _, rest = source.partition("\nlocal function load_admission()\n")
+    late, _, after = rest.partition("\nreturn admit\nend\n")
+    for definition in ("finalize", "cancel", "skip_run", "join_debounce", "admit"):
+        assert f"local function {definition}(" in late
+    assert "local function make_ready(" in before
+    assert "local function create_run(" in after
+
+
 def test_a_script_without_a_proper_header_is_refused() -> None:
     text = (LUA / "lead.lua").read_text()
     assert expand(text).startswith("local prefix = KEYS[1]")
@@ -168,8 +180,9 @@ def test_python_and_lua_make_the_same_keys() -> None:
     keys = Keys("ns", 3)
     python = {
         "run": keys.run("X"), "steps": keys.steps("X"), "runs": keys.runs("X"), "ready": keys.ready("X"),
-        "claims": keys.claims("X"), "event": keys.event("X"), "app": keys.app("X"), "done": keys.done_channel("X"),
-        "child": keys.child_channel("X"),
+        "claims": keys.claims("X"), "event": keys.event("X"), "events": keys.events("X"),
+        "app": keys.app("X"), "done": keys.done_channel("X"),
+        "child": keys.child_channel("X"), "pauses": keys.pauses_channel("X"),
     }  # fmt: skip
     for name, key in python.items():
         assert key == f"ns:{{3}}:{lua[name]}:X"
@@ -180,7 +193,7 @@ def test_python_and_lua_make_the_same_keys() -> None:
 def test_plain_keys_of_python_are_used_by_scripts_under_the_same_name() -> None:
     keys = Keys()
     text = "\n".join(script.source for script in load_scripts().values())
-    for key in (keys.apps, keys.events, keys.timers, keys.nudge, keys.crons, keys.workers):
+    for key in (keys.apps, keys.event_names, keys.timers, keys.nudge, keys.crons, keys.workers, keys.paused):
         name = key.removeprefix(keys.prefix)
         assert f"prefix .. '{name}'" in text, name
     assert "prefix .. 'functions:'" in text

@@ -134,16 +134,39 @@ async def test_a_timer_of_something_that_is_gone_is_harmless(scene: Scene) -> No
     assert not [key for key in await scene.keys() if "gone" in key]
 
 
-async def test_timeouts_are_told_to_beat_and_stay_until_the_run_is_cancelled(scene: Scene) -> None:
-    """S6.3: beat may die between the two."""
+async def test_a_start_timeout_cancels_the_run_in_the_same_turn(scene: Scene) -> None:
+    """S6.3: nothing lies between the two, so no beat can die there."""
     await scene.make_run("late", start_ms=1_000)
     assert await scene.timers() == {"start_timeout late": 1_000}
     scene.now_ms += 1_000
-    fired = await scene.store.duties.fire_timers(limit=10, now_ms=scene.now_ms)
-    assert fired.timed_out == [("late", "start_timeout")]
-    assert await scene.timers() == {"start_timeout late": 1_000}, "it comes again in a second"
-    assert await scene.cancel("late") == "cancelled"
+    assert await scene.fire() == 1
+    assert await scene.status("late") == "cancelled"
+    assert (await scene.fields("late"))["error"] == (
+        '{"name":"RunTimeout","message":"the run was not started within timeouts.start","stack":""}'
+    )
     assert await scene.timers() == {}
+    assert (await scene.claim()).runs == []
+
+
+async def test_a_finish_timeout_of_an_executing_run_is_requested_once(scene: Scene) -> None:
+    """S6.3, S6.2: its owner ends it after its step; until then the request stands, and no timer repeats it."""
+    claim = await scene.claimed_run(finish_ms=1_000)
+    scene.now_ms += 1_000
+    await scene.fire()
+    assert await scene.timers() == {}
+    assert await scene.commit(claim) == "cancel"
+    assert await scene.hand_back() == 1
+    again = await scene.claim_one(OTHER)
+    assert b"did not finish within timeouts.finish" in again.cancel, "whoever goes on with it learns of it"
+
+
+async def test_a_run_whose_start_and_timeout_are_due_in_one_turn(scene: Scene) -> None:
+    """S6.3: beat was away for that long. The run is cancelled, and does not come back as ready."""
+    await scene.make_run(start_at_ms=NOW_MS + 10, start_ms=1_000)
+    scene.now_ms += 5_000
+    assert await scene.fire() == 2
+    assert await scene.status() == "cancelled"
+    assert (await scene.claim()).runs == []
 
 
 async def test_the_start_timeout_ends_with_the_first_claim_and_the_finish_timeout_begins(

@@ -1,40 +1,43 @@
--- claim_runs: a child takes the best ready runs of a queue. Rules S7.2, S9.4.
+-- claim_runs: a child takes the best ready runs of a queue. Rules S7.1, S7.2, S7.3, S7.11, S9.4.
 -- KEYS   1 prefix
 -- ARGV   1 now_ms   2 child_id   3 app_id   4 queue   5 limit   6 '1' when a work message brought the child here
 --        7... functions that this child does not know (an older or newer code base): left to others
 -- Reply  {1 when ready runs are left, hints, claimed: {run_id, fence, fn, event, attempt, started, created, cause, crashes,
---        cancel reason or '', steps, key of the offered step or ''}, ...}
---@include keys hint ready timer claim offer
-local now, child_id, app, queue, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+--        cancel reason or '', steps, key of the offered step or '', the other events of a batch}, ...}
+--@include keys hint listing timer lanes throttle ready claim offer
+local now_ms, child_id, app, queue, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local index = queue_key(app, queue)
 local unknown = {}
-for i = 7, #ARGV do unknown[ARGV[i]] = true end
+for i = 7, #ARGV do
+  unknown[ARGV[i]] = true
+  unknown[ARGV[i] .. LANES] = true
+end
 
--- The function whose best run is the oldest, and the score at which the next function's turn comes.
-local function best_function()
-  local heads = redis.call('ZRANGE', index, 0, #ARGV - 5, 'WITHSCORES')
-  local fn
+-- The entry of the index whose best run is the oldest, and the score at which the next entry's turn comes.
+local function best_entry()
+  local heads = redis.call('ZRANGE', index, 0, 2 * (#ARGV - 6) + 1, 'WITHSCORES')
+  local entry
   for i = 1, #heads, 2 do
     if not unknown[heads[i]] then
-      if fn then return fn, tonumber(heads[i + 1]) end
-      fn = heads[i]
+      if entry then return entry, tonumber(heads[i + 1]) end
+      entry = heads[i]
     end
   end
-  return fn, math.huge
+  return entry, math.huge
 end
 
 local claimed, claims = {}, {}
--- member: a run, or a step that a run offers (S4.4).
-local function take(member)
+-- member: a run, or a step that a run offers (S4.4). lane: what limits it; nil for nothing. False when there is no such step any more.
+local function take(member, lane)
   local run_id, step_key = split_job(member)
   run_id = run_id or member
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'function', 'event', 'attempt', 'started', 'created', 'cause', 'crashes', 'cancel', 'fence',
-    'dirty', 'start_ms', 'finish_ms')
+    'dirty', 'start_ms', 'finish_ms', 'batched', 'kept')
   local fence, started, steps = tonumber(run[9] or 0) + 1, run[4], {}
   if step_key then
     fence = take_step(run_id, step_key, child_id)
-    if not fence then return end
+    if not fence then return false end
     steps = redis.call('HGETALL', steps_key(run_id))
   elseif started then
     redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', fence)
@@ -42,18 +45,21 @@ local function take(member)
     redis.call('DEL', joins_key(run_id))
     if run[10] then redis.call('HDEL', key, 'dirty') end
   else
-    redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', fence, 'started', now)
-    if run[11] or run[12] then start_clocks(run_id, run[11], run[12], tonumber(now)) end
+    redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', fence, 'started', now_ms)
+    if run[14] then steps = redis.call('HGETALL', steps_key(run_id)) end  -- of the run that it is a rerun of
+    if run[11] or run[12] then start_clocks(run_id, run[11], run[12], tonumber(now_ms)) end
+    if lane then redis.call('HSET', key, 'lane', count_start(run[1], lane, tonumber(now_ms))) end
   end
+  if lane then hold_leases(lane, member) end
   claims[#claims + 1] = member
   claims[#claims + 1] = fence
-  claimed[#claimed + 1] = {run_id, fence, run[1], run[2], tonumber(run[3] or 0), tonumber(started or now), tonumber(run[5]), run[6],
-    tonumber(run[7] or 0), run[8] or '', steps, step_key or ''}
+  claimed[#claimed + 1] = {run_id, fence, run[1], run[2], tonumber(run[3] or 0), tonumber(started or now_ms), tonumber(run[5]), run[6],
+    tonumber(run[7] or 0), run[8] or '', steps, step_key or '', run[13] and redis.call('LRANGE', batch_key(run_id), 0, -1) or {}}
+  return true
 end
 
-while #claimed < limit do
-  local fn, turn_ends = best_function()
-  if not fn then break end
+-- Take runs of a function without limits, up to the score at which another one's turn comes.
+local function take_ready(fn, turn_ends)
   local best = redis.call('ZRANGE', ready_key(fn), 0, limit - #claimed - 1, 'WITHSCORES')
   local taken = 0
   for i = 1, #best, 2 do
@@ -65,12 +71,53 @@ while #claimed < limit do
   local head = redis.call('ZRANGE', ready_key(fn), 0, 0, 'WITHSCORES')
   if head[1] then redis.call('ZADD', index, head[2], fn) else redis.call('ZREM', index, fn) end
 end
+
+-- Take the best run of the lane whose turn it is, or put the lane aside until its limits have room.
+local function serve(fn, lane, turn, head)
+  local full = full_limit(fn, lane)
+  if full then return block_lane(queue, fn, lane, turn, full, tonumber(now_ms)) end
+  local opens_ms = opens_at(fn, lane)
+  if opens_ms > tonumber(now_ms) then
+    redis.call('ZREM', lanes_key(fn), lane)
+    return set_timer(opens_ms, 'lane' .. SEP .. lane_member(queue, fn, lane))
+  end
+  redis.call('ZREM', lane_key(fn, lane), head)
+  take(head, lane)
+  if redis.call('EXISTS', lane_key(fn, lane)) == 1 then
+    redis.call('ZADD', lanes_key(fn), string.format('%.3f', math.max(tonumber(turn) + TURN_MS, tonumber(now_ms))), lane)
+  else
+    redis.call('ZREM', lanes_key(fn), lane)
+  end
+end
+-- The lane whose turn it is, its turn, and its best run with its score.
+local function next_lane(fn)
+  local first = redis.call('ZRANGE', lanes_key(fn), 0, 0, 'WITHSCORES')
+  if not first[1] then return nil end
+  local head = redis.call('ZRANGE', lane_key(fn, first[1]), 0, 0, 'WITHSCORES')
+  return first[1], first[2], head[1], head[2]
+end
+-- Take runs of a function with limits: one of each lane in turn (S7.11).
+local function take_from_lanes(fn, turn_ends)
+  local before = #claimed
+  local lane, turn, head, score = next_lane(fn)
+  while lane and #claimed < limit and (#claimed == before or tonumber(score) <= turn_ends) do
+    serve(fn, lane, turn, head)
+    lane, turn, head, score = next_lane(fn)
+  end
+  if lane then redis.call('ZADD', index, score, fn .. LANES) else redis.call('ZREM', index, fn .. LANES) end
+end
+
+while #claimed < limit do
+  local entry, turn_ends = best_entry()
+  if not entry then break end
+  if string.sub(entry, -1) == LANES then take_from_lanes(string.sub(entry, 1, -2), turn_ends) else take_ready(entry, turn_ends) end
+end
 if claims[1] then redis.call('HSET', claims_key(child_id), unpack(claims)) end
 
-local has_more = best_function() and 1 or 0
+local has_more = best_entry() and 1 or 0
 if ARGV[6] == '1' then
   -- This message is spent. With work left, one more wakes another child; without, the next ready run sends one.
-  if has_more == 1 and claimed[1] then hint(app, queue, tonumber(now), true)
+  if has_more == 1 and claimed[1] then hint(app, queue, tonumber(now_ms), true)
   else redis.call('HDEL', prefix .. 'hints', app .. SEP .. queue) end
 end
 return {has_more, hints, claimed}

@@ -1,21 +1,37 @@
--- find_lost: work whose message may be lost. Rules S9.1, S9.2.
+-- find_lost: what was lost with a message or with a worker. One script, for an idle beat asks for it all the time. Rules S7.1, S9.1 to S9.3.
 -- KEYS   1 prefix
 -- ARGV   1 now_ms   2 how old (ms) a work message must be to count as lost   3 how old (ms) an unpublished event
--- Reply  {hints, {uid, event, ...} to publish}
---@include keys hint
-local now_ms = tonumber(ARGV[1])
+--        4 for how long (ms) a dead worker gave no heartbeat
+-- Reply  {hints, {uid, event, ...} to publish, {{worker_id, or '' for a child whose end is known, child_id, ...}, ...} that are dead,
+--        when (ms) something of these is lost if nothing changes, or '', due time of the first timer or ''}
+--@include keys hint listing timer lanes
+local now_ms, hint_age_ms, event_age_ms, silence_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local GRAVE_MS = 1200000
+local next_ms
+local function look_at(at_ms) next_ms = math.min(next_ms or at_ms, at_ms) end
 for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'queues')) do
   local app, queue = string.match(name, '^(.-)' .. SEP .. '(.*)$')
   if redis.call('EXISTS', queue_key(app, queue)) == 0 then
     redis.call('SREM', prefix .. 'queues', name)
     redis.call('HDEL', prefix .. 'hints', name)
   else
-    local sent_ms = redis.call('HGET', prefix .. 'hints', name)
-    if not sent_ms or now_ms - tonumber(sent_ms) >= tonumber(ARGV[2]) then hint(app, queue, now_ms, true) end
+    local sent_ms = tonumber(redis.call('HGET', prefix .. 'hints', name) or 0)
+    if now_ms - sent_ms >= hint_age_ms then
+      hint(app, queue, now_ms, true)
+      sent_ms = now_ms
+    end
+    look_at(sent_ms + hint_age_ms)
+  end
+end
+-- Limits with lanes that wait for them: one that was raised has room that nobody gave back.
+for _, limit in ipairs(redis.call('ZRANGE', prefix .. 'blocked', 0, 49)) do
+  redis.call('ZADD', prefix .. 'blocked', 'XX', now_ms, limit)
+  for _ = 1, 10 do
+    if not unblock(limit, now_ms) then break end
   end
 end
 local events = {}
-for _, uid in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'outbox', '-inf', now_ms - tonumber(ARGV[3]), 'LIMIT', 0, 100)) do
+for _, uid in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'outbox', '-inf', now_ms - event_age_ms, 'LIMIT', 0, 100)) do
   local event = redis.call('HGET', prefix .. 'outbox:events', uid)
   if event then
     events[#events + 1] = uid
@@ -24,4 +40,21 @@ for _, uid in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'outbox', '-inf', now
     redis.call('ZREM', prefix .. 'outbox', uid)
   end
 end
-return {hints, events}
+local unpublished = redis.call('ZRANGE', prefix .. 'outbox', 0, 0, 'WITHSCORES')
+if unpublished[2] then look_at(tonumber(unpublished[2]) + event_age_ms) end
+local dead = {}
+for _, worker_id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'workers', '-inf', now_ms - silence_ms)) do
+  local row = redis.call('SMEMBERS', prefix .. 'worker:' .. worker_id)
+  table.insert(row, 1, worker_id)
+  dead[#dead + 1] = row
+end
+-- What a child sent may arrive after its claims were handed back: what it claims then is nobody's. A kernel tries for 16 minutes at most
+-- to deliver what a dead process has left.
+redis.call('ZREMRANGEBYSCORE', prefix .. 'graves', '-inf', now_ms - GRAVE_MS)
+for _, child_id in ipairs(redis.call('ZRANGE', prefix .. 'graves', 0, -1)) do
+  if redis.call('EXISTS', claims_key(child_id)) == 1 then dead[#dead + 1] = {'', child_id} end
+end
+local oldest = redis.call('ZRANGE', prefix .. 'workers', 0, 0, 'WITHSCORES')
+if oldest[2] then look_at(tonumber(oldest[2]) + silence_ms) end
+local first = redis.call('ZRANGE', prefix .. 'timers', 0, 0, 'WITHSCORES')
+return {hints, events, dead, next_ms or '', first[2] or ''}

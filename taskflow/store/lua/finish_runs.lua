@@ -1,23 +1,40 @@
--- finish_run: the owner of a run brings it to its end. Rules S5.5, S6.2, S9.4.
+-- finish_runs: the owner of some runs brings them to their end. Rules S5.5, S6.2, S9.4.
 -- KEYS   1 prefix
--- ARGV   1 now_ms   2 child_id   3 run_id   4 fence   5 status   6 output or error (JSON)   7 '1' when operations are pending
---        8 uid of the event that tells of it, or ''   9 that event (JSON)   10 when the run is to be removed (ms)
--- Reply  {'fenced' | 'cancel' (cancelled meanwhile: finish it so) | 'ok', hints}
-local key = KEYS[1] .. 'run:' .. ARGV[3]
-local run = redis.call('HMGET', key, 'by', 'fence', 'status', 'cancel', 'parent', 'start_ms', 'finish_ms')
-if run[2] == ARGV[4] and run[3] == ARGV[5] then return {'ok', {}} end  -- a repeat whose first reply was lost
-if run[1] ~= ARGV[2] or run[2] ~= ARGV[4] or run[3] ~= 'running' then return {'fenced', {}} end
-if run[4] and ARGV[5] ~= 'cancelled' then return {'cancel', {}} end
-if ARGV[5] == 'completed' and ARGV[7] == '' and not (run[5] or run[6] or run[7]) then
-  -- What `finalize` does, for the common case of a run that nothing else hangs on: half of the time.
-  redis.call('HSET', key, 'status', 'completed', 'ended', ARGV[1], 'output', ARGV[6])
-  redis.call('HDEL', KEYS[1] .. 'claims:' .. ARGV[2], ARGV[3])
-  redis.call('ZADD', KEYS[1] .. 'expiry', ARGV[10], ARGV[3])
-  redis.call('PUBLISH', KEYS[1] .. 'done:' .. ARGV[3], 'completed')
-  return {'ok', {}}
+-- ARGV   1 child_id   then for each run: run_id, fence, status, output or error (JSON), '1' when operations are pending, now_ms, when the run
+--        is to be removed (ms)
+-- Reply  {hints, for each run 'fenced' | 'cancel' (cancelled meanwhile: finish it so) | 'ok'}
+--@include keys hint listing timer lanes ready unready
+local function load_finalize()
+--@include wake wait resolve singleton cancel_index final_event finalize
+return finalize
 end
---@include keys hint ready unready timer wake wait resolve finalize
-local now_ms = tonumber(ARGV[1])
-finalize(ARGV[3], ARGV[5], ARGV[6], ARGV[7] == '1', now_ms)
-if ARGV[8] ~= '' then add_to_outbox(ARGV[8], ARGV[9], now_ms) end
-return {'ok', hints}
+local child_id = ARGV[1]
+local ended, expiry, finalize_late = {}, {}, nil
+local function finish(run_id, fence, status, body, pending, now_ms, remove_at)
+  local key = run_key(run_id)
+  local run = redis.call('HMGET', key, 'by', 'fence', 'status', 'cancel', 'tied')
+  if run[2] == fence and run[3] == status then return 'ok' end  -- a repeat whose first reply was lost
+  if run[1] ~= child_id or run[2] ~= fence or run[3] ~= 'running' then return 'fenced' end
+  if run[4] and status ~= 'cancelled' then return 'cancel' end
+  if status ~= 'completed' or pending ~= '' or run[5] then
+    finalize_late = finalize_late or load_finalize()
+    finalize_late(run_id, status, body, pending ~= '', tonumber(now_ms))
+    return 'ok'
+  end
+  -- What `finalize` does, for the common case of a run that nothing else hangs on: half of the time.
+  redis.call('HSET', key, 'status', 'completed', 'ended', now_ms, 'output', body)
+  redis.call('PUBLISH', done_channel(run_id), 'completed')
+  ended[#ended + 1] = run_id
+  expiry[#expiry + 1] = remove_at
+  expiry[#expiry + 1] = run_id
+  return 'ok'
+end
+local reply = {hints}
+for i = 2, #ARGV, 7 do
+  reply[#reply + 1] = finish(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
+end
+if ended[1] then
+  redis.call('HDEL', claims_key(child_id), unpack(ended))
+  redis.call('ZADD', prefix .. 'expiry', unpack(expiry))
+end
+return reply

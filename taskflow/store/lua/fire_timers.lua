@@ -1,12 +1,15 @@
--- fire_timers: do what fell due. Rules S3.2, S6.3, S8.2.
+-- fire_timers: do what fell due. Rules S3.2, S6.3, S7.3, S7.5, S7.6, S8.2.
 -- KEYS   1 prefix
 -- ARGV   1 now_ms   2 limit
--- Reply  {how many fired, hints, due time of the next timer or '', runs to cancel for a timeout: run_id, kind, ...}
---@include keys hint ready unready timer wake wait resolve
+-- Reply  {how many fired, hints, due time of the next timer or ''}
+--@include keys hint listing timer lanes ready unready wake wait resolve singleton cancel_index final_event finalize cancel skip singleton_entry scheduled
 local now_ms = tonumber(ARGV[1])
 local timers = prefix .. 'timers'
 local due = redis.call('ZRANGEBYSCORE', timers, '-inf', now_ms, 'LIMIT', 0, tonumber(ARGV[2]))
-local timeouts = {}
+local TIMEOUTS = {
+  start_timeout = 'was not started within timeouts.start',
+  finish_timeout = 'did not finish within timeouts.finish',
+}
 
 local function fire_operation(run_id, step_key)
   local packed = redis.call('HGET', steps_key(run_id), step_key)
@@ -23,13 +26,8 @@ local function fire_operation(run_id, step_key)
   end
 end
 
-local function start(run_id)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score')
-  if run[1] ~= 'scheduled' and run[1] ~= 'waiting' then return end
-  redis.call('HSET', run_key(run_id), 'status', 'queued')
-  redis.call('HDEL', run_key(run_id), 'due')
-  make_ready(run_id, run[2], run[3], tonumber(run[4]), now_ms)
-end
+-- The throttle of a lane has opened (S7.3).
+local function open_lane(queue, fn, lane) serve_lane(queue, fn, lane, now_ms, now_ms) end
 
 for _, member in ipairs(due) do
   local kind, rest = string.match(member, '^(.-)' .. SEP .. '(.*)$')
@@ -37,13 +35,12 @@ for _, member in ipairs(due) do
   if kind == 'op' then
     fire_operation(string.match(rest, '^(.-)' .. SEP .. '(.*)$'))
   elseif kind == 'start' then
-    start(rest)
+    start_scheduled(rest, now_ms)
+  elseif kind == 'lane' then
+    open_lane(string.match(rest, '^(.-)' .. SEP .. '(.-)' .. SEP .. '(.*)$'))
   else
-    -- Cancelling needs an event's id and text, which the caller makes; the timer stays until cancel_run clears it.
-    redis.call('ZADD', timers, now_ms + 1000, member)
-    timeouts[#timeouts + 1] = rest
-    timeouts[#timeouts + 1] = kind
+    cancel(rest, '{"name":"RunTimeout","message":"the run ' .. TIMEOUTS[kind] .. '","stack":""}', now_ms)
   end
 end
 local first = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
-return {#due, hints, first[2] or '', timeouts}
+return {#due, hints, first[2] or ''}

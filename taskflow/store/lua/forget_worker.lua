@@ -7,5 +7,6 @@ local last_ms = redis.call('ZSCORE', prefix .. 'workers', ARGV[1])
 if ARGV[2] ~= '' and last_ms and tonumber(last_ms) > tonumber(ARGV[2]) then return 0 end
 redis.call('ZREM', prefix .. 'workers', ARGV[1])
 redis.call('HDEL', prefix .. 'registered', ARGV[1])
+redis.call('HDEL', prefix .. 'serving', ARGV[1])
 redis.call('DEL', prefix .. 'worker:' .. ARGV[1])
 return 1

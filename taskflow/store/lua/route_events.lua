@@ -1,16 +1,21 @@
--- route_events: record events and make the runs they start. Rules S1.3, S1.6, S9.1.
+-- route_events: record events and make the runs they start. Rules S1.3, S1.6, S7.4 to S7.9, S9.1.
 -- KEYS   1 prefix
 -- ARGV   1 now_ms   2 child_id   3 how many runs the child has slots for   4 app version   5 app_id
 --        then for each event: uid, public id when the sender chose it, else '', name, event (JSON), number of functions;
---        and for each function: fn, queue, run_id, start_at, start_ms, finish_ms, skip reason or '', '1' when the child
---        may claim the run, as it serves its queue
--- Reply  {hints, for each event: {'routed' or 'duplicate', seq, claimed (run_id, fence, ...), paths that waits for this event
---        name look at}}
---@include keys hint ready timer claim create_run
+--        and for each function: fn, queue, run_id, start_at, start_ms, finish_ms, flow control (see includes/create_run), '1' when
+--        the child may claim the run, as it serves its queue
+-- Reply  {hints, for each event: {'routed' or 'duplicate', seq, claimed (run_id, fence, ...), what waits that it may end look at:
+--        event name or pattern SEP path, ...}}
+--@include keys hint listing timer lanes throttle ready claim wait event
+local function load_admission()
+--@include unready wake resolve singleton cancel_index final_event finalize cancel skip singleton_entry scheduled rate_limit idempotency debounce batch admission
+return admit
+end
+--@include create_run
 local now, child_id, free, version, app = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local DEDUPE_MS = 86400000
 local EVENT, FUNCTION = 5, 8  -- arguments of each
-local events, app_field = prefix .. 'events', 'app:' .. app
+local app_field = 'app:' .. app
 
 -- True when another event with the id that the sender chose came within 24 h: then its uid as well.
 local function is_duplicate(public_id, uid)
@@ -24,54 +29,66 @@ local function is_duplicate(public_id, uid)
   return false
 end
 
+-- Debounced and batched functions get duplicates as well (S1.3).
+local function ignores_ids(flow)
+  local table = flow ~= '' and cmsgpack.unpack(flow)
+  return table and (table.debounce or table.batch)
+end
+
+-- What was decided for an event stands: routed again, it counts for no limit, and starts only functions that are new.
 local function route(at)
   local uid, public_id, name, event = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local key = event_key(uid)
   local known = redis.call('HMGET', key, 'seq', app_field)
   local seq, is_new = known[1], not known[2]
-  local record = {app_field, now}
+  local record = is_new and {app_field, now} or {}
   if not seq then
     -- The order of events and waits, free of clocks: an event that is routed again, or by another app later, must not
     -- resolve a wait stored since.
     seq = redis.call('INCR', prefix .. 'seq')
     record = {app_field, now, 'name', name, 'event', event, 'received', now, 'seq', seq}
+    list_event(name, uid, seq, now)
   end
-  if public_id ~= '' then
-    local duplicate, first = is_duplicate(public_id, uid)
-    if duplicate then
-      redis.call('HSET', key, 'duplicate_of', first, unpack(record))
-      redis.call('ZADD', events, 'NX', now, uid)
-      return {'duplicate', tonumber(seq), {}, {}}
-    end
+  local duplicate, first
+  if public_id ~= '' then duplicate, first = is_duplicate(public_id, uid) end
+  if duplicate then
+    record[#record + 1] = 'duplicate_of'
+    record[#record + 1] = first
   end
-  local make, claimed = is_new and create_run or create_run_once, {}
-  local first_function = at + EVENT
+  local claimed, first_function = {}, at + EVENT
   for i = first_function, first_function + tonumber(ARGV[at + 4]) * FUNCTION - 1, FUNCTION do
-    local fn, run_id, skipped = ARGV[i], ARGV[i + 2], ARGV[i + 6]
-    record[#record + 1] = 'fn:' .. fn
-    record[#record + 1] = skipped ~= '' and skipped or run_id
-    if skipped == '' then
-      local fence = make({
+    local fn, run_id = ARGV[i], ARGV[i + 2]
+    local is_decided = not is_new and redis.call('HEXISTS', key, 'fn:' .. fn) == 1
+    local fence, landed = 0, nil
+    if is_decided then
+      fence = known_fence(run_id, child_id) or 0
+    elseif not duplicate or ignores_ids(ARGV[i + 6]) then
+      fence, landed = (is_new and create_run or create_run_once)({
         id = run_id, fn = fn, queue = ARGV[i + 1], event = event, cause = 'event', version = version, parent = '',
         start_at = tonumber(ARGV[i + 3]), start_ms = tonumber(ARGV[i + 4]), finish_ms = tonumber(ARGV[i + 5]),
+        flow = ARGV[i + 6], seq = seq,
       }, free > 0 and ARGV[i + 7] ~= '' and child_id or '', now)
-      if fence > 0 then
-        free = free - 1
-        claimed[#claimed + 1] = run_id
-        claimed[#claimed + 1] = fence
-      end
+      record[#record + 1] = 'fn:' .. fn
+      record[#record + 1] = landed or run_id
+    end
+    if fence > 0 then
+      free = free - 1
+      claimed[#claimed + 1] = run_id
+      claimed[#claimed + 1] = fence
     end
   end
-  if is_new then
-    redis.call('HSET', key, unpack(record))
-    redis.call('ZADD', events, 'NX', now, uid)  -- another app may have recorded it before
-  end
-  return {'routed', tonumber(seq), claimed, redis.call('HKEYS', prefix .. 'waitpaths:' .. name)}
+  if record[1] then redis.call('HSET', key, unpack(record)) end
+  return {duplicate and 'duplicate' or 'routed', tonumber(seq), claimed, duplicate and '' or name}
 end
 
 local reply, at = {hints}, 6
 while at <= #ARGV do
   reply[#reply + 1] = route(at)
   at = at + EVENT + tonumber(ARGV[at + 4]) * FUNCTION
+end
+-- Last, since an event may cancel a run that an event before it has started.
+for i = 2, #reply do
+  local name = reply[i][4]
+  reply[i][4] = name == '' and {} or lookups_of(name)
 end
 return reply

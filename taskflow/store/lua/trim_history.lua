@@ -2,13 +2,13 @@
 -- KEYS   1 prefix
 -- ARGV   1 now_ms   2 how long (ms) events are kept when no app says so   3 limit
 -- Reply  how many entries were removed; `limit` or more means that there may be others
---@include keys
+--@include keys event
 local limit = tonumber(ARGV[3])
 local runs = redis.call('ZRANGEBYSCORE', prefix .. 'expiry', '-inf', ARGV[1], 'LIMIT', 0, limit)
 for _, run_id in ipairs(runs) do
   local fn = redis.call('HGET', run_key(run_id), 'function')
   if fn then redis.call('ZREM', runs_key(fn), run_id) end
-  redis.call('DEL', run_key(run_id), steps_key(run_id))
+  redis.call('DEL', run_key(run_id), steps_key(run_id), batch_key(run_id))
   redis.call('ZREM', prefix .. 'expiry', run_id)
 end
 -- An event belongs to no app: the longest retention of all counts.
@@ -18,9 +18,25 @@ for _, app in ipairs(redis.call('SMEMBERS', prefix .. 'apps')) do
   kept_ms = math.max(kept_ms or 0, retention_ms)
 end
 local oldest_ms = tonumber(ARGV[1]) - (kept_ms or tonumber(ARGV[2]))
-local events = redis.call('ZRANGEBYSCORE', prefix .. 'events', '-inf', oldest_ms, 'LIMIT', 0, limit)
-for _, uid in ipairs(events) do
-  redis.call('DEL', event_key(uid))
-  redis.call('ZREM', prefix .. 'events', uid)
+local removed = 0
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'event_names', '-inf', oldest_ms, 'LIMIT', 0, limit)) do
+  local key, next_seq, next_ms = events_key(name), nil, nil
+  for _, entry in ipairs(redis.call('XRANGE', key, '-', '+', 'COUNT', limit - removed + 1)) do
+    local uid, seq, received_ms = split_listed(entry)
+    if received_ms > oldest_ms or removed >= limit then
+      next_seq, next_ms = seq, received_ms
+      break
+    end
+    redis.call('DEL', event_key(uid))
+    removed = removed + 1
+  end
+  if next_seq then
+    redis.call('XTRIM', key, 'MINID', next_seq)
+    redis.call('ZADD', prefix .. 'event_names', next_ms, name)
+  else
+    redis.call('DEL', key)
+    redis.call('ZREM', prefix .. 'event_names', name)
+  end
+  if removed >= limit then break end
 end
-return math.max(#runs, #events)
+return math.max(#runs, removed)

@@ -1,12 +1,13 @@
 -- withdraw_offer: a run takes back a step that it offered: it found a slot itself. Rule S4.4.
 -- KEYS   1 prefix
--- ARGV   1 child_id   2 run_id   3 fence   4 step_key
--- Reply  1, or 0 when somebody has taken the step, or the claim is lost
---@include keys hint ready unready timer claim wake wait resolve
-if not owns(ARGV[2], ARGV[1], ARGV[3]) then return 0 end
-local packed = redis.call('HGET', steps_key(ARGV[2]), ARGV[4])
+-- ARGV   1 now_ms   2 child_id   3 run_id   4 fence   5 step_key
+-- Reply  {1, or 0 when somebody has taken the step, or the claim is lost, hints}
+--@include keys hint listing timer lanes ready unready claim wake wait resolve
+local run_id, step_key = ARGV[3], ARGV[5]
+if not owns(run_id, ARGV[2], ARGV[4]) then return {0, {}} end
+local packed = redis.call('HGET', steps_key(run_id), step_key)
 local op = packed and cmsgpack.unpack(packed)
-if not op or op.state ~= 'offer' then return 0 end
-unlist(ARGV[2], ARGV[4], op)
-redis.call('HDEL', steps_key(ARGV[2]), ARGV[4])
-return 1
+if not op or op.state ~= 'offer' then return {0, {}} end
+unlist(run_id, step_key, op, tonumber(ARGV[1]))
+redis.call('HDEL', steps_key(run_id), step_key)
+return {1, hints}

@@ -1,6 +1,7 @@
 -- cancel: request or carry out the cancellation of a run. Needs keys, finalize and what that needs.
 local FINAL = {completed = true, failed = true, cancelled = true, skipped = true}
-local function cancel(run_id, reason, uid, event, now_ms)
+-- reason: JSON error.
+local function cancel(run_id, reason, now_ms)
   local run = redis.call('HMGET', run_key(run_id), 'status', 'by')
   if not run[1] then return 'unknown' end
   if FINAL[run[1]] then return 'final' end
@@ -10,6 +11,5 @@ local function cancel(run_id, reason, uid, event, now_ms)
     return 'requested'
   end
   finalize(run_id, 'cancelled', reason, true, now_ms)
-  if uid ~= '' then add_to_outbox(uid, event, now_ms) end
   return 'cancelled'
 end

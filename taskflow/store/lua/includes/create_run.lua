@@ -1,43 +1,83 @@
--- create_run: make a run and put it where it belongs: claimed at once, ready, or delayed. Needs keys, hint, ready, timer, claim.
--- run: id, fn, queue, event (JSON), cause, version, start_at (ms or 0), start_ms, finish_ms (timeouts or 0), parent (or '').
+-- create_run: make a run and put it where it belongs: claimed at once, ready, or delayed. Needs keys, hint, timer, lanes, throttle, ready,
+-- claim.
+-- run: id, fn, queue, event (JSON), cause, version, start_at (ms or 0), start_ms, finish_ms (timeouts or 0), parent (or ''),
+-- flow ('' or a packed table, see taskflow/flow/plan.py).
 -- now is ARGV's text: a number would be formatted anew at each use.
--- Returns the fence when `child_id` got the claim, else 0. A run that exists is left as it is, so that routing an event twice
+-- A script that includes this has a function `load_admission` that returns `admit`: few runs need what that takes.
+-- Returns the fence when `child_id` got the claim, else 0; and what `admit` said when it made no run of its own. A run that exists is left as it is, so that routing an event twice
 -- makes one run (S1.6); its fence is told again to the child that already holds it and missed the first reply.
 local function known_fence(run_id, child_id)
   local known = redis.call('HMGET', run_key(run_id), 'function', 'by', 'fence', 'status')
   if not known[1] then return nil end
   return known[2] == child_id and known[4] == 'running' and tonumber(known[3]) or 0
 end
+-- Whether a run that is made now may execute at once: older runs go first (S7.2), and its limits must have room.
+local has_ready = {}  -- by function, as far as this script has found out
+local function may_start(fn, lane, now_ms)
+  if not lane then
+    if not has_ready[fn] then has_ready[fn] = redis.call('EXISTS', ready_key(fn)) == 1 end
+    return not has_ready[fn]
+  end
+  return redis.call('EXISTS', lanes_key(fn), lane_key(fn, lane)) == 0 and not full_limit(fn, lane)
+    and opens_at(fn, lane) <= now_ms
+end
+-- What else hangs on the run. `tied` says that there is something: finish_runs has little to do for all others.
+local function tie(key, run, lane)
+  local fields = run.fields or {}
+  local function add(name, value)
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  add('tied', 1)
+  if lane then add('lane', lane) end
+  if run.parent ~= '' then add('parent', run.parent) end
+  if run.finish_ms > 0 then add('finish_ms', run.finish_ms) end
+  if run.start_ms > 0 then add('start_ms', run.start_ms) end
+  redis.call('HSET', key, unpack(fields))
+end
+local admission = nil  -- what load_admission gave
 local function create_run(run, child_id, now)
   local key, now_ms = run_key(run.id), tonumber(now)
+  local flow = run.flow ~= '' and cmsgpack.unpack(run.flow)
+  if is_paused(run.fn) or flow and (flow.single or flow.rate or flow.idem or flow.debounce or flow.batch or flow.cancels) then
+    admission = admission or load_admission()
+    local landed = admission(run, flow, now_ms)
+    if landed then return 0, landed end
+  end
+  local lane = flow and flow.lane
   local is_delayed = run.start_at > now_ms
   local score = is_delayed and run.start_at or now
-  -- Older runs go first: a child may take this one at once only when none is ready (S7.2).
-  local is_claimed = child_id ~= '' and not is_delayed and redis.call('EXISTS', ready_key(run.fn)) == 0
+  if flow and flow.ahead then score = score - flow.ahead end
+  local is_claimed = child_id ~= '' and not is_delayed and not run.behind and may_start(run.fn, lane, now_ms)
   redis.call('ZADD', runs_key(run.fn), now, run.id)
   if is_claimed then
     redis.call('HSET', key, 'function', run.fn, 'queue', run.queue, 'event', run.event, 'cause', run.cause, 'created', now,
       'score', score, 'version', run.version, 'status', 'running', 'by', child_id, 'fence', '1', 'started', now)
     redis.call('HSET', claims_key(child_id), run.id, '1')
+    if lane then
+      lane = count_start(run.fn, lane, now_ms)
+      hold_leases(lane, run.id)
+    end
   else
     redis.call('HSET', key, 'function', run.fn, 'queue', run.queue, 'event', run.event, 'cause', run.cause, 'created', now,
-      'score', score, 'version', run.version, 'status', is_delayed and 'scheduled' or 'queued')
+      'score', score, 'version', run.version, 'status', (is_delayed or run.behind) and 'scheduled' or 'queued')
   end
-  if run.parent ~= '' then redis.call('HSET', key, 'parent', run.parent) end
-  if run.finish_ms > 0 then redis.call('HSET', key, 'finish_ms', run.finish_ms) end
-  if run.start_ms > 0 then redis.call('HSET', key, 'start_ms', run.start_ms) end
+  if run.fields or lane or run.parent ~= '' or run.finish_ms > 0 or run.start_ms > 0 then tie(key, run, lane) end
   if is_claimed then
     start_clocks(run.id, nil, run.finish_ms > 0 and run.finish_ms, now_ms)
     return 1
   end
-  if run.start_ms > 0 then set_timer(score + run.start_ms, 'start_timeout' .. SEP .. run.id) end
+  local due_ms = is_delayed and run.start_at or now_ms
+  if run.start_ms > 0 then set_timer(due_ms + run.start_ms, 'start_timeout' .. SEP .. run.id) end
   if is_delayed then
     set_timer(run.start_at, 'start' .. SEP .. run.id)
-  else
-    make_ready(run.id, run.fn, run.queue, score, now_ms)
+  elseif not run.behind then
+    make_ready(run.id, run.fn, run.queue, lane, score, now_ms)
   end
   return 0
 end
 local function create_run_once(run, child_id, now)
-  return known_fence(run.id, child_id) or create_run(run, child_id, now)
+  local fence = known_fence(run.id, child_id)
+  if fence then return fence end
+  return create_run(run, child_id, now)
 end

@@ -1,34 +1,40 @@
--- finalize: bring a run to its final status, once. Needs keys, hint, ready, unready, timer, wake, wait, resolve.
--- Clears what it held (claim, ready entry, timers, waits), resolves the `invoke` it serves, dates its removal (S10.1) and puts the
--- events that tell of it into the outbox: they are published after this script, or by the reaper when the process died.
+-- finalize: bring a run to its final status, once. Needs keys, hint, ready, unready, timer, wake, wait, resolve, singleton,
+-- cancel_index, final_event.
+-- Clears what it held (claim, ready entry, timers, waits, its cancel events, its singleton, its debounce or batch), resolves the `invoke` it serves, dates its removal (S10.1), and
+-- tells of it when it failed or was cancelled.
 local DAY_MS = 86400000
-local function sweep_operations(run_id)
+local function sweep_operations(run_id, now_ms)
   redis.call('DEL', joins_key(run_id))
   local steps = redis.call('HGETALL', steps_key(run_id))
   for i = 1, #steps, 2 do
     local op = cmsgpack.unpack(steps[i + 1])
     if is_pending(op) then
-      unlist(run_id, steps[i], op)
+      unlist(run_id, steps[i], op, now_ms)
       op.state, op.due = 'dropped', nil
       redis.call('HSET', steps_key(run_id), steps[i], cmsgpack.pack(op))
     end
   end
 end
-local function add_to_outbox(uid, event, now_ms)
-  redis.call('ZADD', prefix .. 'outbox', now_ms, uid)
-  redis.call('HSET', prefix .. 'outbox:events', uid, event)
-end
 -- body: the output or the error as JSON. has_pending: false only when the caller knows that no operation is pending.
 local function finalize(run_id, status, body, has_pending, now_ms)
   local key = run_key(run_id)
-  local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_ms', 'finish_ms')
+  local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_ms', 'finish_ms', 'lane', 'gathers',
+    'single', 'cancels')
   local fn = run[2]
-  if run[1] == 'queued' then remove_ready(fn, run[3], run_id) end
+  if run[1] == 'queued' then remove_ready(run_id, fn, run[3], run[8], now_ms) end
   if run[1] == 'scheduled' or run[1] == 'waiting' then clear_timer('start' .. SEP .. run_id) end
-  if run[1] == 'running' then redis.call('HDEL', claims_key(run[4]), run_id) end
+  if run[1] == 'running' then
+    redis.call('HDEL', claims_key(run[4]), run_id)
+    release_leases(run[8], run_id, now_ms)
+  end
   if run[6] then clear_timer('start_timeout' .. SEP .. run_id) end
   if run[7] then clear_timer('finish_timeout' .. SEP .. run_id) end
-  if has_pending then sweep_operations(run_id) end
+  if run[9] then redis.call('DEL', prefix .. run[9]) end
+  if run[11] then
+    remove_cancels(run_id, run[11])
+    redis.call('HDEL', key, 'cancels')
+  end
+  if has_pending then sweep_operations(run_id, now_ms) end
   redis.call('HSET', key, 'status', status, 'ended', now_ms, status == 'completed' and 'output' or 'error', body)
   local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
   local kept_ms = status == 'failed' and tonumber(app[2] or 7 * DAY_MS) or tonumber(app[1] or DAY_MS)
@@ -41,6 +47,10 @@ local function finalize(run_id, status, body, has_pending, now_ms)
       local cause = cjson.decode(body)
       resolve(parent_id, step_key, {error = {name = cause.name, message = cause.message, stack = cause.stack}}, now_ms)
     end
+  end
+  if run[10] then leave_singleton(run[10], run_id, now_ms) end
+  if status == 'failed' or status == 'cancelled' then
+    tell_end(run_id, fn, status, redis.call('HGET', key, 'event'), body, now_ms)
   end
   redis.call('PUBLISH', done_channel(run_id), status)
 end

@@ -4,13 +4,17 @@ local prefix = KEYS[1]
 local SEP = '\31'  -- parts a member or field that is made of several names
 local function run_key(run_id) return prefix .. 'run:' .. run_id end
 local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
+local function batch_key(run_id) return prefix .. 'batch:' .. run_id end
 local function joins_key(run_id) return prefix .. 'joins:' .. run_id end
 local function ready_key(fn) return prefix .. 'ready:' .. fn end
 local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
 local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
 local function child_channel(child_id) return prefix .. 'child:' .. child_id end
 local function done_channel(run_id) return prefix .. 'done:' .. run_id end
+local function pauses_channel(app) return prefix .. 'pauses:' .. app end
 local function app_key(app) return prefix .. 'app:' .. app end
 local function event_key(uid) return prefix .. 'event:' .. uid end
+local function events_key(name) return prefix .. 'events:' .. name end
 local function runs_key(fn) return prefix .. 'runs:' .. fn end
+local function held_key(fn) return prefix .. 'held:' .. fn end
 local function app_of(fn) return string.match(fn, '^([^/]+)/') end

@@ -1,16 +1,7 @@
--- ready: put a run on its function's ready set, oldest first (S7.2). Needs keys, hint.
+-- ready: put a run, or an offered step of one, where it waits for a slot: oldest first (S7.2). Needs keys, hint, timer, lanes.
 -- silent: the caller can't send a work message.
-local function make_ready(run_id, fn, queue, score, now_ms, silent)
-  local app = app_of(fn)
-  redis.call('ZADD', ready_key(fn), score, run_id)
-  -- The queue's index holds each function with the score of its best run.
-  if redis.call('ZADD', queue_key(app, queue), 'LT', score, fn) == 1 then
-    redis.call('SADD', prefix .. 'queues', app .. SEP .. queue)
-  end
-  if silent then
-    -- The reaper shall send a message in its next turn, whatever was sent before (S9.3).
-    redis.call('HDEL', prefix .. 'hints', app .. SEP .. queue)
-  else
-    hint(app, queue, now_ms)
-  end
+local function make_ready(member, fn, queue, lane, score, now_ms, silent)
+  if lane and lane ~= '' then return make_lane_ready(member, fn, queue, lane, score, now_ms, silent) end
+  redis.call('ZADD', ready_key(fn), score, member)
+  list_function(queue, fn, fn, score, now_ms, silent)
 end

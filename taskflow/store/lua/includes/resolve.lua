@@ -3,15 +3,19 @@
 local PENDING = {wait = true, retry = true, offer = true, taken = true}
 local function is_pending(op) return PENDING[op.state] end
 -- Take an operation out of wherever it waits.
-local function unlist(run_id, step_key, op)
+local function unlist(run_id, step_key, op, now_ms)
   local job = run_id .. SEP .. step_key
-  if op.state == 'taken' then redis.call('HDEL', claims_key(op.by), job) end
+  if op.state == 'taken' then
+    redis.call('HDEL', claims_key(op.by), job)
+    release_leases(redis.call('HGET', run_key(run_id), 'lane'), job, now_ms)
+  end
   if op.state == 'offer' then
-    local run = redis.call('HMGET', run_key(run_id), 'function', 'queue')
-    remove_ready(run[1], run[2], job)
+    local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
+    remove_ready(job, run[1], run[2], run[3], now_ms)
   end
   if op.due then clear_timer(op_timer(run_id, step_key)) end
   if op.kind == 'event' then remove_wait(op, job) end
+  if op.kind == 'signal' then remove_signal(op, job) end
 end
 -- A run that waits for all of a thousand operations is woken by the last one, not a thousand times.
 local function is_join_open(run_id, step_key)
@@ -23,7 +27,7 @@ local function resolve(run_id, step_key, outcome, now_ms)
   if not packed then return false end
   local op = cmsgpack.unpack(packed)
   if not is_pending(op) then return false end
-  unlist(run_id, step_key, op)
+  unlist(run_id, step_key, op, now_ms)
   op.due, op.ended = nil, now_ms
   if outcome.error then
     op.state, op.error = 'failed', outcome.error

@@ -1,6 +1,7 @@
--- unready: take something off its function's ready set. Needs keys.
-local function remove_ready(fn, queue, member)
+-- unready: take something off where it waits for a slot. Needs keys, lanes and what that needs.
+local function remove_ready(member, fn, queue, lane, now_ms)
+  if lane and lane ~= '' then return remove_from_lane(member, fn, queue, lane, now_ms) end
   if redis.call('ZREM', ready_key(fn), member) == 1 and redis.call('EXISTS', ready_key(fn)) == 0 then
-    redis.call('ZREM', queue_key(app_of(fn), queue), fn)
+    unlist_function(queue, fn, fn)
   end
 end

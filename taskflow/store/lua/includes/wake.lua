@@ -1,10 +1,10 @@
 -- wake: a run may go on, since one of its operations is resolved. Needs keys, hint, ready.
 local function wake(run_id, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due')
+  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane')
   if run[1] == 'waiting' then
     if run[6] then return end  -- the handler itself is to be retried at `due`: not before
     redis.call('HSET', run_key(run_id), 'status', 'queued')
-    make_ready(run_id, run[2], run[3], tonumber(run[4]), now_ms)
+    make_ready(run_id, run[2], run[3], run[7], tonumber(run[4]), now_ms)
   elseif run[1] == 'running' then
     -- `dirty` is what counts: suspend_run refuses while it is set. The message only makes it quick.
     redis.call('HSET', run_key(run_id), 'dirty', 1)

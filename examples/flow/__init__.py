@@ -1,0 +1,1 @@
+"""One idea of flow control each; start one with `taskflow dev -A examples.flow.NAME`."""

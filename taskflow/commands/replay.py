@@ -1,0 +1,174 @@
+"""`taskflow replay`: rerun the runs of a function that did not end as they should have. Rule S10.3."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import click
+
+from taskflow.app import TaskFlow
+from taskflow.clock import SystemClock
+from taskflow.commands.options import (
+    Target,
+    check_broker_is_known,
+    connection_options,
+    find_target,
+    full_function_id,
+    json_option,
+    parse_duration_option,
+    print_json,
+    run,
+)
+from taskflow.errors import InvalidDuration
+from taskflow.handle import FINAL
+from taskflow.replay import REPLAYED, ReplayRequest, find_runs, plan_replay
+from taskflow.run_selection import parse_past_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the user asked for."""
+
+    since: str
+    until: str | None
+    statuses: tuple[str, ...]
+    if_exp: str | None
+    over_ms: int
+    replay_id: str | None
+    is_dry: bool
+    asks: bool  # before it replays
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a replay came to; `made` is None when nothing was to be made."""
+
+    replay_id: str
+    found: int
+    made: int | None
+
+
+def parse_past_option(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A callback: checks a time in the past."""
+    if value is not None:
+        try:
+            parse_past_ms(value, now_ms=SystemClock().now_ms(), what="it")
+        except InvalidDuration as error:
+            raise click.BadParameter(str(error)) from None
+    return value
+
+
+def parse_statuses(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    """A callback: statuses of runs that have ended, separated by commas."""
+    statuses = tuple(name.strip() for name in value.split(",") if name.strip())
+    unknown = set(statuses) - set(FINAL)
+    if unknown or not statuses:
+        raise click.BadParameter(
+            f"expected some of {', '.join(sorted(FINAL))}, separated by commas, got {value!r}"
+        )
+    return statuses
+
+
+@click.command("replay")
+@click.argument("function")
+@click.option(
+    "--since",
+    required=True,
+    metavar="TIME",
+    callback=parse_past_option,
+    help="Made since: 1d, 2h30m, or a date and time.",
+)
+@click.option("--until", metavar="TIME", callback=parse_past_option, help="Made until; now by default.")
+@click.option(
+    "--status",
+    "statuses",
+    metavar="S,S",
+    default=",".join(REPLAYED),
+    show_default=True,
+    callback=parse_statuses,
+    help="Only those.",
+)
+@click.option(
+    "--if", "if_exp", metavar="CEL", help="Only those whose event meets it: 'event.data.total > 100'."
+)
+@click.option(
+    "--over",
+    "over_ms",
+    metavar="DURATION",
+    default="0",
+    callback=parse_duration_option,
+    help="Spread their starts over 10m, 1h, ...",
+)
+@click.option("--replay-id", metavar="ID", help="Go on with a replay that was broken off.")
+@click.option("--dry-run", is_flag=True, help="Only tell how many it would be.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@connection_options
+@json_option
+def command(
+    function: str, since: str, until: str | None, statuses: tuple[str, ...], if_exp: str | None, over_ms: int,
+    replay_id: str | None, dry_run: bool, yes: bool, app: str | None, store: str | None, broker: str | None,
+    namespace: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Rerun the runs of FUNCTION, app/function, that failed, were cancelled or skipped.
+
+    Each gets a new run with its event. Those that were rerun before are left out.
+
+    \b
+    taskflow replay shop/fulfil --since 1d --status failed --over 10m
+    """
+    check_broker_is_known(app, store, broker, "workers are told of ready runs")
+    if not (dry_run or yes) and not sys.stdin.isatty():
+        raise click.UsageError(
+            "nobody is there to ask: give --yes, or --dry-run to see how many runs it would be"
+        )
+    target = find_target(app, store, broker, namespace)
+    function_id = full_function_id(target, function)
+    wishes = Wishes(
+        since=since, until=until, statuses=statuses, if_exp=if_exp, over_ms=over_ms, replay_id=replay_id, is_dry=dry_run,
+        asks=not yes,
+    )  # fmt: skip
+    outcome = run(replay(target, function_id, wishes))
+    if as_json:
+        print_json(
+            {
+                "function": function_id,
+                "replay_id": outcome.replay_id,
+                "found": outcome.found,
+                "made": outcome.made or 0,
+            }
+        )
+    elif outcome.made is not None:
+        click.echo(f"{outcome.made:,} runs of {function_id} run anew")
+    elif outcome.found == 0:
+        click.echo(f"no such runs of {function_id}")
+    else:
+        click.echo(f"{outcome.found:,} runs of {function_id} would run anew")
+
+
+async def replay(target: Target, function_id: str, wishes: Wishes) -> Outcome:
+    app = target.app_for(function_id.partition("/")[0])
+    try:
+        request = plan_replay(
+            await app.find_spec(function_id, app.session()), since=wishes.since, until=wishes.until, status=wishes.statuses,
+            if_exp=wishes.if_exp, over=wishes.over_ms / 1000, replay_id=wishes.replay_id, now_ms=app.clock.now_ms(),
+        )  # fmt: skip
+        found = await find_runs(app.session(), request)
+        if wishes.is_dry or not found:
+            return Outcome(request.replay_id, len(found), None)
+        if wishes.asks:
+            click.confirm(f"Run {len(found):,} runs of {function_id} anew?", abort=True, err=True)
+        click.echo(f"replay {request.replay_id}: to go on with it after a crash, give --replay-id", err=True)
+        return Outcome(request.replay_id, len(found), await with_progress(app, request, found))
+    finally:
+        await app.aclose()
+
+
+async def with_progress(app: TaskFlow, request: ReplayRequest, found: list[str]) -> int:
+    """Replay, with a bar on a terminal."""
+    if not sys.stderr.isatty():
+        return await app.replay_found(request, found)
+    with click.progressbar(length=len(found), file=sys.stderr) as bar:
+        advance: Callable[[int], object] = lambda done: bar.update(done - bar.pos)  # noqa: E731
+        return await app.replay_found(request, found, on_progress=advance)

@@ -1,0 +1,85 @@
+"""`taskflow runs rerun`: make a run that has ended anew. Rule S10.3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import orjson
+
+from taskflow.commands.options import (
+    Target,
+    check_broker_is_known,
+    connection_options,
+    find_target,
+    json_option,
+    open_store,
+    parse_json_object,
+    print_json,
+    run,
+)
+from taskflow.errors import RunNotFound
+from taskflow.rerun import UNCHANGED, Edits
+from taskflow.types import JsonObject
+
+
+def parse_output(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    """A callback: any JSON, null included; UNCHANGED without the option."""
+    if value is None:
+        return UNCHANGED
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise click.BadParameter(
+            f"expected JSON like '{{\"paid\": true}}', got {value[:60]!r} ({error})"
+        ) from None
+
+
+@click.command("rerun")
+@click.argument("run_id")
+@click.option(
+    "--from-step", metavar="STEP_ID[#N]", help="Don't execute again the steps that ended before this one."
+)
+@click.option(
+    "--data",
+    metavar="JSON",
+    callback=parse_json_object,
+    help="Other data of its event; - reads it from stdin.",
+)
+@click.option(
+    "--output",
+    metavar="JSON",
+    callback=parse_output,
+    help="The outcome of --from-step: that isn't executed either.",
+)
+@connection_options
+@json_option
+def rerun_command(
+    run_id: str, from_step: str | None, data: JsonObject | None, output: Any, app: str | None, store: str | None,
+    broker: str | None, namespace: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Make a run that has ended anew, and print the id of the new run."""
+    if output is not UNCHANGED and from_step is None:
+        raise click.UsageError("--output is the outcome of a step: name it with --from-step")
+    check_broker_is_known(app, store, broker, "workers are told of ready runs")
+    target = find_target(app, store, broker, namespace)
+    new_id = run(rerun(target, run_id, Edits(from_step=from_step, data=data, output=output)))
+    if as_json:
+        print_json({"run_id": new_id, "rerun_of": run_id})
+    else:
+        click.echo(new_id)
+
+
+async def rerun(target: Target, run_id: str, edits: Edits) -> str:
+    async with open_store(target) as (opened, _):
+        (function,) = await opened.history.fields(run_id, "function")
+    if function is None:
+        raise RunNotFound(
+            f"there is no run {run_id}: check the id; finished runs are removed after the retention"
+        )
+    app = target.app_for(function.decode().partition("/")[0])
+    try:
+        made = await app.arerun(run_id, from_step=edits.from_step, data=edits.data, output=edits.output)
+    finally:
+        await app.aclose()
+    return made.id

@@ -1,0 +1,16 @@
+"""Keys of flow control: CEL over the event that starts a run; each distinct value has its own limit. Rules S7."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taskflow.expressions.cel import compile_expression
+from taskflow.tokens import token_of
+
+
+def key_token(source: str | None, event: dict[str, Any]) -> str:
+    """The value of a key as text that is the same for equal values; empty without a key.
+
+    A value that is missing or can't be computed counts as the empty string.
+    """
+    return "" if source is None else token_of(compile_expression(source, what="key").value(event))

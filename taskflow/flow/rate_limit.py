@@ -1,0 +1,30 @@
+"""Rate limit: how often runs start; the excess is skipped. Rule S7.4."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from taskflow.flow.checks import DAY_MS, check_count, check_expression, period_ms
+from taskflow.types import Duration
+
+MAX_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most `limit` runs at once, then one more each `period / limit`; the excess is skipped, and recorded so. Rule S7.4.
+
+    With `key` (CEL over `event`) each value has a limit of its own. `period` is from 1 s to 24 h. Raises ConfigError.
+
+        @app.function(trigger="doc/changed", rate_limit=RateLimit(1, "10m", key="event.data.doc"))
+    """
+
+    limit: int
+    period: Duration = field(compare=False)
+    key: str | None = None
+    period_ms: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_count("rate_limit.limit", self.limit, at_most=MAX_LIMIT)
+        check_expression("rate_limit.key", self.key)
+        object.__setattr__(self, "period_ms", period_ms("rate_limit.period", self.period, at_most_ms=DAY_MS))

@@ -1,0 +1,30 @@
+"""Singleton: one live run at a time. Rule S7.7."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from taskflow.errors import ConfigError
+from taskflow.flow.checks import check_expression
+
+Mode: TypeAlias = Literal["skip", "cancel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Singleton:
+    """One live run of the function at a time, or one for each value of `key` (CEL over `event`). Rule S7.7.
+
+    While one lives, a new one is skipped (mode "skip"), or the living one is cancelled and the new one starts once that has ended
+    ("cancel"). Raises ConfigError.
+
+        @app.function(trigger=TriggerCron("*/5 * * * *"), singleton=Singleton())
+    """
+
+    key: str | None = None
+    mode: Mode = "skip"
+
+    def __post_init__(self) -> None:
+        check_expression("singleton.key", self.key)
+        if self.mode not in get_args(Mode):
+            raise ConfigError(f"singleton.mode must be one of {get_args(Mode)}, got {self.mode!r:.80}")

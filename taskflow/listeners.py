@@ -1,0 +1,62 @@
+"""Which functions an event starts: by name, by pattern, and by CEL where a trigger has an expression. Rules S1.6, S2.2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from taskflow.expressions.cel import Expression, compile_expression
+from taskflow.function import FunctionSpec
+from taskflow.triggers import TriggerEvent
+
+Wire = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A function as one of its event triggers sees it."""
+
+    spec: FunctionSpec
+    expression: Expression | None
+
+    def wants(self, event: Wire) -> bool:
+        return self.expression is None or self.expression.matches(event)
+
+
+class Listeners:
+    """Which functions an event starts: by name in a dict, by pattern in a list."""
+
+    def __init__(self, specs: Sequence[FunctionSpec]) -> None:
+        self.by_name: dict[str, list[Listener]] = {}
+        self.by_prefix: list[tuple[str, Listener]] = []
+        for spec in specs:
+            for trigger in spec.triggers:
+                if isinstance(trigger, TriggerEvent):
+                    self.add(spec, trigger)
+
+    def add(self, spec: FunctionSpec, trigger: TriggerEvent) -> None:
+        expression = None
+        if trigger.expression is not None:
+            expression = compile_expression(
+                trigger.expression, what=f"function {spec.id!r}: trigger expression"
+            )
+        listener = Listener(spec, expression)
+        if trigger.is_pattern:
+            self.by_prefix.append((trigger.event[:-1], listener))
+        else:
+            self.by_name.setdefault(trigger.event, []).append(listener)
+
+    def of(self, event: Wire) -> list[FunctionSpec]:
+        """The functions that the event starts, each once, however many of their triggers it meets."""
+        name = event["name"]
+        listeners = self.by_name.get(name, [])
+        if self.by_prefix:
+            listeners = listeners + [
+                listener for prefix, listener in self.by_prefix if name.startswith(prefix)
+            ]
+        specs: dict[str, FunctionSpec] = {}
+        for listener in listeners:
+            if listener.spec.id not in specs and listener.wants(event):
+                specs[listener.spec.id] = listener.spec
+        return list(specs.values())

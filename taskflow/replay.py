@@ -1,0 +1,173 @@
+"""Replay in bulk: reruns of the runs of a function that did not end as they should have, spread over time. Rule S10.3.
+
+The ids of the new runs derive from that of the replay and from those of the first runs: a replay that was broken off is asked for
+again, and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from taskflow.durations import parse_duration_ms
+from taskflow.errors import ConfigError
+from taskflow.expressions.cel import compile_expression
+from taskflow.function import FunctionSpec
+from taskflow.handle import FINAL
+from taskflow.ids import derive_ulid, new_ulid, run_id_for
+from taskflow.rerun import plan_rerun
+from taskflow.run_selection import PAGE, Past, Selection, parse_past_ms, selected_runs
+from taskflow.run_view import number
+from taskflow.store.claims import Hint
+from taskflow.store.history import StoredRun
+from taskflow.store.keys import SEPARATOR
+from taskflow.store.session import StoreSession
+from taskflow.store.steering import Rerun
+from taskflow.store.store import Store
+from taskflow.types import Duration, RunId
+
+CAUSE = "replay"
+REPLAYED = (
+    "failed",
+    "cancelled",
+    "skipped",
+)  # the statuses of the runs that are replayed unless told otherwise
+NEEDED = ("status", "event", "created", "batched")
+PAUSED = "paused"  # why a run was skipped that came while its function was paused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRequest:
+    """Which runs of a function to replay, and over how long (ms) to spread their starts."""
+
+    spec: FunctionSpec
+    selection: Selection
+    replay_id: str
+    over_ms: int = 0
+    skipped_for: str | None = None  # of skipped runs only those with this reason
+
+
+def plan_replay(
+    spec: FunctionSpec,
+    *,
+    since: Past,
+    until: Past | None = None,
+    status: Sequence[str] = REPLAYED,
+    if_exp: str | None = None,
+    over: Duration = 0,
+    replay_id: str | None = None,
+    skipped_for: str | None = None,
+    now_ms: int,
+) -> ReplayRequest:
+    """Check what a user asked for. Raises ConfigError, InvalidDuration."""
+    statuses = frozenset([status] if isinstance(status, str) else status)
+    if not statuses or not statuses <= set(FINAL):
+        raise ConfigError(
+            f"replay: status must name statuses of runs that have ended ({', '.join(sorted(FINAL))}), got {status!r:.80}"
+        )
+    selection = Selection(
+        functions=(spec.id,),
+        statuses=statuses,
+        since_ms=parse_past_ms(since, now_ms=now_ms, what="replay: since"),
+        until_ms=now_ms if until is None else parse_past_ms(until, now_ms=now_ms, what="replay: until"),
+        condition=None if if_exp is None else compile_expression(if_exp, what="replay: if_exp"),
+    )
+    over_ms = parse_duration_ms(over, what="replay: over")
+    return ReplayRequest(
+        spec=spec,
+        selection=selection,
+        replay_id=replay_id or new_ulid(now_ms),
+        over_ms=over_ms,
+        skipped_for=skipped_for,
+    )
+
+
+async def find_runs(session: StoreSession, request: ReplayRequest) -> list[str]:
+    """The runs to replay, oldest first.
+
+    Those that were rerun or replayed before are left out, since the rerun stands for them, and so are those that this replay made.
+    Raises StoreUnavailable.
+    """
+    found: list[str] = []
+    pages = selected_runs(await session.store(), request.selection, "rerun_by", "replay", "skipped")
+    while True:
+        async with session.deadline():
+            page = await anext(pages, None)
+        if page is None:
+            return found[::-1]
+        for run_id, (rerun_by, replay, skipped) in page:
+            is_asked = request.skipped_for is None or skipped in (None, request.skipped_for.encode())
+            if is_asked and rerun_by is None and replay != request.replay_id.encode():
+                found.append(run_id)
+
+
+async def replay_runs(
+    session: StoreSession,
+    request: ReplayRequest,
+    run_ids: Sequence[str],
+    *,
+    now_ms: int,
+    max_event_bytes: int,
+    send_hints: Callable[[Sequence[Hint]], Awaitable[None]],
+    on_progress: Callable[[int], object],
+) -> int:
+    """Make the reruns, and return how many; `on_progress` is told after every 100 runs how many are done.
+
+    Raises StoreUnavailable: then those of the pages before are made, and the same call again makes the others.
+    """
+    made = 0
+    for first in range(0, len(run_ids), PAGE):
+        page = run_ids[first : first + PAGE]
+        starts = [
+            now_ms + request.over_ms * place // len(run_ids) for place in range(first, first + len(page))
+        ]
+        async with session.deadline() as store:
+            rows = await asyncio.gather(*[store.history.fields(run_id, *NEEDED) for run_id in page])
+            stored = [
+                StoredRun(run_id, {name: value for name, value in zip(NEEDED, row, strict=True) if value}, {})
+                for run_id, row in zip(page, rows, strict=True)
+            ]
+            replies = await asyncio.gather(
+                *[
+                    replay_run(
+                        store,
+                        request,
+                        run,
+                        start_at_ms=start_ms,
+                        now_ms=now_ms,
+                        max_event_bytes=max_event_bytes,
+                    )
+                    for run, start_ms in zip(stored, starts, strict=True)
+                    if run.fields  # it was not removed meanwhile
+                ]
+            )
+        made += sum(outcome is Rerun.MADE for outcome, _ in replies)
+        await send_hints(list(dict.fromkeys(hint for _, hints in replies for hint in hints)))
+        on_progress(first + len(page))
+    return made
+
+
+async def replay_run(
+    store: Store,
+    request: ReplayRequest,
+    run: StoredRun,
+    *,
+    start_at_ms: int,
+    now_ms: int,
+    max_event_bytes: int,
+) -> tuple[Rerun, list[Hint]]:
+    """Rerun one run, to start at `start_at_ms`."""
+    plan = plan_rerun(
+        run, request.spec, new_id=new_run_id(request, run), start_at_ms=start_at_ms, max_event_bytes=max_event_bytes,
+        now_ms=now_ms,
+    )  # fmt: skip
+    return await store.steering.rerun(
+        run.run_id, plan.run, cause=CAUSE, replay_id=request.replay_id, now_ms=now_ms
+    )
+
+
+def new_run_id(request: ReplayRequest, run: StoredRun) -> RunId:
+    """The same for the same run and replay."""
+    source = SEPARATOR.join((CAUSE, request.replay_id, run.run_id))
+    return run_id_for(derive_ulid(source, number(run.fields, "created") or 0), request.spec.id)

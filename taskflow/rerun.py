@@ -1,0 +1,151 @@
+"""Rerun: a run that has ended is made anew, from its start or from one of its steps. Rule S10.3.
+
+The rerun is a run of its own: with a new id, and the event of the first one. From a step, it takes over the memos of the
+steps that had ended before that one, so these are not executed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import orjson
+
+from taskflow.codec import to_json
+from taskflow.engine.operation import DONE, Operation
+from taskflow.engine.replay import story_of
+from taskflow.errors import InvalidEvent, RerunRefused
+from taskflow.flow.plan import plan_flow
+from taskflow.function import FunctionSpec
+from taskflow.handle import RunStatus
+from taskflow.run_view import text
+from taskflow.store.history import StoredRun
+from taskflow.store.routing import RunPlan
+from taskflow.store.steering import NO_STEPS, KeptSteps
+from taskflow.types import JsonObject, RunId
+
+RESULTS = ("step", "invoke")  # kinds of steps whose outcome may be any JSON
+SHOWN_STEPS = 10
+
+
+class Unchanged(Enum):
+    """What is not edited; None is an outcome like others."""
+
+    UNCHANGED = "unchanged"
+
+
+UNCHANGED = Unchanged.UNCHANGED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edits:
+    """What is to be different in a rerun. `output` is the outcome of `from_step`."""
+
+    from_step: str | None = None
+    data: JsonObject | None = None
+    output: Any = UNCHANGED
+
+
+NO_EDITS = Edits()
+
+
+@dataclass(frozen=True, slots=True)
+class RerunPlan:
+    """A rerun to make. `event` is JSON, and empty when it is that of the first run."""
+
+    run: RunPlan
+    event: bytes
+    steps: KeptSteps
+
+
+def plan_rerun(
+    stored: StoredRun,
+    spec: FunctionSpec,
+    *,
+    new_id: RunId,
+    edits: Edits = NO_EDITS,
+    start_at_ms: int = 0,
+    max_event_bytes: int,
+    now_ms: int,
+) -> RerunPlan:
+    """What to make of a stored run. Raises RerunRefused, InvalidEvent, SerializationError, ExpressionError."""
+    status = RunStatus(text(stored.fields, "status"))
+    if not status.is_final:
+        raise RerunRefused(
+            f"run {stored.run_id} is {status}, and only a run that has ended can be rerun: cancel it first, with "
+            f"taskflow runs cancel {stored.run_id}"
+        )
+    event = edited_event(stored, edits.data, max_event_bytes) if edits.data is not None else b""
+    wire = orjson.loads(event or stored.fields.get("event") or b"{}")
+    run = RunPlan(
+        spec.id, spec.queue, new_id, start_at_ms, spec.timeouts.start_ms or 0, spec.timeouts.finish_ms or 0,
+        plan_flow(spec.id, spec.flow, wire, is_direct=True),
+    )  # fmt: skip
+    return RerunPlan(run, event, kept_steps(stored, edits, now_ms))
+
+
+def edited_event(stored: StoredRun, data: JsonObject, max_bytes: int) -> bytes:
+    """The run's event with other data."""
+    if "batched" in stored.fields:
+        raise RerunRefused(f"run {stored.run_id} is for a batch of events, whose data can't be edited")
+    wire = orjson.loads(stored.fields.get("event") or b"{}")
+    if not isinstance(data, dict):
+        raise InvalidEvent(f"data must be a JSON object (dict), got {type(data).__name__}")
+    encoded = to_json(wire | {"data": data}, what="the edited data")
+    if len(encoded) > max_bytes:
+        raise InvalidEvent(
+            f"the edited event has {len(encoded):,} bytes of JSON, but max_event_bytes allows {max_bytes:,}"
+        )
+    return encoded
+
+
+def kept_steps(stored: StoredRun, edits: Edits, now_ms: int) -> KeptSteps:
+    """The steps that the rerun takes over: those whose outcomes the handler had before that of `from_step`.
+
+    One that ended later may follow from that outcome. A step that has no outcome came after all that have one.
+    """
+    if edits.from_step is None:
+        if edits.output is not UNCHANGED:
+            raise RerunRefused("output is the outcome of the step that from_step names: give that too")
+        return NO_STEPS
+    operations = {key: Operation.unpack(packed) for key, packed in stored.steps.items()}
+    step = operations.get(edits.from_step)
+    if step is None:
+        raise RerunRefused(
+            f"run {stored.run_id} has no step {edits.from_step!r}: {known_steps(operations)}. The second call of an id "
+            "is 'id#1'."
+        )
+    kept, next_order = [], 0
+    for key, op in story_of(operations):
+        if key == edits.from_step:
+            break
+        kept.append(key)
+        next_order = (next_order if op.order is None else op.order) + 1
+    if edits.output is UNCHANGED:
+        return KeptSteps(kept, next_order)
+    edited = edited_outcome(edits.from_step, step, edits.output, order=next_order, now_ms=now_ms)
+    return KeptSteps(kept, next_order + 1, edits.from_step, edited.pack())
+
+
+def edited_outcome(key: str, step: Operation, output: Any, *, order: int, now_ms: int) -> Operation:
+    """The step as if it had returned `output`."""
+    if step.kind not in RESULTS and output is not None:
+        raise RerunRefused(
+            f"step {key!r} is a {step.kind}, whose outcome can only be None: the time is over. To go on with an event or a "
+            "signal, rerun from that step and send it."
+        )
+    data = to_json(output, what=f"the output of step {key!r}")
+    return Operation(
+        step.kind, DONE, step.index, order=order, data=data, started=now_ms, ended=now_ms, child=step.child
+    )
+
+
+def known_steps(operations: Mapping[str, Operation]) -> str:
+    """Which steps a run has, in words."""
+    keys = sorted(operations, key=lambda key: operations[key].index)
+    if not keys:
+        return "it has none"
+    more = f" and {len(keys) - SHOWN_STEPS} more" if len(keys) > SHOWN_STEPS else ""
+    return f"it has {', '.join(map(repr, keys[:SHOWN_STEPS]))}{more}"

@@ -1,0 +1,77 @@
+"""Which runs a bulk operation is for: by function, status, time and CEL over the event. Rules S6.1, S10.3."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+import orjson
+
+from taskflow.durations import parse_duration_ms, parse_when_ms
+from taskflow.errors import InvalidDuration
+from taskflow.expressions.cel import Expression
+from taskflow.run_lookup import FunctionHistory, newest
+from taskflow.store.store import Store
+
+PAGE = 100  # runs that are looked at in one round trip
+
+Past: TypeAlias = str | timedelta | datetime
+"""A point in the past: "1d" or a timedelta (so long ago), an aware datetime, or ISO-8601 text with an offset."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Runs of `functions` that were made from `since_ms` to `until_ms` (ms since epoch, both included)."""
+
+    functions: Sequence[str]
+    statuses: frozenset[str]
+    since_ms: int | None = None
+    until_ms: int | None = None
+    condition: Expression | None = None  # over `event`
+
+
+async def selected_runs(
+    store: Store, selection: Selection, *names: str
+) -> AsyncIterator[list[tuple[str, list[bytes | None]]]]:
+    """The runs, newest first, page by page, each with these fields of its hash."""
+    history = [
+        FunctionHistory(store, function, selection.since_ms, oldest_ms=selection.until_ms)
+        for function in selection.functions
+    ]
+    needed = ("status", *(("event",) if selection.condition else ()), *names)
+    while run_ids := await newest(history, PAGE):
+        rows = [store.history.fields(run_id, *needed) for run_id in run_ids]
+        page = []
+        for run_id, row in zip(run_ids, rows, strict=True):
+            fields = await row
+            if meets(selection, fields):
+                page.append((run_id, fields[len(needed) - len(names) :]))
+        yield page
+
+
+def meets(selection: Selection, fields: Sequence[bytes | None]) -> bool:
+    """Whether a run's status, and its event where there is a condition, are those asked for."""
+    if (fields[0] or b"").decode() not in selection.statuses:
+        return False
+    return selection.condition is None or selection.condition.matches(orjson.loads(fields[1] or b"{}"))
+
+
+def parse_past_ms(value: Past, *, now_ms: int, what: str) -> int:
+    """The point in time (ms since epoch). Raises InvalidDuration, which names `what`."""
+    if isinstance(value, timedelta):
+        return now_ms - parse_duration_ms(value, what=what)
+    if isinstance(value, datetime) or (isinstance(value, str) and is_iso(value)):
+        return parse_when_ms(value, now_ms=now_ms, what=what)
+    if isinstance(value, str):
+        return now_ms - parse_duration_ms(value, what=what)
+    raise InvalidDuration(
+        f"{what} must be how long ago, like '1d' or a timedelta, or a point in time, like an aware datetime or "
+        f"'2030-01-31T12:00:00Z', got {value!r:.60}"
+    )
+
+
+def is_iso(text: str) -> bool:
+    """Whether it begins like a date: no duration has a hyphen there."""
+    return text.strip()[4:5] == "-"

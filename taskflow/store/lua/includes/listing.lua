@@ -1,0 +1,33 @@
+-- listing: the index of a queue, which holds each function with ready runs, with the score of its best. Needs keys, hint.
+-- A function that is paused stands in none, so nobody claims its runs (S10.4): `held:<fn>` notes the queues where it is to be listed once it
+-- is resumed. `paused` is a hash: function to when it was paused (ms).
+local paused_functions
+local function is_paused(fn)
+  if not paused_functions then
+    paused_functions = {}
+    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_functions[each] = true end
+  end
+  return paused_functions[fn]
+end
+-- member: the function, or the function and LANES for its runs that are in lanes. A script that makes many runs lists it once.
+local listed = {}  -- queue SEP member: its score
+local function unlist_function(queue, fn, member)
+  listed[queue .. SEP .. member] = nil
+  redis.call('ZREM', queue_key(app_of(fn), queue), member)
+end
+local function list_function(queue, fn, member, score, now_ms, silent)
+  local best = listed[queue .. SEP .. member]
+  if best and best <= tonumber(score) and not silent then return end
+  if is_paused(fn) then return redis.call('SADD', held_key(fn), queue) end
+  listed[queue .. SEP .. member] = tonumber(score)
+  local app = app_of(fn)
+  if redis.call('ZADD', queue_key(app, queue), 'LT', score, member) == 1 then
+    redis.call('SADD', prefix .. 'queues', app .. SEP .. queue)
+  end
+  if silent then
+    -- The reaper shall send a message in its next turn, whatever was sent before (S9.3).
+    redis.call('HDEL', prefix .. 'hints', app .. SEP .. queue)
+  else
+    hint(app, queue, now_ms)
+  end
+end

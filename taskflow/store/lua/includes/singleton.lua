@@ -1,0 +1,18 @@
+-- singleton: who holds the key of a singleton (S7.7). Needs keys, hint, listing, timer, lanes, ready. `singleton:<id>` is a hash: `run` is the
+-- one that lives, `next` the one that starts once that has ended.
+local function singleton_key(id) return prefix .. 'singleton:' .. id end
+-- A run ends: the key is free, or goes to the run that waits for it.
+local function leave_singleton(id, run_id, now_ms)
+  local key = singleton_key(id)
+  local held = redis.call('HMGET', key, 'run', 'next')
+  if held[2] == run_id then redis.call('HDEL', key, 'next') end
+  if held[1] ~= run_id then return end
+  local next_id = held[2]
+  if not next_id then return redis.call('DEL', key) end
+  redis.call('HSET', key, 'run', next_id)
+  redis.call('HDEL', key, 'next')
+  local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane')
+  redis.call('HSET', run_key(next_id), 'status', 'queued')
+  redis.call('HDEL', run_key(next_id), 'behind')
+  make_ready(next_id, run[1], run[2], run[4], tonumber(run[3]), now_ms)
+end

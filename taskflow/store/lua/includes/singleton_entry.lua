@@ -1,0 +1,30 @@
+-- singleton_entry: a run is about to be ready, and takes the key of its singleton (S7.7). Needs keys, singleton, cancel and what that needs.
+-- The live run that holds the key, if another one does, and the run that waits for it.
+local function singleton_holder(id, run_id)
+  local held = redis.call('HMGET', singleton_key(id), 'run', 'next')
+  if not held[1] or held[1] == run_id then return nil end
+  local status = redis.call('HGET', run_key(held[1]), 'status')
+  if not status or FINAL[status] then return nil end
+  return held[1], held[2]
+end
+-- Why the run is skipped, or nil.
+local function singleton_refusal(fn, single, run_id)
+  local holder = single[2] == 'skip' and singleton_holder(single[1], run_id)
+  return holder and 'singleton: run ' .. holder .. ' is live' .. key_text(fn, single[1]) or nil
+end
+-- Take the key. The live run is cancelled, and who waits for its end is as well; returns the live run when the new one has to wait too.
+local function enter_singleton(single, run_id, now_ms)
+  local id = single[1]
+  local holder, waiting = singleton_holder(id, run_id)
+  if holder and waiting == run_id then return holder end
+  if holder then
+    local message = 'run ' .. run_id .. ' of the same singleton has come'
+    local reason = cjson.encode({name = 'Cancelled', message = message, stack = ''})
+    if waiting then cancel(waiting, reason, now_ms) end
+    if cancel(holder, reason, now_ms) == 'requested' then
+      redis.call('HSET', singleton_key(id), 'next', run_id)
+      return holder
+    end
+  end
+  redis.call('HSET', singleton_key(id), 'run', run_id)
+end

@@ -1,0 +1,29 @@
+-- skip: record a run that is not to be, with the reason (S1.3, S7, S10.4). Needs keys, hint, listing, timer, lanes, ready, unready, wake,
+-- wait, resolve; `skip_scheduled` also finalize.
+-- run is as for create_run. It becomes a final run that a replay can pick up; the `invoke` that it was to serve fails.
+local SKIPPED_RETENTION_MS = 86400000  -- of an app that no worker has registered yet
+local function skip_run(run, reason, now_ms)
+  redis.call('HSET', run_key(run.id), 'function', run.fn, 'queue', run.queue, 'event', run.event, 'cause', run.cause, 'created', now_ms,
+    'version', run.version, 'status', 'skipped', 'ended', now_ms, 'skipped', reason)
+  redis.call('ZADD', runs_key(run.fn), now_ms, run.id)
+  local kept_ms = tonumber(redis.call('HGET', app_key(app_of(run.fn)), 'retention_ms') or SKIPPED_RETENTION_MS)
+  redis.call('ZADD', prefix .. 'expiry', now_ms + kept_ms, run.id)
+  if run.parent ~= '' then
+    redis.call('HSET', run_key(run.id), 'parent', run.parent)
+    local parent_id, step_key = string.match(run.parent, '^(.-)' .. SEP .. '(.*)$')
+    local message = 'run ' .. run.id .. ' of ' .. run.fn .. ' was skipped: ' .. reason
+    resolve(parent_id, step_key, {error = {name = 'RunSkipped', message = message, stack = ''}}, now_ms)
+  end
+end
+-- The key that a limit is for, as its id ends with it.
+local function key_text(fn, id)
+  local token = string.sub(id, #fn + 2)
+  return token == '' and '' or ' for key ' .. token
+end
+-- The same for a run that exists, and waits for its start.
+local function skip_scheduled(run_id, reason, now_ms)
+  local message = 'run ' .. run_id .. ' was skipped: ' .. reason
+  finalize(run_id, 'skipped', cjson.encode({name = 'RunSkipped', message = message, stack = ''}), true, now_ms)
+  redis.call('HDEL', run_key(run_id), 'error')
+  redis.call('HSET', run_key(run_id), 'skipped', reason)
+end

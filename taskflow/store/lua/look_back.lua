@@ -1,0 +1,78 @@
+-- look_back: events that came before a wait, a page at a time, oldest first; once there are no more, the wait is stored. Rule S3.3.
+-- KEYS   1 prefix
+-- ARGV   1 now_ms   2 child_id   3 run_id   4 fence   5 step_key   6 the wait (msgpack)   7 since (ms): what is older does not count
+--        8 seq of the last event that was looked at, or 0   9 events in a page
+-- Reply  {'fenced' | 'cancel' | 'parked' (the wait is stored) | 'ok', the page: {uid, seq, event (JSON), ...}}
+-- The last look and the storing are one script: an event is either looked at, or finds the wait.
+--@include keys timer claim wait event
+local MAX_PAGE_BYTES = 1048576
+local run_id, step_key, since_ms, after_seq, limit = ARGV[3], ARGV[5], tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+if not owns(run_id, ARGV[2], ARGV[4]) then return {'fenced', {}} end
+if redis.call('HEXISTS', run_key(run_id), 'cancel') == 1 then return {'cancel', {}} end
+if redis.call('HEXISTS', steps_key(run_id), step_key) == 1 then return {'parked', {}} end
+local op = cmsgpack.unpack(ARGV[6])
+
+local function names_of_wait()
+  local names, is_there = {}, {}
+  local function add(name)
+    if not is_there[name] then names[#names + 1] = name end
+    is_there[name] = true
+  end
+  for _, name in ipairs(op.events) do
+    if is_pattern(name) then
+      for _, each in ipairs(redis.call('ZRANGE', prefix .. 'event_names', 0, -1)) do
+        if fits(each, name) then add(each) end
+      end
+    else
+      add(name)
+    end
+  end
+  return names
+end
+
+-- The seq at which to begin: no event before it was received at `since_ms` or later.
+local function first_seq(key)
+  local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+  if not last then return 0 end
+  local _, low = split_listed(redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1])
+  local _, high = split_listed(last)
+  high = high + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local _, seq, received_ms = split_listed(redis.call('XRANGE', key, middle, '+', 'COUNT', 1)[1])
+    if received_ms >= since_ms then high = middle else low = seq + 1 end
+  end
+  return low
+end
+
+local found = {}
+for _, name in ipairs(names_of_wait()) do
+  local key = events_key(name)
+  local first = after_seq > 0 and after_seq + 1 or first_seq(key)
+  for _, entry in ipairs(redis.call('XRANGE', key, first, '+', 'COUNT', limit)) do
+    local uid, seq = split_listed(entry)
+    found[#found + 1] = {uid, seq}
+  end
+end
+table.sort(found, function(one, other) return one[2] < other[2] end)
+
+if #found == 0 then
+  redis.call('HDEL', run_key(run_id), 'crashes', 'crash_log', 'trial')  -- progress, as in park_run (S9.8)
+  op.seq = redis.call('INCR', prefix .. 'seq')
+  add_wait(op, run_id .. SEP .. step_key)
+  redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
+  set_timer(op.due, op_timer(run_id, step_key))
+  return {'parked', {}}
+end
+local page, bytes = {}, 0
+for i = 1, math.min(#found, limit) do
+  -- An event without a seq came by invocation, and ends no wait.
+  local kept = redis.call('HMGET', event_key(found[i][1]), 'event', 'seq', 'duplicate_of')
+  local event = kept[2] and not kept[3] and kept[1] or ''
+  page[#page + 1] = found[i][1]
+  page[#page + 1] = found[i][2]
+  page[#page + 1] = event
+  bytes = bytes + #event
+  if bytes > MAX_PAGE_BYTES then break end
+end
+return {'ok', page}

@@ -1,0 +1,86 @@
+"""What people do to functions and to runs that have ended: pause, resume, rerun. Rules S10.3, S10.4."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from taskflow.store.claims import Hint, parse_hints
+from taskflow.store.client import StoreClient
+from taskflow.store.keys import Keys
+from taskflow.store.routing import RunPlan
+from taskflow.store.scripts import Scripts
+
+
+class Rerun(StrEnum):
+    """What asking for a rerun came to."""
+
+    MADE = "made"
+    KNOWN = "known"  # it was made before
+    LIVE = "live"  # the run has not ended
+    UNKNOWN = "unknown"  # there is no such run, or its retention is over
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSteps:
+    """The steps that a rerun does not execute: whose memos it takes over, and the one whose outcome was edited.
+
+    Their places in the order of outcomes are below `next_order`.
+    """
+
+    keys: Sequence[str] = ()
+    next_order: int = 0
+    edited_key: str = ""
+    edited: bytes = b""  # msgpack
+
+
+NO_STEPS = KeptSteps()
+
+
+class Steering:
+    """Scripts of operators."""
+
+    def __init__(self, client: StoreClient, scripts: Scripts, keys: Keys) -> None:
+        self.client = client
+        self.scripts = scripts
+        self.keys = keys
+
+    async def pause(self, function_id: str, *, now_ms: int) -> tuple[int, list[Hint]]:
+        """Let no run of the function begin or go on; since when that is so (ms)."""
+        since_ms, hints = await self.scripts.call("pause_function", now_ms, function_id)
+        return since_ms, parse_hints(hints)
+
+    async def resume(self, function_id: str, *, now_ms: int) -> tuple[int | None, list[Hint]]:
+        """Let the function's runs go on; since when it was paused (ms), None when it was not."""
+        since_ms, hints = await self.scripts.call("resume_function", now_ms, function_id)
+        return int(since_ms) if since_ms else None, parse_hints(hints)
+
+    async def paused(self) -> dict[str, int]:
+        """The functions that are paused, with the time (ms) at which they were."""
+        flat = await self.client.call("HGETALL", self.keys.paused)
+        return {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
+
+    async def paused_since(self, function_id: str) -> int | None:
+        """When the function was paused (ms), or None."""
+        since_ms = await self.client.call("HGET", self.keys.paused, function_id)
+        return None if since_ms is None else int(since_ms)
+
+    async def rerun(
+        self,
+        run_id: str,
+        plan: RunPlan,
+        *,
+        cause: str,
+        replay_id: str = "",
+        event: bytes = b"",
+        steps: KeptSteps = NO_STEPS,
+        now_ms: int,
+    ) -> tuple[Rerun, list[Hint]]:
+        """Make the run `plan` from a run that has ended; `event` (JSON) only when it is not the same one."""
+        outcome, hints = await self.scripts.call(
+            "rerun_run", now_ms, run_id, plan.run_id, cause, replay_id, plan.queue, event, plan.start_at_ms,
+            plan.start_timeout_ms, plan.finish_timeout_ms, plan.flow, steps.next_order or "", steps.edited_key, steps.edited,
+            *steps.keys,
+        )  # fmt: skip
+        return Rerun(outcome.decode()), parse_hints(hints)

@@ -1,0 +1,31 @@
+"""JSON values as short text that is the same for equal values: what the store looks up by value. Rules S3.3, S7."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+MAX_CHARS = 200
+# As ints, orjson writes what fits into 64 bits, with or without a sign.
+WHOLE = (-(2.0**63), 2.0**64)
+
+
+def token_of(value: Any) -> str:
+    """A JSON value as text without control characters; a long one by its hash. Equal numbers are equal, as in CEL."""
+    text = orjson.dumps(with_whole_numbers(value), option=orjson.OPT_SORT_KEYS).decode()
+    if len(text) > MAX_CHARS:
+        return "#" + blake2b(text.encode(), digest_size=16).hexdigest()
+    return text
+
+
+def with_whole_numbers(value: Any) -> Any:
+    """`value` with an int for each float that is whole, lists and objects through."""
+    if isinstance(value, float) and value.is_integer() and WHOLE[0] <= value < WHOLE[1]:
+        return int(value)
+    if isinstance(value, list):
+        return [with_whole_numbers(item) for item in value]
+    if isinstance(value, dict):
+        return {name: with_whole_numbers(item) for name, item in value.items()}
+    return value
