@@ -10,8 +10,8 @@ from typing import Any
 
 import msgpack
 
-from benchmarks.functions import ACCOUNT_LIMIT
 from benchmarks.harness import PREFIX, RunRecord, Stack, lists_of
+from benchmarks.limited import ACCOUNT_LIMIT
 from benchmarks.report import Benchmark, Figures, Row, Scale, at_least, at_most
 from taskflow.event import Event
 from taskflow.ids import run_id_for
@@ -21,6 +21,7 @@ from taskflow.store.store import Store
 from taskflow.types import RunId
 from tests.servers import ValkeyServer
 
+LIMITED = "benchmarks.limited:app"
 EVENT = b'{"uid":"E1","id":"E1","name":"order","data":{"n":1},"ts":1893456000000}'
 LIST_SIZE = 100
 TENANTS = 20
@@ -58,7 +59,7 @@ def drain(slug: str, count: int, data: Callable[[int], dict[str, Any]]) -> float
 
 def drain_runs(slug: str, count: int, data: Callable[[int], dict[str, Any]]) -> tuple[float, list[RunRecord]]:
     """Seconds until all runs have ended, and what they gave; both processes are ready, and go on when all events are sent."""
-    with Stack() as stack, stack.system() as worker:
+    with Stack(LIMITED) as stack, stack.system() as worker:
         with worker.held():
             events = [Event(f"bench/{slug}", data(number)) for number in range(count)]
             for part in lists_of(events, LIST_SIZE):
@@ -80,7 +81,7 @@ def two_limits_share(count: int) -> float:
 
 def fairness(backlog: int) -> Figures:
     """How long (ms) a key's first run takes from send to start, on an idle system and behind another key's backlog."""
-    with Stack() as stack, stack.system():
+    with Stack(LIMITED) as stack, stack.system():
         idle_ms = first_start_ms(stack, "idle")
         events = [Event("bench/slow", {"n": 0, "key": "A"})] * LIST_SIZE
         for _ in range(backlog // LIST_SIZE):

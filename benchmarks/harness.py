@@ -71,7 +71,8 @@ class Worker:
 class Stack:
     """A fresh embedded Valkey, and what runs on it. `redis` is a plain client to look with."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: str = "benchmarks.functions:app") -> None:
+        self.target = target  # the app of the workers
         self.server = ValkeyServer(aof=True, appendfsync="everysec")
         self.warm_runs = 0  # finished runs that are no part of a measurement
 
@@ -99,7 +100,7 @@ class Stack:
     @contextmanager
     def worker(self, *, processes: int, is_warm: bool = True) -> Iterator[Worker]:
         """A worker whose children are all ready, and have run something when `is_warm`."""
-        arguments = ("worker", "-A", "benchmarks.functions:app", "--processes", str(processes))
+        arguments = ("worker", "-A", self.target, "--processes", str(processes))
         with self.command(*arguments) as process:
             process.wait_for_line("is ready")
             if is_warm:

@@ -11,11 +11,11 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from taskflow.broker.publisher import AsyncPublisher, Publisher
-from taskflow.cancellation import Cancel, Timeouts, cancel_reason
+from taskflow.cancellation import Cancel, Timeouts
 from taskflow.clock import Clock, SystemClock
 from taskflow.config import Config, Determinism
-from taskflow.errors import BrokerUnavailable, ConfigError, RunNotFound
-from taskflow.event import Event, encode_event
+from taskflow.errors import BrokerUnavailable, ConfigError
+from taskflow.event import Event, encode_event, pack_messages
 from taskflow.flow.batch import Batch
 from taskflow.flow.concurrency import Concurrency
 from taskflow.flow.debounce import Debounce
@@ -44,10 +44,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 MAX_EVENTS = 5_000  # in one call of send (S1.2)
-MESSAGE_BYTES = (
-    128 * 1024
-)  # events of one call share messages up to this size; SQS, the smallest broker, takes 256 KiB
-MESSAGE_EVENTS = 100
 FAILED = "taskflow/function.failed"
 
 
@@ -379,20 +375,6 @@ class TaskFlow(Steering):
     async def wait_until_done(self, run_id: str, timeout_s: float | None) -> None:
         await self.session().wait_until_done(run_id, timeout_s)
 
-    async def cancel_run(self, run_id: str, reason: str) -> bool:
-        """Cancel a run; False when it had ended. Raises RunNotFound. Rule S6.2."""
-        session = self.session()
-        async with session.deadline() as store:
-            outcome, hints = await store.routing.cancel(
-                run_id, reason=cancel_reason(reason), now_ms=self.clock.now_ms()
-            )
-        if outcome == "unknown":
-            raise RunNotFound(
-                f"there is no run {run_id}: check the id; finished runs are removed after the retention"
-            )
-        await self.send_hints(hints)
-        return outcome != "final"
-
     def close(self) -> None:
         """Close connections of sync code, and end its threads; the app can be used again."""
         if self.loop_thread.is_running and not self.loop_thread.is_current:
@@ -410,21 +392,3 @@ class TaskFlow(Steering):
         session = self.sessions.pop(asyncio.get_running_loop(), None)
         if session is not None:
             await session.close()
-
-
-def pack_messages(encoded: Sequence[bytes]) -> list[bytes]:
-    """Broker messages, each a JSON array of events, in order."""
-    if len(encoded) == 1:
-        return [b"[" + encoded[0] + b"]"]
-    messages: list[bytes] = []
-    batch: list[bytes] = []
-    size = 0
-    for body in encoded:
-        if batch and (size + len(body) > MESSAGE_BYTES or len(batch) >= MESSAGE_EVENTS):
-            messages.append(b"[" + b",".join(batch) + b"]")
-            batch, size = [], 0
-        batch.append(body)
-        size += len(body) + 1
-    if batch:
-        messages.append(b"[" + b",".join(batch) + b"]")
-    return messages

@@ -7,6 +7,7 @@ The wire object of an event, which every module below the app speaks:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,9 @@ from taskflow.errors import InvalidEvent, SerializationError
 from taskflow.ids import is_ulid, new_ulid
 from taskflow.types import JsonObject
 
+# Events of one call share messages up to this size; SQS, the smallest broker, takes 256 KiB.
+MESSAGE_BYTES = 128 * 1024
+MESSAGE_EVENTS = 100
 MAX_NAME_CHARS = 256
 MAX_ID_CHARS = 256
 MAX_VERSION_CHARS = 64
@@ -111,6 +115,24 @@ def encode_event(
             "Store what is large elsewhere and send a reference to it, or raise max_event_bytes."
         )
     return public_id, encoded
+
+
+def pack_messages(encoded: Sequence[bytes]) -> list[bytes]:
+    """Broker messages, each a JSON array of events, in order."""
+    if len(encoded) == 1:
+        return [b"[" + encoded[0] + b"]"]
+    messages: list[bytes] = []
+    batch: list[bytes] = []
+    size = 0
+    for body in encoded:
+        if batch and (size + len(body) > MESSAGE_BYTES or len(batch) >= MESSAGE_EVENTS):
+            messages.append(b"[" + b",".join(batch) + b"]")
+            batch, size = [], 0
+        batch.append(body)
+        size += len(body) + 1
+    if batch:
+        messages.append(b"[" + b",".join(batch) + b"]")
+    return messages
 
 
 def decode_message(body: bytes) -> list[JsonObject]:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from taskflow.bulk_cancellation import cancel_live, select_live
+from taskflow.cancellation import cancel_reason
 from taskflow.clock import Clock
 from taskflow.config import Config
+from taskflow.errors import RunNotFound
 from taskflow.function import Function, FunctionSpec
 from taskflow.handle import Run, RunReader
 from taskflow.ids import new_ulid, run_id_for
@@ -41,10 +43,23 @@ class Steering(ABC, RunReader):
     async def send_hints(self, hints: Sequence[Hint]) -> None: ...
 
     @abstractmethod
-    async def cancel_run(self, run_id: str, reason: str) -> bool: ...
-
-    @abstractmethod
     def block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T: ...
+
+    # --- cancel one ---
+
+    async def cancel_run(self, run_id: str, reason: str) -> bool:
+        """Cancel a run; False when it had ended. Raises RunNotFound. Rule S6.2."""
+        session = self.session()
+        async with session.deadline() as store:
+            outcome, hints = await store.routing.cancel(
+                run_id, reason=cancel_reason(reason), now_ms=self.clock.now_ms()
+            )
+        if outcome == "unknown":
+            raise RunNotFound(
+                f"there is no run {run_id}: check the id; finished runs are removed after the retention"
+            )
+        await self.send_hints(hints)
+        return outcome != "final"
 
     # --- pause ---
 

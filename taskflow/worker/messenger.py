@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from contextvars import Context
 from typing import Any
 
-from taskflow.app import pack_messages
 from taskflow.broker.publisher import AsyncPublisher
 from taskflow.errors import BrokerUnavailable
+from taskflow.event import pack_messages
 from taskflow.store.claims import Hint, events_of, queues_of
 from taskflow.store.store import Store
 
