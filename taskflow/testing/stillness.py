@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
+from taskflow.beat.crons import Crons, Schedule
 from taskflow.beat.service import Beat
 from taskflow.broker.topology import events_queue, work_queue_name
 from taskflow.clock import Clock
@@ -14,7 +16,15 @@ from taskflow.store.store import Store
 from taskflow.worker.child import WorkerProcess
 
 STREAM_PREFIX = "tfb:q:"  # of the Redis Streams transport
+MACHINERY = (str(Path(__file__).parents[1]), str(Path(asyncio.__file__).parent))
 RAW_IO_S = 0.03  # a run that shows no sign of life for this long waits for something outside the engine
+
+
+class NoCrons(Crons):
+    """No cron ever fires."""
+
+    async def read_schedules(self) -> dict[str, Schedule]:
+        return {}
 
 
 class WatchedBeat(Beat):
@@ -22,6 +32,12 @@ class WatchedBeat(Beat):
 
     is_busy = False
     seen_ms = -1  # the time at which its last turn began
+    fires_crons = True
+
+    async def start(self) -> None:
+        await super().start()
+        if not self.fires_crons:
+            self.crons = NoCrons(self.crons.store, self.crons.send_work)
 
     async def run_once(self) -> int:
         self.is_busy = True
@@ -99,6 +115,12 @@ class Stillness:
             return False
         return time.monotonic() - since > RAW_IO_S
 
+    def places(self) -> list[str]:
+        """Where the code of users is that executes now, as far as it is async: "file:line"."""
+        executions = [each for worker in self.workers for each in worker.executor.executions.values()]
+        busy = [task for each in executions for task in each.busy if isinstance(task, asyncio.Task)]
+        return [place for task in busy if (place := place_of(task))]
+
     async def in_servers(self) -> str:
         """What store and broker hold for the workers and for beat."""
         call, keys = self.store.client.call, self.store.keys
@@ -125,3 +147,15 @@ class Stillness:
         if any(await asyncio.gather(*lengths)):
             return "messages are to be consumed"
         return ""
+
+
+def place_of(task: asyncio.Task[object]) -> str:
+    """The innermost line of a waiting task that is neither ours nor asyncio's."""
+    found = ""
+    awaited: object = task.get_coro()
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None)
+        if frame is not None and not frame.f_code.co_filename.startswith(MACHINERY):
+            found = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        awaited = getattr(awaited, "cr_await", None)
+    return found

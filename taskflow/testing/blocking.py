@@ -1,0 +1,185 @@
+"""SyncHarness: the Harness for `def` tests. The engine runs in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from taskflow.app import TaskFlow
+from taskflow.clock import VirtualClock
+from taskflow.event import Event
+from taskflow.function import Function
+from taskflow.handle import Run
+from taskflow.portal import LoopThread
+from taskflow.testing.harness import Harness, Servers
+from taskflow.testing.runs import HarnessRun
+from taskflow.testing.sent import Sent
+from taskflow.testing.stubs import Error, Stub
+from taskflow.testing.valkey import process_valkey
+from taskflow.testing.views import RunView, StepView
+from taskflow.types import JsonObject
+
+T = TypeVar("T")
+
+
+class SyncHarness:
+    """As `Harness`, for sync test functions: its methods are plain, and so are those of the runs that they return.
+
+        def test_reminder_goes_out_after_30_days() -> None:
+            with SyncHarness(app) as harness:
+                run = harness.send("shop/user.created", {"id": 7})
+                harness.advance(days=30)
+                assert run.result() == "reminded"
+
+    Options and errors are those of Harness. Handlers of both kinds, `async def` and `def`, can be tested with either.
+    """
+
+    def __init__(
+        self,
+        app: TaskFlow,
+        /,
+        *others: TaskFlow,
+        clock: VirtualClock | None = None,
+        workers: int = 1,
+        concurrency: int = 100,
+        deadline_s: float = 10.0,
+        crons: bool = True,
+        servers: Servers | None = None,
+    ) -> None:
+        self.harness = Harness(
+            app, *others, clock=clock, workers=workers, concurrency=concurrency, deadline_s=deadline_s, crons=crons,
+            servers=servers,
+        )  # fmt: skip
+        self.loop_thread = LoopThread("taskflow-harness")
+
+    def __enter__(self) -> Self:
+        if self.harness.servers == "embedded":
+            process_valkey().start()  # it ends with the thread that starts it, so not in ours
+        try:
+            self.block_on(self.harness.__aenter__)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.block_on(lambda: self.harness.__aexit__(kind, error, trace))
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """End the thread and its loop."""
+        self.block_on(shut_down_executor)
+        self.loop_thread.stop()
+
+    def block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return self.loop_thread.run(make)
+
+    @property
+    def clock(self) -> VirtualClock:
+        """The clock of engine and apps."""
+        return self.harness.clock
+
+    @property
+    def slots_in_use(self) -> int:
+        """See `Harness.slots_in_use`."""
+        return self.harness.slots_in_use
+
+    def send(
+        self,
+        event: str | Event | Sequence[Event],
+        data: JsonObject | None = None,
+        *,
+        id: str | None = None,
+        ts: int | None = None,
+        user: JsonObject | None = None,
+        v: str | None = None,
+        app: TaskFlow | None = None,
+    ) -> Sent:
+        """See `Harness.send`."""
+        return self.block_on(lambda: self.harness.send(event, data, id=id, ts=ts, user=user, v=v, app=app))
+
+    def start(
+        self, function: Function[..., Any], data: JsonObject | None = None, *, user: JsonObject | None = None
+    ) -> HarnessRun:
+        """See `Harness.start`."""
+        return self.block_on(lambda: self.harness.start(function, data, user=user))
+
+    def run(self, function: Function[..., Any], event: Event | JsonObject | None = None) -> HarnessRun:
+        """See `Harness.run`."""
+        return self.block_on(lambda: self.harness.run(function, event))
+
+    def finish(self, run: Run | Sent) -> None:
+        """See `Harness.finish`."""
+        self.block_on(lambda: self.harness.finish(run))
+
+    def advance(
+        self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0, ms: int = 0
+    ) -> None:
+        """See `Harness.advance`."""
+        self.block_on(
+            lambda: self.harness.advance(days=days, hours=hours, minutes=minutes, seconds=seconds, ms=ms)
+        )
+
+    def settled(self) -> None:
+        """See `Harness.settled`: call it after what the test did past the harness, `app.send_signal(...)` say."""
+        self.block_on(self.harness.settled)
+
+    def stub(
+        self,
+        step_id: str,
+        *,
+        returns: Any = None,
+        raises: Error | None = None,
+        calls: Callable[..., Any] | None = None,
+        function: Function[..., Any] | str | None = None,
+        times: int | None = None,
+        required: bool = True,
+    ) -> Stub:
+        """See `Harness.stub`."""
+        return self.harness.stub(
+            step_id, returns=returns, raises=raises, calls=calls, function=function, times=times, required=required
+        )  # fmt: skip
+
+    def stub_function(
+        self,
+        function: Function[..., Any] | str,
+        *,
+        returns: Any = None,
+        raises: Error | None = None,
+        calls: Callable[..., Any] | None = None,
+        times: int | None = None,
+        required: bool = True,
+    ) -> Stub:
+        """See `Harness.stub_function`."""
+        return self.harness.stub_function(
+            function, returns=returns, raises=raises, calls=calls, times=times, required=required
+        )
+
+    def view(self, run: Run | Sent) -> RunView:
+        """See `Harness.view`."""
+        return self.block_on(lambda: self.harness.view(run))
+
+    def steps(self, run: Run | Sent) -> dict[str, StepView]:
+        """See `Harness.steps`."""
+        return self.block_on(lambda: self.harness.steps(run))
+
+    def runs(self, function: Function[..., Any]) -> list[HarnessRun]:
+        """See `Harness.runs`."""
+        return self.block_on(lambda: self.harness.runs(function))
+
+    def run_of(self, function: Function[..., Any], event_id: str) -> HarnessRun:
+        """See `Harness.run_of`."""
+        return self.block_on(lambda: self.harness.run_of(function, event_id))
+
+
+async def shut_down_executor() -> None:
+    """The loop's own threads, which `asyncio.run` would end."""
+    loop = asyncio.get_running_loop()
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()

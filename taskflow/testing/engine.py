@@ -1,0 +1,164 @@
+"""The engine in the loop of a test: workers and one beat, and the clock that moves them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from taskflow.app import TaskFlow
+from taskflow.clock import VirtualClock
+from taskflow.store.store import Store
+from taskflow.testing.stand_ins import StandIns
+from taskflow.testing.stillness import Stillness, WatchedBeat
+from taskflow.testing.stubs import StubbedFunctions, Stubs
+from taskflow.worker.child import ProcessOptions, WorkerProcess
+
+POLL_S = 0.001
+DRAIN_TIMEOUT_S = 1.0
+
+
+class EngineInTest:
+    """What a Harness is made of; its apps share their servers. Runs inside `async with engine.running()`."""
+
+    def __init__(
+        self,
+        apps: Sequence[TaskFlow],
+        *,
+        clock: VirtualClock,
+        workers: int,
+        concurrency: int,
+        deadline_s: float,
+        crons: bool,
+    ) -> None:
+        self.apps = tuple(apps)
+        self.clock = clock
+        self.concurrency = concurrency
+        self.deadline_s = deadline_s
+        self.crons = crons
+        self.stubs = Stubs()
+        self.stand_ins = StandIns(config=lambda: self.apps[0].config, make_worker=self.make_worker)
+        self.workers = [self.make_worker(app) for app in self.apps for _ in range(workers)]
+        self.is_open = False
+
+    def make_worker(self, app: TaskFlow) -> WorkerProcess:
+        return WorkerProcess(
+            app,
+            ProcessOptions(queues=queues_of(app), concurrency=self.concurrency),
+            child_id=f"harness-{os.urandom(4).hex()}:0",
+            clock=self.clock,
+            functions=StubbedFunctions(app, self.stubs),
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The engine runs in here; the apps are wired."""
+        self.loop = asyncio.get_running_loop()
+        config = self.apps[0].config
+        self.store = await Store.open(config.store, namespace=config.namespace)
+        self.beat = WatchedBeat(config, clock=self.clock)
+        self.beat.fires_crons = self.crons
+        self.stillness = Stillness(store=self.store, clock=self.clock, workers=self.workers, beat=self.beat)
+        await asyncio.gather(*[worker.start() for worker in self.workers])
+        self.beating = asyncio.create_task(self.beat.run())
+        self.is_open = True
+        try:
+            await self.settled()
+            yield
+        finally:
+            self.is_open = False
+            await self.end()
+
+    async def end(self) -> None:
+        self.beat.stop()
+        await asyncio.gather(*[worker.stop(drain_timeout_s=DRAIN_TIMEOUT_S) for worker in self.workers])
+        await self.beating
+        await self.store.close()
+        for app in self.stand_ins.apps.values():
+            await app.aclose()
+
+    @property
+    def slots_in_use(self) -> int:
+        """How many slots the workers have given away."""
+        return sum(worker.options.concurrency - worker.executor.free for worker in self.workers)
+
+    async def advance(
+        self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0, ms: int = 0
+    ) -> None:
+        """Turn the clock forward, stopping at each moment at which something is due, until the engine has settled there."""
+        await self.settled()
+        start_ms = self.clock.now_ms()
+        target_ms = VirtualClock(start_ms).advance(
+            days=days, hours=hours, minutes=minutes, seconds=seconds, ms=ms
+        )
+        while (due_ms := await self.next_due_ms()) is not None and due_ms <= target_ms:
+            await self.turn_to(due_ms)
+        await self.turn_to(target_ms)
+
+    async def settled(self) -> None:
+        """Return when nothing moves unless the clock does: nothing executes, is ready, due, or on its way.
+
+        A run that awaits raw I/O outside its steps counts as settled. TimeoutError, which says what moves, after `deadline_s`.
+        """
+        await self.ready()
+        moving, quiet_looks = "", 0
+        try:
+            async with asyncio.timeout(self.deadline_s):
+                while quiet_looks < 2:
+                    moving = await self.look()
+                    quiet_looks = 0 if moving else quiet_looks + 1
+                    await asyncio.sleep(POLL_S if moving else 0)
+        except TimeoutError as error:
+            places = "".join(f", at {place}" for place in self.stillness.places())
+            raise TimeoutError(f"not settled after {self.deadline_s:g} s: {moving}{places}") from error
+
+    async def settled_from_anywhere(self) -> None:
+        """`settled`, from any loop."""
+        if asyncio.get_running_loop() is self.loop:
+            await self.settled()
+        else:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.settled(), self.loop))
+
+    async def next_timer_ms(self) -> int | None:
+        """The time of the next timer, or None."""
+        first = await self.store.client.call("ZRANGE", self.store.keys.timers, 0, 0, "WITHSCORES")
+        return int(float(first[1])) if first else None
+
+    async def next_due_ms(self) -> int | None:
+        """The time of the next timer or cron tick, or None."""
+        times = [schedule.fire_ms for schedule in self.beat.crons.schedules.values()]
+        timer_ms = await self.next_timer_ms()
+        return min(times if timer_ms is None else [*times, timer_ms], default=None)
+
+    async def turn_to(self, at_ms: int) -> None:
+        """Set the clock to `at_ms`, unless it is later already, and wake beat."""
+        self.clock.advance(ms=max(at_ms - self.clock.now_ms(), 0))
+        await self.store.client.call("LPUSH", self.store.keys.nudge, at_ms)
+        await self.settled()
+
+    async def look(self) -> str:
+        """What moves, or "". Looks at the processes last too: what they took from the servers meanwhile shows there."""
+        if self.beating.done():
+            await self.beating
+            raise RuntimeError("beat has stopped")
+        if self.beat.seen_ms < 0:
+            return "beat is starting"
+        return self.stillness.in_process() or await self.stillness.in_servers() or self.stillness.in_process()
+
+    def check_open(self) -> None:
+        if not self.is_open:
+            raise RuntimeError(
+                "the harness is not open: this belongs inside `async with Harness(app) as harness:`"
+            )
+
+    async def ready(self) -> None:
+        """Serve the stubbed functions that nobody serves yet."""
+        self.check_open()
+        if self.stand_ins.wanted:
+            self.workers += await self.stand_ins.start()
+
+
+def queues_of(app: TaskFlow) -> tuple[str, ...]:
+    """The queues that an app's functions name, and the default one."""
+    return tuple(dict.fromkeys(["default", *(spec.queue for spec in app.specs)]))

@@ -1,0 +1,85 @@
+"""HarnessRun: the handle of a run in a test. What it raises comes with the run's timeline."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from taskflow.app import TaskFlow
+from taskflow.errors import RunCancelled, RunFailed, RunSkipped
+from taskflow.handle import Run
+from taskflow.rendering import Screen
+from taskflow.run_lookup import find_run
+from taskflow.run_page import run_page
+from taskflow.run_reasons import Moment
+from taskflow.store.store import Store
+from taskflow.types import Duration, RunId
+
+if TYPE_CHECKING:
+    from taskflow.testing.harness import Harness
+
+PAGE_COLUMNS = 100
+
+T = TypeVar("T")
+
+
+class HarnessRun(Run):
+    """A `Run` that does not wait in vain, and tells what happened when it raises.
+
+    `result`, `status` and `cancel` are for a SyncHarness; with a Harness await `aresult`, `astatus` and `acancel`.
+    """
+
+    __slots__ = ("app", "harness")
+
+    def __init__(self, run_id: RunId, app: TaskFlow, harness: Harness) -> None:
+        super().__init__(run_id, app)
+        self.app = app
+        self.harness = harness
+
+    async def aresult(self, timeout: Duration | None = None) -> Any:
+        """What the handler returned. The clock stands still meanwhile: a run that sleeps ends by `advance`, not by waiting.
+
+        Raises RunFailed, RunCancelled and RunSkipped, each with the run's page, and TimeoutError, which says what the run waits
+        for: at once when nothing executes, else after `timeout`, by default the harness's `deadline_s`.
+        """
+        self.harness.check_open()
+        if timeout is None and await self.is_idle():
+            raise TimeoutError(await self.unfinished())
+        try:
+            return await super().aresult(self.harness.deadline_s if timeout is None else timeout)
+        except (RunFailed, RunCancelled, RunSkipped) as error:
+            error.add_note(await self.apage())
+            raise
+        except TimeoutError as error:
+            raise TimeoutError(await self.unfinished()) from error
+
+    async def is_idle(self) -> bool:
+        """Whether the run has not ended, and will not unless the clock or the test does something: waiting for it is in vain."""
+        if (await self.astatus()).is_final:
+            return False
+        with contextlib.suppress(TimeoutError):  # somebody else's step may hang
+            await self.harness.settled_from_anywhere()
+        return not (await self.astatus()).is_final and self.harness.slots_in_use == 0
+
+    async def unfinished(self) -> str:
+        return f"run {self.id} has not ended. Turn the clock with advance(), or send what it waits for.\n{await self.apage()}"
+
+    async def apage(self) -> str:
+        """The run as `taskflow runs show` prints it: why it waits, its steps as a timeline, its error."""
+        self.harness.check_open()
+        async with self.app.session().deadline() as store:
+            return await page_of(store, self.id, now_ms=self.harness.clock.now_ms())
+
+    def page(self) -> str:
+        """See `apage`."""
+        return self.app.block_on(self.apage)
+
+
+async def page_of(store: Store, run_id: str, *, now_ms: int) -> str:
+    """A run as text. Raises RunNotFound."""
+    view = await find_run(store, run_id, Moment(now_ms, UTC))
+    stream = io.StringIO()
+    Screen(stream).print(run_page(view, now_ms=now_ms, width=PAGE_COLUMNS, zone=UTC))
+    return stream.getvalue().rstrip()

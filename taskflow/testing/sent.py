@@ -1,0 +1,82 @@
+"""Sent: what `harness.send` gives back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from taskflow.handle import RunStatus
+from taskflow.ids import run_id_for
+from taskflow.testing.runs import HarnessRun
+from taskflow.types import Duration, RunId
+
+RUN_ID = re.compile(r"[0-9A-Z]{26}-[a-z0-9]{6}")
+OUTCOME = "fn:"  # what an event came to for a function, in its record
+
+
+class Sent(list[str]):
+    """The ids of the events, as `app.send` returns them, and the runs that the events came to.
+
+        run = await harness.send("shop/user.created", {"id": 7})    # one event, one run: use it as that run
+        assert await run.aresult() == "welcomed"
+
+        sent = await harness.send("shop/order.created", {"id": 7})  # several functions listen
+        welcome, invoice = sent.runs
+
+    So one object serves a test that has an event in mind, and one that has a run in mind. `runs` are in the order of the events
+    and of the functions' ids; those that flow control skipped are among them. A batch or debounce is the run that has the event
+    now.
+    """
+
+    def __init__(self, ids: Sequence[str], runs: Sequence[HarnessRun]) -> None:
+        super().__init__(ids)
+        self.runs = list(runs)
+
+    @property
+    def run(self) -> HarnessRun:
+        """The one run. Raises LookupError when there is none, or more than one."""
+        if len(self.runs) == 1:
+            return self.runs[0]
+        if not self.runs:
+            raise LookupError(
+                f"the events {list(self)} started no run: is the name a function's trigger, does its expression hold, and is the "
+                "function's app in the harness?"
+            )
+        raise LookupError(
+            f"the events {list(self)} started {len(self.runs)} runs, {[run.id for run in self.runs]}: say which one you mean, "
+            "as in sent.runs[0] or harness.run_of(function, event_id)"
+        )
+
+    @property
+    def id(self) -> RunId:
+        """The id of the one run."""
+        return self.run.id
+
+    async def aresult(self, timeout: Duration | None = None) -> Any:
+        """See `HarnessRun.aresult`, of the one run."""
+        return await self.run.aresult(timeout)
+
+    def result(self, timeout: Duration | None = None) -> Any:
+        """See `aresult`, with a SyncHarness."""
+        return self.run.result(timeout)
+
+    async def astatus(self) -> RunStatus:
+        """Where the one run is."""
+        return await self.run.astatus()
+
+    def status(self) -> RunStatus:
+        """See `astatus`, with a SyncHarness."""
+        return self.run.status()
+
+
+def runs_of_event(uid: str, record: Mapping[str, bytes]) -> Iterator[tuple[str, RunId]]:
+    """The function and run of each that the event came to, by the event's record in the store."""
+    for name in sorted(record):
+        if not name.startswith(OUTCOME):
+            continue
+        function_id, outcome = name.removeprefix(OUTCOME), record[name].decode()
+        if RUN_ID.fullmatch(outcome):
+            yield function_id, RunId(outcome)
+        elif outcome.startswith("skipped"):  # such a run is recorded too
+            yield function_id, run_id_for(uid, function_id)

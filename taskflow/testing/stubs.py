@@ -1,0 +1,218 @@
+"""Stubs: what a test puts in the place of a step's function, or of a function that is invoked.
+
+Only the function is replaced. The step still has its memo, attempts and retries, and an invoked function its own run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from taskflow.app import TaskFlow
+from taskflow.context import Context
+from taskflow.engine.tools import Tools
+from taskflow.errors import ConfigError
+from taskflow.function import Function
+from taskflow.step import BlockingStep, Step
+
+Error = BaseException | type[BaseException]
+
+
+@dataclass(frozen=True, slots=True)
+class StubCall:
+    """One call of a stub: by which run, and with what. An invoked function's only argument is the event's data."""
+
+    run_id: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class Stub:
+    """Stands in for a function. `received` tells how it was called so far."""
+
+    step_id: str = ""  # empty for a whole function
+    function_id: str = ""  # empty: the step of every function
+    returns: Any = None
+    raises: Error | None = None
+    calls: Callable[..., Any] | None = None
+    times: int | None = None  # None: always
+    required: bool = True
+    received: list[StubCall] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("returns", "raises", "calls") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigError(
+                f"{self}: returns, raises and calls exclude each other, got {' and '.join(given)}"
+            )
+        if self.calls is not None and not callable(self.calls):
+            raise ConfigError(
+                f"{self}: calls must be a function, got {self.calls!r:.80}; for a value use returns="
+            )
+        if self.raises is not None and not is_error(self.raises):
+            raise ConfigError(
+                f"{self}: raises must be an exception or a class of one, got {self.raises!r:.80}"
+            )
+        if self.times is not None and (type(self.times) is not int or self.times < 1):
+            raise ConfigError(
+                f"{self}: times must be an int of at least 1, or None for always, got {self.times!r}"
+            )
+
+    def __str__(self) -> str:
+        if not self.step_id:
+            return f"the stub of function {self.function_id!r}"
+        return f"the stub of step {self.step_id!r}" + (f" of {self.function_id}" if self.function_id else "")
+
+    @property
+    def is_used_up(self) -> bool:
+        return self.times is not None and len(self.received) >= self.times
+
+    @property
+    def complaint(self) -> str:
+        """What is wrong about how often it was called, or ""."""
+        if not self.required or (self.received and (self.times is None or self.is_used_up)):
+            return ""
+        if self.times is None:
+            return f"{self} was never called"
+        return f"{self} was called {len(self.received)} of {self.times} times"
+
+    def answer(self, *args: Any, **kwargs: Any) -> Any:
+        """What the stub has in place of the function's result; a coroutine when `calls` is async."""
+        if self.raises is not None:
+            raise self.raises
+        return self.returns if self.calls is None else self.calls(*args, **kwargs)
+
+
+def is_error(value: object) -> bool:
+    return isinstance(value, BaseException) or (isinstance(value, type) and issubclass(value, BaseException))
+
+
+class Stubs:
+    """All stubs of a Harness. Of several for the same step the first that is not used up is called."""
+
+    def __init__(self) -> None:
+        self.all: list[Stub] = []
+        self.lock = threading.Lock()  # steps that are `def` run in threads
+
+    def add(self, stub: Stub) -> Stub:
+        self.all.append(stub)
+        return stub
+
+    def of_step(self, function_id: str, step_id: str) -> list[Stub]:
+        return [
+            stub
+            for stub in self.all
+            if stub.step_id == step_id and stub.step_id and stub.function_id in ("", function_id)
+        ]
+
+    def of_function(self, function_id: str) -> list[Stub]:
+        return [stub for stub in self.all if not stub.step_id and stub.function_id == function_id]
+
+    def take(self, candidates: list[Stub], call: StubCall) -> Stub | None:
+        """The stub that answers the call; None when the real function is to."""
+        with self.lock:
+            found = next((stub for stub in candidates if not stub.is_used_up), None)
+            if found is not None:
+                found.received.append(call)
+            return found
+
+    @property
+    def complaints(self) -> list[str]:
+        return [stub.complaint for stub in self.all if stub.complaint]
+
+
+class StubbedTools(Tools):
+    """The step tools of a run, with the stubs in the place of some steps' functions."""
+
+    __slots__ = ("stubs",)
+
+    def __init__(self, tools: Tools, stubs: Stubs) -> None:
+        super().__init__(tools.execution)
+        self.stubs = stubs
+
+    async def run(
+        self, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        run_id, candidates = (
+            self.execution.run_id,
+            self.stubs.of_step(self.execution.claimed.function_id, step_id),
+        )
+
+        # Which one answers is decided anew for each attempt. The engine calls this in a thread, and awaits a coroutine on the loop.
+        def choose(*args: Any, **kwargs: Any) -> Any:
+            stub = self.stubs.take(candidates, StubCall(run_id, args, kwargs))
+            return fn(*args, **kwargs) if stub is None else stub.answer(*args, **kwargs)
+
+        return await super().run(step_id, choose if candidates else fn, args, kwargs)
+
+
+class StubbedFunctions(Mapping[str, Function[Any, Any]]):
+    """An app's functions as the workers of a Harness see them, with the stubs that there are by then."""
+
+    def __init__(self, app: TaskFlow, stubs: Stubs) -> None:
+        self.app = app
+        self.stubs = stubs
+
+    def __getitem__(self, function_id: str) -> Function[Any, Any]:
+        function = self.app.functions[function_id]
+        return stubbed(function, self.stubs) if self.stubs.all else function
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.app.functions)
+
+    def __len__(self) -> int:
+        return len(self.app.functions)
+
+
+def stubbed(function: Function[Any, Any], stubs: Stubs) -> Function[Any, Any]:
+    """The function with a handler that gives way to the stubs."""
+    wrap = stubbed_async if function.is_async else stubbed_blocking
+    return Function(wrap(function, stubs), spec=function.spec, app=function._app)
+
+
+def stubbed_async(function: Function[Any, Any], stubs: Stubs) -> Callable[..., Any]:
+    async def handler(ctx: Context[Any], step: Step) -> Any:
+        stub = take_function(ctx, stubs)
+        if stub is not None:
+            result = stub.answer(ctx.event.data)
+            return await result if inspect.isawaitable(result) else result
+        own = Step(stubbed_tools(step, stubs))
+        return await function.handler(*arguments(function, ctx, own))
+
+    return handler
+
+
+def stubbed_blocking(function: Function[Any, Any], stubs: Stubs) -> Callable[..., Any]:
+    def handler(ctx: Context[Any], step: BlockingStep) -> Any:
+        stub = take_function(ctx, stubs)
+        if stub is not None:
+            result = stub.answer(ctx.event.data)
+            return step.engine.block_on(settled(result)) if inspect.isawaitable(result) else result
+        own = BlockingStep(stubbed_tools(step, stubs))
+        return function.handler(*arguments(function, ctx, own))
+
+    return handler
+
+
+async def settled(result: Awaitable[Any]) -> Any:
+    return await result
+
+
+def take_function(ctx: Context[Any], stubs: Stubs) -> Stub | None:
+    candidates = stubs.of_function(ctx.function_id)
+    return stubs.take(candidates, StubCall(ctx.run_id, (ctx.event.data,), {})) if candidates else None
+
+
+def stubbed_tools(step: Step | BlockingStep, stubs: Stubs) -> StubbedTools:
+    assert isinstance(step.engine, Tools)
+    return StubbedTools(step.engine, stubs)
+
+
+def arguments(function: Function[Any, Any], ctx: Context[Any], step: Any) -> tuple[Any, ...]:
+    own = dataclasses.replace(ctx, step=step)
+    return (own, step) if function.takes_step else (own,)
