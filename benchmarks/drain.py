@@ -15,12 +15,13 @@ def measure(scale: Scale) -> Figures:
     figures = dict(measure_warm(count, list_size=1))
     figures["per_s_lists"] = measure_warm(count, list_size=100)["per_s"]
     figures["per_s_cold"] = measure_cold(count)
+    figures["per_s_one"] = measure_warm(count, list_size=1, processes=1)["per_s"]
     return figures
 
 
-def measure_warm(count: int, *, list_size: int) -> Figures:
-    """Both processes are ready and stand still while the events are sent; the clock runs from their release."""
-    with Stack() as stack, stack.system() as worker:
+def measure_warm(count: int, *, list_size: int, processes: int = 2) -> Figures:
+    """The processes are ready and stand still while the events are sent; the clock runs from their release."""
+    with Stack() as stack, stack.system(processes=processes) as worker:
         with worker.held():
             send(stack, count, list_size=list_size)
             stack.redis.config_resetstat()
@@ -83,6 +84,7 @@ BENCHMARK = Benchmark(
             "runs/s",
             at_least(6_000),
         ),
+        Row("per_s_one", "as the first, with one process", "runs/s"),
         Row("worker_us", "CPU of the worker for a run", "us"),
         Row("server_us", "CPU of Valkey for a run", "us"),
         Row("larger_share", "part of the runs that the busier process got", "%"),

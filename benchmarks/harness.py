@@ -92,9 +92,9 @@ class Stack:
         self.server.stop()
 
     @contextmanager
-    def system(self) -> Iterator[Worker]:
-        """What a deployment has: a beat, and a worker with two warm processes."""
-        with self.beat(), self.worker(processes=2) as worker:
+    def system(self, *, processes: int = 2) -> Iterator[Worker]:
+        """What a deployment has: a beat, and a worker with warm processes."""
+        with self.beat(), self.worker(processes=processes) as worker:
             yield worker
 
     @contextmanager
