@@ -34,13 +34,19 @@ class SystemClock:
         """Milliseconds since the epoch by the machine's own clock."""
         return time.time_ns() // 1_000_000
 
-    def correct(self, store_now_ms: int, *, local_now_ms: int) -> None:
-        """Follow the store, whose TIME was `store_now_ms` when `local_now_ms()` gave that value.
+    def correct(self, store_now_ms: int, *, local_now_ms: int, error_ms: int = 0) -> None:
+        """Follow the store, whose TIME was `store_now_ms` when `local_now_ms()` gave that value, give or take `error_ms`.
 
-        For the least error pass the middle between asking and answer. A skew over 1 s is logged once, and
-        again only after it was gone in between.
+        For the least error pass the middle between asking and answer, and half of the time between as the error. A slow answer
+        says little, so what was known before stands as far as it agrees. A skew over 1 s is logged once, and again only after it
+        was gone in between.
         """
-        self.offset_ms = store_now_ms - local_now_ms
+        measured_ms = store_now_ms - local_now_ms
+        self.offset_ms = max(measured_ms - error_ms, min(self.offset_ms, measured_ms + error_ms))
+        self.report_skew()
+
+    def report_skew(self) -> None:
+        """Log it when the clock is found to be wrong."""
         is_skewed = abs(self.offset_ms) > MAX_SILENT_SKEW_MS
         if is_skewed and not self._skew_is_logged:
             logger.warning(

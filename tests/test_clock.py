@@ -17,6 +17,17 @@ def test_the_system_clock_follows_the_store() -> None:
     assert abs(clock.local_now_ms() - time.time() * 1000) < 5_000
 
 
+def test_a_slow_answer_changes_only_what_it_contradicts() -> None:
+    clock = SystemClock()
+    clock.correct(10_700, local_now_ms=10_000)
+    clock.correct(12_500, local_now_ms=10_000, error_ms=2_000)
+    assert clock.offset_ms == 700
+    clock.correct(12_500, local_now_ms=10_000, error_ms=1_000)
+    assert clock.offset_ms == 1_500
+    clock.correct(9_000, local_now_ms=10_000, error_ms=1_000)
+    assert clock.offset_ms == 0
+
+
 def test_a_skew_over_a_second_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     clock = SystemClock()
     with caplog.at_level(logging.WARNING, logger=LOGGER):

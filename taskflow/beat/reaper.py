@@ -61,6 +61,9 @@ class Reaper:
                     cause=f"its host gave no heartbeat for {SILENCE_MS // 1000} s",
                     now_ms=now_ms,
                 )
+            if not worker.worker_id:
+                logger.info("%d runs were claimed late by child %s, which had ended", count, *worker.child_ids)
+                continue
             # Forget it last: should this beat die in between, the next one finds the worker again.
             await self.store.duties.forget_worker(worker.worker_id, silent_since_ms=now_ms - SILENCE_MS)
             logger.warning("worker %s is silent; %d of its runs go to others", worker.worker_id, count)

@@ -69,7 +69,7 @@ class Execution:
 
     __slots__ = (
         "attempt", "busy", "claim", "claimed", "ending", "epoch", "event", "event_obj", "function", "host",
-        "is_concluding", "is_on_trial", "is_over", "logger", "losers", "offering", "parking", "reason", "replay",
+        "is_concluding", "is_on_trial", "is_over", "logger", "losers", "lost", "offering", "parking", "reason", "replay",
         "run_id", "state_bytes", "steps_over", "threads", "tree", "turns",
     )  # fmt: skip
 
@@ -107,6 +107,7 @@ class Execution:
         self.is_over = False
         self.busy: set[asyncio.Future[Any] | None] = set()  # tasks that execute a step now
         self.losers: set[asyncio.Future[Any]] = set()  # of a race, that were executing when it was decided
+        self.lost: list[asyncio.Future[None]] = []  # steps that lost a race before, and are met again in the replay
         self.steps_over: asyncio.Future[None] | None = None  # when nothing executes any more
         self.logger = RunLogger(
             {"run_id": self.run_id, "function_id": claimed.function_id, "attempt": claimed.attempt},
@@ -304,8 +305,23 @@ class Execution:
             return
         if self.turns.waiting:
             self.turns.skip()
+        elif any(not waiter.done() for waiter in self.lost):
+            self.revive_losers()
         elif self.parking.pending and (self.offering.offers or not self.offering.slotless):
             self.parking.suspend()  # steps beyond MAX_OFFERS are met again when an offered one has been executed
+
+    async def lose_again(self) -> None:
+        """A step was given up: it lost a race. It rests until the replay has decided that race, and cancels it, as before."""
+        waiter: asyncio.Future[None] = self.tree.parked()
+        self.lost.append(waiter)
+        await waiter
+
+    def revive_losers(self) -> None:
+        """No branch can go on, so the race was not decided as before: the code, or what it saw outside its steps, has changed."""
+        lost, self.lost = self.lost, []
+        for waiter in lost:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def suspended(self) -> None:
         """The store has the run as suspended."""
@@ -397,9 +413,7 @@ class Execution:
 
     def step_begins(self) -> None:
         """A step's function is about to be called. Raises Suspend when the run is ending."""
-        if (
-            self.ending is not None
-        ):  # a step that waited for its slot meanwhile would be cut off, and executed again elsewhere
+        if self.ending is not None:  # the step waited for its slot: it would be cut off, and executed again elsewhere
             raise Suspend
         self.tree.enter()
         self.busy.add(asyncio.current_task())

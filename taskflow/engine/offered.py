@@ -6,12 +6,14 @@ step's outcome is stored. The run itself goes on wherever it is.
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from taskflow.engine.execution import Ending, Execution
 from taskflow.engine.handler import describe_error, inside_step
-from taskflow.engine.operation import FAILED, WAIT, Operation
+from taskflow.engine.operation import FAILED, RETRY, WAIT, Operation
 from taskflow.errors import NonDeterminismError, Suspend
+from taskflow.retries import next_attempt_ms
 from taskflow.store.claims import ParkedOp, Verdict
 
 
@@ -30,10 +32,13 @@ class OfferedStepExecution(Execution):
         except Suspend:
             return
         except BaseException as error:
+            await self.steps_end(keep=False)  # if it is ours that executes, its own outcome counts
             if self.ending is None and not self.tree.suspending:
                 await self.fail(error)
         else:
-            await self.not_reached()
+            await self.steps_end(keep=False)
+            if self.ending is None:
+                await self.not_reached()
 
     def on_stuck(self) -> None:
         if self.ending is not None:
@@ -88,15 +93,20 @@ class OfferedStepExecution(Execution):
         )
 
     async def fail(self, error: BaseException) -> None:
-        """The step could not be executed at all."""
+        """The handler did not come to the step: that counts as an attempt, since what failed on the way may work the next time."""
+        self.ending = Ending.SUSPENDED  # from here on the step can't begin any more, should another branch come to it
+        now_ms = self.host.clock.now_ms()
         known = self.replay.operations.get(self.claimed.step_key)
-        op = Operation(
-            "step",
-            FAILED,
-            known.index if known else 0,
-            error=describe_error(error),
-            ended=self.host.clock.now_ms(),
+        op = Operation("step", FAILED, known.index if known else 0, attempts=list(known.attempts) if known else [])
+        due_ms = next_attempt_ms(
+            self.function.spec.retries, len(op.attempts), now_ms=now_ms, error=error, jitter=random.random()
         )
+        told = describe_error(error)
+        if due_ms is None:
+            op.error, op.ended = told, now_ms
+        else:
+            op.state, op.due = RETRY, due_ms
+            op.attempts.append([now_ms, now_ms, self.host.child_id, told["name"], told["message"], told["stack"]])
         try:
             await self.commit(self.claimed.step_key, op)
         except Suspend:

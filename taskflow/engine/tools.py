@@ -13,7 +13,7 @@ from taskflow.codec import from_json, to_json
 from taskflow.durations import parse_duration_ms, parse_when_ms
 from taskflow.engine.handler import call_step_function, describe_error, inside_step
 from taskflow.engine.lookback import look_back
-from taskflow.engine.operation import DONE, FAILED, RETRY, WAIT, Operation
+from taskflow.engine.operation import DONE, DROPPED, FAILED, RETRY, WAIT, Operation
 from taskflow.engine.replay import Call
 from taskflow.engine.unwinding import fetch_outcome
 from taskflow.errors import LimitExceeded, NestedStepError, NonRetriableError, StepError, StepTimeout
@@ -75,6 +75,8 @@ class Tools:
             op = await self.execution.park(call.key, op, stored=True)
         if not self.execution.may_execute(call.key):
             op = await self.execution.tree.parked()  # for ever: see OfferedStepExecution
+        if op.state == DROPPED:
+            await self.execution.lose_again()
         while not op.is_finished:
             if self.execution.slot_is_taken:  # a parallel step
                 op = await self.execution.find_slot(call.key, op)
@@ -364,11 +366,9 @@ class Tools:
         finished: list[asyncio.Future[Any]] = []
         for task in tasks:
             task.add_done_callback(finished.append)
+            task.add_done_callback(fetch_outcome)  # nobody asks for those of the losers
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        losers = [task for task in tasks if task is not finished[0]]
-        for task in losers:
-            task.add_done_callback(fetch_outcome)  # nobody asks for it
-        self.execution.cancel_losers(losers)
+        self.execution.cancel_losers([task for task in tasks if task is not finished[0]])
         return finished[0].result()
 
     def block_on(self, work: Coroutine[Any, Any, R]) -> R:

@@ -245,31 +245,42 @@ class StoreClient:
         replies: deque[asyncio.Future[Reply]] = deque()
 
         def greeted(reply: Reply) -> None:
-            if replies:
-                replies.popleft().set_result(reply)
+            # Nobody waits for a reply that comes in the turn in which the time is up.
+            if replies and not (future := replies.popleft()).done():
+                future.set_result(reply)
 
-        connection = Connection(greeted, self.lost)
+        def broken(_: Connection) -> None:
+            for future in replies:
+                if not future.done():
+                    future.set_exception(lost_at_once())
+
+        connection = Connection(greeted, broken)
         address = self.address
         if address.path:
             await self.loop.create_unix_connection(lambda: connection, address.path)
         else:
             await self.loop.create_connection(lambda: connection, address.host, address.port, ssl=address.tls)
-        assert connection.transport is not None
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 # PING first: a server that wants another password cuts off who sends it long scripts, without saying why.
                 for commands in ([*address.greeting, ("PING",)], self.on_connected()):
                     futures = [self.loop.create_future() for _ in commands]
                     replies.extend(futures)
+                    if connection.transport is None:
+                        raise lost_at_once()
                     connection.transport.write(b"".join([pack_command(command) for command in commands]))
                     for reply in await asyncio.gather(*futures):
                         if isinstance(reply, hiredis.ReplyError):
                             raise CommandError(str(reply))
+            # The break may fall between the last reply and this turn; from here on `lost` hears of it.
+            if connection.transport is None:
+                raise lost_at_once()
         except BaseException:
             if connection.transport:
                 connection.transport.abort()
             raise
         connection.on_reply = self.take_push if self.on_push else self.take_reply
+        connection.on_lost = self.lost
         return connection
 
     def take_reply(self, reply: Reply) -> None:
@@ -356,6 +367,10 @@ class StoreClient:
         if self.connection and self.connection.transport:
             self.connection.transport.close()
             self.connection = None
+
+
+def lost_at_once() -> ConnectionError:
+    return ConnectionResetError("the connection was lost while it was made")
 
 
 def describe(error: BaseException) -> str:

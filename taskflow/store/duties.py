@@ -23,7 +23,7 @@ class Fired:
 
 @dataclass(frozen=True, slots=True)
 class DeadWorker:
-    worker_id: str
+    worker_id: str  # empty: of a child that has ended long since, and claimed something nevertheless
     child_ids: list[str]
 
 

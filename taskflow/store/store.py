@@ -64,7 +64,11 @@ class Store:
         before_ms = clock.local_now_ms()
         seconds, micros = await self.client.call("TIME")
         after_ms = clock.local_now_ms()
-        clock.correct(int(seconds) * 1000 + int(micros) // 1000, local_now_ms=(before_ms + after_ms) // 2)
+        clock.correct(
+            int(seconds) * 1000 + int(micros) // 1000,
+            local_now_ms=(before_ms + after_ms) // 2,
+            error_ms=(after_ms - before_ms) // 2,
+        )
 
     async def close(self) -> None:
         await self.client.close()

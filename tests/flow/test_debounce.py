@@ -11,6 +11,7 @@ from taskflow.flow.options import FlowControl
 from taskflow.testing import Harness
 from tests.flow.routers import Routers, Wire, run_of, wire
 from tests.rules.views import view
+from tests.store.scene import NOW_MS
 
 pytestmark = pytest.mark.usefixtures("no_bugs")
 
@@ -128,6 +129,16 @@ async def test_an_event_that_is_routed_late_does_not_take_the_place_of_a_later_o
         assert await routers.batch_of(run_of(first)) == [3]
         assert await routers.record(early) == f"debounced: run {run_of(first)} has a later event"
         assert await routers.scene.timers() == {f"start {run_of(first)}": 10_000}, "but it moves the timer"
+
+
+async def test_a_command_that_the_network_held_up_does_not_bring_the_start_forward(valkey_url: str) -> None:
+    """It says an old time; the other events have not calmed down since."""
+    async with Routers.open(valkey_url, debounce=Debounce("10s")) as routers:
+        first, second = wire(1), wire(2, at_ms=1)
+        await routers.route(first, at_ms=30_000)
+        await routers.route(second, at_ms=5_000)
+        routers.scene.now_ms = NOW_MS + 30_000
+        assert await routers.scene.timers() == {f"start {run_of(first)}": 10_000}
 
 
 async def test_the_run_has_limits_and_singleton_of_its_last_event(valkey_url: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 
+from tests.proxy import RESET_ON_CLOSE
 from tests.servers import RespServer
 
 
@@ -20,6 +22,9 @@ class Line:
         self.chunks: list[bytes] = []  # what the client sent, as it came
         self.connections = 0
         self.holds_replies = False
+        self.breaks: list[
+            list[bytes]
+        ] = []  # of each next connection: the answers that it gets before it is reset
         self.writers: set[asyncio.StreamWriter] = set()
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -34,6 +39,8 @@ class Line:
         this = asyncio.current_task()
         assert this is not None
         self.tasks.add(this)
+        if self.breaks:
+            return await self.answer_and_reset(reader, writer, self.breaks.pop(0))
         to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self.server.port)
         self.writers |= {writer, to_writer}
         replies = asyncio.create_task(self.carry_replies(to_reader, writer))
@@ -44,6 +51,16 @@ class Line:
         for each in (writer, to_writer):
             each.transport.abort()
         await replies
+
+    async def answer_and_reset(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: list[bytes]
+    ) -> None:
+        for answer in answers:
+            await reader.read(1 << 20)
+            writer.write(answer)
+        own_socket: socket.socket = writer.get_extra_info("socket")
+        own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        writer.close()
 
     async def carry_replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):

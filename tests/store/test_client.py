@@ -138,6 +138,26 @@ async def test_a_client_survives_many_cuts_under_load(client: StoreClient, line:
     await asyncio.gather(cut(), *[ask(number) for number in range(50)])
 
 
+@pytest.mark.parametrize(
+    "answers", [[], [b"+PONG\r\n"], [b"+PONG\r\n", b"+OK\r\n"]], ids=["none", "first", "all"]
+)
+async def test_connections_that_break_in_their_greeting_are_made_anew_at_once(
+    line: Line, answers: list[bytes]
+) -> None:
+    """S9.5: wherever the break falls, and without a wait for the answers that will not come."""
+    client = StoreClient(
+        parse_server_url(await line.start(), what="store"), on_connected=lambda: [("CLIENT", "SETNAME", "x")]
+    )
+    await client.connect()
+    line.breaks = [answers] * 3
+    line.cut()
+    assert (
+        await asyncio.wait_for(client.call("ECHO", "hello"), client_module.CONNECT_TIMEOUT_S / 2) == b"hello"
+    )
+    assert line.connections == 5
+    await client.close()
+
+
 async def test_a_reconnection_is_logged_once_and_told(
     client: StoreClient, line: Line, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -164,4 +164,6 @@ async def test_an_offered_step_can_not_be_committed_for_a_run_that_has_ended(sce
     before = await scene.state()
     verdict, _ = await scene.claims.commit_offered(taken, "one", memo(), now_ms=NOW_MS)
     assert verdict is Verdict.FENCED
+    # It held its claim as long as it executed (S7.1).
+    assert before.pop(f"claims:{OTHER}")
     assert await scene.state() == before

@@ -347,6 +347,24 @@ async def test_a_step_offered_again_late_is_not_executed_again(scene: Scene) -> 
     assert await scene.state() == before
 
 
+async def test_a_step_taken_back_twice_is_the_owners_both_times(scene: Scene) -> None:
+    """S9.5: the first reply was lost. "Somebody has taken it" would make the owner wait for ever."""
+    claim = await scene.claimed_run()
+    await scene.park(claim, offer_op(), suspend=False)
+    for _ in range(2):
+        is_ours, _ = await scene.claims.withdraw_offer(claim, "one", now_ms=NOW_MS)
+        assert is_ours
+
+
+async def test_a_step_that_another_process_has_is_not_taken_back(scene: Scene) -> None:
+    """S4.4"""
+    claim = await scene.claimed_run()
+    await scene.park(claim, offer_op(), suspend=False)
+    await scene.claim_one(OTHER)
+    is_ours, _ = await scene.claims.withdraw_offer(claim, "one", now_ms=NOW_MS)
+    assert not is_ours
+
+
 async def test_a_step_offered_again_late_is_not_taken_from_who_has_it(scene: Scene) -> None:
     """S4.1"""
     claim = await scene.claimed_run()

@@ -6,10 +6,14 @@
 local child_id, run_id, step_key = ARGV[2], ARGV[3], ARGV[4]
 local packed = redis.call('HGET', steps_key(run_id), step_key)
 local op = packed and cmsgpack.unpack(packed)
+local job = run_id .. SEP .. step_key
+-- The step may have been given up while it executed; it was counted until now.
+if redis.call('HGET', claims_key(child_id), job) == ARGV[5] then
+  redis.call('HDEL', claims_key(child_id), job)
+  release_leases(redis.call('HGET', run_key(run_id), 'lane'), job, tonumber(ARGV[1]))
+end
 if not op or op.state ~= 'taken' or op.by ~= child_id or tostring(op.fence) ~= ARGV[5] then return {'fenced', hints} end
 local ended = cmsgpack.unpack(ARGV[6])
-redis.call('HDEL', claims_key(child_id), run_id .. SEP .. step_key)
-release_leases(redis.call('HGET', run_key(run_id), 'lane'), run_id .. SEP .. step_key, tonumber(ARGV[1]))
 redis.call('HDEL', run_key(run_id), 'crashes', 'crash_log', 'trial')
 redis.call('HSET', steps_key(run_id), step_key, ARGV[6])
 if ended.state == 'retry' then

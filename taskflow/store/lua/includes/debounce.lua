@@ -1,5 +1,5 @@
 -- debounce: the first event makes a run that starts later; those that follow move its start, and the last one is its event (S7.5). Needs keys,
--- timer, scheduled, cancel_index. `debounce:<id>` is a hash: the run, when its first event came, when it is due; ts, uid and earliest start of its event.
+-- timer, scheduled, cancel_index. `debounce:<id>` is a hash: the run, when its first and last event came, when it is due; ts, uid and earliest start of its event.
 -- The last event is the one with the latest ts: routers that work side by side may change the order in which events were sent.
 local function debounce_due(debounce, first_ms, start_at, now_ms)
   local due_ms = now_ms + debounce[2]
@@ -23,7 +23,7 @@ local function debounced_text(run_id) return 'debounced: run ' .. run_id .. ' ha
 local function join_debounce(run, flow, now_ms)
   local debounce = flow.debounce
   local name, ts, uid = 'debounce:' .. debounce[1], debounce[4], debounce[5]
-  local window = redis.call('HMGET', prefix .. name, 'run', 'first', 'due', 'ts', 'uid', 'start_at')
+  local window = redis.call('HMGET', prefix .. name, 'run', 'first', 'due', 'ts', 'uid', 'start_at', 'last')
   local run_id = window[1]
   if run_id and tonumber(window[3]) <= now_ms then  -- the window is over, and its timer is about to fire
     start_scheduled(run_id, now_ms)
@@ -31,7 +31,7 @@ local function join_debounce(run, flow, now_ms)
   end
   if not run_id then
     local due_ms = debounce_due(debounce, now_ms, run.start_at, now_ms)
-    redis.call('HSET', prefix .. name, 'run', run.id, 'first', now_ms, 'due', due_ms, 'ts', ts, 'uid', uid, 'start_at', run.start_at)
+    redis.call('HSET', prefix .. name, 'run', run.id, 'first', now_ms, 'last', now_ms, 'due', due_ms, 'ts', ts, 'uid', uid, 'start_at', run.start_at)
     run.start_at, run.fields = due_ms, {'gathers', name, 'due', due_ms}
     return nil
   end
@@ -46,8 +46,10 @@ local function join_debounce(run, flow, now_ms)
   else
     text = debounced_text(run_id)
   end
-  local due_ms = debounce_due(debounce, tonumber(window[2]), start_at, now_ms)
-  redis.call('HSET', prefix .. name, 'due', due_ms)
+  -- A command that the network held up says an old time: it must not bring the start forward.
+  local last_ms = math.max(tonumber(window[7] or 0), now_ms)
+  local due_ms = debounce_due(debounce, tonumber(window[2]), start_at, last_ms)
+  redis.call('HSET', prefix .. name, 'due', due_ms, 'last', last_ms)
   redis.call('HSET', run_key(run_id), 'due', due_ms, 'score', due_ms - (flow.ahead or 0))
   set_timer(due_ms, 'start' .. SEP .. run_id)
   if run.start_ms > 0 then set_timer(due_ms + run.start_ms, 'start_timeout' .. SEP .. run_id) end

@@ -5,10 +5,7 @@ local function is_pending(op) return PENDING[op.state] end
 -- Take an operation out of wherever it waits.
 local function unlist(run_id, step_key, op, now_ms)
   local job = run_id .. SEP .. step_key
-  if op.state == 'taken' then
-    redis.call('HDEL', claims_key(op.by), job)
-    release_leases(redis.call('HGET', run_key(run_id), 'lane'), job, now_ms)
-  end
+  -- One that is taken goes on executing, and counts until then (S7.1): who took it ends its claim, or whoever hands that back.
   if op.state == 'offer' then
     local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
     remove_ready(job, run[1], run[2], run[3], now_ms)
