@@ -1,6 +1,6 @@
 # `make demo` and `make test` set everything up themselves: they need Python >= 3.11 and make, nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench bench-peers chaos soak clean
+.PHONY: help venv demo test check bench bench-peers chaos soak simulate simulate-mutations clean
 
 BIN := .venv/bin
 STAMP := .venv/installed
@@ -49,6 +49,14 @@ chaos: $(STAMP) ## Kill, pause and cut everything at random, then check (MINUTES
 
 soak: $(STAMP) ## Watch memory and keys over many runs (RUNS=1000000)
 	$(BIN)/python -m benchmarks.soak --runs $(RUNS)
+
+SEEDS := 1000
+FIRST := 0
+simulate: $(STAMP) ## Simulate SEEDS=1000 worlds in which everything goes wrong, from FIRST=0 on
+	$(BIN)/python -m taskflow.testing.simulator --seeds $(SEEDS) --first $(FIRST) --keep-going
+
+simulate-mutations: $(STAMP) ## Put bugs into the engine, and see that the simulator finds each
+	TASKFLOW_MUTATIONS_FROM_THE_FIRST=1 $(BIN)/python -m pytest -n 2 -q tests/simulation/test_mutations.py
 
 clean: ## Remove what was installed and generated
 	rm -rf .venv .venv-peers .taskflow .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -11,7 +11,9 @@ from taskflow.store.store import Store
 
 logger = logging.getLogger("taskflow.beat")
 
-PublishEvents = Callable[[Sequence[tuple[str, bytes]]], None]  # in the background: a broker that is away must not hold up timers
+PublishEvents = Callable[
+    [Sequence[tuple[str, bytes]]], None
+]  # in the background: a broker that is away must not hold up timers
 
 SILENCE_MS = (
     11_000  # without a heartbeat for this long, a host is dead; workers stop by themselves after 10 s (S9.4)
@@ -62,7 +64,9 @@ class Reaper:
                     now_ms=now_ms,
                 )
             if not worker.worker_id:
-                logger.info("%d runs were claimed late by child %s, which had ended", count, *worker.child_ids)
+                logger.info(
+                    "%d runs were claimed late by child %s, which had ended", count, *worker.child_ids
+                )
                 continue
             # Forget it last: should this beat die in between, the next one finds the worker again.
             await self.store.duties.forget_worker(worker.worker_id, silent_since_ms=now_ms - SILENCE_MS)

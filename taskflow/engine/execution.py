@@ -107,7 +107,9 @@ class Execution:
         self.is_over = False
         self.busy: set[asyncio.Future[Any] | None] = set()  # tasks that execute a step now
         self.losers: set[asyncio.Future[Any]] = set()  # of a race, that were executing when it was decided
-        self.lost: list[asyncio.Future[None]] = []  # steps that lost a race before, and are met again in the replay
+        self.lost: list[
+            asyncio.Future[None]
+        ] = []  # steps that lost a race before, and are met again in the replay
         self.steps_over: asyncio.Future[None] | None = None  # when nothing executes any more
         self.logger = RunLogger(
             {"run_id": self.run_id, "function_id": claimed.function_id, "attempt": claimed.attempt},
@@ -248,7 +250,9 @@ class Execution:
             self.end_trial()
             if op.state == DONE:
                 self.attempt = 0
-            if self.ending is Ending.FINISHED:  # the handler has failed meanwhile; its next attempt finds the memo
+            if (
+                self.ending is Ending.FINISHED
+            ):  # the handler has failed meanwhile; its next attempt finds the memo
                 raise Suspend
             await self.turns.take(key)
             self.replay.is_over = True
@@ -413,7 +417,9 @@ class Execution:
 
     def step_begins(self) -> None:
         """A step's function is about to be called. Raises Suspend when the run is ending."""
-        if self.ending is not None:  # the step waited for its slot: it would be cut off, and executed again elsewhere
+        if (
+            self.ending is not None
+        ):  # the step waited for its slot: it would be cut off, and executed again elsewhere
             raise Suspend
         self.tree.enter()
         self.busy.add(asyncio.current_task())

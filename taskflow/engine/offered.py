@@ -53,7 +53,9 @@ class OfferedStepExecution(Execution):
 
     @property
     def slot_is_taken(self) -> bool:
-        return False  # the slot that was claimed with the step is for it, whatever else is looked up on the way
+        return (
+            False  # the slot that was claimed with the step is for it, whatever else is looked up on the way
+        )
 
     async def park(self, key: str, op: Operation, stored: bool, parked: ParkedOp | None = None) -> Operation:
         if key == self.claimed.step_key and op.attempts and op.due is not None and not stored:
@@ -94,10 +96,14 @@ class OfferedStepExecution(Execution):
 
     async def fail(self, error: BaseException) -> None:
         """The handler did not come to the step: that counts as an attempt, since what failed on the way may work the next time."""
-        self.ending = Ending.SUSPENDED  # from here on the step can't begin any more, should another branch come to it
+        self.ending = (
+            Ending.SUSPENDED
+        )  # from here on the step can't begin any more, should another branch come to it
         now_ms = self.host.clock.now_ms()
         known = self.replay.operations.get(self.claimed.step_key)
-        op = Operation("step", FAILED, known.index if known else 0, attempts=list(known.attempts) if known else [])
+        op = Operation(
+            "step", FAILED, known.index if known else 0, attempts=list(known.attempts) if known else []
+        )
         due_ms = next_attempt_ms(
             self.function.spec.retries, len(op.attempts), now_ms=now_ms, error=error, jitter=random.random()
         )
@@ -106,7 +112,9 @@ class OfferedStepExecution(Execution):
             op.error, op.ended = told, now_ms
         else:
             op.state, op.due = RETRY, due_ms
-            op.attempts.append([now_ms, now_ms, self.host.child_id, told["name"], told["message"], told["stack"]])
+            op.attempts.append(
+                [now_ms, now_ms, self.host.child_id, told["name"], told["message"], told["stack"]]
+            )
         try:
             await self.commit(self.claimed.step_key, op)
         except Suspend:

@@ -1,0 +1,241 @@
+"""Who carries a workload out: the functions' code, producers that send, and somebody who cancels. All of it tells the history."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from taskflow.app import TaskFlow
+from taskflow.cancellation import Timeouts
+from taskflow.context import Context
+from taskflow.errors import (
+    BrokerUnavailable,
+    NonRetriableError,
+    RunNotFound,
+    StepError,
+    StoreUnavailable,
+)
+from taskflow.event import Event
+from taskflow.flow.batch import Batch
+from taskflow.flow.concurrency import Concurrency
+from taskflow.flow.debounce import Debounce
+from taskflow.flow.priority import Priority
+from taskflow.flow.rate_limit import RateLimit
+from taskflow.flow.singleton import Singleton
+from taskflow.flow.throttle import Throttle
+from taskflow.retries import Retries
+from taskflow.step import Step
+from taskflow.testing.simulation.process import SimulatedProcess
+from taskflow.testing.simulation.workload import FunctionPlan, Limits, Op, Plan
+from taskflow.testing.simulation.world import START_MS, World
+
+BY_KEY = "event.data.k"
+
+
+class WorkFailed(Exception):
+    """What steps and handlers of the workload raise."""
+
+
+class Actors:
+    """The workload's plan, as functions of an app and coroutines for producers."""
+
+    def __init__(self, world: World, app: TaskFlow, plan: Plan) -> None:
+        self.world = world
+        self.app = app
+        self.plan = plan
+        self.tokens = 0
+        self.live: dict[str, None] = {}  # runs that have begun, and not returned as far as is known
+        for function in plan.functions:
+            self.register(function)
+
+    def tell(self, what: str, **about: Any) -> None:
+        loop = asyncio.get_running_loop()
+        self.world.history.add(what, loop.name if isinstance(loop, SimulatedProcess) else "", **about)
+
+    # --- functions ---
+
+    def register(self, plan: FunctionPlan) -> None:
+        timeouts = Timeouts(
+            start=plan.start_timeout_s or None,
+            finish=plan.finish_timeout_s or None,
+            step=plan.step_timeout_ms / 1000 or None,
+        )
+        decorate = self.app.function(
+            id=plan.name,
+            trigger=plan.event or None,
+            retries=Retries(attempts=plan.retries, initial="500ms", maximum="4s"),
+            timeouts=timeouts,
+            **flow_options(plan.limits),
+        )
+        decorate(self.handler_of(plan))
+
+    def handler_of(self, plan: FunctionPlan) -> Callable[..., Any]:
+        async def handler(ctx: Context[Any], step: Step) -> Any:
+            self.live[ctx.run_id] = None
+            self.tell(
+                "handler", run=ctx.run_id, fn=ctx.function_id, attempt=ctx.attempt,
+                uids=[event.uid for event in ctx.events],
+            )  # fmt: skip
+            seen = await self.perform(plan.body, ctx, step)
+            self.tell("returned", run=ctx.run_id, output=seen)
+            return seen
+
+        return handler
+
+    async def perform(self, ops: Sequence[Op], ctx: Context[Any], step: Step) -> list[Any]:
+        """Do these one after the other; what came of each."""
+        return [await self.do(op, ctx, step) for op in ops]
+
+    async def do(self, op: Op, ctx: Context[Any], step: Step) -> Any:
+        match op.kind:
+            case "step":
+                return await self.step(op, op.id, ctx, step)
+            case "loop":
+                keys = [op.id, *[f"{op.id}#{number}" for number in range(1, op.count)]]
+                return [await self.step(op, key, ctx, step) for key in keys]
+            case "sleep":
+                await step.sleep(op.id, op.ms / 1000)
+                return None
+            case "wait":
+                return await self.wait(op, ctx, step)
+            case "invoke":
+                return await self.invoke(op, ctx, step)
+            case "send":
+                key = ctx.event.data.get("k", 0)
+                await step.send_event(op.id, Event(op.target, {"n": -1, "k": key, "from": ctx.run_id}))
+                return None
+            case "fail":
+                if self.world.chance(op.chance):
+                    raise WorkFailed(f"between the steps, at {op.id}")
+                return None
+            case "parallel":
+                return await asyncio.gather(*[self.perform(branch, ctx, step) for branch in op.branches])
+            case "race":
+                branches = [self.branch(branch, ctx, step) for branch in op.branches]
+                return await step.parallel(branches, mode="race")
+            case "try":
+                try:
+                    return await self.perform(op.branches[0], ctx, step)
+                except StepError as error:
+                    return ["caught", error.name]
+        raise AssertionError(op.kind)
+
+    def branch(self, ops: Sequence[Op], ctx: Context[Any], step: Step) -> Callable[[], Any]:
+        return lambda: self.perform(ops, ctx, step)
+
+    async def step(self, op: Op, key: str, ctx: Context[Any], step: Step) -> Any:
+        value = await step.run(op.id, self.execute, op, key, ctx.run_id)
+        self.tell("saw", run=ctx.run_id, key=key, value=value)
+        return value
+
+    async def execute(self, op: Op, key: str, run_id: str) -> int:
+        """A step's function; the token of this execution."""
+        self.tokens += 1
+        token = self.tokens
+        self.tell("step", run=run_id, key=key, token=token)
+        outcome = "stopped"
+        try:
+            if op.ms:
+                await asyncio.sleep(op.ms / 1000)
+            if self.world.chance(op.chance):
+                outcome = "failed"
+                raise (
+                    WorkFailed(f"step {key}") if self.world.chance(0.8) else NonRetriableError(f"step {key}")
+                )
+            outcome = "done"
+            return token
+        finally:
+            self.tell("step_end", run=run_id, key=key, token=token, outcome=outcome)
+
+    async def wait(self, op: Op, ctx: Context[Any], step: Step) -> Any:
+        lookback = op.lookback_ms / 1000 if op.lookback_ms else None
+        event = await step.wait_for_event(
+            op.id, op.target, timeout=op.ms / 1000, match="data.k", lookback=lookback
+        )
+        uid = None if event is None else event.uid
+        self.tell("waited", run=ctx.run_id, key=op.id, uid=uid, k=ctx.event.data.get("k"))
+        return uid
+
+    async def invoke(self, op: Op, ctx: Context[Any], step: Step) -> Any:
+        timeout = op.ms / 1000 if op.ms else None
+        try:
+            result = await step.invoke(
+                op.id, function_id=f"{self.app.id}/{op.target}", data={"n": 0, "k": ctx.event.data.get("k", 0), "p": 0},
+                timeout=timeout,
+            )  # fmt: skip
+        except StepError as error:
+            self.tell("invoked", run=ctx.run_id, key=op.id, error=error.name)
+            return ["caught", error.name]
+        self.tell("invoked", run=ctx.run_id, key=op.id, result=result)
+        return result
+
+    # --- producers ---
+
+    async def send_all(self, sendings: Sequence[Any]) -> None:
+        """Send the plan's events, each at its time or as soon after as can be."""
+        for sending in sendings:
+            await sleep_until_ms(self.world, sending.at_ms)
+            events = [
+                Event(
+                    each["name"],
+                    each["data"],
+                    id=each.get("id"),
+                    ts=self.world.now_ms + each["delay_ms"] if "delay_ms" in each else None,
+                )
+                for each in sending.events
+            ]
+            numbers = [each["data"]["n"] for each in sending.events]
+            try:
+                await self.app.asend(events)
+            except BrokerUnavailable:
+                self.tell("refused", numbers=numbers)
+            else:
+                self.tell("accepted", numbers=numbers)
+
+    async def cancel_some(self, times_ms: Sequence[int]) -> None:
+        for at_ms in sorted(times_ms):
+            await sleep_until_ms(self.world, at_ms)
+            if not self.live:
+                continue
+            run_id = self.world.random.choice(list(self.live))
+            self.tell("cancelling", run=run_id)
+            try:
+                is_taken = await self.app.cancel_run(run_id, "simulated")
+            except (StoreUnavailable, RunNotFound) as error:
+                self.tell("cancel_failed", run=run_id, error=type(error).__name__)
+            else:
+                self.tell("cancelled", run=run_id, is_taken=is_taken)
+
+
+async def sleep_until_ms(world: World, at_ms: int) -> None:
+    await asyncio.sleep(max(0, START_MS + at_ms - world.now_ms) / 1000)
+
+
+def flow_options(limits: Limits) -> dict[str, Any]:
+    """The arguments of `app.function` for these limits."""
+    options: dict[str, Any] = {}
+    if limits.concurrency:
+        options["concurrency"] = [
+            Concurrency(limit, key=BY_KEY if by_key else None, scope=scope)  # type: ignore[arg-type]
+            for limit, by_key, scope in limits.concurrency
+        ]
+    if limits.throttle:
+        limit, period_s, burst, by_key = limits.throttle
+        options["throttle"] = Throttle(limit, period_s, burst=burst, key=BY_KEY if by_key else None)
+    if limits.rate:
+        limit, period_s, by_key = limits.rate
+        options["rate_limit"] = RateLimit(limit, period_s, key=BY_KEY if by_key else None)
+    if limits.debounce:
+        period_s, timeout_s, by_key = limits.debounce
+        options["debounce"] = Debounce(period_s, key=BY_KEY if by_key else None, timeout=timeout_s or None)
+    if limits.batch:
+        size, timeout_s, by_key = limits.batch
+        options["batch_events"] = Batch(size, timeout_s, key=BY_KEY if by_key else None)
+    if limits.singleton:
+        options["singleton"] = Singleton(key=BY_KEY, mode=limits.singleton)  # type: ignore[arg-type]
+    if limits.has_priority:
+        options["priority"] = Priority(run="event.data.p")
+    if limits.idempotency:
+        options["idempotency"] = BY_KEY
+    return options

@@ -1,0 +1,167 @@
+"""Chaos: what goes wrong in a simulation, and when. All of it ends, so that everything can come to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import Any
+
+from taskflow.testing.simulation.hosts import BeatHost, Place, WorkerHost
+from taskflow.testing.simulation.world import US_PER_S
+
+SECOND = US_PER_S
+
+
+class Chaos:
+    """Each seed has its own mix of evils: some have none at all, few have all."""
+
+    def __init__(
+        self, place: Place, workers: list[WorkerHost], beats: list[BeatHost], *, length_ms: int
+    ) -> None:
+        self.place = place
+        self.world = place.world
+        self.random: Random = place.world.random
+        self.workers = workers
+        self.beats = beats
+        self.end_us = self.world.now_us + int((length_ms / 1000 + self.random.uniform(2, 15)) * SECOND)
+        self.level = self.random.choice([0.0, 0.3, 1.0, 1.0])
+        self.is_over = False
+
+    def begin(self) -> None:
+        if self.level:
+            self.set_network()
+            self.set_broker()
+        for evil, mean_s in self.evils():
+            if self.level and self.world.chance(0.5):
+                self.plan(evil, mean_s / self.level)
+        self.world.at(self.end_us, self.end)
+
+    def evils(self) -> list[tuple[Callable[[], None], float]]:
+        """What may happen, and how far apart (s) on average."""
+        return [
+            (self.kill_child, 6.0),
+            (self.pause_child, 6.0),
+            (self.crash_host, 15.0),
+            (self.freeze_host, 10.0),
+            (self.crash_beat, 8.0),
+            (self.freeze_beat, 8.0),
+            (self.break_connections, 6.0),
+            (self.stop_store, 15.0),
+            (self.stop_broker, 12.0),
+            (self.drain_child, 12.0),
+        ]
+
+    def set_network(self) -> None:
+        faults, draw = self.place.network.faults, self.random
+        faults.break_chance = draw.choice([0.0, 0.0, 0.003, 0.02]) * self.level
+        faults.refuse_chance = draw.choice([0.0, 0.1])
+        faults.slow_chance = draw.choice([0.01, 0.05, 0.2])
+        faults.slowest_s = draw.choice([0.01, 0.1, 0.4])
+
+    def set_broker(self) -> None:
+        faults, draw = self.place.broker.faults, self.random
+        faults.drop_chance = draw.choice([0.0, 0.1, 0.5, 1.0])
+        faults.duplicate_chance = draw.choice([0.0, 0.05, 0.3])
+        faults.slow_chance = draw.choice([0.02, 0.2])
+        faults.slowest_s = draw.choice([0.05, 1.0, 4.0])
+        faults.refuse_chance = draw.choice([0.0, 0.05])
+
+    def plan(self, evil: Callable[[], None], mean_s: float) -> None:
+        at_us = self.world.now_us + int(self.random.expovariate(1 / mean_s) * SECOND)
+        if at_us < self.end_us:
+            self.world.at(at_us, partial(self.strike, evil, mean_s))
+
+    def strike(self, evil: Callable[[], None], mean_s: float) -> None:
+        evil()
+        self.plan(evil, mean_s)
+
+    def end(self) -> None:
+        """From here on all is well."""
+        self.is_over = True
+        self.world.history.add("calm")
+        network, broker = self.place.network.faults, self.place.broker.faults
+        network.break_chance = network.refuse_chance = 0.0
+        network.slow_chance, network.slowest_s = 0.01, 0.02
+        broker.drop_chance = broker.duplicate_chance = broker.refuse_chance = 0.0
+        broker.slow_chance, broker.slowest_s = 0.02, 0.05
+        hosts: list[WorkerHost | BeatHost] = [*self.workers, *self.beats]
+        for host in hosts:
+            if not host.is_alive:
+                host.boot()
+
+    # --- evils ---
+
+    def pick(self, hosts: list[Any]) -> Any:
+        live = [host for host in hosts if host.is_alive]
+        return self.random.choice(live) if live else None
+
+    def some_child(self) -> Any:
+        host = self.pick(self.workers)
+        children = [child for child in host.children if not child.process.is_dead] if host else []
+        return self.random.choice(children) if children else None
+
+    def kill_child(self) -> None:
+        child = self.some_child()
+        if child is not None:
+            child.process.kill(after_callbacks=self.random.randrange(30))
+
+    def pause_child(self) -> None:
+        child = self.some_child()
+        if child is not None:
+            child.process.pause(int(self.random.choice([0.01, 0.2, 2.0, 15.0]) * SECOND))
+
+    def drain_child(self) -> None:
+        """SIGTERM: the child hands back what it holds, and another takes its place."""
+        child = self.some_child()
+        if child is None or not hasattr(child.worker, "intake") or child.is_draining:
+            return
+        child.drain()
+
+    def crash_host(self) -> None:
+        self.crash(self.pick(self.workers))
+
+    def crash_beat(self) -> None:
+        self.crash(self.pick(self.beats))
+
+    def crash(self, host: Any) -> None:
+        if host is None:
+            return
+        host.crash()
+        self.world.later(int(self.random.uniform(0.1, 20.0) * SECOND), partial(self.bring_back, host))
+
+    def bring_back(self, host: Any) -> None:
+        if not host.is_alive and not self.is_over:
+            host.boot()
+
+    def freeze_host(self) -> None:
+        host = self.pick(self.workers)
+        if host is not None:
+            host.freeze(int(self.random.choice([0.5, 5.0, 12.0, 25.0]) * SECOND))
+
+    def freeze_beat(self) -> None:
+        host = self.pick(self.beats)
+        if host is not None:
+            host.freeze(int(self.random.choice([0.5, 9.0, 20.0]) * SECOND))
+
+    def break_connections(self) -> None:
+        connections = list(self.place.network.connections)
+        for connection in connections:
+            if self.world.chance(0.3):
+                connection.is_cut = True
+                connection.lose()
+
+    def stop_store(self) -> None:
+        """The store hangs, or restarts: then it has forgotten its scripts, and all connections are gone."""
+        network = self.place.network
+        back_us = self.world.now_us + int(self.random.choice([0.1, 2.0, 7.0]) * SECOND)
+        network.faults.store_is_back_us = max(network.faults.store_is_back_us, back_us)
+        self.world.history.add("store_away", "", until_us=network.faults.store_is_back_us)
+        if self.world.chance(0.5):
+            network.break_all()
+            network.restart()
+
+    def stop_broker(self) -> None:
+        faults = self.place.broker.faults
+        faults.is_back_us = self.world.now_us + int(self.random.choice([0.5, 4.0, 10.0]) * SECOND)
+        self.world.history.add("broker_away", "", until_us=faults.is_back_us)

@@ -1,0 +1,21 @@
+"""The checker: which promises a history shows broken. Pure functions over plain records, which share no code with the engine.
+
+It knows the rules, the forms of the scripts' arguments and replies, and the names of the keys; everything else it works out anew.
+"""
+
+from __future__ import annotations
+
+from taskflow.testing.simulation.evidence import Evidence
+from taskflow.testing.simulation.flow_checks import FLOW_CHECKS
+from taskflow.testing.simulation.leak_checks import LEAK_CHECKS
+from taskflow.testing.simulation.order_checks import ORDER_CHECKS
+from taskflow.testing.simulation.run_checks import RUN_CHECKS
+
+__all__ = ["CHECKS", "Evidence", "check"]
+
+CHECKS = (*RUN_CHECKS, *FLOW_CHECKS, *ORDER_CHECKS, *LEAK_CHECKS)
+
+
+def check(evidence: Evidence) -> list[str]:
+    """All problems, each with the rule that it breaks."""
+    return [problem for each in CHECKS for problem in each(evidence)]

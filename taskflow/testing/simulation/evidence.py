@@ -1,0 +1,202 @@
+"""Evidence: a history in the forms that checks ask for: executions, claims, memos, and when events were routed."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from taskflow.testing.simulation.forms import (
+    Arrival,
+    Write,
+    arrivals_in,
+    grants_in,
+    handed_back_in,
+    writes_in,
+)
+from taskflow.testing.simulation.history import Record
+from taskflow.testing.simulation.observation import Stored, StoredRun
+from taskflow.testing.simulation.workload import FunctionPlan, Plan
+
+NEVER = 1 << 60
+SEPARATOR = "\x1f"
+
+
+@dataclass(slots=True)
+class Execution:
+    """A step's function, called once. Places are of the history; `lost` is when the claim that it belonged to was taken away."""
+
+    run: str
+    key: str
+    token: int
+    process: str
+    start: int
+    end: int = NEVER
+    lost: int = NEVER
+    outcome: str = ""
+
+    @property
+    def over(self) -> int:
+        """When it was over, or no longer anybody's."""
+        return min(self.end, self.lost)
+
+
+@dataclass(slots=True)
+class Claim:
+    """A run, or an offered step, in the hands of a child."""
+
+    run: str
+    key: str  # of the offered step, or ""
+    child: str
+    fence: int
+    granted: int
+    ended: int = NEVER
+    how: str = ""  # lost, finished, parked, retried, committed
+
+    @property
+    def job(self) -> str:
+        return f"{self.run}{SEPARATOR}{self.key}" if self.key else self.run
+
+
+@dataclass
+class Evidence:
+    """What the checks look at: the plan, all records, what was stored when all had ended, and which keys were left in the end."""
+
+    plan: Plan
+    records: Sequence[Record]
+    stored: Stored
+    left: dict[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def functions(self) -> dict[str, FunctionPlan]:
+        return {function.name: function for function in self.plan.functions}
+
+    def of(self, *kinds: str) -> Iterator[Record]:
+        return (record for record in self.records if record.what in kinds)
+
+    # --- runs and events ---
+
+    def event_of(self, run: StoredRun) -> dict[str, Any]:
+        event: dict[str, Any] = json.loads(run.fields["event"])
+        return event
+
+    def key_of(self, run: StoredRun) -> Any:
+        return self.event_of(run)["data"].get("k")
+
+    def runs_of(self, function: str) -> list[StoredRun]:
+        return [run for run in self.stored.runs.values() if run.function == function]
+
+    @cached_property
+    def uids(self) -> dict[int, str]:
+        """By the number that its producer gave it, the uid of each event that is stored."""
+        found = {}
+        for uid, fields in self.stored.events.items():
+            number = json.loads(fields["event"])["data"].get("n", 0)
+            if number > 0:
+                found[number] = uid
+        return found
+
+    @cached_property
+    def arrivals(self) -> list[Arrival]:
+        """Each event, whenever it was routed."""
+        return [arrival for record in self.of("script") for arrival in arrivals_in(record)]
+
+    @cached_property
+    def first_arrivals(self) -> dict[str, Arrival]:
+        found: dict[str, Arrival] = {}
+        for arrival in self.arrivals:
+            found.setdefault(arrival.uid, arrival)
+        return found
+
+    # --- claims ---
+
+    @cached_property
+    def claims(self) -> list[Claim]:
+        """All claims, in the order in which they were granted, with their ends."""
+        return read_claims(self)
+
+    @cached_property
+    def writes(self) -> list[Write]:
+        return [write for record in self.of("script") for write in writes_in(record)]
+
+    @cached_property
+    def claims_by_run(self) -> dict[tuple[str, str], list[Claim]]:
+        found: defaultdict[tuple[str, str], list[Claim]] = defaultdict(list)
+        for claim in self.claims:
+            found[claim.run, claim.key].append(claim)
+        return found
+
+    def claimed_at_ms(self, run: StoredRun) -> int | None:
+        """When the run was claimed first; None when it never was."""
+        claims = self.claims_by_run.get((run.id, ""))
+        return self.records[claims[0].granted].at_us // 1_000 if claims else None
+
+    # --- executions ---
+
+    @cached_property
+    def executions(self) -> list[Execution]:
+        deaths = {record.process: record.place for record in self.of("died")}
+        found: dict[int, Execution] = {}
+        for record in self.of("step", "step_end"):
+            if record.what == "step":
+                found[record["token"]] = Execution(
+                    record["run"], record["key"], record["token"], record.process, record.place,
+                    end=deaths.get(record.process, NEVER),
+                )  # fmt: skip
+            else:
+                execution = found[record["token"]]
+                execution.end, execution.outcome = min(record.place, execution.end), record["outcome"]
+        for execution in found.values():
+            execution.lost = self.lost_at(execution)
+        return list(found.values())
+
+    def lost_at(self, execution: Execution) -> int:
+        """When the claim under which it began was handed back, if it was."""
+        for key in (execution.key, ""):
+            for claim in reversed(self.claims_by_run.get((execution.run, key), [])):
+                if claim.child == execution.process and claim.granted < execution.start:
+                    if key and claim.ended < execution.start:
+                        break
+                    return claim.ended if claim.how == "lost" else NEVER
+        return NEVER
+
+    @cached_property
+    def committed(self) -> dict[tuple[str, str], int]:
+        """When the outcome of each step was stored first."""
+        found: dict[tuple[str, str], int] = {}
+        for write in self.writes:
+            for key, memo in write.memos:
+                if memo.get("state") in ("done", "failed"):
+                    found.setdefault((write.run, key), write.place)
+        return found
+
+
+def read_claims(evidence: Evidence) -> list[Claim]:
+    claims: list[Claim] = []
+    active: dict[tuple[str, str], Claim] = {}
+
+    def end(claim: Claim, place: int, how: str) -> None:
+        claim.ended, claim.how = place, how
+        del active[claim.run, claim.key]
+
+    for record in evidence.of("script"):
+        for grant in grants_in(record):
+            known = active.get((grant.run, grant.key))
+            if known is None or (known.child, known.fence) != (grant.child, grant.fence):
+                claim = Claim(grant.run, grant.key, grant.child, grant.fence, record.place)
+                active[grant.run, grant.key] = claim
+                claims.append(claim)
+        given = handed_back_in(record)
+        if given is not None:
+            child, jobs = given
+            for claim in list(active.values()):
+                if claim.child == child and (not jobs or claim.job in jobs):
+                    end(claim, record.place, "lost")
+        for write in writes_in(record):
+            current = active.get((write.run, write.key))
+            if write.ends_claim and current and (current.child, current.fence) == (write.child, write.fence):
+                end(current, record.place, write.ends_claim)
+    return claims

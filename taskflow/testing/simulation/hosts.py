@@ -1,0 +1,345 @@
+"""Hosts: a worker with its supervisor and children, and a beat. They die, pause and come back. Rules S9.3, S9.4, S9.8."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kombu.entity import Queue
+
+from taskflow.app import TaskFlow
+from taskflow.beat.service import Beat
+from taskflow.broker.consumer import Consumer
+from taskflow.broker.publisher import AsyncPublisher
+from taskflow.clock import SystemClock
+from taskflow.config import Config
+from taskflow.errors import BrokerUnavailable, StoreUnavailable
+from taskflow.store.client import CommandError
+from taskflow.store.store import Store
+from taskflow.testing.simulation.broker import SimulatedBroker, SimulatedConsumer, SimulatedPublisher
+from taskflow.testing.simulation.network import Network
+from taskflow.testing.simulation.process import SimulatedProcess
+from taskflow.testing.simulation.world import US_PER_S, World
+from taskflow.worker.child import ProcessOptions, WorkerProcess
+
+HEARTBEAT_S, LEASE_S, CALL_TIMEOUT_S, RETRY_S = 3.0, 10.0, 1.0, 1.0
+RESTART_S = (0.0, 3.0)
+
+
+@dataclass(slots=True)
+class Place:
+    """What all hosts of a simulation share."""
+
+    world: World
+    network: Network
+    broker: SimulatedBroker
+    app: TaskFlow
+
+    def process(self, name: str) -> SimulatedProcess:
+        process = SimulatedProcess(self.world, name)  # type: ignore[abstract]  # what a loop can do besides, nobody asks for
+        process.connect = self.network.connect
+        return process
+
+
+class SkewedClock(SystemClock):
+    """The clock of a host: the world's, but wrong by `skew_ms` until it is corrected by the store's. Rule S8.3."""
+
+    def __init__(self, world: World, skew_ms: int) -> None:
+        super().__init__()
+        self.world = world
+        self.skew_ms = skew_ms
+
+    def now_ms(self) -> int:
+        return self.local_now_ms() + self.offset_ms
+
+    def local_now_ms(self) -> int:
+        return self.world.now_ms + self.skew_ms
+
+    def report_skew(self) -> None:
+        """Nobody has to know: it is meant to be wrong."""
+
+
+class SimulatedLease:
+    """As the lease in shared memory, on the virtual clock."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.epoch = 0
+        self.confirmed_us: int | None = None
+
+    def is_valid(self, *, epoch: int | None = None) -> bool:
+        if epoch is not None and epoch != self.epoch:
+            return False
+        confirmed_us = self.confirmed_us
+        return confirmed_us is not None and self.world.now_us - confirmed_us < LEASE_S * US_PER_S
+
+
+class SimulatedWorker(WorkerProcess):
+    """A child on the simulated broker."""
+
+    def __init__(self, place: Place, process: SimulatedProcess, **options: Any) -> None:
+        super().__init__(place.app, **options)
+        self.place = place
+        self.process = process
+
+    def make_publisher(self) -> AsyncPublisher:
+        return SimulatedPublisher(self.place.broker, self.app.id)
+
+    def make_consumer(self, queues: Sequence[Queue]) -> Consumer:
+        names = [queue.name for queue in queues]
+        return SimulatedConsumer(
+            self.place.broker, self.process, queues=names, on_deliveries=self.intake_takes
+        )
+
+    def intake_takes(self, deliveries: Any) -> None:
+        self.intake.take(deliveries)
+
+
+class Child:
+    """One child process of a host."""
+
+    def __init__(self, host: WorkerHost, child_id: str) -> None:
+        self.child_id = child_id
+        self.process = host.place.process(child_id)
+        self.lease = SimulatedLease(host.place.world)
+        self.worker = SimulatedWorker(
+            host.place,
+            self.process,
+            options=ProcessOptions(queues=host.queues, concurrency=host.concurrency),
+            child_id=child_id,
+            lease=self.lease,
+            clock=SkewedClock(host.place.world, host.skew_ms),
+        )
+        self.is_draining = False
+        self.process.start(self.live())
+
+    def drain(self) -> None:
+        """SIGTERM."""
+        self.is_draining = True
+        self.process.start(self.end())
+
+    async def end(self) -> None:
+        await self.worker.stop(drain_timeout_s=5.0)
+        self.process.kill()
+
+    async def live(self) -> None:
+        try:
+            await self.worker.start()
+        except (StoreUnavailable, BrokerUnavailable, CommandError):
+            self.process.kill()  # as a child that can't reach its servers ends; its supervisor starts another
+
+
+class WorkerHost:
+    """A machine with a supervisor and its children.
+
+    The supervisor stands in for `worker.supervisor`, which needs real processes: heartbeats renew the leases; what a dead child
+    held is handed back at once, and another takes its place.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        name: str,
+        *,
+        children: int,
+        concurrency: int,
+        queues: tuple[str, ...],
+        skew_ms: int,
+    ) -> None:
+        self.place = place
+        self.name = name
+        self.size = children
+        self.concurrency = concurrency
+        self.queues = queues
+        self.skew_ms = skew_ms
+        self.lives = 0
+        self.children: list[Child] = []
+        self.buried: list[SimulatedProcess] = []
+        self.is_leaving = False
+        self.boot()
+
+    def boot(self) -> None:
+        """The host starts, for the first time or again, as a worker with a new name."""
+        self.lives += 1
+        self.is_leaving = False
+        self.worker_id = f"{self.name}.{self.lives}"
+        self.child_count = 0
+        self.registered_ms: int | None = None
+        self.clock = SkewedClock(self.place.world, self.skew_ms)
+        self.supervisor = self.place.process(f"{self.worker_id}:s")
+        self.store: Store | None = None
+        self.dead: list[tuple[str, bool]] = []  # whose claims are to be handed back, and whether they crashed
+        self.children = []
+        for _ in range(self.size):
+            self.add_child()
+        self.supervisor.start(self.supervise())
+
+    def add_child(self) -> None:
+        self.child_count += 1
+        self.children.append(Child(self, f"{self.worker_id}:{self.child_count}"))
+
+    # --- what chaos does ---
+
+    @property
+    def is_alive(self) -> bool:
+        return not self.supervisor.is_dead
+
+    def processes(self) -> list[SimulatedProcess]:
+        return [self.supervisor, *[child.process for child in self.children]]
+
+    def crash(self) -> None:
+        """The machine is gone, and comes back as another."""
+        for process in self.processes():
+            process.die()
+        self.buried += self.processes()
+
+    def freeze(self, duration_us: int) -> None:
+        """The whole machine stands still for a while."""
+        for process in self.processes():
+            process.pause(duration_us)
+
+    # --- the supervisor ---
+
+    async def supervise(self) -> None:
+        next_beat_s = 0.0
+        loop = asyncio.get_running_loop()
+        while not self.is_leaving:
+            try:
+                await self.look_after_children()
+                if loop.time() >= next_beat_s:
+                    await self.beat()
+                    next_beat_s = loop.time() + HEARTBEAT_S
+            except (StoreUnavailable, TimeoutError, CommandError):
+                await self.disconnect()
+                await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(0.1)
+
+    async def connected(self) -> Store:
+        if self.store is None:
+            self.store = await Store.open("unix:///simulated", timeout_s=CALL_TIMEOUT_S)
+        return self.store
+
+    async def disconnect(self) -> None:
+        if self.store is not None:
+            store, self.store = self.store, None
+            await store.close()
+
+    async def look_after_children(self) -> None:
+        for child in list(self.children):
+            if child.process.is_dead:
+                self.children.remove(child)
+                self.buried.append(child.process)
+                self.dead.append((child.child_id, not child.is_draining))
+                self.add_child()
+        while self.dead:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                store = await self.connected()
+                child_id, has_crashed = self.dead[0]
+                await store.claims.hand_back(
+                    child_id, [], crashed=has_crashed, cause="signal 9", now_ms=self.clock.now_ms()
+                )
+            self.dead.pop(0)
+
+    async def beat(self) -> None:
+        sent_us = self.place.world.now_us
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            store = await self.connected()
+            await store.correct(self.clock)
+            registered_ms = await store.scripts.call(
+                "heartbeat", self.clock.now_ms(), self.worker_id, *[child.child_id for child in self.children]
+            )
+        if self.registered_ms not in (None, registered_ms):
+            for child in self.children:
+                child.lease.epoch += 1
+                child.lease.confirmed_us = None
+        self.registered_ms = registered_ms
+        for child in self.children:
+            child.lease.confirmed_us = sent_us
+
+    # --- a clean end ---
+
+    def leave(self) -> list[asyncio.Task[Any]]:
+        """SIGTERM: all children drain, then the supervisor says goodbye."""
+        self.is_leaving = True
+        for child in self.children:
+            if hasattr(child.worker, "intake"):
+                child.drain()
+            else:
+                child.process.kill()
+        return [self.supervisor.start(self.say_goodbye())]
+
+    async def say_goodbye(self) -> None:
+        while not all(child.process.is_dead for child in self.children):  # noqa: ASYNC110  # the dead set no event
+            await asyncio.sleep(0.1)
+        store = await self.connected()
+        for child_id in [*[child.child_id for child in self.children], *[dead[0] for dead in self.dead]]:
+            await store.claims.hand_back(
+                child_id, [], crashed=False, cause="left", now_ms=self.clock.now_ms()
+            )
+        await store.duties.forget_worker(self.worker_id)
+
+
+class SimulatedBeat(Beat):
+    """A beat on the simulated broker."""
+
+    def __init__(self, place: Place, config: Config, *, clock: SystemClock, name: str) -> None:
+        super().__init__(config, clock=clock)
+        self.place = place
+        self.name = name
+
+    def make_publisher(self) -> AsyncPublisher:
+        return SimulatedPublisher(self.place.broker, "")
+
+    async def start(self) -> None:
+        await super().start()
+        self.leadership.beat_id = self.name  # its own is random
+
+
+class BeatHost:
+    """A machine with a beat. When that dies, a new one starts."""
+
+    def __init__(self, place: Place, name: str, *, skew_ms: int) -> None:
+        self.place = place
+        self.name = name
+        self.skew_ms = skew_ms
+        self.lives = 0
+        self.buried: list[SimulatedProcess] = []
+        self.boot()
+
+    def boot(self) -> None:
+        self.lives += 1
+        self.process = self.place.process(f"{self.name}.{self.lives}")
+        self.beat = SimulatedBeat(
+            self.place,
+            self.place.app.config,
+            clock=SkewedClock(self.place.world, self.skew_ms),
+            name=self.process.name,
+        )
+        self.process.start(self.live())
+
+    async def live(self) -> None:
+        try:
+            await self.beat.run()
+        except (StoreUnavailable, CommandError):
+            self.crash()  # its supervisor starts another
+            self.place.world.later(US_PER_S, self.boot_again)
+
+    def boot_again(self) -> None:
+        if not self.is_alive:
+            self.boot()
+
+    @property
+    def is_alive(self) -> bool:
+        return not self.process.is_dead
+
+    def processes(self) -> list[SimulatedProcess]:
+        return [self.process]
+
+    def crash(self) -> None:
+        self.process.die()
+        self.buried.append(self.process)
+
+    def freeze(self, duration_us: int) -> None:
+        self.process.pause(duration_us)

@@ -1,0 +1,40 @@
+"""Checks of what is left: no key, timer, lease or wait outlives its run, and the engine has no errors of its own. Rule S10.1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from taskflow.testing.simulation.evidence import Evidence
+
+# Of live runs only: all ended, nothing of these may be there.
+LIVE = (
+    "claims:", "ready:", "lanes:", "blocked", "leases:", "timers", "waits:", "waitpaths:", "waitpatterns", "signals", "joins:",
+    "queue:", "outbox", "singleton:", "debounce:", "batching:", "held:", "paused",
+)  # fmt: skip
+# What stays for ever: its size does not depend on how many runs there were.
+LASTING = {
+    "version", "seq", "leader", "apps", "app:sim", "functions:sim", "flow", "crons", "hints", "queues", "nudge",
+}  # fmt: skip
+
+
+def nothing_outlives_its_run(evidence: Evidence) -> Iterator[str]:
+    for name, size in evidence.stored.keys.items():
+        if name.startswith(LIVE):
+            yield f"S10.1: all runs have ended, but {name!r} holds {size}"
+
+
+def retention_removes_all(evidence: Evidence) -> Iterator[str]:
+    for name, size in evidence.left.items():
+        if name not in LASTING:
+            yield f"S10.1: the retention is over and the workers have left, but {name!r} holds {size}"
+
+
+def the_engine_has_no_errors(evidence: Evidence) -> Iterator[str]:
+    for record in evidence.of("loop_error"):
+        yield f"error in {record.process} at {record.place}: {record['message']} {record['error']}"
+    for record in evidence.of("log"):
+        if record["level"] in ("ERROR", "CRITICAL"):
+            yield f"logged at {record.place}: {record['text']} {record['error']}"
+
+
+LEAK_CHECKS = (nothing_outlives_its_run, retention_removes_all, the_engine_has_no_errors)

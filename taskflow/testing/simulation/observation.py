@@ -1,0 +1,102 @@
+"""What the store holds, read by plain commands and put into plain values, for the checker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from taskflow.testing.simulation.server import StoreServer
+
+PREFIX = "tf:{0}:"
+SIZES = {
+    b"hash": "HLEN",
+    b"set": "SCARD",
+    b"zset": "ZCARD",
+    b"list": "LLEN",
+    b"stream": "XLEN",
+}  # how to ask, by type
+FINAL = ("completed", "failed", "cancelled", "skipped")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run: its fields, and its operations by step key."""
+
+    id: str
+    fields: dict[str, str]
+    steps: dict[str, dict[str, Any]]
+    batch: list[str]  # its events after the first, as JSON
+
+    @property
+    def status(self) -> str:
+        return self.fields.get("status", "")
+
+    @property
+    def function(self) -> str:
+        return self.fields.get("function", "").partition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Runs by id, events by uid, and the names of all keys, those without a lifetime apart."""
+
+    runs: dict[str, StoredRun]
+    events: dict[str, dict[str, str]]
+    keys: dict[str, int]  # name without the prefix, size
+
+
+def observe(server: StoreServer) -> Stored:
+    names = key_names(server)
+    about = server.ask_all(
+        [command for name in names for command in (("TYPE", PREFIX + name), ("PTTL", PREFIX + name))]
+    )
+    kinds = dict(zip(names, about[::2], strict=True))
+    lifetimes = dict(zip(names, about[1::2], strict=True))
+    hashes = read_hashes(server, [name for name in names if kinds[name] == b"hash"])
+    lasting = [name for name in names if lifetimes[name] < 0]
+    sizes = server.ask_all([(SIZES.get(kinds[name], "EXISTS"), PREFIX + name) for name in lasting])
+    runs = {
+        id: StoredRun(
+            id,
+            {field: value.decode(errors="replace") for field, value in hashes[name].items()},
+            {
+                key: msgpack.unpackb(packed, raw=False, strict_map_key=False)
+                for key, packed in hashes.get(f"steps:{id}", {}).items()
+            },
+            [event.decode() for event in server.ask("LRANGE", f"{PREFIX}batch:{id}", 0, -1)]
+            if f"batch:{id}" in kinds
+            else [],
+        )
+        for name in names
+        if (id := name.removeprefix("run:")) != name
+    }
+    events = {
+        uid: {field: value.decode() for field, value in hashes[name].items()}
+        for name in names
+        if (uid := name.removeprefix("event:")) != name
+    }
+    return Stored(runs, events, dict(zip(lasting, map(int, sizes), strict=True)))
+
+
+def key_names(server: StoreServer) -> list[str]:
+    return sorted(key.decode().removeprefix(PREFIX) for key in server.ask("KEYS", f"{PREFIX}*"))
+
+
+def read_hashes(server: StoreServer, names: list[str]) -> dict[str, dict[str, bytes]]:
+    found = server.ask_all([("HGETALL", PREFIX + name) for name in names])
+    return {
+        name: {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+        for name, flat in zip(names, found, strict=True)
+    }
+
+
+def has_live_runs(server: StoreServer) -> bool:
+    """Whether a run is not final."""
+    statuses = server.ask_all([("HGET", key, "status") for key in server.ask("KEYS", f"{PREFIX}run:*")])
+    return any(status is None or status.decode() not in FINAL for status in statuses)
+
+
+def is_outbox_empty(server: StoreServer) -> bool:
+    return bool(server.ask("ZCARD", f"{PREFIX}outbox") == 0)

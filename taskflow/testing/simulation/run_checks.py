@@ -1,0 +1,211 @@
+"""Checks of runs: routed once, ended, memos written once, nothing executed or written out of turn. Rules S1, S4, S5, S6, S9."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from taskflow.testing.simulation.evidence import NEVER, Claim, Evidence, Execution
+from taskflow.testing.simulation.observation import FINAL, StoredRun
+
+
+def every_run_ends(evidence: Evidence) -> Iterator[str]:
+    for run in evidence.stored.runs.values():
+        if run.status not in FINAL:
+            yield f"S9.2: run {run.id} of {run.function} is {run.status!r}, and nothing happens to it any more"
+
+
+def accepted_events_are_routed(evidence: Evidence) -> Iterator[str]:
+    for record in evidence.of("accepted"):
+        for number in record["numbers"]:
+            if number not in evidence.uids:
+                yield f"S9.1: event {number} was accepted from {record.process}, but never routed"
+
+
+def one_run_per_function(evidence: Evidence) -> Iterator[str]:
+    """Rules S1.3, S1.6, S9.1. What debounce makes of events has a check of its own."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for run in evidence.stored.runs.values():
+        events = [evidence.event_of(run), *map(json.loads, run.batch)]
+        for uid in [event["uid"] for event in events]:
+            counts[uid, run.function] += 1
+    for uid, fields in evidence.stored.events.items():
+        for plan in evidence.plan.functions:
+            if plan.event != fields["name"] or plan.limits.debounce:
+                continue
+            is_extra = "duplicate_of" in fields and not plan.limits.batch
+            expected = 0 if is_extra else 1
+            if counts[uid, plan.name] != expected:
+                yield f"S9.1: event {uid} is in {counts[uid, plan.name]} runs of {plan.name}, expected {expected}"
+
+
+def ids_deduplicate(evidence: Evidence) -> Iterator[str]:
+    originals: Counter[str] = Counter()
+    for fields in evidence.stored.events.values():
+        event = json.loads(fields["event"])
+        if event["id"] != event["uid"]:
+            originals[event["id"]] += "duplicate_of" not in fields
+    for public_id, count in originals.items():
+        if count != 1:
+            yield f"S1.3: {count} events with the id {public_id!r} count as the first"
+
+
+def memos_are_written_once(evidence: Evidence) -> Iterator[str]:
+    outcomes: dict[tuple[str, str], tuple[int, Any]] = {}
+    for write in evidence.writes:
+        for key, memo in write.memos:
+            if memo.get("state") not in ("done", "failed"):
+                continue
+            outcome = outcome_of(memo)
+            first = outcomes.setdefault((write.run, key), (write.place, outcome))
+            if first[1] != outcome:
+                yield f"S4.1: step {key} of {write.run} was committed as {first[1]} at {first[0]}, as {outcome} at {write.place}"
+    for (run_id, key), (place, outcome) in outcomes.items():
+        run = evidence.stored.runs.get(run_id)
+        if run is not None and outcome_of(run.steps.get(key, {})) != outcome:
+            yield f"S4.1: step {key} of {run_id} was committed as {outcome} at {place}, stored is {run.steps.get(key)}"
+
+
+def outcome_of(memo: dict[str, Any]) -> tuple[Any, ...]:
+    error = memo.get("error") or {}
+    return (memo.get("state"), memo.get("data"), error.get("name"), error.get("message"))
+
+
+def handlers_see_memos(evidence: Evidence) -> Iterator[str]:
+    for record in evidence.of("saw"):
+        run = evidence.stored.runs.get(record["run"])
+        memo = run.steps.get(record["key"], {}) if run else {}
+        if memo.get("state") != "done" or json.loads(memo["data"]) != record["value"]:
+            seen = f"{record['value']} from {record['key']} of {record['run']}"
+            yield f"S4.1: at {record.place} the handler saw {seen}, stored is {memo}"
+
+
+def outputs_are_returned(evidence: Evidence) -> Iterator[str]:
+    returned: defaultdict[str, list[Any]] = defaultdict(list)
+    for record in evidence.of("returned"):
+        returned[record["run"]].append(json.loads(json.dumps(record["output"])))
+    for run in evidence.stored.runs.values():
+        if run.status == "completed" and json.loads(run.fields["output"]) not in returned[run.id]:
+            yield f"S4.1: run {run.id} completed with {run.fields['output']}, but its handler never returned that"
+
+
+def nothing_runs_after_its_commit(evidence: Evidence) -> Iterator[str]:
+    for execution in evidence.executions:
+        place = evidence.committed.get((execution.run, execution.key), NEVER)
+        if execution.start > place:
+            yield (
+                f"S4.1: step {execution.key} of {execution.run} was executed by {execution.process} at {execution.start}, "
+                f"though committed at {place}"
+            )
+
+
+def no_step_runs_twice_at_once(evidence: Evidence) -> Iterator[str]:
+    by_step: defaultdict[tuple[str, str], list[Execution]] = defaultdict(list)
+    for execution in evidence.executions:
+        for other in by_step[execution.run, execution.key]:
+            if (
+                other.over > execution.start
+                and evidence.committed.get((other.run, other.key), NEVER) > execution.start
+            ):
+                yield (
+                    f"S9.4: step {execution.key} of {execution.run} began in {execution.process} at {execution.start} while "
+                    f"{other.process} executed it and held its claim"
+                )
+        by_step[execution.run, execution.key].append(execution)
+
+
+def writes_own_their_run(evidence: Evidence) -> Iterator[str]:
+    """Who writes holds the claim at that moment. A repeat of what ended a claim is no write."""
+    for write in evidence.writes:
+        granted = [
+            claim
+            for claim in evidence.claims_by_run.get((write.run, write.key), [])
+            if claim.granted < write.place
+        ]
+        claim = granted[-1] if granted else None
+        what = f"{write.script} at {write.place} by {write.child}"
+        if claim is None or (claim.child, claim.fence) != (write.child, write.fence):
+            yield f"S9.4: {what} with fence {write.fence}, but {write.run} is {told(claim)}"
+        elif claim.ended < write.place and not (claim.how == write.ends_claim == "finished"):
+            yield f"S9.4: {what}, which had lost {write.run} at {claim.ended} ({claim.how})"
+
+
+def told(claim: Claim | None) -> str:
+    return (
+        "nobody's"
+        if claim is None
+        else f"held by {claim.child} with fence {claim.fence} since {claim.granted}"
+    )
+
+
+def cancelled_runs_are_cancelled(evidence: Evidence) -> Iterator[str]:
+    for record in evidence.of("cancelled"):
+        run = evidence.stored.runs.get(record["run"])
+        if record["is_taken"] and run is not None and run.status != "cancelled":
+            yield f"S6.2: run {run.id} is {run.status}, though its cancellation was accepted at {record.place}"
+
+
+def attempts_were_made(evidence: Evidence) -> Iterator[str]:
+    """A crash counts as no attempt (S4.1), and there are no more of them than allowed (S5.1)."""
+    failures: Counter[tuple[str, str]] = Counter()
+    for execution in evidence.executions:
+        failures[execution.run, execution.key] += execution.outcome in ("failed", "stopped")
+    for run in evidence.stored.runs.values():
+        for key, memo in run.steps.items():
+            attempts, plan = memo.get("attempts") or [], evidence.functions[run.function]
+            count = len(attempts)
+            of_the_step = sum(
+                attempt[4].startswith("step ") for attempt in attempts
+            )  # not of code on the way to it
+            if key.startswith(("step", "loop")) and of_the_step > failures[run.id, key]:
+                yield f"S4.1: step {key} of {run.id} has {of_the_step} failed attempts, but {failures[run.id, key]} were made"
+            if count > plan.retries + 1:
+                yield f"S5.1: step {key} of {run.id} has {count} failed attempts, but only {plan.retries} retries"
+
+
+def invocations_give_outputs(evidence: Evidence) -> Iterator[str]:
+    for record in evidence.of("invoked"):
+        run = evidence.stored.runs.get(record["run"])
+        if run is None or "result" not in record.about:
+            continue
+        child = evidence.stored.runs.get(run.steps[record["key"]].get("child", ""))
+        if (
+            child is None
+            or child.status != "completed"
+            or json.loads(child.fields["output"]) != record["result"]
+        ):
+            yield f"S3.6: {record['key']} of {run.id} gave {record['result']}, but its run is {child and child.fields}"
+
+
+def ends_are_told(evidence: Evidence) -> Iterator[str]:
+    told_of: Counter[str] = Counter()
+    for fields in evidence.stored.events.values():
+        if fields["name"] in ("taskflow/function.failed", "taskflow/function.cancelled"):
+            told_of[json.loads(fields["event"])["data"]["run_id"]] += 1
+    for run in evidence.stored.runs.values():
+        if told_of[run.id] != expected_news(run):
+            yield f"S5.5: run {run.id} is {run.status}, and {told_of[run.id]} events tell of its end"
+
+
+def expected_news(run: StoredRun) -> int:
+    return int(run.status in ("failed", "cancelled"))
+
+
+RUN_CHECKS = (
+    every_run_ends,
+    accepted_events_are_routed,
+    one_run_per_function,
+    ids_deduplicate,
+    memos_are_written_once,
+    handlers_see_memos,
+    outputs_are_returned,
+    nothing_runs_after_its_commit,
+    no_step_runs_twice_at_once,
+    writes_own_their_run,
+    cancelled_runs_are_cancelled,
+    attempts_were_made,
+    invocations_give_outputs,
+    ends_are_told,
+)

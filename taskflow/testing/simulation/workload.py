@@ -1,0 +1,215 @@
+"""Workload: functions, events and cancellations, generated from a seed as plain data, and the code that carries them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+KEYS = 3  # distinct values of data.k
+RELEASE = "sim/release"  # ends waits of its key
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One piece of a handler. `kind` is step, sleep, wait, invoke, send, parallel, race, loop, fail or try."""
+
+    kind: str
+    id: str = ""
+    ms: int = 0  # of a step's work, a sleep, a wait's or invoke's timeout
+    chance: float = 0.0  # of failing
+    target: str = ""  # event or function
+    branches: tuple[tuple[Op, ...], ...] = ()
+    count: int = 0
+    lookback_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Flow control of a function, as numbers; key is True for data.k. 0 or "" is none."""
+
+    concurrency: tuple[tuple[int, bool, str], ...] = ()  # limit, by key, scope
+    throttle: tuple[int, int, int, bool] | None = None  # limit, period in s, burst, by key
+    rate: tuple[int, int, bool] | None = None  # limit, period in s, by key
+    debounce: tuple[int, int, bool] | None = None  # period in s, timeout in s or 0, by key
+    batch: tuple[int, int, bool] | None = None  # size, timeout in s, by key
+    singleton: str = ""  # mode; always by key
+    has_priority: bool = False  # of data.p seconds
+    idempotency: bool = False  # by data.k
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionPlan:
+    """A function of the simulated app."""
+
+    name: str
+    event: str  # that triggers it; "" when it can only be invoked
+    body: tuple[Op, ...]
+    limits: Limits = field(default_factory=Limits)
+    retries: int = 2
+    start_timeout_s: int = 0
+    finish_timeout_s: int = 0
+    step_timeout_ms: int = 0
+    cancel_event: str = ""  # with the same data.k
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """Events of one call of `send`."""
+
+    at_ms: int  # since the simulation's start
+    events: tuple[dict[str, Any], ...]  # name, data, and perhaps id and delay_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All of a workload."""
+
+    functions: tuple[FunctionPlan, ...]
+    sendings: tuple[Sending, ...]
+    cancels_ms: tuple[int, ...]  # when to cancel some live run
+    length_ms: int
+
+
+class Generator:
+    """Draws a plan."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.ids = 0
+
+    def plan(self) -> Plan:
+        random = self.random
+        names = [f"f{number}" for number in range(random.randint(1, 4))]
+        callee = FunctionPlan(
+            "callee", "", tuple(self.ops(random.randint(1, 2), depth=1, can_invoke=False)), self.limits(True)
+        )
+        functions = [callee, *[self.function(name) for name in names]]
+        length_ms = random.choice([3_000, 8_000, 15_000])
+        sendings = self.sendings([function.event for function in functions if function.event], length_ms)
+        cancels = tuple(random.randrange(length_ms * 2) for _ in range(random.choice([0, 0, 1, 3])))
+        return Plan(tuple(functions), tuple(sendings), cancels, length_ms)
+
+    # --- functions ---
+
+    def function(self, name: str) -> FunctionPlan:
+        random = self.random
+        limits = self.limits(False)
+        return FunctionPlan(
+            name,
+            f"sim/{random.choice('ab')}",
+            tuple(self.ops(random.randint(1, 4), depth=0, can_invoke=True)),
+            limits,
+            retries=random.choice([0, 1, 3]),
+            start_timeout_s=random.choice([0, 0, 0, 0, 20]),
+            finish_timeout_s=random.choice([0, 0, 0, 0, 15]),
+            step_timeout_ms=random.choice([0, 0, 0, 200]),
+        )
+
+    def limits(self, is_callee: bool) -> Limits:
+        random = self.random
+        kind = random.choice(
+            ["none", "none", "concurrency", "concurrency", "two", "shared", "throttle", "priority"]
+            + ([] if is_callee else ["rate", "debounce", "batch", "skip", "cancel", "idempotency", "both"])
+        )
+        by_key = random.random() < 0.5
+        match kind:
+            case "concurrency":
+                return Limits(
+                    concurrency=((random.randint(1, 2), by_key, "fn"),), has_priority=random.random() < 0.3
+                )
+            case "two":
+                return Limits(
+                    concurrency=((random.randint(1, 2), True, "fn"), (random.randint(1, 3), False, "fn"))
+                )
+            case "shared":
+                return Limits(concurrency=((2, True, "app"),))
+            case "throttle":
+                return Limits(
+                    throttle=(random.randint(1, 4), random.choice([1, 3]), random.randint(1, 2), by_key)
+                )
+            case "both":
+                return Limits(concurrency=((1, by_key, "fn"),), throttle=(2, 1, 1, by_key))
+            case "priority":
+                return Limits(has_priority=True)
+            case "rate":
+                return Limits(rate=(random.randint(1, 3), random.choice([1, 4]), by_key))
+            case "debounce":
+                return Limits(debounce=(random.randint(1, 2), random.choice([0, 3]), by_key))
+            case "batch":
+                return Limits(batch=(random.randint(2, 5), random.randint(1, 3), by_key))
+            case "skip" | "cancel":
+                return Limits(singleton=kind)
+            case "idempotency":
+                return Limits(idempotency=True)
+        return Limits()
+
+    def ops(self, count: int, *, depth: int, can_invoke: bool) -> list[Op]:
+        return [self.op(depth=depth, can_invoke=can_invoke) for _ in range(count)]
+
+    def op(self, *, depth: int, can_invoke: bool) -> Op:
+        random = self.random
+        kinds = ["step"] * 6 + ["sleep", "wait", "loop", "fail", "send"]
+        if can_invoke:
+            kinds += ["invoke", "invoke"]
+        if depth == 0:
+            kinds += ["parallel", "parallel", "race", "try"]
+        kind = random.choice(kinds)
+        self.ids += 1
+        id = f"{kind}{self.ids}"
+        match kind:
+            case "step":
+                return Op(kind, id, ms=self.work_ms(), chance=random.choice([0, 0, 0, 0.3, 0.6]))
+            case "loop":
+                return Op(kind, id, ms=self.work_ms(), count=random.randint(2, 3))
+            case "sleep":
+                return Op(kind, id, ms=random.choice([0, 30, 500, 2_000, 6_000]))
+            case "wait":
+                return Op(
+                    kind,
+                    id,
+                    ms=random.choice([500, 3_000, 9_000]),
+                    target=RELEASE,
+                    lookback_ms=random.choice([0, 0, 2_000]),
+                )
+            case "invoke":
+                return Op(kind, id, ms=random.choice([0, 0, 8_000]), target="callee")
+            case "send":
+                return Op(kind, id, target=RELEASE)
+            case "fail":
+                return Op(kind, id, chance=random.choice([0.2, 0.7]))
+            case _:
+                inner = random.randint(2, 4)
+                branches = tuple(
+                    tuple(self.ops(random.randint(1, 2), depth=1, can_invoke=can_invoke))
+                    for _ in range(1 if kind == "try" else inner)
+                )
+                return Op(kind, id, branches=branches)
+
+    def work_ms(self) -> int:
+        return self.random.choice([0, 0, 1, 5, 20, 100, 300, 1_500])
+
+    # --- events ---
+
+    def sendings(self, names: Sequence[str], length_ms: int) -> list[Sending]:
+        random = self.random
+        number = 0
+        sendings = []
+        explicit = [f"id-{number}" for number in range(2)]
+        for _ in range(random.randint(2, 16)):
+            at_ms = random.randrange(length_ms)
+            events = []
+            for _ in range(random.choice([1, 1, 1, 2, 6])):
+                number += 1
+                name = RELEASE if random.random() < 0.2 else random.choice(names)
+                data = {"n": number, "k": random.randrange(KEYS), "p": random.choice([-5, 0, 0, 0, 3])}
+                event: dict[str, Any] = {"name": name, "data": data}
+                if random.random() < 0.05:
+                    event["id"] = random.choice(explicit)
+                elif random.random() < 0.06:
+                    event["delay_ms"] = random.randint(100, 5_000)
+                events.append(event)
+            sendings.append(Sending(at_ms, tuple(events)))
+        sendings.sort(key=lambda sending: sending.at_ms)
+        return sendings

@@ -1,0 +1,301 @@
+"""Simulator: a whole taskflow in one process on a virtual clock, from a seed, with everything going wrong that may.
+
+Workers, beats and producers are the real ones, the scripts run on a real Valkey. A seed gives the same history each time. When a
+simulation is over, a checker that shares no code with the engine looks for broken promises.
+
+    python -m taskflow.testing.simulator --seeds 1000          many seeds, on all processors
+    python -m taskflow.testing.simulator --seed 42 --history   one seed, and all that happened
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import click
+
+from taskflow.app import TaskFlow
+from taskflow.broker.topology import EVENTS
+from taskflow.ids import GENERATOR
+from taskflow.testing.simulation.actors import Actors
+from taskflow.testing.simulation.broker import SimulatedBroker, SimulatedPublisher
+from taskflow.testing.simulation.chaos import Chaos
+from taskflow.testing.simulation.checker import check
+from taskflow.testing.simulation.evidence import Evidence
+from taskflow.testing.simulation.history import Record
+from taskflow.testing.simulation.hosts import BeatHost, Place, SkewedClock, WorkerHost
+from taskflow.testing.simulation.network import Network
+from taskflow.testing.simulation.observation import has_live_runs, is_outbox_empty, observe
+from taskflow.testing.simulation.process import SimulatedProcess
+from taskflow.testing.simulation.server import OwnServer, StoreServer
+from taskflow.testing.simulation.workload import Generator, Plan
+from taskflow.testing.simulation.world import Stuck, World
+
+LONGEST_S = 600.0  # from the end of chaos to the end of the last run, at most
+LOOK_S = 2.0  # between two looks whether all runs have ended
+SETTLING_S = 15.0
+RETENTION_S, FAILED_RETENTION_S = 3_600, 7_200
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a simulation came to; `problems` is empty when all promises were kept."""
+
+    seed: int
+    plan: Plan
+    problems: list[str]
+    records: list[Record]
+    history: list[str]
+    virtual_s: float
+
+    def __str__(self) -> str:
+        """The problems and the whole history, for a seed that failed."""
+        functions = "\n".join(f"  {function}" for function in self.plan.functions)
+        return "\n".join(
+            [
+                f"seed {self.seed}: {len(self.problems)} problems",
+                *self.problems,
+                "",
+                functions,
+                "",
+                *self.history,
+            ]
+        )
+
+
+def simulate(seed: int, server: StoreServer) -> Outcome:
+    """Run one simulation. Not from inside a running event loop, and one at a time on a server."""
+    with isolated(seed):
+        return Simulation(seed, server).run()
+
+
+class Simulation:
+    """One seed."""
+
+    def __init__(self, seed: int, server: StoreServer) -> None:
+        self.seed = seed
+        self.server = server
+        self.world = World(seed)
+        self.plan = Generator(self.world.random).plan()
+        self.app = TaskFlow(
+            "sim", broker="redis://simulated", store="unix:///simulated", namespace="tf", retention=RETENTION_S,
+            failed_retention=FAILED_RETENTION_S,
+        )  # fmt: skip
+        self.place = Place(self.world, Network(self.world, server), SimulatedBroker(self.world), self.app)
+        self.app.async_publisher = SimulatedPublisher(self.place.broker, self.app.id)
+        self.app.clock = SkewedClock(self.world, self.draw_skew_ms())
+        self.actors = Actors(self.world, self.app, self.plan)
+        self.problems: list[str] = []
+
+    def draw_skew_ms(self) -> int:
+        return self.world.random.choice([0, 0, 0, 40, -40, 1_500, -1_500, 30_000, -30_000])
+
+    def run(self) -> Outcome:
+        self.server.reset()
+        handler = LogHandler(self.world)
+        logger = logging.getLogger("taskflow")
+        former = logger.propagate, logger.level
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(logging.WARNING)
+        try:
+            return self.play()
+        finally:
+            logger.removeHandler(handler)
+            logger.propagate, logger.level = former
+            self.world.history.is_recording = False
+            self.bury_all()
+
+    def play(self) -> Outcome:
+        self.start_hosts()
+        stored = None
+        try:
+            self.live()
+            stored = observe(self.server)
+            self.world.history.add("observed")
+            self.close_down()
+            gc.collect()  # tasks that nobody waited for complain now
+        except Stuck as error:
+            self.problems.append(str(error))
+        left = observe(self.server).keys
+        history = self.world.history
+        evidence = Evidence(self.plan, history.records, stored or observe(self.server), left)
+        self.problems += check(evidence)
+        return Outcome(
+            self.seed,
+            self.plan,
+            self.problems,
+            history.records,
+            history.lines(),
+            self.world.elapsed_s,
+        )
+
+    # --- the cast ---
+
+    def start_hosts(self) -> None:
+        draw = self.world.random
+        self.workers = [
+            WorkerHost(
+                self.place, f"w{number}", children=draw.randint(1, 2), concurrency=draw.choice([1, 2, 5, 100]),
+                queues=("default",), skew_ms=self.draw_skew_ms(),
+            )
+            for number in range(draw.randint(1, 3))
+        ]  # fmt: skip
+        self.beats = [
+            BeatHost(self.place, f"beat{number}", skew_ms=self.draw_skew_ms())
+            for number in range(draw.randint(1, 2))
+        ]
+        self.chaos = Chaos(self.place, self.workers, self.beats, length_ms=self.plan.length_ms)
+        self.producers: list[SimulatedProcess] = []
+        count = draw.randint(1, 2)
+        self.work = [
+            self.producer(f"producer{number}").start(self.actors.send_all(self.plan.sendings[number::count]))
+            for number in range(count)
+        ]
+        self.work.append(self.producer("canceller").start(self.actors.cancel_some(self.plan.cancels_ms)))
+
+    def producer(self, name: str) -> SimulatedProcess:
+        process = self.place.process(name)
+        self.producers.append(process)
+        return process
+
+    # --- the acts ---
+
+    def live(self) -> None:
+        """Chaos, then calm, until every run has ended."""
+        world = self.world
+        self.chaos.begin()
+        world.run_until(lambda: self.chaos.is_over and all(work.done() for work in self.work), limit_s=120)
+        for work in self.work:
+            if not work.done():
+                self.problems.append(f"{work.get_coro()} has not ended")
+            elif work.exception():
+                self.problems.append(f"{work.get_coro()} failed: {work.exception()!r}")
+        give_up_s = world.elapsed_s + LONGEST_S
+        while not self.has_settled() and world.elapsed_s < give_up_s:
+            world.run_for(LOOK_S)
+        world.run_for(SETTLING_S)
+
+    def has_settled(self) -> bool:
+        if any(
+            queue.open_messages for name, queue in self.place.broker.queues.items() if name.startswith(EVENTS)
+        ):
+            return False
+        return is_outbox_empty(self.server) and not has_live_runs(self.server)
+
+    def close_down(self) -> None:
+        """The workers leave; when the retention is over, beat removes what is left."""
+        world = self.world
+        leaving = [task for host in self.workers for task in host.leave()]
+        if not world.run_until(lambda: all(task.done() for task in leaving), limit_s=60):
+            self.problems.append("a worker did not leave within 60 s of SIGTERM")
+        world.jump(int((max(RETENTION_S, FAILED_RETENTION_S) + 60) * 1_000_000))
+        world.run_for(30)
+
+    def bury_all(self) -> None:
+        processes = [*self.producers]
+        for worker in self.workers:
+            processes += [*worker.processes(), *worker.buried]
+        for beat in self.beats:
+            processes += [*beat.processes(), *beat.buried]
+        for process in processes:
+            process.bury()
+
+
+class LogHandler(logging.Handler):
+    """What the engine logs becomes a part of the history."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = repr(record.exc_info[1]) if record.exc_info else ""
+        self.world.history.add("log", "", level=record.levelname, text=record.getMessage(), error=error)
+
+
+@contextmanager
+def isolated(seed: int) -> Iterator[None]:
+    """Chance that the engine takes from elsewhere follows the seed as well, and is given back afterwards."""
+    state: Any = random.getstate()
+    random.seed(seed)
+    GENERATOR.reseed(seed.to_bytes(8))
+    # When the collector runs depends on what ran before, and tasks that it finds complain to the history: here it is told to.
+    gc.disable()
+    gc.freeze()  # what is there already need not be looked at each time
+    try:
+        yield
+    finally:
+        gc.collect()
+        gc.unfreeze()
+        gc.enable()
+        random.setstate(state)
+        GENERATOR.reseed()
+
+
+# --- many seeds ---
+
+SHARE = 25  # seeds that a process runs on one server
+
+
+def run_share(seeds: Sequence[int]) -> list[tuple[int, str]]:
+    """The failures of some seeds, each as text."""
+    failures = []
+    with OwnServer() as server:
+        for seed in seeds:
+            outcome = simulate(seed, server)
+            if outcome.problems:
+                failures.append((seed, str(outcome)))
+    return failures
+
+
+def run_many(seeds: Sequence[int], *, jobs: int, keep_going: bool) -> int:
+    """Run them on so many processes, and tell of failures; how many there were."""
+    shares = [seeds[start : start + SHARE] for start in range(0, len(seeds), SHARE)]
+    began_s, failed, done = time.monotonic(), [], 0
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for share, failures in zip(shares, pool.map(run_share, shares), strict=True):
+            done += len(share)
+            for seed, text in failures:
+                failed.append(seed)
+                click.echo(text if len(failed) == 1 else "\n".join(text.splitlines()[:4]))
+            click.echo(f"{done} of {len(seeds)} seeds, {len(failed)} failed: {failed or ''}", err=True)
+            if failed and not keep_going:
+                pool.shutdown(cancel_futures=True)
+                break
+    rate = done / (time.monotonic() - began_s)
+    click.echo(
+        f"{done} seeds, {len(failed)} failed{f' ({failed})' if failed else ''}, {rate:.1f} seeds a second"
+    )
+    return len(failed)
+
+
+@click.command()
+@click.option("--seeds", default=200, show_default=True, help="How many.")
+@click.option("--first", default=0, show_default=True, help="The first of them.")
+@click.option("--jobs", default=os.cpu_count() or 1, show_default=True, help="Processes.")
+@click.option("--keep-going", is_flag=True, help="Run all, though some fail.")
+@click.option("--seed", type=int, help="Only this one, in this process.")
+@click.option("--history", is_flag=True, help="With --seed: print the history even if all is well.")
+def main(seeds: int, first: int, jobs: int, keep_going: bool, seed: int | None, history: bool) -> None:
+    """Simulate, and print the history of the first seed that breaks a promise."""
+    if seed is None:
+        sys.exit(1 if run_many(range(first, first + seeds), jobs=jobs, keep_going=keep_going) else 0)
+    with OwnServer() as server:
+        outcome = simulate(seed, server)
+    click.echo(str(outcome) if history or outcome.problems else f"seed {seed}: all promises were kept")
+    sys.exit(1 if outcome.problems else 0)
+
+
+if __name__ == "__main__":
+    main()

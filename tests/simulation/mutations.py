@@ -1,0 +1,186 @@
+"""Bugs to be put into the engine, one at a time: a checker that finds none of them proves nothing.
+
+Each is a context manager that changes a line of the Lua scripts, or a method, and refuses when what it changes is not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from taskflow.broker.consumer import Delivery
+from taskflow.store.scripts import Script, load_scripts
+from taskflow.testing.simulation.hosts import SimulatedLease
+from taskflow.worker.intake import Intake
+
+MakeBug = Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """`rule` is what the checker is to complain of, as its problems begin; "" for any."""
+
+    name: str
+    rule: str
+    seed: int  # from where to look: it was found there; when the engine changes, perhaps a little later
+    bug: MakeBug
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def lua(old: str, new: str, *, script: str | None = None) -> MakeBug:
+    """Another text in every script that has the old one, or in one script."""
+
+    @contextmanager
+    def bug() -> Iterator[None]:
+        scripts = load_scripts()
+        changed = {
+            name: known for name, known in scripts.items() if old in known.source and script in (None, name)
+        }
+        assert changed, f"no script has {old!r} any more: change the mutation"
+        try:
+            for name, known in changed.items():
+                source = known.source.replace(old, new)
+                sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+                scripts[name] = Script(name, source, sha)
+            yield
+        finally:
+            scripts.update(changed)
+
+    return bug
+
+
+def method(owner: type, name: str, replacement: Any) -> MakeBug:
+    """Another method of a class."""
+
+    @contextmanager
+    def bug() -> Iterator[None]:
+        original = getattr(owner, name)
+        try:
+            setattr(owner, name, replacement)
+            yield
+        finally:
+            setattr(owner, name, original)
+
+    return bug
+
+
+async def acknowledge_first(self: Intake, deliveries: Sequence[Delivery]) -> None:
+    self.consumer.ack(deliveries)
+    await asyncio.sleep(0.05)
+    await self.router.route_messages([delivery.body for delivery in deliveries])
+
+
+def always_valid(self: SimulatedLease, *, epoch: int | None = None) -> bool:
+    return True
+
+
+MUTATIONS = (
+    Mutation(
+        "commits without a fence", "S9.4", 11,
+        lua("if run[1] ~= ARGV[1] or run[2] ~= fence or run[6] ~= 'running' then", "if false then", script="commit_steps"),
+    ),
+    Mutation(
+        "suspends without a fence", "S9.4", 24,
+        lua("if not owns(run_id, child_id, fence) then return {'fenced', {}} end", "", script="park_run"),
+    ),
+    Mutation(
+        "finishes without a fence", "S9.4", 208,
+        lua("if run[1] ~= child_id or run[2] ~= fence or run[3] ~= 'running' then return 'fenced' end", "", script="finish_runs"),
+    ),
+    Mutation("acknowledges events before they are routed", "S9.1", 44, method(Intake, "route", acknowledge_first)),
+    Mutation("never doubts its lease", "S", 9, method(SimulatedLease, "is_valid", always_valid)),
+    Mutation(
+        "routes an event anew each time", "S", 8,
+        lua(
+            "local is_decided = not is_new and redis.call('HEXISTS', key, 'fn:' .. fn) == 1",
+            "local is_decided, is_new = false, true",
+        ),
+    ),
+    Mutation(
+        "loses work messages, and no reaper looks", "S9.2", 5,
+        lua("if now_ms - sent_ms >= hint_age_ms then", "if false then", script="find_lost"),
+    ),
+    Mutation(
+        "never buries a silent worker", "S9.2", 9,
+        lua("dead[#dead + 1] = row", "", script="find_lost"),
+    ),
+    Mutation(
+        "forgets what a dead child claims late", "S9.2", 152,
+        lua("dead[#dead + 1] = {'', child_id}", "", script="find_lost"),
+    ),
+    Mutation(
+        "suspends over an operation that was resolved meanwhile", "S9.2", 9,
+        lua("if run[2] then return {'dirty', hints} end", "", script="park_run"),
+    ),
+    Mutation(
+        "wakes nobody when a retry is due", "S9.2", 0,
+        lua("op.state, op.due = 'due', nil", "op.state, op.due = 'due', nil\nif true then return end", script="fire_timers"),
+    ),
+    Mutation("lets one more than the limit execute", "S7.1", 2, lua(">= most end", "> most end")),
+    Mutation(
+        "releases a lease twice", "S7.1", 15,
+        lua(
+            "if redis.call('SREM', leases_key(limit), holder) == 1 then",
+            "if redis.call('SREM', leases_key(limit), holder) + #redis.call('SPOP', leases_key(limit), 1) > 0 then",
+        ),
+    ),
+    Mutation(
+        "takes the newest run first", "S7.2", 0,
+        lua("local best = redis.call('ZRANGE', ready_key(fn), 0,", "local best = redis.call('ZREVRANGE', ready_key(fn), 0,"),
+    ),
+    Mutation(
+        "counts no starts for the throttle", "S7.3", 0,
+        lua("if throttle and interval_us then", "if false then"),
+    ),
+    Mutation(
+        "rounds the rate limit up", "S7.4", 10,
+        lua("> period_ms * (limit - 1) then", "> period_ms * limit then"),
+    ),
+    Mutation(
+        "keeps the first event of a debounce", "S7.5", 20,
+        lua("    set_debounced_event(run, run_id, flow)\n", ""),
+    ),
+    Mutation(
+        "moves a debounce's timer, but not its window", "S7.5", 47,
+        lua("redis.call('HSET', prefix .. name, 'due', due_ms, 'last', last_ms)", ""),
+    ),
+    Mutation("overfills a batch", "S7.6", 8, lua("if count >= size or", "if count > size or")),
+    Mutation(
+        "lets two runs of a singleton live", "S7.7", 11,
+        lua("if cancel(holder, reason, now_ms) == 'requested' then", "if cancel(holder, reason, now_ms) == 'never' then"),
+    ),
+    Mutation(
+        "meets waits with events from before", "S3.3", 24,
+        lua("or op.state ~= 'wait' or op.seq >= seq then", "or op.state ~= 'wait' then", script="find_waits"),
+    ),
+    Mutation("leaves waits behind", "S10.1", 0, lua("if op.kind == 'event' then remove_wait(op, job) end", "")),
+    Mutation(
+        "tells of an end only as long as its worker lives", "S5.5", 9,
+        lua("redis.call('ZADD', prefix .. 'outbox', now_ms, uid)", ""),
+    ),
+    Mutation(
+        "forgets which values have run", "S7.8", 0,
+        lua("redis.call('HSET', prefix .. 'idempotency:' .. id, 'run', run_id, 'until', now_ms + IDEMPOTENCY_MS)", ""),
+    ),
+    Mutation(
+        "takes every event for the first with its id", "S", 0,
+        lua("if first[1] and first[1] ~= uid and tonumber(first[2]) > tonumber(now) then", "if false then"),
+    ),
+    Mutation(
+        "completes a run that is to be cancelled", "S6.2", 0,
+        lua("if run[4] and status ~= 'cancelled' then return 'cancel' end", ""),
+    ),
+    Mutation(
+        "takes the outcome of an offered step from anybody", "S", 0,
+        lua(
+            "if not op or op.state ~= 'taken' or op.by ~= child_id or tostring(op.fence) ~= ARGV[5] then", "if not op then",
+            script="commit_offered",
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,36 @@
+"""The checker finds each bug that is put into the engine. `make simulate-mutations` looks for them from the first seed on."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from taskflow.testing.simulation.server import StoreServer
+from taskflow.testing.simulator import Outcome, simulate
+from tests.simulation.mutations import MUTATIONS, Mutation
+
+MAX_SEEDS = 500
+FROM_THE_FIRST = bool(os.environ.get("TASKFLOW_MUTATIONS_FROM_THE_FIRST"))
+
+
+def find(mutation: Mutation, server: StoreServer, *, first: int) -> Outcome | None:
+    """The first simulation in which the checker complains as expected."""
+    with mutation.bug():
+        for seed in range(first, first + MAX_SEEDS):
+            outcome = simulate(seed, server)
+            if any(problem.startswith(mutation.rule) for problem in outcome.problems):
+                return outcome
+    return None
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
+def test_the_simulator_finds_the_bug(server: StoreServer, mutation: Mutation) -> None:
+    found = find(mutation, server, first=0 if FROM_THE_FIRST else mutation.seed)
+    assert found is not None, f"{MAX_SEEDS} simulations, and the checker has not noticed"
+    sound = simulate(found.seed, server)
+    assert not sound.problems, f"seed {found.seed} fails without the bug as well:\n{sound}"
+    if FROM_THE_FIRST:
+        complaint = next(problem for problem in found.problems if problem.startswith(mutation.rule))
+        os.write(2, f"\n{mutation}: seed {found.seed}, {complaint:.160}\n".encode())
