@@ -243,16 +243,19 @@ class Execution:
         self.check_state_size()
         self.turns.expect(key)
         notes = [part for note in self.parking.take_notes() for part in note] if self.parking.notes else ()
-        verdict = await self.ask(
-            self.host.claims.commit_step(self.claim, *notes, key, packed, is_completed=op.state == DONE)
-        )
+        try:
+            verdict = await self.ask(
+                self.host.claims.commit_step(self.claim, *notes, key, packed, is_completed=op.state == DONE)
+            )
+        except BaseException:
+            # The loser of a race: nobody will ask for its outcome, and the others must not wait for that.
+            self.turns.forget(key)
+            raise
         if verdict is Verdict.OK:
             self.end_trial()
             if op.state == DONE:
                 self.attempt = 0
-            if (
-                self.ending is Ending.FINISHED
-            ):  # the handler has failed meanwhile; its next attempt finds the memo
+            if self.ending is Ending.FINISHED:  # the handler has failed meanwhile; its next attempt finds it
                 raise Suspend
             await self.turns.take(key)
             self.replay.is_over = True
@@ -411,6 +414,7 @@ class Execution:
         if not self.tree.executing:
             return
         self.steps_over = self.host.loop.create_future()
+        self.turns.give_up()  # steps whose outcome is stored wait there
         await self.steps_over
         if keep and self.parking.unstored:
             await self.parking.store(suspend=False)

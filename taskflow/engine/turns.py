@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from taskflow.engine.suspension import TaskTree
+from taskflow.errors import Suspend
 
 # Loop iterations between two outcomes: enough for a finished task to tell a gather, that to wake its awaiter, and the awaiter
 # to go on. A handler with a single task needs none.
@@ -74,6 +75,14 @@ class Turns:
             if key in self.expected:
                 self.expected.remove(key)
             raise
+
+    def forget(self, key: str) -> None:
+        """An outcome that was expected does not come."""
+        self.live.discard(key)
+        if key in self.expected:
+            self.expected.remove(key)
+        if self.waiting and not self.settling:
+            self.start_settling()
 
     def is_next(self, key: str) -> bool:
         return not self.expected or self.expected[0] == key or key in self.skipped
@@ -139,6 +148,12 @@ class Turns:
             self.skipped.add(self.expected.popleft())
         if not self.settling and not self.code_in_threads:
             self.deliver_next()
+
+    def give_up(self) -> None:
+        """The handler has ended: who waits for an outcome to reach it meets Suspend."""
+        for future in list(self.waiting.values()):
+            if not future.done():
+                future.set_exception(Suspend())
 
     def be_patient(self, *, anew: bool = False) -> None:
         if self.timer is not None and anew:

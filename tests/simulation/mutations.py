@@ -169,15 +169,15 @@ MUTATIONS = (
         lua("redis.call('HSET', prefix .. 'idempotency:' .. id, 'run', run_id, 'until', now_ms + IDEMPOTENCY_MS)", ""),
     ),
     Mutation(
-        "takes every event for the first with its id", "S", 0,
+        "takes every event for the first with its id", "S1.3", 0,
         lua("if first[1] and first[1] ~= uid and tonumber(first[2]) > tonumber(now) then", "if false then"),
     ),
     Mutation(
-        "completes a run that is to be cancelled", "S6.2", 0,
-        lua("if run[4] and status ~= 'cancelled' then return 'cancel' end", ""),
+        "promises a cancellation, and forgets it", "S6.2", 27,
+        lua("redis.call('HSETNX', run_key(run_id), 'cancel', reason)", "if true then return 'requested' end"),
     ),
     Mutation(
-        "takes the outcome of an offered step from anybody", "S", 0,
+        "takes the outcome of an offered step from anybody", "S", 47,
         lua(
             "if not op or op.state ~= 'taken' or op.by ~= child_id or tostring(op.fence) ~= ARGV[5] then", "if not op then",
             script="commit_offered",

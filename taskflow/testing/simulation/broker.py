@@ -131,6 +131,7 @@ class SimulatedConsumer(Consumer):
         queues: Sequence[str],
         on_deliveries: Callable[[list[Delivery]], None],
     ) -> None:
+        # Nothing of the real one's: it has a thread and a connection.
         self.broker = broker
         self.process = process
         self.names = list(queues)

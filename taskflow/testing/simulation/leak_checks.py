@@ -11,9 +11,9 @@ LIVE = (
     "claims:", "ready:", "lanes:", "blocked", "leases:", "timers", "waits:", "waitpaths:", "waitpatterns", "signals", "joins:",
     "queue:", "outbox", "singleton:", "debounce:", "batching:", "held:", "paused",
 )  # fmt: skip
-# What stays for ever: its size does not depend on how many runs there were.
+# What stays for ever, or for minutes: its size does not depend on how many runs there were.
 LASTING = {
-    "version", "seq", "leader", "apps", "app:sim", "functions:sim", "flow", "crons", "hints", "queues", "nudge",
+    "version", "seq", "leader", "apps", "app:sim", "functions:sim", "flow", "crons", "hints", "queues", "nudge", "graves",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from taskflow.testing.simulation.server import StoreServer
 from taskflow.testing.simulation.world import US_PER_S, World
 
 NIL_LIST = b"*-1\r\n"
+UNNOTICED_S = (10.0, 60.0)  # how long nobody may tell a process that its connection is gone
 LATE_S = (0.01, 8.0)  # how long the network may hold up a command of a connection that is lost
 
 
@@ -145,10 +146,10 @@ class Network:
             replied = 0
         world.at(connection.sent_us + late_us, partial(self.serve, connection, commands[:executed], replied))
         connection.is_cut = True
-        if world.chance(
-            0.9
-        ):  # else nothing tells the process: it waits until it has heard nothing for too long
+        if world.chance(0.9):
             world.at(connection.sent_us + self.delay_us() * 2, connection.lose)
+        else:  # nothing tells the process, until its kernel gives up
+            world.later(int(world.between(*UNNOTICED_S) * US_PER_S), connection.lose)
 
     def serve(self, connection: StoreConnection, commands: Sequence[list[bytes]], replied: int) -> None:
         """The store executes commands, and sends the first of the replies."""

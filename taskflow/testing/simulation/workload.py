@@ -51,7 +51,6 @@ class FunctionPlan:
     start_timeout_s: int = 0
     finish_timeout_s: int = 0
     step_timeout_ms: int = 0
-    cancel_event: str = ""  # with the same data.k
 
 
 @dataclass(frozen=True, slots=True)
