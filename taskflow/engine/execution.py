@@ -68,7 +68,7 @@ class Execution:
     """One resident run. All methods run on the loop's thread."""
 
     __slots__ = (
-        "attempt", "busy", "claim", "claimed", "ending", "epoch", "event", "event_obj", "function", "host",
+        "attempt", "busy", "claim", "claimed", "ending", "epoch", "event", "event_obj", "function", "has_slot", "host",
         "is_concluding", "is_on_trial", "is_over", "logger", "losers", "lost", "offering", "parking", "reason", "replay",
         "run_id", "state_bytes", "steps_over", "threads", "tree", "turns",
     )  # fmt: skip
@@ -96,7 +96,7 @@ class Execution:
         self.turns = Turns(self.tree, host.loop)
         self.parking = Parking(self)
         self.offering = Offering(self)
-        self.threads = Threads(self)
+        self.threads = None if function.is_async else Threads(self)
         self.state_bytes = 0
         if claimed.steps:
             self.load_story()
@@ -105,6 +105,7 @@ class Execution:
         self.is_on_trial = False
         self.is_concluding = False
         self.is_over = False
+        self.has_slot = True
         self.busy: set[asyncio.Future[Any] | None] = set()  # tasks that execute a step now
         self.losers: set[asyncio.Future[Any]] = set()  # of a race, that were executing when it was decided
         self.lost: list[
@@ -197,7 +198,7 @@ class Execution:
             self.logger,
         )
         args = (context, step) if function.takes_step else (context,)
-        if function.is_async:
+        if self.threads is None:
             return await function.handler(*args)
         return await self.threads.run(function.handler, args)
 
@@ -375,11 +376,15 @@ class Execution:
         self.ending = Ending.FINISHED
         if self.function.spec.flow.concurrency:
             await self.steps_end(keep=False)  # they count as long as they execute (S7.1)
-        now_ms = self.host.clock.now_ms()
-        verdict, hints = await self.host.claims.finish(
+        outcome = self.host.claims.finish(
             self.claim, status, body, has_pending=self.may_have_pending(status), kept_ms=self.host.config.retention_ms,
-            now_ms=now_ms,
+            now_ms=self.host.clock.now_ms(),
         )  # fmt: skip
+        if not self.tree.executing and not self.tree.has_leftovers:
+            self.free_slot()  # at once: the claim of the next run goes out behind this end, and saves a round trip
+            if self.function.spec.flow.concurrency:
+                self.host.look_for_work(self.function.spec.queue)
+        verdict, hints = await outcome
         if hints:
             self.host.send_hints(hints)
         if verdict is Verdict.CANCEL:
@@ -482,14 +487,28 @@ class Execution:
             part.close()
         if not self.tree.has_leftovers:
             self.tree.close()
-            self.host.released(self)
+            self.release_all()
         elif not self.tree.executing:
             self.spawn(self.clear_leftovers())
 
     async def clear_leftovers(self) -> None:
         """The handler has returned, but tasks that it spawned go on: end them."""
         await self.unwind()
+        self.release_all()
+
+    def release_all(self) -> None:
+        """Nothing of the run is left here, but for the thread of a `def` handler, perhaps, whose next step is refused.
+
+        The parts that hold the run are let go: only the collector could free such a cycle, and it takes longer than the run took.
+        """
         self.host.released(self)
+        self.free_slot()
+        del self.parking, self.offering, self.logger
+
+    def free_slot(self) -> None:
+        if self.has_slot:
+            self.has_slot = False
+            self.host.free_slot()
 
     async def unwind(self) -> None:
         self.tree.unwind()

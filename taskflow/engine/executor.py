@@ -198,7 +198,6 @@ class Executor:
             del self.executions[execution.job]
             if not self.executions:
                 self.idle.set()
-        self.free_slot()
         if execution.ending is Ending.HANDED_BACK and not self.is_draining:
             # Its function was paused: the room that it had under its limits may be for others, and nobody is told of that.
             for queue in self.queues:

@@ -43,8 +43,12 @@ class Host(Protocol):
 
     def free_slot(self) -> None: ...
 
+    def look_for_work(self, queue: str) -> None:
+        """This queue may have runs that can execute now."""
+        ...
+
     def released(self, execution: object) -> None:
-        """The execution is over here; its slot is free."""
+        """The execution is over here."""
         ...
 
     def send_hints(self, hints: Sequence[Hint]) -> None: ...

@@ -328,7 +328,7 @@ class TaskTree:
         self._close()
 
     def _close(self) -> None:
-        """Let go of everything: the tasks' contexts hold the tree, and a cycle would outlive the run."""
+        """Let go of everything: the tasks' contexts hold the tree, and a cycle would outlive the run until the collector comes."""
         for task in self._tasks:
             if task.done():
                 fetch_outcome(task)
@@ -340,4 +340,9 @@ class TaskTree:
             self._ended.set_result(None)
         self._watched.clear()
         self._tasks, self._parked = {}, {}
-        self._timer = self._held_by = self._settling = None
+        self._timer = self._held_by = self._settling = self.root = None
+        self._on_stuck = do_nothing
+
+
+def do_nothing() -> None:
+    """What a closed tree has to do when it is stuck."""

@@ -15,6 +15,7 @@ from taskflow.engine.handler import call_step_function, describe_error, inside_s
 from taskflow.engine.lookback import look_back
 from taskflow.engine.operation import DONE, DROPPED, FAILED, RETRY, WAIT, Operation
 from taskflow.engine.replay import Call
+from taskflow.engine.threads import Threads
 from taskflow.engine.unwinding import fetch_outcome
 from taskflow.errors import LimitExceeded, NestedStepError, NonRetriableError, StepError, StepTimeout
 from taskflow.event import Event, ReceivedEvent, encode_event
@@ -352,7 +353,7 @@ class Tools:
         return await self.join([asyncio.ensure_future(as_coroutine(branch)) for branch in branches], mode)
 
     async def parallel_threads(self, branches: Sequence[Callable[[], Any]], mode: ParallelMode) -> Any:
-        return await self.join(await self.execution.threads.start_each(branches), mode)
+        return await self.join(await self.threads.start_each(branches), mode)
 
     async def join(self, tasks: list[asyncio.Future[Any]], mode: ParallelMode) -> Any:
         """The results of all, in order; or, in a race, the result of the first, with the others cancelled."""
@@ -372,7 +373,13 @@ class Tools:
         return finished[0].result()
 
     def block_on(self, work: Coroutine[Any, Any, R]) -> R:
-        return self.execution.threads.block_on(work)
+        return self.threads.block_on(work)
+
+    @property
+    def threads(self) -> Threads:
+        """Of a `def` handler."""
+        assert self.execution.threads is not None
+        return self.execution.threads
 
 
 async def as_coroutine(branch: Callable[[], Awaitable[Any]]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -264,15 +264,19 @@ class Claims:
         )
         return VERDICTS[verdict], parse_hints(hints)
 
-    async def finish(
+    def finish(
         self, claim: Claim, status: str, body: bytes, *, has_pending: bool, kept_ms: int, now_ms: int
-    ) -> tuple[Verdict, list[Hint]]:
-        """End the run, to be removed after `kept_ms`."""
-        verdict, hints = await self.scripts.call_together(
-            "finish_runs", (claim.child_id,), claim.run_id, claim.fence, status, body,
-            "1" if has_pending else "", now_ms, now_ms + kept_ms,
+    ) -> Coroutine[Any, Any, tuple[Verdict, list[Hint]]]:
+        """End the run, to be removed after `kept_ms`.
+
+        The command is on its way when this returns, before its outcome is awaited: what is claimed from then on comes after it.
+        """
+        return ended(
+            self.scripts.call_together(
+                "finish_runs", (claim.child_id,), claim.run_id, claim.fence, status, body,
+                "1" if has_pending else "", now_ms, now_ms + kept_ms,
+            )
         )  # fmt: skip
-        return VERDICTS[verdict], parse_hints(hints) if hints else []
 
     async def begin_trial(self, claim: Claim) -> bool:
         """The run's next crash would be its last, and it executes now, alone of its kind; False when the claim is lost."""
@@ -309,6 +313,11 @@ class Claims:
             run_ids = run_ids[limit:]
             if not left and not run_ids:
                 return total
+
+
+async def ended(reply: asyncio.Future[Any]) -> tuple[Verdict, list[Hint]]:
+    verdict, hints = await reply
+    return VERDICTS[verdict], parse_hints(hints) if hints else []
 
 
 def parse_claimed(row: Sequence[Any], child_id: str) -> ClaimedRun:

@@ -105,8 +105,20 @@ class Routing:
                     run.function_id, run.queue, run.run_id, run.start_at_ms, run.start_timeout_ms,
                     run.finish_timeout_ms, run.flow, "1" if run.is_claimable else "",
                 )  # fmt: skip
-        hints, *rows = await self.scripts.call("route_events", *argv)
-        return [parse_routed(row) for row in rows], parse_hints(hints)
+        hints, outcomes, claimed, lookups = await self.scripts.call("route_events", *argv)
+        fences = {claimed[i].decode(): claimed[i + 1] for i in range(0, len(claimed), 2)}
+        paths = parse_lookups(lookups) if lookups else {}
+        return [
+            Routed(
+                is_duplicate=(is_duplicate := outcomes[2 * i] == b"duplicate"),
+                seq=outcomes[2 * i + 1],
+                claimed={run.run_id: fences[run.run_id] for run in event.runs if run.run_id in fences}
+                if fences
+                else {},
+                wait_paths=[] if is_duplicate else paths.get(event.name, []),
+            )
+            for i, event in enumerate(events)
+        ], parse_hints(hints)
 
     async def start_run(
         self, plan: RunPlan, *, uid: str, name: str, event: bytes, cause: str, version: str, now_ms: int
@@ -168,11 +180,12 @@ class Routing:
         return outcome.decode(), parse_hints(hints)
 
 
-def parse_routed(row: Sequence[Any]) -> Routed:
-    outcome, seq, claimed, paths = row
-    return Routed(
-        is_duplicate=outcome == b"duplicate",
-        seq=seq,
-        claimed={RunId(claimed[i].decode()): claimed[i + 1] for i in range(0, len(claimed), 2)},
-        wait_paths=[path.decode() for path in paths],
-    )
+def parse_lookups(flat: Sequence[Any]) -> dict[str, list[str]]:
+    """By the name of an event, what waits that it may end look at."""
+    paths: dict[str, list[str]] = {}
+    at = 0
+    while at < len(flat):
+        first = at + 2
+        at = first + flat[at + 1]
+        paths[flat[first - 2].decode()] = [path.decode() for path in flat[first:at]]
+    return paths

@@ -75,9 +75,9 @@ def arrivals_in(record: Record) -> Iterator[Arrival]:
 def grants_in(record: Record) -> Iterator[Grant]:
     if is_answered(record, "route_events"):
         child = texts(record)[1]
-        for _, _, flat, *_ in record["reply"][1:]:
-            for i in range(0, len(flat), 2):
-                yield Grant(flat[i].decode(), "", child, flat[i + 1])
+        flat = record["reply"][2]
+        for i in range(0, len(flat), 2):
+            yield Grant(flat[i].decode(), "", child, flat[i + 1])
     elif is_answered(record, "claim_runs"):
         child = texts(record)[1]
         for row in record["reply"][2]:
