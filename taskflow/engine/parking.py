@@ -51,6 +51,7 @@ class Parking:
             raise
         finally:
             self.pending.pop(key, None)
+            del future  # a Suspend in it leads back here, a cycle
         if resolved.is_finished:
             await self.execution.turns.take(key)
         return resolved
