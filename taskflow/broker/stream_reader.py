@@ -40,6 +40,15 @@ class Entry(NamedTuple):
     redelivered: bool
 
 
+def to_entry(
+    queue: str, entry_id: bytes, fields: Sequence[bytes] | None, *, redelivered: bool = False
+) -> Entry:
+    """An entry as the server gives it: its fields are `m`, metadata, `b`, body, and `r` for one that was given back."""
+    if fields is None or len(fields) < 4:  # another program wrote to our stream
+        return Entry(queue, entry_id, b"{}", b"", redelivered)
+    return Entry(queue, entry_id, fields[1], fields[3], redelivered or len(fields) > 4)
+
+
 class StreamReader:
     """One consumer. One thread reads; `ack` and `interrupt` may come from any."""
 
@@ -291,13 +300,8 @@ class StreamReader:
         entries: list[Entry] = []
         for stream, found in reply:
             queue = self._queue_names[stream]
-            entries.extend(self._entry(queue, entry_id, fields) for entry_id, fields in found)
+            entries.extend(to_entry(queue, entry_id, fields) for entry_id, fields in found)
         return entries
-
-    def _entry(self, queue: str, entry_id: bytes, fields: list[bytes], *, taken: bool = False) -> Entry:
-        if fields is None or len(fields) < 4:  # another program wrote to our stream
-            return Entry(queue, entry_id, b"{}", b"", taken)
-        return Entry(queue, entry_id, fields[1], fields[3], taken or len(fields) > 4)
 
     def _ack_commands(self) -> list[Command]:
         acks = self._acks
@@ -328,7 +332,7 @@ class StreamReader:
         replies = self._commands.run_script(TAKE_OVER_SHA, len(streams), *streams, *head, *self._predecessors)
         entries: list[Entry] = []
         for queue, found in zip(ordered, replies, strict=True):
-            entries.extend(self._entry(queue, entry_id, fields, taken=True) for entry_id, fields in found)
+            entries.extend(to_entry(queue, entry_id, fields, redelivered=True) for entry_id, fields in found)
             if len(found) >= count:
                 self._next_takeover = 0.0  # there may be more
         return entries

@@ -33,6 +33,11 @@ def broker_url(url: str) -> str:
     return ";".join(map_scheme(part) for part in url.split(";"))
 
 
+def serves_streams(url: str) -> bool:
+    """Whether our transport serves the URL, and it has no alternates."""
+    return ";" not in url and broker_url(url).startswith("taskflow+")
+
+
 def map_scheme(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     target = STREAMS_SCHEMES.get(scheme.lower())

@@ -27,6 +27,7 @@ logger = logging.getLogger("taskflow.store")
 
 CONNECT_TIMEOUT_S = 3.0
 STALL_TIMEOUT_S = 5.0  # no byte from the store for this long, with replies due: the connection is dead
+CLIENT_ID = ("CLIENT", "ID")
 MAX_TOGETHER = 100  # items in one command, so that its script stays short
 BACKOFF_S = (0.05, 2.0)  # first and longest pause between two tries to connect
 
@@ -123,7 +124,9 @@ class StoreClient:
     """One connection that all coroutines of a loop share.
 
     `on_connected` gives the commands that are sent first on every new connection (scripts to load, channels to listen on).
-    `is_blocking`: the connection carries blocking commands or subscriptions, so silence is no sign of death.
+    `longest_wait_s`: how long the server may take for a reply, if the connection carries commands that block; None for a
+    subscription, whose silence is no sign of death. `what` names the server in messages. `client_id` is the server's number for
+    the connection, once there is one.
     """
 
     def __init__(
@@ -132,13 +135,16 @@ class StoreClient:
         *,
         on_connected: Callable[[], Sequence[tuple[Argument, ...]]] = lambda: (),
         on_push: Callable[[list[Any]], None] | None = None,
-        is_blocking: bool = False,
+        longest_wait_s: float | None = 0.0,
+        what: str = "store",
         log_level: int = logging.WARNING,
     ) -> None:
         self.address = address
         self.on_connected = on_connected
         self.on_push = on_push
-        self.is_blocking = is_blocking
+        self.longest_wait_s = longest_wait_s
+        self.what = what
+        self.client_id = 0
         self.log_level = log_level  # of a loss: one of a process's connections tells, the others need not
         self.on_reconnect: Callable[[], None] | None = None
         self.loop = asyncio.get_running_loop()
@@ -158,7 +164,9 @@ class StoreClient:
         """Send a command; the future gives its reply, or raises CommandError or (after `close`) StoreUnavailable."""
         future: asyncio.Future[Reply] = self.loop.create_future()
         if self.closed:
-            future.set_exception(StoreUnavailable(f"the connection to the store at {self.address} is closed"))
+            future.set_exception(
+                StoreUnavailable(f"the connection to the {self.what} at {self.address} is closed")
+            )
             return future
         self.unsent.append(Waiting(pack_command(command), future))
         if not self.flush_is_due:
@@ -173,7 +181,9 @@ class StoreClient:
         """
         future: asyncio.Future[Reply] = self.loop.create_future()
         if self.closed:
-            future.set_exception(StoreUnavailable(f"the connection to the store at {self.address} is closed"))
+            future.set_exception(
+                StoreUnavailable(f"the connection to the {self.what} at {self.address} is closed")
+            )
             return future
         group = self.together.get(head)
         if group is None or len(group.items) >= MAX_TOGETHER:
@@ -208,8 +218,10 @@ class StoreClient:
                     waiting.packed = waiting.future.pack()
         if not self.in_flight:
             self.last_reply_s = self.loop.time()
-            if self.stall_check is None and not self.is_blocking:
-                self.stall_check = self.loop.call_later(STALL_TIMEOUT_S, self.check_stall)
+            if self.stall_check is None and self.longest_wait_s is not None:
+                self.stall_check = self.loop.call_later(
+                    self.longest_wait_s + STALL_TIMEOUT_S, self.check_stall
+                )
         transport = self.connection.transport
         if transport is None:
             return
@@ -262,16 +274,18 @@ class StoreClient:
             await self.loop.create_connection(lambda: connection, address.host, address.port, ssl=address.tls)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                # PING first: a server that wants another password cuts off who sends it long scripts, without saying why.
-                for commands in ([*address.greeting, ("PING",)], self.on_connected()):
+                # A short one first: a server that wants another password cuts off who sends it long scripts, without saying why.
+                for commands in ([*address.greeting, CLIENT_ID], self.on_connected()):
                     futures = [self.loop.create_future() for _ in commands]
                     replies.extend(futures)
                     if connection.transport is None:
                         raise lost_at_once()
                     connection.transport.write(b"".join([pack_command(command) for command in commands]))
-                    for reply in await asyncio.gather(*futures):
+                    for reply in (answers := await asyncio.gather(*futures)):
                         if isinstance(reply, hiredis.ReplyError):
                             raise CommandError(str(reply))
+                    if commands[-1:] == [CLIENT_ID]:
+                        self.client_id = answers[-1]
             # The break may fall between the last reply and this turn; from here on `lost` hears of it.
             if connection.transport is None:
                 raise lost_at_once()
@@ -315,8 +329,15 @@ class StoreClient:
         if connection is not self.connection or self.closed:
             return
         self.connection = None
-        logger.log(self.log_level, "lost the connection to the store at %s; reconnecting", self.address)
+        logger.log(
+            self.log_level, "lost the connection to the %s at %s; reconnecting", self.what, self.address
+        )
         self.reconnecting = self.loop.create_task(self.reopen(), context=Context())
+
+    def reconnect(self) -> None:
+        """Give up the connection for a new one: the server says that it is not the one to talk to any more."""
+        if self.connection is not None and self.connection.transport is not None:
+            self.connection.transport.abort()
 
     async def reopen(self) -> None:
         pause_s, longest_s = BACKOFF_S
@@ -328,7 +349,7 @@ class StoreClient:
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(longest_s, pause_s * 2)
             else:
-                logger.log(self.log_level, "the store at %s is back", self.address)
+                logger.log(self.log_level, "the %s at %s is back", self.what, self.address)
                 if self.on_reconnect:
                     self.on_reconnect()
                 return
@@ -336,17 +357,19 @@ class StoreClient:
     def check_stall(self) -> None:
         """Drop a connection on which replies are due but nothing comes: a cut cable, a paused server."""
         self.stall_check = None
-        if self.closed or not self.in_flight or self.connection is None:
+        if self.closed or not self.in_flight or self.connection is None or self.longest_wait_s is None:
             return
-        silent_s = self.loop.time() - self.last_reply_s
-        if silent_s >= STALL_TIMEOUT_S:
+        silent_s, patience_s = self.loop.time() - self.last_reply_s, self.longest_wait_s + STALL_TIMEOUT_S
+        if silent_s >= patience_s:
             connection, self.connection = self.connection, None
             if connection.transport:
                 connection.transport.abort()
-            logger.warning("the store at %s gave no reply for %.0f s; reconnecting", self.address, silent_s)
+            logger.warning(
+                "the %s at %s gave no reply for %.0f s; reconnecting", self.what, self.address, silent_s
+            )
             self.reconnecting = self.loop.create_task(self.reopen(), context=Context())
         else:
-            self.stall_check = self.loop.call_later(STALL_TIMEOUT_S - silent_s, self.check_stall)
+            self.stall_check = self.loop.call_later(patience_s - silent_s, self.check_stall)
 
     async def close(self) -> None:
         """Close at once; commands without a reply raise StoreUnavailable."""
@@ -359,7 +382,7 @@ class StoreClient:
         for waiting in [*self.in_flight, *self.unsent]:
             if not waiting.future.done():
                 waiting.future.set_exception(
-                    StoreUnavailable(f"the connection to the store at {self.address} was closed")
+                    StoreUnavailable(f"the connection to the {self.what} at {self.address} was closed")
                 )
                 waiting.future.exception()  # retrieved: nobody has to
         self.in_flight.clear()

@@ -22,7 +22,7 @@ class Subscriber:
             parse_server_url(url, what="store"),
             on_connected=self.subscribe_commands,
             on_push=self.dispatch,
-            is_blocking=True,
+            longest_wait_s=None,
             log_level=logging.DEBUG,
         )
 

@@ -14,7 +14,7 @@ import orjson
 from kombu.entity import Queue
 
 from taskflow.app import TaskFlow
-from taskflow.broker.consumer import Consumer, Delivery
+from taskflow.broker.consumers import LoopConsumer, new_consumer
 from taskflow.broker.publisher import AsyncPublisher, Publisher
 from taskflow.broker.topology import events_queue, work_queue
 from taskflow.clock import Clock, SystemClock
@@ -138,8 +138,7 @@ class WorkerProcess:
             app_id=config.app_id, queues=self.options.queues, executor=self.executor, router=router, store=self.store,
             clock=self.clock, consumer=self.consumer,
         )  # fmt: skip
-        self.consumer.start()
-        await self.loop.run_in_executor(self.threads, self.consumer.wait_ready, CONNECT_TIMEOUT_S)
+        await self.consumer.open(CONNECT_TIMEOUT_S)
         for queue in self.options.queues:
             self.executor.look_for_work(queue)
 
@@ -149,18 +148,14 @@ class WorkerProcess:
             Publisher(config.broker, app_id=config.app_id, send_timeout_ms=config.send_timeout_ms)
         )
 
-    def make_consumer(self, queues: Sequence[Queue]) -> Consumer:
-        return Consumer(
+    def make_consumer(self, queues: Sequence[Queue]) -> LoopConsumer:
+        return new_consumer(
             self.app.config.broker,
             queues=queues,
-            on_deliveries=self.deliver,
+            on_deliveries=lambda deliveries: self.intake.take(deliveries),
             prefetch=PREFETCH,
             name=self.child_id,
         )
-
-    def deliver(self, deliveries: list[Delivery]) -> None:
-        """Called on the consumer's thread."""
-        self.loop.call_soon_threadsafe(self.intake.take, deliveries)
 
     async def register(self) -> None:
         """Tell the store which functions this code base has, and what beat must know of it."""
@@ -249,7 +244,7 @@ class WorkerProcess:
         for timer in [*self.timers, self.check_up_timer]:
             if timer is not None:
                 timer.cancel()
-        await self.loop.run_in_executor(None, self.consumer.stop, 2.0)
+        await self.consumer.close(2.0)
         with contextlib.suppress(TimeoutError):  # what is not sent now, the reaper sends
             async with asyncio.timeout(GOODBYE_S):
                 await self.messenger.flush()

@@ -14,7 +14,9 @@ from kombu.connection import Connection
 
 from taskflow.broker.publisher import Publisher
 from taskflow.broker.urls import broker_url, register_transport
+from tests.brokers.inbox import Inbox
 from tests.brokers.kombu_user import NewConnection
+from tests.brokers.loop_inbox import LoopInbox
 from tests.servers import (
     RABBITMQ_HINT,
     REDIS_HINT,
@@ -27,16 +29,19 @@ from tests.servers import (
 
 VALKEY = pytest.param("valkey", id="valkey")
 REDIS = pytest.param("redis", id="redis", marks=pytest.mark.redis)
+VALKEY_LOOP = pytest.param("valkey-loop", id="valkey, consumed on a loop")
+REDIS_LOOP = pytest.param("redis-loop", id="redis, consumed on a loop", marks=pytest.mark.redis)
 RABBITMQ = pytest.param("rabbitmq", id="rabbitmq", marks=[pytest.mark.rabbitmq, pytest.mark.timeout(120)])
 
 NewPublisher = Callable[..., Publisher]
+NewInbox = Callable[..., Inbox | LoopInbox]
 
 
 def new_server(kind: str) -> Server:
     """With its data on disk, so that it can be restarted without losing any."""
-    if kind == "valkey":
+    if kind.startswith("valkey"):
         return ValkeyServer(aof=True)
-    if kind == "redis":
+    if kind.startswith("redis"):
         require(RedisServer.is_installed(), REDIS_HINT)
         return RedisServer(aof=True)
     require(RabbitMQServer.is_installed(), RABBITMQ_HINT)
@@ -51,7 +56,7 @@ def require(is_installed: bool, hint: str) -> None:
     pytest.skip(hint)
 
 
-@pytest.fixture(scope="session", params=[VALKEY, REDIS, RABBITMQ])
+@pytest.fixture(scope="session", params=[VALKEY, REDIS, RABBITMQ, VALKEY_LOOP, REDIS_LOOP])
 def broker(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A broker that many tests share: none stops it or removes what isn't its own."""
     with new_server(request.param) as server:
@@ -66,7 +71,7 @@ def frail_brokers() -> Iterator[dict[str, Server]]:
         server.stop()
 
 
-@pytest.fixture(params=[VALKEY, REDIS, RABBITMQ])
+@pytest.fixture(params=[VALKEY, REDIS, RABBITMQ, VALKEY_LOOP])
 def frail_broker(request: pytest.FixtureRequest, frail_brokers: dict[str, Server]) -> Iterator[Server]:
     """A broker that the test may pause, kill and restart."""
     kind = request.param
@@ -88,6 +93,21 @@ def streams(request: pytest.FixtureRequest) -> Iterator[RespServer]:
     assert isinstance(server, RespServer)
     with server:
         yield server
+
+
+@pytest.fixture
+def new_inbox(request: pytest.FixtureRequest) -> NewInbox:
+    """Who consumes: a thread, or a loop for a broker that the test has under the name of one."""
+    params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    kind = params.get("broker") or params.get("frail_broker") or ""
+    return LoopInbox if kind.endswith("-loop") else Inbox
+
+
+@pytest.fixture(params=[Inbox, LoopInbox], ids=["in a thread", "on a loop"])
+def stream_inbox(request: pytest.FixtureRequest) -> NewInbox:
+    """Both kinds of consumers of our streams, for a test that has a server of its own."""
+    kind: NewInbox = request.param
+    return kind
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from taskflow.broker.topology import events_queue, work_queue
-from tests.brokers.conftest import NewPublisher
-from tests.brokers.inbox import Inbox, wait_until
+from tests.brokers.conftest import NewInbox, NewPublisher
+from tests.brokers.inbox import wait_until
 from tests.servers import Server
 
 HOLD_AND_WAIT = """
@@ -33,65 +33,68 @@ def numbered(count: int, *, start: int = 0) -> list[bytes]:
 
 
 def test_events_arrive_in_the_order_they_were_sent(
-    broker: Server, app_id: str, new_publisher: NewPublisher
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
     publisher = new_publisher(broker.url)
-    with Inbox(broker.url, app_id) as inbox:
+    with new_inbox(broker.url, app_id) as inbox:
         for body in numbered(50):
             publisher.publish_events([body])
         publisher.publish_events(numbered(200, start=50))
         inbox.wait_for(250)
     assert inbox.bodies == numbered(250)
     assert not any(delivery.redelivered for delivery in inbox.deliveries)
-    assert inbox.threads == {"taskflow-consumer"}
 
 
-def test_bodies_arrive_byte_for_byte(broker: Server, app_id: str, new_publisher: NewPublisher) -> None:
+def test_bodies_arrive_byte_for_byte(
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
+) -> None:
     bodies = ['["žluťoučký 🐎"]'.encode(), b"[]", b"\x00\xff\r\n$5\r\n" * 10, b"x" * 300_000]
-    with Inbox(broker.url, app_id) as inbox:
+    with new_inbox(broker.url, app_id) as inbox:
         new_publisher(broker.url).publish_events(bodies)
         inbox.wait_for(4)
     assert inbox.bodies == bodies
 
 
 def test_events_sent_before_the_first_worker_wait_for_it(
-    broker: Server, app_id: str, new_publisher: NewPublisher
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
     new_publisher(broker.url).publish_events(numbered(5))
-    with Inbox(broker.url, app_id) as inbox:
+    with new_inbox(broker.url, app_id) as inbox:
         inbox.wait_for(5)
     assert inbox.bodies == numbered(5)
 
 
-def test_what_was_acked_never_comes_again(broker: Server, app_id: str, new_publisher: NewPublisher) -> None:
+def test_what_was_acked_never_comes_again(
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
+) -> None:
     publisher = new_publisher(broker.url)
     publisher.publish_events(numbered(20))
-    with Inbox(broker.url, app_id) as first:
+    with new_inbox(broker.url, app_id) as first:
         first.wait_for(20)
-    with Inbox(broker.url, app_id) as second:
+    with new_inbox(broker.url, app_id) as second:
         publisher.publish_events([b"last"])
         second.wait_for(1)
     assert second.bodies == [b"last"]
 
 
 def test_what_was_not_acked_goes_back_at_once_when_the_consumer_stops(
-    broker: Server, app_id: str, new_publisher: NewPublisher
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
     new_publisher(broker.url).publish_events(numbered(10))
-    with Inbox(broker.url, app_id, acks=False) as first:
+    with new_inbox(broker.url, app_id, acks=False) as first:
         first.wait_for(10)
         first.consumer.ack(first.deliveries[:4])
-    with Inbox(broker.url, app_id) as second:
+    with new_inbox(broker.url, app_id) as second:
         second.wait_for(6, timeout_s=5)
     assert second.bodies == numbered(6, start=4)
     assert all(delivery.redelivered for delivery in second.deliveries)
 
 
 def test_a_rejected_message_is_dropped_and_a_requeued_one_comes_again(
-    broker: Server, app_id: str, new_publisher: NewPublisher
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
     publisher = new_publisher(broker.url)
-    with Inbox(broker.url, app_id, acks=False) as inbox:
+    with new_inbox(broker.url, app_id, acks=False) as inbox:
         publisher.publish_events([b"drop"])
         inbox.wait_for(1)
         inbox.consumer.reject(inbox.deliveries, requeue=False)
@@ -103,9 +106,11 @@ def test_a_rejected_message_is_dropped_and_a_requeued_one_comes_again(
     assert [delivery.redelivered for delivery in inbox.deliveries] == [False, False, True]
 
 
-def test_settling_twice_does_no_harm(broker: Server, app_id: str, new_publisher: NewPublisher) -> None:
+def test_settling_twice_does_no_harm(
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
+) -> None:
     publisher = new_publisher(broker.url)
-    with Inbox(broker.url, app_id, acks=False) as inbox:
+    with new_inbox(broker.url, app_id, acks=False) as inbox:
         publisher.publish_events([b"a"])
         inbox.wait_for(1)
         inbox.consumer.ack(inbox.deliveries)
@@ -117,9 +122,11 @@ def test_settling_twice_does_no_harm(broker: Server, app_id: str, new_publisher:
     assert inbox.bodies == [b"a", b"b"]
 
 
-def test_every_app_gets_its_own_copy(broker: Server, app_id: str, new_publisher: NewPublisher) -> None:
+def test_every_app_gets_its_own_copy(
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
+) -> None:
     other = app_id + "-other"
-    with Inbox(broker.url, app_id) as mine, Inbox(broker.url, other) as theirs:
+    with new_inbox(broker.url, app_id) as mine, new_inbox(broker.url, other) as theirs:
         new_publisher(broker.url).publish_events(numbered(30))
         mine.wait_for(30)
         theirs.wait_for(30)
@@ -127,9 +134,9 @@ def test_every_app_gets_its_own_copy(broker: Server, app_id: str, new_publisher:
 
 
 def test_the_workers_of_one_app_share_its_events(
-    broker: Server, app_id: str, new_publisher: NewPublisher
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
-    with Inbox(broker.url, app_id, prefetch=5) as one, Inbox(broker.url, app_id, prefetch=5) as two:
+    with new_inbox(broker.url, app_id, prefetch=5) as one, new_inbox(broker.url, app_id, prefetch=5) as two:
         publisher = new_publisher(broker.url)
         publisher.publish_events(numbered(400))
         wait_until(lambda: len(one.deliveries) + len(two.deliveries) >= 400, description="400 deliveries")
@@ -139,32 +146,32 @@ def test_the_workers_of_one_app_share_its_events(
 
 
 def test_an_app_bound_later_gets_what_is_sent_from_then_on(
-    broker: Server, app_id: str, new_publisher: NewPublisher
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
     publisher = new_publisher(broker.url)
     publisher.publish_events([b"before"])
-    with Inbox(broker.url, app_id + "-late") as late:
+    with new_inbox(broker.url, app_id + "-late") as late:
         publisher.publish_events([b"after"])
         late.wait_for(1)
     assert late.bodies == [b"after"]
 
 
 def test_app_ids_names_further_apps_whose_queues_must_exist(
-    broker: Server, app_id: str, new_publisher: NewPublisher
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
     other = app_id + "-other"
     new_publisher(broker.url).publish_events([b"for both"], app_ids=[other])
-    with Inbox(broker.url, other) as inbox:
+    with new_inbox(broker.url, other) as inbox:
         inbox.wait_for(1)
     assert inbox.bodies == [b"for both"]
 
 
 def test_hints_go_to_the_work_queue_they_name(
-    broker: Server, app_id: str, new_publisher: NewPublisher
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
     fast, slow = work_queue(app_id, "fast"), work_queue(app_id, "slow")
     new_publisher(broker.url, app_id="elsewhere").publish_work(["slow", "fast", "slow"], app_id=app_id)
-    with Inbox(broker.url, queues=[fast, slow]) as inbox:
+    with new_inbox(broker.url, queues=[fast, slow]) as inbox:
         inbox.wait_for(3)
     got = sorted((delivery.queue, delivery.body) for delivery in inbox.deliveries)
     assert got == [
@@ -175,21 +182,23 @@ def test_hints_go_to_the_work_queue_they_name(
 
 
 def test_prefetch_bounds_what_a_consumer_holds(
-    broker: Server, app_id: str, new_publisher: NewPublisher
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
     new_publisher(broker.url).publish_events(numbered(50))
-    with Inbox(broker.url, app_id, acks=False, prefetch=7) as held:
+    with new_inbox(broker.url, app_id, acks=False, prefetch=7) as held:
         held.wait_for(7)
-        with Inbox(broker.url, app_id) as rest:
+        with new_inbox(broker.url, app_id) as rest:
             rest.wait_for(43)
             assert len(held.deliveries) == 7
         held.consumer.ack(held.deliveries)
     assert sorted(held.bodies + rest.bodies) == sorted(numbered(50))
 
 
-def test_acks_make_room_for_more(broker: Server, app_id: str, new_publisher: NewPublisher) -> None:
+def test_acks_make_room_for_more(
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
+) -> None:
     new_publisher(broker.url).publish_events(numbered(30))
-    with Inbox(broker.url, app_id, acks=False, prefetch=10) as inbox:
+    with new_inbox(broker.url, app_id, acks=False, prefetch=10) as inbox:
         for count in (10, 20, 30):
             inbox.wait_for(count)
             inbox.consumer.ack(inbox.deliveries[count - 10 : count])
@@ -197,16 +206,16 @@ def test_acks_make_room_for_more(broker: Server, app_id: str, new_publisher: New
 
 
 def test_a_paused_queue_gives_back_to_others_and_resumes(
-    broker: Server, app_id: str, new_publisher: NewPublisher
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
     publisher = new_publisher(broker.url)
     name = events_queue(app_id).name
-    with Inbox(broker.url, app_id, acks=False) as paused:
+    with new_inbox(broker.url, app_id, acks=False) as paused:
         publisher.publish_events([b"1"])
         paused.wait_for(1)
         paused.consumer.pause(name)
         paused.consumer.reject(paused.deliveries, requeue=True)
-        with Inbox(broker.url, app_id) as other:
+        with new_inbox(broker.url, app_id) as other:
             other.wait_for(1)
             publisher.publish_events([b"2"])
             other.wait_for(2)
@@ -219,11 +228,11 @@ def test_a_paused_queue_gives_back_to_others_and_resumes(
 
 
 def test_pausing_one_queue_leaves_the_other_alone(
-    broker: Server, app_id: str, new_publisher: NewPublisher
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
     publisher = new_publisher(broker.url)
     events, work = events_queue(app_id), work_queue(app_id, "default")
-    with Inbox(broker.url, queues=[events, work]) as inbox:
+    with new_inbox(broker.url, queues=[events, work]) as inbox:
         inbox.consumer.pause(work.name)
         publisher.publish_events([b"event"])
         inbox.wait_for(1)  # an event that was sent after the pause: by now it is in force
@@ -237,7 +246,7 @@ def test_pausing_one_queue_leaves_the_other_alone(
 
 
 def test_what_a_killed_consumer_held_is_delivered_again(
-    broker: Server, app_id: str, new_publisher: NewPublisher
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
     url = broker.url + ("?claim_idle_ms=1500" if broker.url.startswith("redis") else "")
     new_publisher(url).publish_events(numbered(20))
@@ -250,18 +259,18 @@ def test_what_a_killed_consumer_held_is_delivered_again(
         process.kill()
     assert held == [body.decode() for body in numbered(20)]
     # It waits in a read for messages that nobody sends: the takeover must come by itself.
-    with Inbox(url, app_id) as inbox:
+    with new_inbox(url, app_id) as inbox:
         inbox.wait_for(20)
     assert sorted(inbox.bodies) == sorted(numbered(20))
     assert all(delivery.redelivered for delivery in inbox.deliveries)
 
 
 def test_an_ack_reaches_the_broker_in_a_millisecond_while_the_consumer_waits(
-    broker: Server, app_id: str, new_publisher: NewPublisher
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
     """With prefetch 1, the next message shows that the ack of the one before has arrived."""
     new_publisher(broker.url).publish_events(numbered(100))
-    with Inbox(broker.url, app_id, acks=False, prefetch=1) as inbox:
+    with new_inbox(broker.url, app_id, acks=False, prefetch=1) as inbox:
         started = time.monotonic()
         for count in range(1, 101):
             inbox.wait_for(count)
@@ -273,9 +282,9 @@ def test_an_ack_reaches_the_broker_in_a_millisecond_while_the_consumer_waits(
 
 @pytest.mark.parametrize("count", [1, 3000])
 def test_a_list_of_any_size_arrives_whole(
-    broker: Server, app_id: str, new_publisher: NewPublisher, count: int
+    broker: Server, app_id: str, new_publisher: NewPublisher, count: int, new_inbox: NewInbox
 ) -> None:
-    with Inbox(broker.url, app_id) as inbox:
+    with new_inbox(broker.url, app_id) as inbox:
         new_publisher(broker.url, send_timeout_ms=30_000).publish_events(numbered(count))
         inbox.wait_for(count, timeout_s=30)
     assert inbox.bodies == numbered(count)

@@ -14,7 +14,7 @@ from taskflow.broker.connection import new_connection
 from taskflow.broker.consumer import Consumer, Delivery, backoff_s
 from taskflow.broker.topology import events_exchange, events_queue
 from taskflow.errors import BrokerUnavailable
-from tests.brokers.conftest import NewPublisher
+from tests.brokers.conftest import NewInbox, NewPublisher
 from tests.brokers.inbox import Inbox, wait_until
 from tests.servers import RespServer, Server, ValkeyServer, free_port
 
@@ -91,9 +91,9 @@ def test_an_error_of_the_callback_gives_the_messages_back_and_ends_nothing(
 
 
 def test_a_message_that_cannot_be_unpacked_is_handed_over_with_its_problem(
-    broker: Server, app_id: str, new_publisher: NewPublisher
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
-    with Inbox(broker.url, app_id) as inbox:
+    with new_inbox(broker.url, app_id) as inbox:
         with new_connection(broker.url) as connection:
             connection.Producer().publish(
                 b"this is no zlib",
@@ -111,23 +111,27 @@ def test_a_message_that_cannot_be_unpacked_is_handed_over_with_its_problem(
     assert fine.problem == ""
 
 
-def test_losing_all_data_of_the_broker_is_survived(app_id: str, new_publisher: NewPublisher) -> None:
+def test_losing_all_data_of_the_broker_is_survived(
+    app_id: str, new_publisher: NewPublisher, stream_inbox: NewInbox
+) -> None:
     """FLUSHALL: streams and groups vanish while the consumer waits in a read."""
     with ValkeyServer() as server:
-        check_flushall(server, app_id, new_publisher)
+        check_flushall(server, app_id, new_publisher, stream_inbox)
 
 
 @pytest.mark.redis
 def test_losing_all_data_of_a_redis_is_survived(
-    streams: RespServer, app_id: str, new_publisher: NewPublisher
+    streams: RespServer, app_id: str, new_publisher: NewPublisher, stream_inbox: NewInbox
 ) -> None:
     with type(streams)() as server:
-        check_flushall(server, app_id, new_publisher)
+        check_flushall(server, app_id, new_publisher, stream_inbox)
 
 
-def check_flushall(server: RespServer, app_id: str, new_publisher: NewPublisher) -> None:
+def check_flushall(
+    server: RespServer, app_id: str, new_publisher: NewPublisher, stream_inbox: NewInbox
+) -> None:
     publisher = new_publisher(server.url)
-    with Inbox(server.url, app_id) as inbox, redis.Redis.from_url(server.url) as admin:
+    with stream_inbox(server.url, app_id) as inbox, redis.Redis.from_url(server.url) as admin:
         for number in range(3):
             publisher.publish_events([b"before"])
             inbox.wait_for(2 * number + 1)
@@ -139,9 +143,9 @@ def check_flushall(server: RespServer, app_id: str, new_publisher: NewPublisher)
 
 
 def test_a_queue_that_somebody_deleted_is_consumed_again(
-    broker: Server, app_id: str, new_publisher: NewPublisher
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
-    with Inbox(broker.url, app_id) as inbox:
+    with new_inbox(broker.url, app_id) as inbox:
         with new_connection(broker.url) as connection:
             events_queue(app_id)(connection.default_channel).delete()
         publisher = new_publisher(broker.url)
@@ -152,7 +156,7 @@ def test_a_queue_that_somebody_deleted_is_consumed_again(
 
 
 def test_messages_flow_on_however_often_the_connection_is_cut(
-    streams: RespServer, app_id: str, new_publisher: NewPublisher
+    streams: RespServer, app_id: str, new_publisher: NewPublisher, stream_inbox: NewInbox
 ) -> None:
     stop = threading.Event()
 
@@ -165,7 +169,7 @@ def test_messages_flow_on_however_often_the_connection_is_cut(
 
     publisher = new_publisher(streams.url)
     sent: list[bytes] = []
-    with Inbox(streams.url, app_id) as inbox:
+    with stream_inbox(streams.url, app_id) as inbox:
         cutter = threading.Thread(target=cut_connections)
         cutter.start()
         while cutter.is_alive():
@@ -181,9 +185,9 @@ def test_messages_flow_on_however_often_the_connection_is_cut(
     assert len(sent) > 30
 
 
-def test_a_silent_server_is_noticed(app_id: str, new_publisher: NewPublisher) -> None:
+def test_a_silent_server_is_noticed(app_id: str, new_publisher: NewPublisher, stream_inbox: NewInbox) -> None:
     """A stopped server keeps its connections open: only the missing answer tells."""
-    with ValkeyServer(aof=True) as server, Inbox(server.url, app_id) as inbox:
+    with ValkeyServer(aof=True) as server, stream_inbox(server.url, app_id) as inbox:
         before_ms = inbox.consumer.last_poll_ms
         server.pause()
         wait_until(lambda: not inbox.consumer.connected, description="the silence noticed", timeout_s=20)
@@ -194,15 +198,17 @@ def test_a_silent_server_is_noticed(app_id: str, new_publisher: NewPublisher) ->
         inbox.wait_for(1)
 
 
-def test_an_idle_consumer_costs_no_time_of_the_processor(broker: Server, app_id: str) -> None:
-    with Inbox(broker.url, app_id):
+def test_an_idle_consumer_costs_no_time_of_the_processor(
+    broker: Server, app_id: str, new_inbox: NewInbox
+) -> None:
+    with new_inbox(broker.url, app_id):
         used_s = time.process_time()
         threading.Event().wait(2.2)
         assert time.process_time() - used_s < 0.1
 
 
-def test_progress_is_shown_while_idle(streams: RespServer, app_id: str) -> None:
-    with Inbox(streams.url, app_id) as inbox:
+def test_progress_is_shown_while_idle(streams: RespServer, app_id: str, stream_inbox: NewInbox) -> None:
+    with stream_inbox(streams.url, app_id) as inbox:
         first_ms = inbox.consumer.last_poll_ms
         wait_until(lambda: inbox.consumer.last_poll_ms > first_ms, description="progress", timeout_s=10)
 

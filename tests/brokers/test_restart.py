@@ -6,8 +6,8 @@ import threading
 
 from taskflow.broker.publisher import Publisher
 from taskflow.errors import BrokerUnavailable
-from tests.brokers.conftest import NewPublisher
-from tests.brokers.inbox import Inbox, wait_until
+from tests.brokers.conftest import NewInbox, NewPublisher
+from tests.brokers.inbox import wait_until
 from tests.servers import Server
 
 
@@ -40,10 +40,10 @@ class Load:
 
 
 def test_nothing_that_was_taken_is_lost_when_the_broker_is_killed(
-    frail_broker: Server, app_id: str, new_publisher: NewPublisher
+    frail_broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
     load = Load(new_publisher(frail_broker.url, send_timeout_ms=2000))
-    with Inbox(frail_broker.url, app_id) as inbox:
+    with new_inbox(frail_broker.url, app_id) as inbox:
         load.start()
         inbox.wait_for(100)
         for _ in range(2):

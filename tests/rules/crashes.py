@@ -95,7 +95,7 @@ class Doomed:
     async def give_up(self, cause: str = "killed by signal 9") -> int:
         """Hand back what the dead process holds, as its supervisor does. Returns how many runs."""
         self.kill()
-        await asyncio.get_running_loop().run_in_executor(None, self.worker.consumer.stop, 2.0)
+        await self.worker.consumer.close(2.0)
         return await self.harness.store.claims.hand_back(
             self.worker.child_id,
             [],

@@ -240,7 +240,7 @@ async def test_a_blocking_command_may_take_its_time(
     server: ValkeyServer, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "STALL_TIMEOUT_S", 0.05)
-    client = StoreClient(parse_server_url(await line.start(), what="store"), is_blocking=True)
+    client = StoreClient(parse_server_url(await line.start(), what="store"), longest_wait_s=1.0)
     await client.connect()
     assert await client.call("BLPOP", "nothing", 0.3) is None
     assert line.connections == 1

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from taskflow.broker.consumer import Consumer, Delivery
+from taskflow.broker.consumer import Delivery
 from taskflow.broker.publisher import AsyncPublisher, Letter, Publisher
 from taskflow.broker.topology import EVENTS
 from taskflow.errors import BrokerUnavailable
@@ -120,7 +120,7 @@ class SimulatedBroker:
             self.world.later(self.delay_us(), partial(self.enqueue, message))
 
 
-class SimulatedConsumer(Consumer):
+class SimulatedConsumer:
     """What the intake knows as its consumer. `on_deliveries` is called in the process's own loop."""
 
     def __init__(
@@ -131,7 +131,6 @@ class SimulatedConsumer(Consumer):
         queues: Sequence[str],
         on_deliveries: Callable[[list[Delivery]], None],
     ) -> None:
-        # Nothing of the real one's: it has a thread and a connection.
         self.broker = broker
         self.process = process
         self.names = list(queues)
@@ -141,14 +140,11 @@ class SimulatedConsumer(Consumer):
         self.held: dict[Message, None] = {}
         self.is_stopped = False
 
-    def start(self) -> None:
+    async def open(self, timeout_s: float) -> None:
         self.process.on_death.append(self.died)
         for name in self.names:
             self.broker.queue(name).consumers.append(self)
             self.broker.world.later(self.broker.delay_us(), partial(self.broker.dispatch, name))
-
-    def wait_ready(self, timeout_s: float) -> None:
-        return
 
     def listens(self, name: str) -> bool:
         return not self.is_stopped and name not in self.paused_names
@@ -207,7 +203,7 @@ class SimulatedConsumer(Consumer):
         self.paused_names.discard(queue_name)
         self.broker.world.later(self.broker.delay_us(), partial(self.broker.dispatch, queue_name))
 
-    def stop(self, timeout_s: float) -> None:
+    async def close(self, timeout_s: float) -> None:
         self.leave(0.0)
 
     def died(self) -> None:

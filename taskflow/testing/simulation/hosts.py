@@ -11,7 +11,6 @@ from kombu.entity import Queue
 
 from taskflow.app import TaskFlow
 from taskflow.beat.service import Beat
-from taskflow.broker.consumer import Consumer
 from taskflow.broker.publisher import AsyncPublisher
 from taskflow.clock import SystemClock
 from taskflow.config import Config
@@ -87,7 +86,7 @@ class SimulatedWorker(WorkerProcess):
     def make_publisher(self) -> AsyncPublisher:
         return SimulatedPublisher(self.place.broker, self.app.id)
 
-    def make_consumer(self, queues: Sequence[Queue]) -> Consumer:
+    def make_consumer(self, queues: Sequence[Queue]) -> SimulatedConsumer:
         names = [queue.name for queue in queues]
         return SimulatedConsumer(
             self.place.broker, self.process, queues=names, on_deliveries=self.intake_takes

@@ -1,0 +1,395 @@
+"""Consumes queues of the Redis Streams transport on the event loop, without a thread. Rules S9.5, S9.9.
+
+`Consumer` serves any kombu transport, but its thread has to be woken, and then has to wake the loop, which takes a while on an idle
+machine. Here the loop itself waits for the stream. What is declared, and how messages lie in streams, is the transport's
+(`redis_streams`): both kinds of consumers may share a queue.
+
+Two connections: one blocks in XREADGROUP, the other does everything else. After a loss both are opened again, and what had no reply
+is sent again; messages that came in a reply which was lost are read from what the server notes as held by this consumer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
+
+from kombu.entity import Queue
+
+from taskflow.broker.bindings import StreamKeys
+from taskflow.broker.connection import Deadline, reason_of
+from taskflow.broker.consumer import Delivery, backoff_s, to_delivery
+from taskflow.broker.link import CLAIM_IDLE_MS
+from taskflow.broker.resp import RETRY_LATER
+from taskflow.broker.session import open_session
+from taskflow.broker.stream_message import StreamMessage, decode_metadata
+from taskflow.broker.stream_reader import Entry, to_entry
+from taskflow.broker.stream_scripts import GROUP, LEAVE_SHA, REQUEUE_SHA, SCRIPTS, TAKE_OVER_SHA
+from taskflow.clock import Clock, SystemClock
+from taskflow.errors import BrokerUnavailable, StoreUnavailable
+from taskflow.store.client import Argument, CommandError, StoreClient
+from taskflow.urls import parse_server_url, redact_url
+
+logger = logging.getLogger(__name__)
+
+BLOCK_S = 5.0
+"""A read ends after this long without a message, to show that the connection lives (`last_poll_ms`)."""
+
+READ_COUNT = 250
+"""Messages of a queue in one read at most."""
+
+INTERRUPT_S = 0.02
+"""Until a read that is to end has ended, it is told so once more after this long."""
+
+Held = tuple[str, bytes]
+"""A message that is not settled: its queue, and its id in the stream."""
+
+
+class StreamConsumer:
+    """Hands what one read brought, as one list, to `on_deliveries`. For the loop's thread only.
+
+    It reconnects for ever, and declares the queues again when they are gone. An exception of `on_deliveries` is logged, and the
+    messages go back to the queue. By `name`, unique among all consumers ever, others may release what it held when it is dead;
+    see `stream_release`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        queues: Sequence[Queue],
+        on_deliveries: Callable[[list[Delivery]], None],
+        prefetch: int = 500,
+        name: str = "consumer",
+        clock: Clock | None = None,
+    ) -> None:
+        address = parse_server_url(url, what="broker")
+        self.url = url
+        self.queues = list(queues)
+        self.on_deliveries = on_deliveries
+        self.prefetch = prefetch
+        self.name = f"{name}-{uuid.uuid4().hex[:12]}"
+        self.clock = clock or SystemClock()
+        self.last_poll_ms = 0  # when the broker last answered a read; 0 before
+        self.keys = StreamKeys(address.options.get("key_prefix", "tfb:"))
+        self.claim_idle_ms = int(address.options.get("claim_idle_ms", CLAIM_IDLE_MS))
+        self.streams = {queue.name: self.keys.stream(queue.name) for queue in self.queues}
+        self.queue_names = {stream.encode(): name for name, stream in self.streams.items()}
+        self.loop = asyncio.get_running_loop()
+        self.reads = StoreClient(address, longest_wait_s=BLOCK_S, what="broker", log_level=logging.DEBUG)
+        self.commands = StoreClient(address, on_connected=script_commands, what="broker")
+        self.held: dict[Held, None] = {}
+        self.acks: dict[str, list[bytes]] = {}  # by queue; they leave at the end of the turn
+        self.paused: set[str] = set()
+        self.plain: set[bytes] = set()  # metadata of messages whose body is as it came
+        self.changed: asyncio.Future[None] | None = None  # when there may be room, or a queue, again
+        self.read_number = 0
+        self.failures = 0
+        self.is_closing = False
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.reading: asyncio.Task[None] | None = None
+        self.tending: asyncio.Task[None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self.reads.connection is not None and self.commands.connection is not None
+
+    async def open(self, timeout_s: float) -> None:
+        """Return when it consumes. Raises BrokerUnavailable, with the reason, when it doesn't in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.declare(timeout_s)
+                for client in (self.commands, self.reads):
+                    await client.connect(timeout_s=timeout_s)
+                await self.show_alive()
+        except Exception as error:
+            await self.close_clients()
+            cause = error.__cause__ if isinstance(error, StoreUnavailable) and error.__cause__ else error
+            raise BrokerUnavailable(
+                f"no connection to the broker {redact_url(self.url)} within {timeout_s:g} s: {reason_of(cause, self.url)}. "
+                "Check that the broker runs, that this machine reaches it, and the user and password."
+            ) from error
+        self.reads.on_reconnect = lambda: self.spawn(self.recover())
+        self.last_poll_ms = self.clock.now_ms()
+        self.reading = self.loop.create_task(self.read())
+        self.tending = self.loop.create_task(self.tend())
+
+    async def declare(self, timeout_s: float) -> None:
+        """Declare the queues with their exchanges and bindings, by kombu, in a thread."""
+
+        def declare_all() -> None:
+            deadline = Deadline(timeout_s)
+            session = open_session(self.url, deadline)
+            try:
+                session.declare(self.queues, deadline)
+            finally:
+                session.close()
+
+        await self.loop.run_in_executor(None, declare_all)
+
+    # --- reading ---
+
+    async def read(self) -> None:
+        while not self.is_closing:
+            names = [name for name in self.streams if name not in self.paused]
+            room = self.prefetch - len(self.held)
+            if not names or room <= 0:
+                self.changed = self.loop.create_future()
+                await self.changed
+                continue
+            self.read_number += 1
+            try:
+                reply = await self.reads.call(*self.read_command(names, room))
+            except CommandError as error:
+                await self.mend(error)
+                continue
+            self.last_poll_ms = self.clock.now_ms()
+            self.failures = 0
+            if reply:
+                self.deliver(self.entries_of(reply))
+
+    def read_command(self, names: Sequence[str], room: int) -> tuple[Argument, ...]:
+        count = max(min(room, READ_COUNT) // len(names), 1)
+        streams = [self.streams[name] for name in names]
+        head = (
+            "XREADGROUP", "GROUP", GROUP, self.name, "COUNT", count, "BLOCK", int(BLOCK_S * 1000), "STREAMS",
+        )  # fmt: skip
+        return (*head, *streams, *[">"] * len(streams))
+
+    def entries_of(self, reply: Sequence[Any], *, redelivered: bool = False) -> list[Entry]:
+        return [
+            to_entry(self.queue_names[stream], entry_id, fields, redelivered=redelivered)
+            for stream, found in reply
+            for entry_id, fields in found
+        ]
+
+    def deliver(self, entries: Iterable[Entry]) -> None:
+        """Hand over what is not here already; a queue that was paused meanwhile gets its messages back."""
+        deliveries: list[Delivery] = []
+        unwanted: list[Delivery] = []
+        for entry in entries:
+            held = (entry.queue, entry.entry_id)
+            if held in self.held:
+                continue
+            self.held[held] = None
+            delivery = self.unpack(entry, held)
+            (unwanted if entry.queue in self.paused or self.is_closing else deliveries).append(delivery)
+        if unwanted:
+            self.reject(unwanted, requeue=True)
+        if not deliveries:
+            return
+        try:
+            self.on_deliveries(deliveries)
+        except Exception:
+            logger.exception(
+                "%d messages of %s could not be handed over; they go back to the queue",
+                len(deliveries),
+                redact_url(self.url),
+            )
+            self.loop.call_later(1.0, lambda: self.reject(deliveries, requeue=True))
+
+    def unpack(self, entry: Entry, held: Held) -> Delivery:
+        """All messages of taskflow's publishers have one of a few metadata, and a body as it was sent."""
+        if entry.metadata in self.plain:
+            return Delivery(entry.queue, entry.body, entry.redelivered, held)
+        message = StreamMessage(entry, None, 0)
+        if message.errors:
+            error = message.errors[0][1]
+            return Delivery(
+                entry.queue, entry.body, entry.redelivered, held, f"{type(error).__name__}: {error}"
+            )
+        if not decode_metadata(entry.metadata).get("headers") and len(self.plain) < 100:
+            self.plain.add(entry.metadata)
+        unpacked = to_delivery(entry.queue, message)
+        return Delivery(entry.queue, unpacked.body, entry.redelivered, held)
+
+    async def mend(self, error: CommandError) -> None:
+        """A read was refused: the queue or its group is gone, by FLUSHALL for instance, or the server can't serve now."""
+        self.failures += 1
+        text = str(error)
+        if text.startswith(RETRY_LATER):
+            self.reads.reconnect()
+            self.commands.reconnect()
+        elif self.failures > 1:
+            logger.warning("the broker %s refuses reads: %s", redact_url(self.url), text)
+        if self.failures > 1:
+            await asyncio.sleep(backoff_s(self.failures, 0.0))
+        try:
+            await self.declare(BLOCK_S)
+            await self.show_alive()
+        except Exception as failure:
+            logger.info("the queues could not be declared again: %s", reason_of(failure, self.url))
+
+    async def recover(self) -> None:
+        """The connection was lost, and maybe the reply of a read with it: take what the server notes as held by this consumer."""
+        self.send_acks()
+        for name, stream in self.streams.items():
+            with contextlib.suppress(
+                CommandError, StoreUnavailable
+            ):  # no such stream: the next read meets that
+                reply = await self.commands.call(
+                    "XREADGROUP",
+                    "GROUP",
+                    GROUP,
+                    self.name,
+                    "COUNT",
+                    2 * self.prefetch,
+                    "STREAMS",
+                    stream,
+                    "0",
+                )
+                found = (
+                    [(stream.encode(), [each for each in reply[0][1] if each[1] is not None])]
+                    if reply
+                    else []
+                )
+                self.deliver(self.entries_of(found, redelivered=True))
+                logger.debug("read again what %s held", name)
+
+    def interrupt(self) -> None:
+        """End the read under way, so that the next one heeds what has changed."""
+        if self.changed is not None and not self.changed.done():
+            self.changed.set_result(None)
+        elif self.reading is not None and not self.reading.done():
+            self.spawn(self.end_read(self.read_number))
+
+    async def end_read(self, number: int) -> None:
+        while self.read_number == number and self.reading is not None and not self.reading.done():
+            # The server may meet this before it meets the read.
+            with contextlib.suppress(CommandError):
+                await self.commands.call("CLIENT", "UNBLOCK", self.reads.client_id)
+            await asyncio.sleep(INTERRUPT_S)
+
+    # --- settling ---
+
+    def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """These are done; what isn't held is passed over."""
+        for queue, entry_id in self.settle(deliveries):
+            if not self.acks:
+                self.loop.call_soon(self.send_acks)
+            self.acks.setdefault(queue, []).append(entry_id)
+
+    def send_acks(self) -> None:
+        acks, self.acks = self.acks, {}
+        for queue, entry_ids in acks.items():
+            stream = self.streams[queue]
+            self.tell("XACK", stream, GROUP, *entry_ids)
+            self.tell("XDEL", stream, *entry_ids)
+
+    def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
+        """Give these back to their queues, or drop them."""
+        if not requeue:
+            self.ack(deliveries)
+            return
+        by_queue: dict[str, list[bytes]] = {}
+        for queue, entry_id in self.settle(deliveries):
+            by_queue.setdefault(queue, []).append(entry_id)
+        for queue, entry_ids in by_queue.items():
+            self.tell("EVALSHA", REQUEUE_SHA, 1, self.streams[queue], GROUP, self.name, *entry_ids)
+
+    def settle(self, deliveries: Sequence[Delivery]) -> list[Held]:
+        """Forget the messages; returns those that were held."""
+        settled = []
+        for delivery in deliveries:
+            held: Held = delivery.message
+            if held in self.held:
+                del self.held[held]
+                settled.append(held)
+        if settled and self.changed is not None and not self.changed.done():
+            self.changed.set_result(None)
+        return settled
+
+    def pause(self, queue_name: str) -> None:
+        """Receive no more from this queue; what is rejected afterwards goes to other consumers."""
+        if queue_name not in self.paused:
+            self.paused.add(queue_name)
+            self.interrupt()
+
+    def resume(self, queue_name: str) -> None:
+        if queue_name in self.paused:
+            self.paused.discard(queue_name)
+            self.interrupt()
+
+    # --- living ---
+
+    async def tend(self) -> None:
+        """Say that this consumer lives, and take over what dead ones hold."""
+        interval_s = min(max(self.claim_idle_ms / 3200, 0.05), 10.0)
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await asyncio.gather(self.show_alive(), self.take_over())
+            except (CommandError, StoreUnavailable) as error:
+                logger.debug("the broker refused a sign of life: %s", error)
+
+    async def show_alive(self) -> None:
+        await self.commands.call("SET", self.keys.alive + self.name, "1", "PX", self.claim_idle_ms)
+
+    async def take_over(self) -> None:
+        room = self.prefetch - len(self.held)
+        names = [name for name in self.streams if name not in self.paused]
+        if room <= 0 or not names:
+            return
+        streams = [self.streams[name] for name in names]
+        found = await self.commands.call(
+            "EVALSHA", TAKE_OVER_SHA, len(streams), *streams, GROUP, self.name, self.claim_idle_ms,
+            max(room // len(names), 1), self.keys.alive,
+        )  # fmt: skip
+        self.deliver(
+            to_entry(name, entry_id, fields, redelivered=True)
+            for name, entries in zip(names, found, strict=True)
+            for entry_id, fields in entries
+        )
+
+    async def close(self, timeout_s: float) -> None:
+        """Send the acks, give back at once what is not acked, and leave. Safe to repeat."""
+        if self.is_closing:
+            return
+        self.is_closing = True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.leave()
+        except (TimeoutError, CommandError, StoreUnavailable) as error:
+            logger.warning(
+                "the consumer of %s could not take its leave (%s); the broker gives its messages to others later",
+                redact_url(self.url),
+                reason_of(error, self.url),
+            )
+        finally:
+            for task in (self.reading, self.tending, *self.tasks):
+                if task is not None:
+                    task.cancel()
+            await self.close_clients()
+
+    async def leave(self) -> None:
+        if self.reading is None:
+            return
+        self.interrupt()
+        await asyncio.wait([self.reading])
+        self.send_acks()
+        self.reject(
+            [Delivery(queue, b"", True, (queue, entry_id)) for queue, entry_id in self.held], requeue=True
+        )
+        for stream in self.streams.values():
+            await self.commands.call("EVALSHA", LEAVE_SHA, 1, stream, GROUP, self.name, self.keys.alive)
+        await self.commands.call("DEL", self.keys.alive + self.name)
+
+    async def close_clients(self) -> None:
+        for client in (self.reads, self.commands):
+            await client.close()
+
+    def tell(self, *command: Argument) -> None:
+        """Send a command whose reply nobody needs: what it fails to settle is delivered again."""
+        self.commands.call(*command).add_done_callback(asyncio.Future.exception)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+
+def script_commands() -> list[tuple[Argument, ...]]:
+    return [("SCRIPT", "LOAD", script) for script in SCRIPTS]

@@ -1,0 +1,119 @@
+"""A `StreamConsumer` on a loop of its own, to be used from a test's thread as an `Inbox` is."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from kombu.entity import Queue
+
+from taskflow.broker.consumer import Delivery
+from taskflow.broker.stream_consumer import StreamConsumer
+from taskflow.broker.topology import events_queue
+from tests.brokers.inbox import wait_until
+
+
+class LoopConsumer:
+    """The consumer's methods, each run on the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, real: StreamConsumer) -> None:
+        self.loop = loop
+        self.real = real
+
+    @property
+    def connected(self) -> bool:
+        return self.real.connected
+
+    @property
+    def last_poll_ms(self) -> int:
+        return self.real.last_poll_ms
+
+    def ack(self, deliveries: Sequence[Delivery]) -> None:
+        self.loop.call_soon_threadsafe(self.real.ack, list(deliveries))
+
+    def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
+        self.loop.call_soon_threadsafe(lambda: self.real.reject(list(deliveries), requeue=requeue))
+
+    def pause(self, queue_name: str) -> None:
+        self.loop.call_soon_threadsafe(self.real.pause, queue_name)
+
+    def resume(self, queue_name: str) -> None:
+        self.loop.call_soon_threadsafe(self.real.resume, queue_name)
+
+    def stop(self, timeout_s: float) -> None:
+        asyncio.run_coroutine_threadsafe(self.real.close(timeout_s), self.loop).result(timeout_s + 5)
+
+
+class LoopInbox:
+    """Consumes an app's events, or other `queues`, and acks them unless told otherwise."""
+
+    def __init__(
+        self,
+        url: str,
+        app_id: str = "",
+        *,
+        queues: Sequence[Queue] = (),
+        acks: bool = True,
+        prefetch: int = 500,
+    ) -> None:
+        self.acks = acks
+        self.deliveries: list[Delivery] = []
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, name="loop-inbox")
+        self.thread.start()
+
+        async def make() -> StreamConsumer:
+            return StreamConsumer(
+                url, queues=list(queues) or [events_queue(app_id)], on_deliveries=self.take, prefetch=prefetch
+            )
+
+        self.consumer = LoopConsumer(self.loop, self.run(make()))
+
+    def run(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+
+    def take(self, deliveries: list[Delivery]) -> None:
+        self.deliveries.extend(deliveries)
+        if self.acks:
+            self.consumer.real.ack(deliveries)
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [delivery.body for delivery in self.deliveries]
+
+    def wait_for(self, count: int, *, timeout_s: float = 15.0) -> list[Delivery]:
+        wait_until(
+            lambda: len(self.deliveries) >= count, description=f"{count} deliveries", timeout_s=timeout_s
+        )
+        return self.deliveries
+
+    def open(self, timeout_s: float = 20.0) -> None:
+        self.run(self.consumer.real.open(timeout_s))
+
+    def __enter__(self) -> Self:
+        try:
+            self.open()
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Take leave, and end the loop with all that is left on it."""
+
+        async def finish() -> None:
+            await self.consumer.real.close(10)
+            await asyncio.get_running_loop().shutdown_default_executor()
+
+        self.run(finish())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
