@@ -65,10 +65,12 @@ class RunTaker(Protocol):
 
 @dataclass(slots=True)
 class Receipt:
-    """What became of some messages; `done` when none of their events is left."""
+    """What becomes of some messages; `done` when none of their events is left."""
 
+    bodies: Sequence[bytes]
     done: asyncio.Future[None]
     left: int = 0
+    unreadable: dict[int, InvalidEvent] = field(default_factory=dict)  # by message
     failures: dict[int, BaseException] = field(default_factory=dict)  # by message
 
 
@@ -79,6 +81,18 @@ class Arrived:
     event: Wire
     message: int
     receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class SentBatch:
+    """A batch whose script is on its way."""
+
+    events: Sequence[Wire]
+    plans: Sequence[EventPlan]
+    now_ms: int
+    epoch: int  # of the lease, before the script was sent
+    reserved: int  # slots
+    outcome: Coroutine[Any, Any, tuple[list[Routed], list[Hint]]]
 
 
 class Router:
@@ -99,25 +113,34 @@ class Router:
         self.waiting: deque[Arrived] = deque()
         self.in_flight = 0  # batches
 
-    async def route_messages(self, bodies: Sequence[bytes]) -> list[BaseException | None]:
-        """Route the events of broker messages, in order; one that can't be read is kept as a dead letter.
-
-        None for each message whose events are all in the store, so that it may be acknowledged; else what went wrong.
-        """
-        receipt = Receipt(self.loop.create_future())
+    def take(self, bodies: Sequence[bytes]) -> Receipt:
+        """Begin to route the events of broker messages, in order: the first batch is on its way when this returns."""
+        receipt = Receipt(bodies, self.loop.create_future())
         for place, body in enumerate(bodies):
             try:
                 events = decode_message(body)
             except InvalidEvent as error:
-                logger.error("a broker message can't be read (%s); it is kept: taskflow dead-letters", error)
-                await self.store.history.keep_dead_letter(body, str(error), now_ms=self.clock.now_ms())
+                receipt.unreadable[place] = error
             else:
                 receipt.left += len(events)
                 self.waiting.extend(Arrived(event, place, receipt) for event in events)
-        if receipt.left:
-            self.route_waiting()
-            await receipt.done
-        return [receipt.failures.get(place) for place in range(len(bodies))]
+        if not receipt.left:
+            receipt.done.set_result(None)
+        self.route_waiting()
+        return receipt
+
+    async def settle(self, receipt: Receipt) -> list[BaseException | None]:
+        """Wait until the messages are dealt with; one that can't be read is kept as a dead letter.
+
+        None for each message whose events are all in the store, so that it may be acknowledged; else what went wrong.
+        """
+        for place, error in receipt.unreadable.items():
+            logger.error("a broker message can't be read (%s); it is kept: taskflow dead-letters", error)
+            await self.store.history.keep_dead_letter(
+                receipt.bodies[place], str(error), now_ms=self.clock.now_ms()
+            )
+        await receipt.done
+        return [receipt.failures.get(place) for place in range(len(receipt.bodies))]
 
     def route_waiting(self) -> None:
         while self.waiting and self.in_flight < IN_FLIGHT:
@@ -126,12 +149,16 @@ class Router:
     def start_batch(self) -> None:
         self.in_flight += 1
         batch = [self.waiting.popleft() for _ in range(min(len(self.waiting), BATCH))]
-        self.spawn(self.route_batch(batch))
+        try:
+            sent = self.send([one.event for one in batch])
+        except Exception:  # which event it is, and what is wrong with it, shows when each is routed by itself
+            sent = None
+        self.spawn(self.route_batch(batch, sent))
 
-    async def route_batch(self, batch: Sequence[Arrived]) -> None:
+    async def route_batch(self, batch: Sequence[Arrived], sent: SentBatch | None) -> None:
         """Route a batch, and tell those who wait for it."""
         try:
-            failures = await self.route_apart(batch)
+            failures = await self.route_apart(batch, sent)
         finally:
             self.in_flight -= 1
             self.route_waiting()
@@ -145,10 +172,12 @@ class Router:
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self.loop.create_task(work, context=ContextVars())
 
-    async def route_apart(self, batch: Sequence[Arrived]) -> list[tuple[Arrived, BaseException]]:
+    async def route_apart(
+        self, batch: Sequence[Arrived], sent: SentBatch | None = None
+    ) -> list[tuple[Arrived, BaseException]]:
         """Route a batch; when it fails, each event by itself, so that one bad event harms no other. What failed."""
         try:
-            await self.route([one.event for one in batch])
+            await self.finish(sent or self.send([one.event for one in batch]))
         except (StoreUnavailable, asyncio.CancelledError) as error:
             return [(one, error) for one in batch]
         except Exception as error:
@@ -160,33 +189,44 @@ class Router:
             return failures
         return []
 
-    async def route(self, events: Sequence[Wire]) -> None:
-        """Record events, make their runs, resume what waits for them."""
+    def send(self, events: Sequence[Wire]) -> SentBatch:
+        """Have events recorded and their runs made."""
         now_ms = self.clock.now_ms()
         plans = [self.plan_event(event, now_ms) for event in events]
         epoch = self.lease.epoch
         ours = sum(run.is_claimable for plan in plans for run in plan.runs)
         reserved = self.taker.reserve(ours) if ours and self.lease.is_valid() else 0
         try:
-            routed, hints = await self.store.routing.route(
+            outcome = self.store.routing.route(
                 plans, app_id=self.config.app_id, version=self.config.app_version,
                 child_id=self.child_id if reserved else "", free_slots=reserved, now_ms=now_ms,
             )  # fmt: skip
         except BaseException:
             self.taker.unreserve(reserved)
             raise
+        return SentBatch(events, plans, now_ms, epoch, reserved, outcome)
+
+    async def finish(self, sent: SentBatch) -> None:
+        """Execute the runs that this process got, resume what waits for the events."""
+        try:
+            routed, hints = await sent.outcome
+        except BaseException:
+            self.taker.unreserve(sent.reserved)
+            raise
         claimed = 0
-        for plan, outcome in zip(plans, routed, strict=True):
+        for plan, outcome in zip(sent.plans, routed, strict=True):
             if outcome.claimed:
                 claimed += len(outcome.claimed)
-                self.start_claimed(plan, outcome, now_ms, epoch)
-        if claimed < reserved:
-            self.taker.unreserve(reserved - claimed)
-            for queue in dict.fromkeys(run.queue for plan in plans for run in plan.runs if run.is_claimable):
+                self.start_claimed(plan, outcome, sent.now_ms, sent.epoch)
+        if claimed < sent.reserved:
+            self.taker.unreserve(sent.reserved - claimed)
+            for queue in dict.fromkeys(
+                run.queue for plan in sent.plans for run in plan.runs if run.is_claimable
+            ):
                 self.taker.look_for_work(queue)  # older runs are ready: they go first
         if hints:
             self.taker.send_hints(hints)
-        await self.resume_waits(events, plans, routed)
+        await self.resume_waits(sent.events, sent.plans, routed)
 
     def plan_event(self, event: Wire, now_ms: int) -> EventPlan:
         uid, public_id = event["uid"], event["id"]

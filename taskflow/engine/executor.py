@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from taskflow.clock import Clock
 from taskflow.config import Config
-from taskflow.engine.execution import Ending, Execution, job_id
+from taskflow.engine.closing import Ending
+from taskflow.engine.execution import Execution, job_id
 from taskflow.engine.host import Lease
 from taskflow.engine.offered import OfferedStepExecution
 from taskflow.errors import StoreUnavailable

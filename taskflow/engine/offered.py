@@ -7,9 +7,9 @@ step's outcome is stored. The run itself goes on wherever it is.
 from __future__ import annotations
 
 import random
-from typing import Any
 
-from taskflow.engine.execution import Ending, Execution
+from taskflow.engine.closing import Ending
+from taskflow.engine.execution import Execution
 from taskflow.engine.handler import describe_error, inside_step
 from taskflow.engine.operation import FAILED, RETRY, WAIT, Operation
 from taskflow.errors import NonDeterminismError, Suspend
@@ -27,7 +27,8 @@ class OfferedStepExecution(Execution):
 
     async def main(self) -> None:
         try:
-            await self.check_crashes()
+            if self.trial is not None:  # it does not begin: a crash of an offered step is always counted
+                await self.trial.check_crashes()
             await self.call_handler()
         except Suspend:
             return
@@ -78,9 +79,6 @@ class OfferedStepExecution(Execution):
             await self.tree.parked()
         raise Suspend
 
-    async def begin_trial(self) -> None:
-        """None is needed: what is executed here is this one step, and it is always counted."""
-
     async def check_claim(self) -> None:
         """This process was paused: leave the step to others; if it is taken away already, this changes nothing."""
         self.stop(Ending.HANDED_BACK)
@@ -119,6 +117,3 @@ class OfferedStepExecution(Execution):
             await self.commit(self.claimed.step_key, op)
         except Suspend:
             return
-
-    async def finish(self, status: str, body: bytes) -> Any:
-        raise AssertionError("an offered step does not end its run")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,7 @@ class Routing:
     def __init__(self, scripts: Scripts) -> None:
         self.scripts = scripts
 
-    async def route(
+    def route(
         self,
         events: Sequence[EventPlan],
         *,
@@ -95,8 +95,11 @@ class Routing:
         child_id: str,
         free_slots: int,
         now_ms: int,
-    ) -> tuple[list[Routed], list[Hint]]:
-        """Record events and make their runs; claim up to `free_slots` of these for the child."""
+    ) -> Coroutine[Any, Any, tuple[list[Routed], list[Hint]]]:
+        """Record events and make their runs; claim up to `free_slots` of these for the child.
+
+        The command is on its way when this returns, before its outcome is awaited.
+        """
         argv: list[str | bytes | int] = [now_ms, child_id, free_slots, version, app_id]
         for event in events:
             argv += (event.uid, event.public_id, event.name, event.text, len(event.runs))
@@ -105,20 +108,7 @@ class Routing:
                     run.function_id, run.queue, run.run_id, run.start_at_ms, run.start_timeout_ms,
                     run.finish_timeout_ms, run.flow, "1" if run.is_claimable else "",
                 )  # fmt: skip
-        hints, outcomes, claimed, lookups = await self.scripts.call("route_events", *argv)
-        fences = {claimed[i].decode(): claimed[i + 1] for i in range(0, len(claimed), 2)}
-        paths = parse_lookups(lookups) if lookups else {}
-        return [
-            Routed(
-                is_duplicate=(is_duplicate := outcomes[2 * i] == b"duplicate"),
-                seq=outcomes[2 * i + 1],
-                claimed={run.run_id: fences[run.run_id] for run in event.runs if run.run_id in fences}
-                if fences
-                else {},
-                wait_paths=[] if is_duplicate else paths.get(event.name, []),
-            )
-            for i, event in enumerate(events)
-        ], parse_hints(hints)
+        return routed(events, self.scripts.call("route_events", *argv))
 
     async def start_run(
         self, plan: RunPlan, *, uid: str, name: str, event: bytes, cause: str, version: str, now_ms: int
@@ -178,6 +168,23 @@ class Routing:
         """Cancel a run: 'unknown', 'final', 'requested' (it ends after its running steps) or 'cancelled'."""
         outcome, hints = await self.scripts.call("cancel_run", now_ms, run_id, reason)
         return outcome.decode(), parse_hints(hints)
+
+
+async def routed(events: Sequence[EventPlan], reply: asyncio.Future[Any]) -> tuple[list[Routed], list[Hint]]:
+    hints, outcomes, claimed, lookups = await reply
+    fences = {claimed[i].decode(): claimed[i + 1] for i in range(0, len(claimed), 2)}
+    paths = parse_lookups(lookups) if lookups else {}
+    return [
+        Routed(
+            is_duplicate=(is_duplicate := outcomes[2 * i] == b"duplicate"),
+            seq=outcomes[2 * i + 1],
+            claimed={run.run_id: fences[run.run_id] for run in event.runs if run.run_id in fences}
+            if fences
+            else {},
+            wait_paths=[] if is_duplicate else paths.get(event.name, []),
+        )
+        for i, event in enumerate(events)
+    ], parse_hints(hints)
 
 
 def parse_lookups(flat: Sequence[Any]) -> dict[str, list[str]]:

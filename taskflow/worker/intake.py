@@ -14,7 +14,7 @@ from taskflow.broker.topology import events_queue, work_queue_name
 from taskflow.clock import Clock
 from taskflow.engine.executor import Executor
 from taskflow.errors import StoreUnavailable
-from taskflow.router import Router
+from taskflow.router import Receipt, Router
 from taskflow.store.store import Store
 
 logger = logging.getLogger("taskflow.worker")
@@ -77,16 +77,17 @@ class Intake:
             else:
                 self.take_work(delivery, queue)
         if events:
-            self.spawn(self.route(events), events)
+            receipt = self.router.take([delivery.body for delivery in events])
+            self.spawn(self.settle(events, receipt), events)
 
     def spawn(self, work: Coroutine[Any, Any, None], deliveries: list[Delivery]) -> None:
         task = self.loop.create_task(work)
         self.tasks[task] = deliveries
         task.add_done_callback(self.tasks.pop)
 
-    async def route(self, deliveries: Sequence[Delivery]) -> None:
-        """Route messages of events; each is acknowledged once its events are in the store (S9.1)."""
-        outcomes = await self.router.route_messages([delivery.body for delivery in deliveries])
+    async def settle(self, deliveries: Sequence[Delivery], receipt: Receipt) -> None:
+        """Wait until messages of events are routed; each is acknowledged once its events are in the store (S9.1)."""
+        outcomes = await self.router.settle(receipt)
         done: list[Delivery] = []
         for delivery, outcome in zip(deliveries, outcomes, strict=True):
             if outcome is None:
