@@ -48,6 +48,27 @@ Held = tuple[str, bytes]
 """A message that is not settled: its queue, and its id in the stream."""
 
 
+class Read:
+    """One XREADGROUP under way. It takes its reply itself: a task that awaited a future would run one turn of the loop later."""
+
+    __slots__ = ("consumer",)
+
+    def __init__(self, consumer: StreamConsumer) -> None:
+        self.consumer = consumer
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, reply: Any) -> None:
+        self.consumer.take_reply(reply)
+
+    def set_exception(self, error: Exception) -> None:
+        self.consumer.take_error(error)
+
+    def exception(self) -> None:
+        """Of a consumer that closes."""
+
+
 class StreamConsumer:
     """Hands what one read brought, as one list, to `on_deliveries`. For the loop's thread only.
 
@@ -85,12 +106,11 @@ class StreamConsumer:
         self.acks: dict[str, list[bytes]] = {}  # by queue; they leave at the end of the turn
         self.paused: set[str] = set()
         self.plain: set[bytes] = set()  # metadata of messages whose body is as it came
-        self.changed: asyncio.Future[None] | None = None  # when there may be room, or a queue, again
-        self.read_number = 0
+        self.under_way: Read | None = None
+        self.is_mending = False
         self.failures = 0
         self.is_closing = False
         self.tasks: set[asyncio.Task[None]] = set()
-        self.reading: asyncio.Task[None] | None = None
         self.tending: asyncio.Task[None] | None = None
 
     @property
@@ -114,8 +134,8 @@ class StreamConsumer:
             ) from error
         self.reads.on_reconnect = lambda: self.spawn(self.recover())
         self.last_poll_ms = self.clock.now_ms()
-        self.reading = self.loop.create_task(self.read())
         self.tending = self.loop.create_task(self.tend())
+        self.read()
 
     async def declare(self, timeout_s: float) -> None:
         """Declare the queues with their exchanges and bindings, by kombu, in a thread."""
@@ -132,24 +152,29 @@ class StreamConsumer:
 
     # --- reading ---
 
-    async def read(self) -> None:
-        while not self.is_closing:
-            names = [name for name in self.streams if name not in self.paused]
-            room = self.prefetch - len(self.held)
-            if not names or room <= 0:
-                self.changed = self.loop.create_future()
-                await self.changed
-                continue
-            self.read_number += 1
-            try:
-                reply = await self.reads.call(*self.read_command(names, room))
-            except CommandError as error:
-                await self.mend(error)
-                continue
-            self.last_poll_ms = self.clock.now_ms()
-            self.failures = 0
-            if reply:
-                self.deliver(self.entries_of(reply))
+    def read(self) -> None:
+        """Ask for messages, unless that is under way, or there is no room or no queue for any."""
+        if self.under_way is not None or self.is_closing or self.is_mending or self.tending is None:
+            return
+        names = [name for name in self.streams if name not in self.paused]
+        room = self.prefetch - len(self.held)
+        if names and room > 0:
+            self.under_way = Read(self)
+            self.reads.send(self.under_way, *self.read_command(names, room))
+
+    def take_reply(self, reply: Any) -> None:
+        self.under_way = None
+        self.last_poll_ms = self.clock.now_ms()
+        self.failures = 0
+        if reply:
+            self.deliver(self.entries_of(reply))
+        self.read()
+
+    def take_error(self, error: Exception) -> None:
+        self.under_way = None
+        if isinstance(error, CommandError):  # else the connection was closed, by `close`
+            self.is_mending = True
+            self.spawn(self.mend(str(error)))
 
     def read_command(self, names: Sequence[str], room: int) -> tuple[Argument, ...]:
         count = max(min(room, READ_COUNT) // len(names), 1)
@@ -206,15 +231,14 @@ class StreamConsumer:
         unpacked = to_delivery(entry.queue, message)
         return Delivery(entry.queue, unpacked.body, entry.redelivered, held)
 
-    async def mend(self, error: CommandError) -> None:
+    async def mend(self, refusal: str) -> None:
         """A read was refused: the queue or its group is gone, by FLUSHALL for instance, or the server can't serve now."""
         self.failures += 1
-        text = str(error)
-        if text.startswith(RETRY_LATER):
+        if refusal.startswith(RETRY_LATER):
             self.reads.reconnect()
             self.commands.reconnect()
         elif self.failures > 1:
-            logger.warning("the broker %s refuses reads: %s", redact_url(self.url), text)
+            logger.warning("the broker %s refuses reads: %s", redact_url(self.url), refusal)
         if self.failures > 1:
             await asyncio.sleep(backoff_s(self.failures, 0.0))
         try:
@@ -222,6 +246,8 @@ class StreamConsumer:
             await self.show_alive()
         except Exception as failure:
             logger.info("the queues could not be declared again: %s", reason_of(failure, self.url))
+        self.is_mending = False
+        self.read()
 
     async def recover(self) -> None:
         """The connection was lost, and maybe the reply of a read with it: take what the server notes as held by this consumer."""
@@ -249,19 +275,15 @@ class StreamConsumer:
                 self.deliver(self.entries_of(found, redelivered=True))
                 logger.debug("read again what %s held", name)
 
-    def interrupt(self) -> None:
+    async def end_read(self) -> None:
         """End the read under way, so that the next one heeds what has changed."""
-        if self.changed is not None and not self.changed.done():
-            self.changed.set_result(None)
-        elif self.reading is not None and not self.reading.done():
-            self.spawn(self.end_read(self.read_number))
-
-    async def end_read(self, number: int) -> None:
-        while self.read_number == number and self.reading is not None and not self.reading.done():
+        read = self.under_way
+        while read is not None and self.under_way is read:
             # The server may meet this before it meets the read.
             with contextlib.suppress(CommandError):
                 await self.commands.call("CLIENT", "UNBLOCK", self.reads.client_id)
-            await asyncio.sleep(INTERRUPT_S)
+            if self.under_way is read:
+                await asyncio.sleep(INTERRUPT_S)
 
     # --- settling ---
 
@@ -298,20 +320,22 @@ class StreamConsumer:
             if held in self.held:
                 del self.held[held]
                 settled.append(held)
-        if settled and self.changed is not None and not self.changed.done():
-            self.changed.set_result(None)
+        self.read()
         return settled
 
     def pause(self, queue_name: str) -> None:
         """Receive no more from this queue; what is rejected afterwards goes to other consumers."""
         if queue_name not in self.paused:
             self.paused.add(queue_name)
-            self.interrupt()
+            self.spawn(self.end_read())
 
     def resume(self, queue_name: str) -> None:
         if queue_name in self.paused:
             self.paused.discard(queue_name)
-            self.interrupt()
+            if self.under_way is None:
+                self.read()
+            else:
+                self.spawn(self.end_read())
 
     # --- living ---
 
@@ -359,16 +383,15 @@ class StreamConsumer:
                 reason_of(error, self.url),
             )
         finally:
-            for task in (self.reading, self.tending, *self.tasks):
+            for task in (self.tending, *self.tasks):
                 if task is not None:
                     task.cancel()
             await self.close_clients()
 
     async def leave(self) -> None:
-        if self.reading is None:
+        if self.tending is None:  # it was never open
             return
-        self.interrupt()
-        await asyncio.wait([self.reading])
+        await self.end_read()
         self.send_acks()
         self.reject(
             [Delivery(queue, b"", True, (queue, entry_id)) for queue, entry_id in self.held], requeue=True

@@ -16,7 +16,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from typing import Any
+from typing import Any, Protocol
 
 import hiredis
 
@@ -44,12 +44,28 @@ class CommandError(Exception):
     """The store refused a command; the text is the store's."""
 
 
+class ReplyTo(Protocol):
+    """Who gets the reply to a command; a future does, and tells others in the next turn of the loop."""
+
+    def done(self) -> bool:
+        """Whether nobody wants the reply any more."""
+        ...
+
+    def set_result(self, reply: Reply, /) -> None: ...
+
+    def set_exception(self, error: Exception, /) -> None: ...
+
+    def exception(self) -> object:
+        """Nobody has to look at the error."""
+        ...
+
+
 class Waiting:
     """A command that has no reply yet."""
 
     __slots__ = ("packed", "future")
 
-    def __init__(self, packed: bytes, future: asyncio.Future[Reply] | Together) -> None:
+    def __init__(self, packed: bytes, future: ReplyTo) -> None:
         self.packed = packed
         self.future = future
 
@@ -168,11 +184,15 @@ class StoreClient:
                 StoreUnavailable(f"the connection to the {self.what} at {self.address} is closed")
             )
             return future
-        self.unsent.append(Waiting(pack_command(command), future))
+        self.send(future, *command)
+        return future
+
+    def send(self, reply_to: ReplyTo, *command: Argument) -> None:
+        """Send a command; its reply goes to `reply_to` in the turn of the loop in which it comes. Not after `close`."""
+        self.unsent.append(Waiting(pack_command(command), reply_to))
         if not self.flush_is_due:
             self.flush_is_due = True
             self.loop.call_soon(self.flush)
-        return future
 
     def call_together(self, head: tuple[Argument, ...], *item: Argument) -> asyncio.Future[Reply]:
         """Send an item in one command with the others of this turn of the loop that have the same `head`.

@@ -104,7 +104,7 @@ def test_messages_of_a_reply_that_was_lost_are_read_again(
         consumer = inbox.consumer.real
         stream = consumer.streams[events_queue(app_id).name]
         inbox.consumer.pause(events_queue(app_id).name)
-        wait_until(lambda: consumer.changed is not None, description="the read ended")
+        wait_until(lambda: consumer.under_way is None, description="the read ended")
         new_publisher(streams.url).publish_events([b"lost"])
         admin.xreadgroup("q", consumer.name, {stream: ">"})
         assert inbox.deliveries == []
