@@ -48,10 +48,12 @@ local function take(member, lane)
     redis.call('DEL', joins_key(run_id))
     if past[5] then redis.call('HDEL', key, 'dirty') end
   else
-    redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', fence, 'started', now_ms)
+    local fields = {'status', 'running', 'by', child_id, 'fence', fence, 'started', now_ms}
+    local limits = lane and count_start(run[1], lane, tonumber(now_ms))
+    if limits and limits ~= lane then fields[9], fields[10] = 'lane', limits end
+    redis.call('HSET', key, unpack(fields))
     if run[9] then steps = redis.call('HGETALL', steps_key(run_id)) end  -- of the run that it is a rerun of
     if run[6] or run[7] then start_clocks(run_id, run[6], run[7], tonumber(now_ms)) end
-    if lane then redis.call('HSET', key, 'lane', count_start(run[1], lane, tonumber(now_ms))) end
   end
   if lane then hold_leases(lane, member) end
   claims[#claims + 1] = member

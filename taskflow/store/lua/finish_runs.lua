@@ -10,20 +10,27 @@ return finalize
 end
 local child_id = ARGV[1]
 local ended, expiry, finalize_late = {}, {}, nil
+local freed, freed_ms = {}, nil  -- by lane, the runs that gave their places back
 local function finish(run_id, fence, status, body, pending, now_ms, remove_at)
   local key = run_key(run_id)
-  local run = redis.call('HMGET', key, 'by', 'fence', 'status', 'cancel', 'tied')
+  local run = redis.call('HMGET', key, 'by', 'fence', 'status', 'cancel', 'tied', 'lane')
   if run[2] == fence and run[3] == status then return 'ok' end  -- a repeat whose first reply was lost
   if run[1] ~= child_id or run[2] ~= fence or run[3] ~= 'running' then return 'fenced' end
   if run[4] and status ~= 'cancelled' then return 'cancel' end
-  if status ~= 'completed' or pending ~= '' or run[5] then
+  if status ~= 'completed' or pending ~= '' or run[5] == 'more' then
     finalize_late = finalize_late or load_finalize()
     finalize_late(run_id, status, body, pending ~= '', tonumber(now_ms))
     return 'ok'
   end
-  -- What `finalize` does, for the common case of a run that nothing else hangs on: half of the time.
+  -- What `finalize` does, for the common case of a run that nothing but leases hangs on: half of the time.
   redis.call('HSET', key, 'status', 'completed', 'ended', now_ms, 'output', body)
   redis.call('PUBLISH', done_channel(run_id), 'completed')
+  local lane = run[6]
+  if lane then
+    freed[lane] = freed[lane] or {}
+    freed[lane][#freed[lane] + 1] = run_id
+    freed_ms = now_ms
+  end
   ended[#ended + 1] = run_id
   expiry[#expiry + 1] = remove_at
   expiry[#expiry + 1] = run_id
@@ -37,4 +44,5 @@ if ended[1] then
   redis.call('HDEL', claims_key(child_id), unpack(ended))
   redis.call('ZADD', prefix .. 'expiry', unpack(expiry))
 end
+for lane, run_ids in pairs(freed) do release_all(lane, run_ids, tonumber(freed_ms)) end
 return reply

@@ -21,19 +21,19 @@ local function may_start(fn, lane, now_ms)
   return redis.call('EXISTS', lanes_key(fn), lane_key(fn, lane)) == 0 and not full_limit(fn, lane)
     and opens_at(fn, lane) <= now_ms
 end
--- What else hangs on the run. `tied` says that there is something: finish_runs has little to do for all others.
-local function tie(key, run, lane)
-  local fields = run.fields or {}
+-- Add to the fields of a new run what else hangs on it. `tied` says that there is something, and whether it is more than a lane:
+-- finish_runs has little to do for all others.
+local function tie(fields, run, lane)
   local function add(name, value)
     fields[#fields + 1] = name
     fields[#fields + 1] = value
   end
-  add('tied', 1)
+  for _, part in ipairs(run.fields or {}) do fields[#fields + 1] = part end
   if lane then add('lane', lane) end
   if run.parent ~= '' then add('parent', run.parent) end
   if run.finish_ms > 0 then add('finish_ms', run.finish_ms) end
   if run.start_ms > 0 then add('start_ms', run.start_ms) end
-  redis.call('HSET', key, unpack(fields))
+  add('tied', (run.fields or run.parent ~= '' or run.finish_ms > 0 or run.start_ms > 0) and 'more' or 'lane')
 end
 local admission = nil  -- what load_admission gave
 local function create_run(run, child_id, now)
@@ -50,20 +50,19 @@ local function create_run(run, child_id, now)
   if flow and flow.ahead then score = score - flow.ahead end
   local is_claimed = child_id ~= '' and not is_delayed and not run.behind and may_start(run.fn, lane, now_ms)
   redis.call('ZADD', runs_key(run.fn), now, run.id)
-  if is_claimed then
-    redis.call('HSET', key, 'function', run.fn, 'queue', run.queue, 'event', run.event, 'cause', run.cause, 'created', now,
-      'score', score, 'version', run.version, 'status', 'running', 'by', child_id, 'fence', '1', 'started', now)
-    redis.call('HSET', claims_key(child_id), run.id, '1')
-    if lane then
-      lane = count_start(run.fn, lane, now_ms)
-      hold_leases(lane, run.id)
-    end
-  else
-    redis.call('HSET', key, 'function', run.fn, 'queue', run.queue, 'event', run.event, 'cause', run.cause, 'created', now,
-      'score', score, 'version', run.version, 'status', (is_delayed or run.behind) and 'scheduled' or 'queued')
+  if is_claimed and lane then
+    lane = count_start(run.fn, lane, now_ms)
+    hold_leases(lane, run.id)
   end
-  if run.fields or lane or run.parent ~= '' or run.finish_ms > 0 or run.start_ms > 0 then tie(key, run, lane) end
+  local fields = {'function', run.fn, 'queue', run.queue, 'event', run.event, 'cause', run.cause, 'created', now, 'score', score,
+    'version', run.version, 'status', is_claimed and 'running' or (is_delayed or run.behind) and 'scheduled' or 'queued'}
   if is_claimed then
+    for _, part in ipairs({'by', child_id, 'fence', '1', 'started', now}) do fields[#fields + 1] = part end
+  end
+  if run.fields or lane or run.parent ~= '' or run.finish_ms > 0 or run.start_ms > 0 then tie(fields, run, lane) end
+  redis.call('HSET', key, unpack(fields))
+  if is_claimed then
+    redis.call('HSET', claims_key(child_id), run.id, '1')
     start_clocks(run.id, nil, run.finish_ms > 0 and run.finish_ms, now_ms)
     return 1
   end

@@ -13,16 +13,23 @@ local function lanes_key(fn) return prefix .. 'lanes:' .. fn end
 local function leases_key(limit) return prefix .. 'leases:' .. limit end
 local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
 local function lane_member(queue, fn, lane) return queue .. SEP .. fn .. SEP .. lane end
+-- A lane taken apart, once a script: {text, without the throttle; limits, their ids; throttle or nil}.
+local known_lanes = {}
+local function parse_lane(lane)
+  local known = known_lanes[lane]
+  if known then return known end
+  local text, throttle = string.match(lane, '^(.-)\29(.*)$')
+  known = {text = text or lane, throttle = throttle, limits = {}}
+  for limit in string.gmatch(known.text, '[^\30]+') do known.limits[#known.limits + 1] = limit end
+  known_lanes[lane] = known
+  return known
+end
 local function split_lane(lane)
-  local limits, throttle = string.match(lane, '^(.-)\29(.*)$')
-  return limits or lane, throttle
+  local known = parse_lane(lane)
+  return known.text, known.throttle
 end
 local function each_limit(lane, visit)
-  local place = 0
-  for limit in string.gmatch((split_lane(lane)), '[^\30]+') do
-    place = place + 1
-    visit(limit, place)
-  end
+  for place, limit in ipairs(parse_lane(lane).limits) do visit(limit, place) end
 end
 -- What the function's limits are now: {limits = {number, ...}, interval_us, tolerance_us}; those of a function that is gone are not.
 local known_settings = {}
@@ -101,10 +108,14 @@ end
 local function hold_leases(lane, holder)
   each_limit(lane, function(limit) redis.call('SADD', leases_key(limit), holder) end)
 end
--- A claim ends: its place is free for the next. holder: the run, or the job of an offered step.
-local function release_leases(lane, holder, now_ms, silent)
-  if not lane then return end
+-- Claims end: their places are free for the next. holders: runs, or jobs of offered steps.
+local function release_all(lane, holders, now_ms, silent)
   each_limit(lane, function(limit)
-    if redis.call('SREM', leases_key(limit), holder) == 1 then unblock(limit, now_ms, silent) end
+    for _ = 1, redis.call('SREM', leases_key(limit), unpack(holders)) do
+      if not unblock(limit, now_ms, silent) then break end
+    end
   end)
+end
+local function release_leases(lane, holder, now_ms, silent)
+  if lane then release_all(lane, {holder}, now_ms, silent) end
 end
