@@ -91,15 +91,15 @@ class Closing:
         is_limited = bool(execution.function.spec.flow.concurrency)
         if is_limited:
             await execution.steps_end(keep=False)  # they count as long as they execute (S7.1)
-        outcome = host.claims.finish(
+        # The slot is free before the end is sent: the claim of the next run then goes out with it.
+        if not execution.tree.executing and not execution.tree.has_leftovers:
+            self.free_slot()
+            if is_limited:
+                host.look_for_work(execution.function.spec.queue)
+        verdict, hints = await host.claims.finish(
             execution.claim, status, body, has_pending=self.may_have_pending(status), kept_ms=host.config.retention_ms,
             now_ms=host.clock.now_ms(),
         )  # fmt: skip
-        if not execution.tree.executing and not execution.tree.has_leftovers:
-            self.free_slot()  # at once: the claim of the next run goes out behind this end, and saves a round trip
-            if is_limited:
-                host.look_for_work(execution.function.spec.queue)
-        verdict, hints = await outcome
         if hints:
             host.send_hints(hints)
         if verdict is Verdict.CANCEL:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor as ThreadPool
 from contextvars import Context as ContextVars
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from taskflow.clock import Clock
@@ -22,13 +23,23 @@ from taskflow.engine.host import Lease
 from taskflow.engine.offered import OfferedStepExecution
 from taskflow.errors import StoreUnavailable
 from taskflow.function import Function
-from taskflow.store.claims import ClaimedRun, Hint
+from taskflow.store.claims import ClaimedRun, ClaimReply, Hint
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.store import Store
 
 logger = logging.getLogger("taskflow.engine")
 
 CLAIM_BATCH = 100  # runs in one script at most, so that it stays short
+
+
+@dataclass(frozen=True, slots=True)
+class SentClaim:
+    """A claim that is on its way."""
+
+    queue: str
+    limit: int  # slots that are set aside for it
+    epoch: int  # of the lease, before it was sent
+    reply: Coroutine[Any, Any, ClaimReply]
 
 
 class Messenger(Protocol):
@@ -127,42 +138,56 @@ class Executor:
         self.claim_soon()
 
     def claim_soon(self) -> None:
-        if not self.is_claiming and self.free > 0 and not self.is_draining:
-            self.is_claiming = True
-            self.spawn(self.claim_wanted())
+        """Claim in the next turn of the loop, with all the slots that come free in this one.
 
-    async def claim_wanted(self) -> None:
+        Called before a run's end is sent, so the claim goes out with it: one round trip, not two.
+        """
+        if not self.is_claiming and self.can_claim:
+            self.is_claiming = True
+            self.loop.call_soon(self.start_claiming, context=ContextVars())
+
+    @property
+    def can_claim(self) -> bool:
+        return bool(self.wanted) and self.free > 0 and not self.is_draining
+
+    def start_claiming(self) -> None:
+        self.spawn(self.claim_wanted(self.send_claim()))
+
+    async def claim_wanted(self, sent: SentClaim | None) -> None:
         try:
-            while self.wanted and self.free > 0 and not self.is_draining:
-                if not self.lease.is_valid():
-                    await asyncio.sleep(
-                        0.1
-                    )  # paused, or the store is away: what we claim now may be taken away
-                    continue
-                queue = next(iter(self.wanted))
-                await self.claim(queue, by_hint=self.wanted.pop(queue))
+            while sent is not None or self.can_claim:
+                if sent is not None:
+                    await self.take_claimed(sent)
+                else:  # paused, or the store is away: what we claim now may be taken away
+                    await asyncio.sleep(0.1)
+                sent = self.send_claim()
         finally:
             self.is_claiming = False
 
-    async def claim(self, queue: str, *, by_hint: bool) -> None:
+    def send_claim(self) -> SentClaim | None:
+        """Ask for the best runs of a queue that is wanted; None when there is none, or nothing may be claimed now."""
+        if not self.can_claim or not self.lease.is_valid():
+            return None
+        queue = next(iter(self.wanted))
+        by_hint = self.wanted.pop(queue)
         limit = self.reserve(CLAIM_BATCH)
-        if not limit:
-            self.wanted.setdefault(queue, by_hint)
-            return
+        reply = self.claims.claim(
+            self.child_id, self.config.app_id, queue, limit=limit, by_hint=by_hint, unknown=self.unknown,
+            now_ms=self.clock.now_ms(),
+        )  # fmt: skip
+        return SentClaim(queue, limit, self.lease.epoch, reply)
+
+    async def take_claimed(self, sent: SentClaim) -> None:
         started = 0
-        epoch = self.lease.epoch
         try:
-            reply = await self.claims.claim(
-                self.child_id, self.config.app_id, queue, limit=limit, by_hint=by_hint, unknown=self.unknown,
-                now_ms=self.clock.now_ms(),
-            )  # fmt: skip
+            reply = await sent.reply
             for run in reply.runs:
                 started += 1
-                self.start(run, epoch)
+                self.start(run, sent.epoch)
         finally:
-            self.unreserve(limit - started)
+            self.unreserve(sent.limit - started)
         if reply.has_more:
-            self.wanted.setdefault(queue, False)
+            self.wanted.setdefault(sent.queue, False)
         if reply.hints:
             self.messenger.send_work(reply.hints)  # to others: this process takes what it can anyhow
 

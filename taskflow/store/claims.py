@@ -150,7 +150,7 @@ class Claims:
         self.scripts = scripts
         self.keys = keys
 
-    async def claim(
+    def claim(
         self,
         child_id: str,
         app_id: str,
@@ -160,12 +160,14 @@ class Claims:
         by_hint: bool,
         unknown: Iterable[str],
         now_ms: int,
-    ) -> ClaimReply:
-        """Take up to `limit` of the best ready runs of a queue."""
-        has_more, hints, rows = await self.scripts.call(
-            "claim_runs", now_ms, child_id, app_id, queue, limit, "1" if by_hint else "", *unknown
+    ) -> Coroutine[Any, Any, ClaimReply]:
+        """Take up to `limit` of the best ready runs of a queue. The command is on its way when this returns."""
+        return claimed(
+            self.scripts.call(
+                "claim_runs", now_ms, child_id, app_id, queue, limit, "1" if by_hint else "", *unknown
+            ),
+            child_id,
         )
-        return ClaimReply([parse_claimed(row, child_id) for row in rows], bool(has_more), parse_hints(hints))
 
     async def commit_step(self, claim: Claim, *keys_and_memos: str | bytes, is_completed: bool) -> Verdict:
         """Store outcomes: step key, memo, ..."""
@@ -264,19 +266,15 @@ class Claims:
         )
         return VERDICTS[verdict], parse_hints(hints)
 
-    def finish(
+    async def finish(
         self, claim: Claim, status: str, body: bytes, *, has_pending: bool, kept_ms: int, now_ms: int
-    ) -> Coroutine[Any, Any, tuple[Verdict, list[Hint]]]:
-        """End the run, to be removed after `kept_ms`.
-
-        The command is on its way when this returns, before its outcome is awaited: what is claimed from then on comes after it.
-        """
-        return ended(
-            self.scripts.call_together(
-                "finish_runs", (claim.child_id,), claim.run_id, claim.fence, status, body,
-                "1" if has_pending else "", now_ms, now_ms + kept_ms,
-            )
+    ) -> tuple[Verdict, list[Hint]]:
+        """End the run, to be removed after `kept_ms`."""
+        verdict, hints = await self.scripts.call_together(
+            "finish_runs", (claim.child_id,), claim.run_id, claim.fence, status, body,
+            "1" if has_pending else "", now_ms, now_ms + kept_ms,
         )  # fmt: skip
+        return VERDICTS[verdict], parse_hints(hints) if hints else []
 
     async def begin_trial(self, claim: Claim) -> bool:
         """The run's next crash would be its last, and it executes now, alone of its kind; False when the claim is lost."""
@@ -315,9 +313,9 @@ class Claims:
                 return total
 
 
-async def ended(reply: asyncio.Future[Any]) -> tuple[Verdict, list[Hint]]:
-    verdict, hints = await reply
-    return VERDICTS[verdict], parse_hints(hints) if hints else []
+async def claimed(reply: asyncio.Future[Any], child_id: str) -> ClaimReply:
+    has_more, hints, rows = await reply
+    return ClaimReply([parse_claimed(row, child_id) for row in rows], bool(has_more), parse_hints(hints))
 
 
 def parse_claimed(row: Sequence[Any], child_id: str) -> ClaimedRun:
