@@ -27,6 +27,7 @@ from taskflow.ids import run_id_for
 from taskflow.listeners import Listeners
 from taskflow.store.claims import Claim, ClaimedRun, Hint
 from taskflow.store.routing import Arrival, EventPlan, Routed, RunPlan
+from taskflow.store.scripts import Answer
 from taskflow.store.store import Store
 from taskflow.waits import lookups_of, resume_waits
 
@@ -92,7 +93,7 @@ class SentBatch:
     now_ms: int
     epoch: int  # of the lease, before the script was sent
     reserved: int  # slots
-    outcome: Coroutine[Any, Any, tuple[list[Routed], list[Hint]]]
+    outcome: Answer[tuple[list[Routed], list[Hint]]]
 
 
 class Router:

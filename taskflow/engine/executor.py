@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor as ThreadPool
 from contextvars import Context as ContextVars
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from taskflow.errors import StoreUnavailable
 from taskflow.function import Function
 from taskflow.store.claims import ClaimedRun, ClaimReply, Hint
 from taskflow.store.keys import SEPARATOR
+from taskflow.store.scripts import Answer
 from taskflow.store.store import Store
 
 logger = logging.getLogger("taskflow.engine")
@@ -39,7 +40,7 @@ class SentClaim:
     queue: str
     limit: int  # slots that are set aside for it
     epoch: int  # of the lease, before it was sent
-    reply: Coroutine[Any, Any, ClaimReply]
+    reply: Answer[ClaimReply]
 
 
 class Messenger(Protocol):

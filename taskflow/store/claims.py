@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from taskflow.store.keys import SEPARATOR, Keys
-from taskflow.store.scripts import Scripts
+from taskflow.store.scripts import Answer, Scripts
 from taskflow.types import RunId
 
 
@@ -160,14 +161,12 @@ class Claims:
         by_hint: bool,
         unknown: Iterable[str],
         now_ms: int,
-    ) -> Coroutine[Any, Any, ClaimReply]:
+    ) -> Answer[ClaimReply]:
         """Take up to `limit` of the best ready runs of a queue. The command is on its way when this returns."""
-        return claimed(
-            self.scripts.call(
-                "claim_runs", now_ms, child_id, app_id, queue, limit, "1" if by_hint else "", *unknown
-            ),
-            child_id,
+        reply = self.scripts.call(
+            "claim_runs", now_ms, child_id, app_id, queue, limit, "1" if by_hint else "", *unknown
         )
+        return Answer(reply, partial(parse_claims, child_id=child_id))
 
     async def commit_step(self, claim: Claim, *keys_and_memos: str | bytes, is_completed: bool) -> Verdict:
         """Store outcomes: step key, memo, ..."""
@@ -313,8 +312,8 @@ class Claims:
                 return total
 
 
-async def claimed(reply: asyncio.Future[Any], child_id: str) -> ClaimReply:
-    has_more, hints, rows = await reply
+def parse_claims(reply: Sequence[Any], *, child_id: str) -> ClaimReply:
+    has_more, hints, rows = reply
     return ClaimReply([parse_claimed(row, child_id) for row in rows], bool(has_more), parse_hints(hints))
 
 

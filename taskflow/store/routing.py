@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from taskflow.store.claims import Hint, parse_hints
-from taskflow.store.scripts import Scripts
+from taskflow.store.scripts import Answer, Scripts
 from taskflow.types import RunId
 
 
@@ -95,7 +96,7 @@ class Routing:
         child_id: str,
         free_slots: int,
         now_ms: int,
-    ) -> Coroutine[Any, Any, tuple[list[Routed], list[Hint]]]:
+    ) -> Answer[tuple[list[Routed], list[Hint]]]:
         """Record events and make their runs; claim up to `free_slots` of these for the child.
 
         The command is on its way when this returns, before its outcome is awaited.
@@ -108,7 +109,7 @@ class Routing:
                     run.function_id, run.queue, run.run_id, run.start_at_ms, run.start_timeout_ms,
                     run.finish_timeout_ms, run.flow, "1" if run.is_claimable else "",
                 )  # fmt: skip
-        return routed(events, self.scripts.call("route_events", *argv))
+        return Answer(self.scripts.call("route_events", *argv), partial(parse_routed, events))
 
     async def start_run(
         self, plan: RunPlan, *, uid: str, name: str, event: bytes, cause: str, version: str, now_ms: int
@@ -170,8 +171,8 @@ class Routing:
         return outcome.decode(), parse_hints(hints)
 
 
-async def routed(events: Sequence[EventPlan], reply: asyncio.Future[Any]) -> tuple[list[Routed], list[Hint]]:
-    hints, outcomes, claimed, lookups = await reply
+def parse_routed(events: Sequence[EventPlan], reply: Sequence[Any]) -> tuple[list[Routed], list[Hint]]:
+    hints, outcomes, claimed, lookups = reply
     fences = {claimed[i].decode(): claimed[i + 1] for i in range(0, len(claimed), 2)}
     paths = parse_lookups(lookups) if lookups else {}
     return [

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from taskflow.store.client import Argument, StoreClient
+
+T = TypeVar("T")
 
 WORD = re.compile(r"[A-Za-z_]\w*")
 DEFINITION = re.compile(r"local (?:function )?([\w, ]+)")
@@ -109,6 +112,19 @@ def defined_names(piece: str) -> set[str]:
 def loading_commands() -> list[tuple[Argument, ...]]:
     """The commands that teach a server all scripts; sent on each new connection, since a restart forgets them."""
     return [("SCRIPT", "LOAD", script.source) for script in load_scripts().values()]
+
+
+class Answer(Generic[T]):
+    """The reply of a script whose command is on its way, to be awaited when there is time for it."""
+
+    __slots__ = ("parse", "reply")
+
+    def __init__(self, reply: asyncio.Future[Any], parse: Callable[[Any], T]) -> None:
+        self.reply = reply
+        self.parse = parse
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self.parse((yield from self.reply))
 
 
 class Scripts:
