@@ -76,13 +76,13 @@ def check(records: list[RunRecord], count: int) -> None:
 BENCHMARK = Benchmark(
     name="drain",
     rows=(
-        Row("per_s", "no-op runs drained, sent one by one, both processes ready", "runs/s", at_least(6_000)),
-        Row("per_s_lists", "the same, sent in lists of 100", "runs/s", at_least(6_000)),
+        Row("per_s", "no-op runs drained, sent one by one, both processes ready", "runs/s", at_least(12_000)),
+        Row("per_s_lists", "the same, sent in lists of 100", "runs/s", at_least(12_000)),
         Row(
             "per_s_cold",
             "sent one by one, then the worker starts; from the first run on",
             "runs/s",
-            at_least(6_000),
+            at_least(12_000),
         ),
         Row("per_s_one", "as the first, with one process", "runs/s"),
         Row("worker_us", "CPU of the worker for a run", "us"),

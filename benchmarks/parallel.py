@@ -17,7 +17,7 @@ def measure(scale: Scale) -> Figures:
 BENCHMARK = Benchmark(
     name="parallel",
     rows=(
-        Row("p50_ms", f"{BRANCHES} parallel steps: handler start to end heard, p50", "ms", at_most(15)),
+        Row("p50_ms", f"{BRANCHES} parallel steps: handler start to end heard, p50", "ms", at_most(10)),
         Row("p99_ms", "the same, p99", "ms"),
     ),
     measure=measure,

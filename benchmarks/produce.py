@@ -46,8 +46,8 @@ async def send_async(app: TaskFlow, count: int) -> float:
 BENCHMARK = Benchmark(
     name="produce",
     rows=(
-        Row("one_by_one", "send, one event a call", "events/s", at_least(6_000)),
-        Row("lists", "send, lists of 100", "events/s", at_least(30_000)),
+        Row("one_by_one", "send, one event a call", "events/s", at_least(8_000)),
+        Row("lists", "send, lists of 100", "events/s", at_least(50_000)),
         Row("async", "asend, one event a call, 100 coroutines", "events/s"),
     ),
     measure=measure,

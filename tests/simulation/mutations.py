@@ -129,8 +129,8 @@ MUTATIONS = (
     Mutation(
         "releases a lease twice", "S7.1", 15,
         lua(
-            "if redis.call('SREM', leases_key(limit), holder) == 1 then",
-            "if redis.call('SREM', leases_key(limit), holder) + #redis.call('SPOP', leases_key(limit), 1) > 0 then",
+            "for _ = 1, redis.call('SREM', leases_key(limit), unpack(holders)) do",
+            "for _ = 1, redis.call('SREM', leases_key(limit), unpack(holders)) + #redis.call('SPOP', leases_key(limit), 1) do",
         ),
     ),
     Mutation(
