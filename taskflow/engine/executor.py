@@ -30,7 +30,7 @@ from taskflow.store.store import Store
 
 logger = logging.getLogger("taskflow.engine")
 
-CLAIM_BATCH = 100
+CLAIM_BATCH = 100  # runs in one script at most, so that it stays short
 
 
 @dataclass(frozen=True, slots=True)

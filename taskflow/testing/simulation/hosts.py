@@ -272,12 +272,18 @@ class WorkerHost:
     async def say_goodbye(self) -> None:
         while not all(child.process.is_dead for child in self.children):  # noqa: ASYNC110  # the dead set no event
             await asyncio.sleep(0.1)
-        store = await self.connected()
-        for child_id in [*[child.child_id for child in self.children], *[dead[0] for dead in self.dead]]:
-            await store.claims.hand_back(
-                child_id, [], crashed=False, cause="left", now_ms=self.clock.now_ms()
-            )
-        await store.duties.forget_worker(self.worker_id)
+        children = [*[child.child_id for child in self.children], *[dead[0] for dead in self.dead]]
+        while True:
+            try:
+                store = await self.connected()
+                for child_id in children:
+                    await store.claims.hand_back(
+                        child_id, [], crashed=False, cause="left", now_ms=self.clock.now_ms()
+                    )
+                await store.duties.forget_worker(self.worker_id)
+                return
+            except StoreUnavailable:  # `supervise`, in its last turn, may have given the connection up
+                await asyncio.sleep(RETRY_S)
 
 
 class SimulatedBeat(Beat):
