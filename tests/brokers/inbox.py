@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from kombu.entity import Queue
 
@@ -23,33 +22,23 @@ def wait_until(condition: Callable[[], object], *, description: str, timeout_s: 
         time.sleep(0.002)
 
 
-class Inbox:
-    """Consumes an app's events, or other `queues`, and acks them unless told otherwise."""
+class Acks(Protocol):
+    """What a consumer does with what is done."""
 
-    def __init__(
-        self,
-        url: str,
-        app_id: str = "",
-        *,
-        queues: Sequence[Queue] = (),
-        acks: bool = True,
-        prefetch: int = 500,
-    ) -> None:
+    def ack(self, deliveries: Sequence[Delivery]) -> None: ...
+
+
+class Kept:
+    """Keeps what a consumer hands over, and acks it unless told otherwise."""
+
+    def __init__(self, *, acks: bool) -> None:
         self.acks = acks
         self.deliveries: list[Delivery] = []
-        self.threads: set[str] = set()
-        self.consumer = Consumer(
-            url,
-            queues=list(queues) or [events_queue(app_id)],
-            on_deliveries=self.take,
-            prefetch=prefetch,
-        )
 
-    def take(self, deliveries: list[Delivery]) -> None:
-        self.threads.add(threading.current_thread().name)
+    def keep(self, deliveries: list[Delivery], consumer: Acks) -> None:
         self.deliveries.extend(deliveries)
         if self.acks:
-            self.consumer.ack(deliveries)
+            consumer.ack(deliveries)
 
     @property
     def bodies(self) -> list[bytes]:
@@ -60,6 +49,27 @@ class Inbox:
             lambda: len(self.deliveries) >= count, description=f"{count} deliveries", timeout_s=timeout_s
         )
         return self.deliveries
+
+
+class Inbox(Kept):
+    """Consumes an app's events, or other `queues`, on a thread."""
+
+    def __init__(
+        self,
+        url: str,
+        app_id: str = "",
+        *,
+        queues: Sequence[Queue] = (),
+        acks: bool = True,
+        prefetch: int = 500,
+    ) -> None:
+        super().__init__(acks=acks)
+        self.consumer = Consumer(
+            url,
+            queues=list(queues) or [events_queue(app_id)],
+            on_deliveries=lambda deliveries: self.keep(deliveries, self.consumer),
+            prefetch=prefetch,
+        )
 
     def __enter__(self) -> Self:
         self.consumer.start()

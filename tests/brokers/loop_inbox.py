@@ -13,7 +13,7 @@ from kombu.entity import Queue
 from taskflow.broker.consumer import Delivery
 from taskflow.broker.stream_consumer import StreamConsumer
 from taskflow.broker.topology import events_queue
-from tests.brokers.inbox import wait_until
+from tests.brokers.inbox import Kept
 
 
 class LoopConsumer:
@@ -47,8 +47,8 @@ class LoopConsumer:
         asyncio.run_coroutine_threadsafe(self.real.close(timeout_s), self.loop).result(timeout_s + 5)
 
 
-class LoopInbox:
-    """Consumes an app's events, or other `queues`, and acks them unless told otherwise."""
+class LoopInbox(Kept):
+    """Consumes an app's events, or other `queues`, on a loop."""
 
     def __init__(
         self,
@@ -59,36 +59,23 @@ class LoopInbox:
         acks: bool = True,
         prefetch: int = 500,
     ) -> None:
-        self.acks = acks
-        self.deliveries: list[Delivery] = []
+        super().__init__(acks=acks)
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="loop-inbox")
         self.thread.start()
 
         async def make() -> StreamConsumer:
             return StreamConsumer(
-                url, queues=list(queues) or [events_queue(app_id)], on_deliveries=self.take, prefetch=prefetch
+                url,
+                queues=list(queues) or [events_queue(app_id)],
+                on_deliveries=lambda deliveries: self.keep(deliveries, self.consumer.real),
+                prefetch=prefetch,
             )
 
         self.consumer = LoopConsumer(self.loop, self.run(make()))
 
     def run(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
-
-    def take(self, deliveries: list[Delivery]) -> None:
-        self.deliveries.extend(deliveries)
-        if self.acks:
-            self.consumer.real.ack(deliveries)
-
-    @property
-    def bodies(self) -> list[bytes]:
-        return [delivery.body for delivery in self.deliveries]
-
-    def wait_for(self, count: int, *, timeout_s: float = 15.0) -> list[Delivery]:
-        wait_until(
-            lambda: len(self.deliveries) >= count, description=f"{count} deliveries", timeout_s=timeout_s
-        )
-        return self.deliveries
 
     def open(self, timeout_s: float = 20.0) -> None:
         self.run(self.consumer.real.open(timeout_s))
