@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
 
 import click
 
+from benchmarks.functions import APP_ID
 from benchmarks.harness import PREFIX, Stack, Worker
 from benchmarks.machine import pss_mb
 from taskflow.event import Event
@@ -28,7 +28,7 @@ LIST = 100  # events of one send
 SHARES = (("noop", 70), ("warm", 20), ("limited", 10))  # of those
 TENANTS = 20
 IN_FLIGHT = (
-    5_000  # events that the producer is ahead of the worker, so that the broker's backlog is not measured
+    5_000  # events that the producer is ahead of the runs that have ended, so that no backlog is measured
 )
 SAMPLE_S = 1.0
 # History is trimmed every 10 s, so memory goes up and down: the least in such a window is compared with that in others.
@@ -73,9 +73,15 @@ class SoakStack(Stack):
             yield process
             process.stop()
 
-    def routed(self) -> int:
-        """Events that have become runs so far."""
-        return int(cast(Any, self.redis.get(f"{PREFIX}seq")) or 0)
+    def ended(self) -> int:
+        """Runs that have ended so far, those that were removed since included."""
+        with self.redis.pipeline(transaction=True) as pipeline:
+            pipeline.get(f"{PREFIX}seq")  # one for each event, and each starts one run
+            pipeline.zcard(f"{PREFIX}expiry")
+            for slug, _ in SHARES:
+                pipeline.zcard(f"{PREFIX}runs:{APP_ID}/{slug}")
+            routed, kept, *known = [int(count or 0) for count in pipeline.execute()]
+        return routed - (sum(known) - kept)
 
     def key_counts(self) -> Counter[str]:
         """How many keys there are of each kind: the first part of their name."""
@@ -116,11 +122,11 @@ def main(runs: int, retention: str, max_slope: float) -> None:
 
 
 def soak(stack: SoakStack, worker: Worker, runs: int) -> list[Sample]:
-    """Send all runs at the speed at which they are routed; samples on the way."""
+    """Send all runs at the speed at which they are executed; samples on the way."""
     samples: list[Sample] = []
-    first, sent = stack.routed(), 0
+    first, sent = stack.ended(), 0
     started_s = next_s = time.monotonic()
-    while (done := stack.routed() - first) < runs:
+    while (done := stack.ended() - first) < runs:
         while sent < runs and sent - done < IN_FLIGHT:
             stack.producer.send(events(sent))
             sent += LIST
