@@ -93,7 +93,7 @@ MUTATIONS = (
         lua("if not owns(run_id, child_id, fence) then return {'fenced', {}} end", "", script="park_run"),
     ),
     Mutation(
-        "finishes without a fence", "S9.4", 109,
+        "finishes without a fence", "S9.4", 65,
         lua("if run[1] ~= child_id or run[2] ~= fence or run[3] ~= 'running' then return 'fenced' end", "", script="finish_runs"),
     ),
     Mutation("acknowledges events before they are routed", "S9.1", 44, method(Router, "take", acknowledge_first)),
