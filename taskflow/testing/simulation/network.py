@@ -45,6 +45,9 @@ class StoreConnection(asyncio.Transport):
         self.sent_us = 0  # when the last request arrives
         self.replied_us = 0  # when the last reply does
         self.channels: dict[bytes, None] = {}
+        self.held_up: list[
+            tuple[Sequence[list[bytes]], int]
+        ] = []  # requests in the socket of a store that is away
 
     def write(self, data: Any) -> None:
         if self.is_lost:
@@ -153,13 +156,24 @@ class Network:
 
     def serve(self, connection: StoreConnection, commands: Sequence[list[bytes]], replied: int) -> None:
         """The store executes commands, and sends the first of the replies."""
-        if self.world.now_us < self.faults.store_is_back_us:  # they wait in its socket
-            self.world.at(self.faults.store_is_back_us, partial(self.serve, connection, commands, replied))
+        if self.world.now_us < self.faults.store_is_back_us or connection.held_up:
+            connection.held_up.append((commands, replied))
+            if len(connection.held_up) == 1:
+                self.world.at(self.faults.store_is_back_us, partial(self.serve_held_up, connection))
             return
         for number, command in enumerate(commands):
             raw = self.execute(connection, command)
             if raw is not None and number < replied:
                 self.reply(connection, raw)
+
+    def serve_held_up(self, connection: StoreConnection) -> None:
+        """The store is back, unless it is away once more: in the order in which they came."""
+        if self.world.now_us < self.faults.store_is_back_us:
+            self.world.at(self.faults.store_is_back_us, partial(self.serve_held_up, connection))
+            return
+        held_up, connection.held_up = connection.held_up, []
+        for commands, replied in held_up:
+            self.serve(connection, commands, replied)
 
     def reply(self, connection: StoreConnection, raw: bytes) -> None:
         world = self.world
