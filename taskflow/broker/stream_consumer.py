@@ -252,7 +252,7 @@ class StreamConsumer:
     async def recover(self) -> None:
         """The connection was lost, and maybe the reply of a read with it: take what the server notes as held by this consumer."""
         self.send_acks()
-        for name, stream in self.streams.items():
+        for stream in self.streams.values():
             with contextlib.suppress(
                 CommandError, StoreUnavailable
             ):  # no such stream: the next read meets that
@@ -273,7 +273,6 @@ class StreamConsumer:
                     else []
                 )
                 self.deliver(self.entries_of(found, redelivered=True))
-                logger.debug("read again what %s held", name)
 
     async def end_read(self) -> None:
         """End the read under way, so that the next one heeds what has changed."""

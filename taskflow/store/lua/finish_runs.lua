@@ -17,7 +17,7 @@ local function finish(run_id, fence, status, body, pending, now_ms, remove_at)
   if run[2] == fence and run[3] == status then return 'ok' end  -- a repeat whose first reply was lost
   if run[1] ~= child_id or run[2] ~= fence or run[3] ~= 'running' then return 'fenced' end
   if run[4] and status ~= 'cancelled' then return 'cancel' end
-  if status ~= 'completed' or pending ~= '' or run[5] == 'more' then
+  if status ~= 'completed' or pending ~= '' or run[5] and run[5] ~= 'lane' then
     finalize_late = finalize_late or load_finalize()
     finalize_late(run_id, status, body, pending ~= '', tonumber(now_ms))
     return 'ok'
