@@ -61,12 +61,12 @@ async def test_a_suspended_run_holds_no_slot_task_thread_or_memory(app: TaskFlow
         assert harness.slots_in_use == 0
         assert not worker.executor.executions
         assert running_code() == tasks
-        gc.collect()
-        assert [ref() for ref in held] == [None] * 5
-        await until(
+        await until(  # a thread lets go of its frames a moment after the run was told that it ended
             lambda: worker.threads._idle_semaphore._value == len(worker.threads._threads),
             description="all threads of the pool idle",
         )
+        gc.collect()
+        assert [ref() for ref in held] == [None] * 5
         await harness.advance(days=1)
         assert [await run.aresult("1s") for run in runs] == ["Held"] * 5
 
