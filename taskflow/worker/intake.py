@@ -78,7 +78,6 @@ class Intake:
                 self.take_work(delivery, queue)
         if events:
             receipt = self.router.take([delivery.body for delivery in events])
-            self.store.client.flush()  # not at the end of the turn: on an idle machine a turn takes 50 us
             self.spawn(self.settle(events, receipt), events)
 
     def spawn(self, work: Coroutine[Any, Any, None], deliveries: list[Delivery]) -> None:
