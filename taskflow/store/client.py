@@ -140,9 +140,8 @@ class StoreClient:
     """One connection that all coroutines of a loop share.
 
     `on_connected` gives the commands that are sent first on every new connection (scripts to load, channels to listen on).
-    `longest_wait_s`: how long the server may take for a reply, if the connection carries commands that block; None for a
-    subscription, whose silence is no sign of death. `what` names the server in messages. `client_id` is the server's number for
-    the connection, once there is one.
+    `longest_wait_s`: how long the server may take for a reply, if the connection carries commands that block. `what` names the
+    server in messages. `client_id` is the server's number for the connection, once there is one.
     """
 
     def __init__(
@@ -151,7 +150,7 @@ class StoreClient:
         *,
         on_connected: Callable[[], Sequence[tuple[Argument, ...]]] = lambda: (),
         on_push: Callable[[list[Any]], None] | None = None,
-        longest_wait_s: float | None = 0.0,
+        longest_wait_s: float = 0.0,
         what: str = "store",
         log_level: int = logging.WARNING,
     ) -> None:
@@ -238,7 +237,7 @@ class StoreClient:
                     waiting.packed = waiting.future.pack()
         if not self.in_flight:
             self.last_reply_s = self.loop.time()
-            if self.stall_check is None and self.longest_wait_s is not None:
+            if self.stall_check is None:
                 self.stall_check = self.loop.call_later(
                     self.longest_wait_s + STALL_TIMEOUT_S, self.check_stall
                 )
@@ -339,11 +338,11 @@ class StoreClient:
         self.unsent.append(waiting)
 
     def take_push(self, reply: Reply) -> None:
-        """What comes on a connection that is subscribed: messages, and confirmations of (un)subscribing."""
-        if self.in_flight and isinstance(reply, list) and reply[0] != b"message":
-            self.take_reply(reply)
-        elif self.on_push:
+        """What comes on a connection that is subscribed: messages, and replies to commands."""
+        if self.on_push and isinstance(reply, list) and reply[0] == b"message":
             self.on_push(reply)
+        elif self.in_flight:
+            self.take_reply(reply)
 
     def lost(self, connection: Connection) -> None:
         if connection is not self.connection or self.closed:
@@ -377,7 +376,7 @@ class StoreClient:
     def check_stall(self) -> None:
         """Drop a connection on which replies are due but nothing comes: a cut cable, a paused server."""
         self.stall_check = None
-        if self.closed or not self.in_flight or self.connection is None or self.longest_wait_s is None:
+        if self.closed or not self.in_flight or self.connection is None:
             return
         silent_s, patience_s = self.loop.time() - self.last_reply_s, self.longest_wait_s + STALL_TIMEOUT_S
         if silent_s >= patience_s:

@@ -12,9 +12,12 @@ from taskflow.urls import parse_server_url
 
 OnMessage = Callable[[str], None]
 
+PING_EVERY_S = 15.0
+"""A subscription may be silent for ever, so a connection that died in silence shows only by what it fails to answer."""
+
 
 class Subscriber:
-    """Channels and who listens to them. Messages are lost while the connection is: see `on_reconnect`."""
+    """Channels and who listens to them. Messages are lost while the connection is: see `client.on_reconnect`."""
 
     def __init__(self, url: str) -> None:
         self.listeners: dict[str, set[OnMessage]] = {}
@@ -22,15 +25,22 @@ class Subscriber:
             parse_server_url(url, what="store"),
             on_connected=self.subscribe_commands,
             on_push=self.dispatch,
-            longest_wait_s=None,
             log_level=logging.DEBUG,
         )
+        self.next_ping: asyncio.TimerHandle | None = None
 
     def subscribe_commands(self) -> Sequence[tuple[Argument, ...]]:
         return [("SUBSCRIBE", channel) for channel in self.listeners]
 
     async def connect(self, *, timeout_s: float = 3.0) -> None:
         await self.client.connect(timeout_s=timeout_s)
+        self.ping()
+
+    def ping(self) -> None:
+        """Have the client see that the connection lives, now and then."""
+        if not self.client.in_flight and not self.client.unsent:
+            self.client.call("PING").add_done_callback(retrieve)
+        self.next_ping = self.client.loop.call_later(PING_EVERY_S, self.ping)
 
     async def listen(self, channel: str, on_message: OnMessage) -> None:
         """Call `on_message(text)` for each message from now on; when this returns, none is missed."""
@@ -49,11 +59,12 @@ class Subscriber:
             self.client.call("UNSUBSCRIBE", channel).add_done_callback(retrieve)
 
     def dispatch(self, push: list[Any]) -> None:
-        if push[0] == b"message":
-            for on_message in tuple(self.listeners.get(push[1].decode(), ())):
-                on_message(push[2].decode())
+        for on_message in tuple(self.listeners.get(push[1].decode(), ())):
+            on_message(push[2].decode())
 
     async def close(self) -> None:
+        if self.next_ping is not None:
+            self.next_ping.cancel()
         await self.client.close()
 
 

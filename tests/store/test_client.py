@@ -10,6 +10,7 @@ import pytest
 
 from taskflow.errors import ConfigError, StoreUnavailable, StoreVersionMismatch
 from taskflow.store import client as client_module
+from taskflow.store import subscriber as subscriber_module
 from taskflow.store.client import CommandError, StoreClient
 from taskflow.store.store import Store
 from taskflow.store.subscriber import Subscriber
@@ -416,5 +417,34 @@ async def test_a_subscriber_listens_on_after_a_cut(server: ValkeyServer, line: L
         await client.call("PUBLISH", channel, channel)
     await until(lambda: len(heard) == 3, description="all messages")
     assert sorted(heard) == ["a", "b", "c"]
+    await subscriber.close()
+    await client.close()
+
+
+async def test_a_subscriber_notices_a_connection_that_died_in_silence(
+    server: ValkeyServer, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S9.5: nothing tells it but the ping that gets no answer."""
+    monkeypatch.setattr(client_module, "STALL_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(subscriber_module, "PING_EVERY_S", 0.02)
+    subscriber, client = (
+        Subscriber(await line.start()),
+        StoreClient(parse_server_url(server.url, what="store")),
+    )
+    await subscriber.connect()
+    await client.connect()
+    heard: list[str] = []
+    back: list[int] = []
+    subscriber.client.on_reconnect = lambda: back.append(1)
+    await subscriber.listen("c", heard.append)
+    await asyncio.sleep(0.2)
+    assert line.connections == 1, "answers show that it lives"
+    line.holds_replies = True
+    await until(lambda: line.connections > 1, description="a second connection")
+    line.holds_replies = False
+    await until(lambda: back, description="the subscription over it")
+    await client.call("PUBLISH", "c", "again")
+    await until(lambda: heard, description="the message")
+    assert heard == ["again"]
     await subscriber.close()
     await client.close()

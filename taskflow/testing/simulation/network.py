@@ -200,6 +200,8 @@ class Network:
             return self.pop_soon(connection, command)
         if name in (b"SUBSCRIBE", b"UNSUBSCRIBE"):
             return self.subscribe(connection, name, command[1])
+        if name == b"PING" and connection.channels:
+            return encode_list([b"pong", b""])
         _, raw = self.server.ask_raw(pack_command(tuple(command)))
         if name in (b"LPUSH", b"PUBLISH"):
             self.pass_on(name == b"LPUSH", name == b"PUBLISH")
