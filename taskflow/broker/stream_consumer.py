@@ -30,7 +30,8 @@ from taskflow.broker.stream_reader import Entry, to_entry
 from taskflow.broker.stream_scripts import GROUP, LEAVE_SHA, REQUEUE_SHA, SCRIPTS, TAKE_OVER_SHA
 from taskflow.clock import Clock, SystemClock
 from taskflow.errors import BrokerUnavailable, StoreUnavailable
-from taskflow.store.client import Argument, CommandError, StoreClient
+from taskflow.store.client import StoreClient
+from taskflow.store.connection import Argument, CommandError
 from taskflow.urls import parse_server_url, redact_url
 
 logger = logging.getLogger(__name__)
@@ -184,9 +185,9 @@ class StreamConsumer:
         )  # fmt: skip
         return (*head, *streams, *[">"] * len(streams))
 
-    def entries_of(self, reply: Sequence[Any], *, redelivered: bool = False) -> list[Entry]:
+    def entries_of(self, reply: Sequence[Any]) -> list[Entry]:
         return [
-            to_entry(self.queue_names[stream], entry_id, fields, redelivered=redelivered)
+            to_entry(self.queue_names[stream], entry_id, fields)
             for stream, found in reply
             for entry_id, fields in found
         ]
@@ -252,27 +253,17 @@ class StreamConsumer:
     async def recover(self) -> None:
         """The connection was lost, and maybe the reply of a read with it: take what the server notes as held by this consumer."""
         self.send_acks()
-        for stream in self.streams.values():
-            with contextlib.suppress(
-                CommandError, StoreUnavailable
-            ):  # no such stream: the next read meets that
+        for name, stream in self.streams.items():
+            with contextlib.suppress(CommandError, StoreUnavailable):  # no stream: the next read meets that
                 reply = await self.commands.call(
-                    "XREADGROUP",
-                    "GROUP",
-                    GROUP,
-                    self.name,
-                    "COUNT",
-                    2 * self.prefetch,
-                    "STREAMS",
-                    stream,
-                    "0",
-                )
-                found = (
-                    [(stream.encode(), [each for each in reply[0][1] if each[1] is not None])]
-                    if reply
-                    else []
-                )
-                self.deliver(self.entries_of(found, redelivered=True))
+                    "XREADGROUP", "GROUP", GROUP, self.name, "COUNT", 2 * self.prefetch, "STREAMS", stream, "0"
+                )  # fmt: skip
+                for _, found in reply or ():
+                    self.deliver(
+                        to_entry(name, entry_id, fields, redelivered=True)
+                        for entry_id, fields in found
+                        if fields is not None  # settled meanwhile
+                    )
 
     async def end_read(self) -> None:
         """End the read under way, so that the next one heeds what has changed."""

@@ -39,7 +39,7 @@ from taskflow.event import ReceivedEvent
 from taskflow.function import Function
 from taskflow.step import BlockingStep, Step, is_step_operation
 from taskflow.store.claims import ClaimedRun, ParkedOp, Verdict
-from taskflow.store.client import CommandError
+from taskflow.store.connection import CommandError
 from taskflow.store.keys import SEPARATOR
 
 logger = logging.getLogger("taskflow.engine")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from taskflow.codec import pack, unpack
+from taskflow.codec import from_json, pack, unpack
+from taskflow.errors import StepError, StepTimeout
 
 # States. `offer` is a step that waits for any process with a slot, `taken` one that another process executes (S4.4); `due` is
 # a retry whose time has come; `dropped` belonged to a run that ended, or lost a race.
@@ -55,6 +56,13 @@ class Operation:
     def is_pending(self) -> bool:
         return self.state in PENDING
 
+    def outcome(self, step_id: str) -> Any:
+        """What the handler gets of a finished operation: its result, or StepError is raised. Rule S5.4."""
+        if self.error is not None:
+            raise step_error(self.error, step_id)
+        assert self.data is not None
+        return from_json(self.data)
+
     def pack(self) -> bytes:
         fields = {name: value for name in NAMES if (value := getattr(self, name)) not in (None, [])}
         return pack(fields)
@@ -67,3 +75,9 @@ class Operation:
 
 NAMES = tuple(Operation.__dataclass_fields__)
 NAME_SET = frozenset(NAMES)
+
+
+def step_error(error: dict[str, Any], step_id: str) -> StepError:
+    """What the handler meets for the stored error of an operation."""
+    kind = StepTimeout if error["name"] == "StepTimeout" else StepError
+    return kind(error["message"], name=error["name"], step_id=step_id, stack=error.get("stack", ""))

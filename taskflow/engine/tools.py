@@ -13,11 +13,11 @@ from taskflow.codec import from_json, to_json
 from taskflow.durations import parse_duration_ms, parse_when_ms
 from taskflow.engine.handler import call_step_function, describe_error, inside_step
 from taskflow.engine.lookback import look_back
-from taskflow.engine.operation import DONE, DROPPED, FAILED, RETRY, WAIT, Operation
+from taskflow.engine.operation import DONE, DROPPED, FAILED, RETRY, WAIT, Operation, step_error
 from taskflow.engine.replay import Call
 from taskflow.engine.threads import Threads
 from taskflow.engine.unwinding import fetch_outcome
-from taskflow.errors import LimitExceeded, NestedStepError, NonRetriableError, StepError, StepTimeout
+from taskflow.errors import LimitExceeded, NestedStepError, NonRetriableError, StepTimeout
 from taskflow.event import Event, ReceivedEvent, encode_event
 from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
@@ -65,7 +65,7 @@ class Tools:
         call = await self.begin(step_id)
         known = call.known
         if known is not None and known.is_finished:
-            return outcome(await self.execution.recall(call, known), step_id)
+            return (await self.execution.recall(call, known)).outcome(step_id)
         if not callable(fn):
             raise TypeError(
                 f"step.run({step_id!r}, fn, ...): fn must be callable, but is {type(fn).__name__}. "
@@ -90,7 +90,7 @@ class Tools:
             if done:
                 return value
             op = await self.execution.park(call.key, op, stored=False)
-        return outcome(op, step_id)
+        return op.outcome(step_id)
 
     async def attempt(
         self,
@@ -333,7 +333,7 @@ class Tools:
         if op.data is not None:
             check_output_size(op.data, step_id, self.execution.host.config.max_step_output_bytes)
             self.execution.check_state_size()
-        return outcome(op, step_id)
+        return op.outcome(step_id)
 
     async def keep(self, call: Call, op: Operation) -> None:
         """Commit an operation that is over at once."""
@@ -384,19 +384,6 @@ class Tools:
 
 async def as_coroutine(branch: Callable[[], Awaitable[Any]]) -> Any:
     return await branch()
-
-
-def outcome(op: Operation, step_id: str) -> Any:
-    """What a finished operation gives to the handler. Rule S5.4."""
-    if op.error is not None:
-        raise step_error(op.error, step_id)
-    assert op.data is not None
-    return from_json(op.data)
-
-
-def step_error(error: dict[str, Any], step_id: str) -> StepError:
-    kind = StepTimeout if error["name"] == "StepTimeout" else StepError
-    return kind(error["message"], name=error["name"], step_id=step_id, stack=error.get("stack", ""))
 
 
 def check_output_size(data: bytes | str, step_id: str, max_bytes: int) -> None:

@@ -21,27 +21,22 @@ from typing import Any, Protocol
 import hiredis
 
 from taskflow.errors import StoreUnavailable
+from taskflow.store.connection import (
+    CONNECT_TIMEOUT_S,
+    Argument,
+    CommandError,
+    Connection,
+    Reply,
+    open_connection,
+    pack_command,
+)
 from taskflow.urls import ServerAddress
 
 logger = logging.getLogger("taskflow.store")
 
-CONNECT_TIMEOUT_S = 3.0
 STALL_TIMEOUT_S = 5.0  # no byte from the store for this long, with replies due: the connection is dead
-CLIENT_ID = ("CLIENT", "ID")
 MAX_TOGETHER = 100  # items in one command, so that its script stays short
 BACKOFF_S = (0.05, 2.0)  # first and longest pause between two tries to connect
-
-Argument = str | bytes | int | float
-Reply = Any
-
-
-def pack_command(command: tuple[Argument, ...]) -> bytes:
-    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # the stub lacks memoryview[Any]
-    return packed
-
-
-class CommandError(Exception):
-    """The store refused a command; the text is the store's."""
 
 
 class ReplyTo(Protocol):
@@ -112,36 +107,12 @@ class Together:
             future.exception()
 
 
-class Connection(asyncio.Protocol):
-    """One socket: bytes in, replies out. Knows nothing of retries."""
-
-    def __init__(self, on_reply: Callable[[Reply], None], on_lost: Callable[[Connection], None]) -> None:
-        self.reader = hiredis.Reader()
-        self.on_reply = on_reply
-        self.on_lost = on_lost
-        self.transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        self.transport = transport  # type: ignore[assignment]
-
-    def data_received(self, data: bytes) -> None:
-        self.reader.feed(data)
-        gets, on_reply = self.reader.gets, self.on_reply
-        while (reply := gets()) is not False:
-            on_reply(reply)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.transport = None
-        self.on_lost(self)
-
-
 class StoreClient:
     """One connection that all coroutines of a loop share.
 
     `on_connected` gives the commands that are sent first on every new connection (scripts to load, channels to listen on).
     `longest_wait_s`: how long the server may take for a reply, if the connection carries commands that block. `what` names the
-    server in messages. `client_id` is the server's number for the connection, once there is one.
+    server in messages.
     """
 
     def __init__(
@@ -159,7 +130,6 @@ class StoreClient:
         self.on_push = on_push
         self.longest_wait_s = longest_wait_s
         self.what = what
-        self.client_id = 0
         self.log_level = log_level  # of a loss: one of a process's connections tells, the others need not
         self.on_reconnect: Callable[[], None] | None = None
         self.loop = asyncio.get_running_loop()
@@ -174,6 +144,11 @@ class StoreClient:
         self.closed = False
         self.reconnecting: asyncio.Task[None] | None = None
         self.stall_check: asyncio.TimerHandle | None = None
+
+    @property
+    def client_id(self) -> int:
+        """The server's number for the connection."""
+        return self.connection.client_id if self.connection is not None else 0
 
     def call(self, *command: Argument) -> asyncio.Future[Reply]:
         """Send a command; the future gives its reply, or raises CommandError or (after `close`) StoreUnavailable."""
@@ -260,7 +235,9 @@ class StoreClient:
             ) from error
 
     async def open(self) -> None:
-        connection = await self.open_socket()
+        connection = await open_connection(self.address, self.on_connected)
+        connection.on_reply = self.take_push if self.on_push else self.take_reply
+        connection.on_lost = self.lost
         if self.closed:  # meanwhile
             if connection.transport:
                 connection.transport.abort()
@@ -271,50 +248,6 @@ class StoreClient:
         self.unsent[:0] = self.in_flight
         self.in_flight.clear()
         self.flush()
-
-    async def open_socket(self) -> Connection:
-        replies: deque[asyncio.Future[Reply]] = deque()
-
-        def greeted(reply: Reply) -> None:
-            # Nobody waits for a reply that comes in the turn in which the time is up.
-            if replies and not (future := replies.popleft()).done():
-                future.set_result(reply)
-
-        def broken(_: Connection) -> None:
-            for future in replies:
-                if not future.done():
-                    future.set_exception(lost_at_once())
-
-        connection = Connection(greeted, broken)
-        address = self.address
-        if address.path:
-            await self.loop.create_unix_connection(lambda: connection, address.path)
-        else:
-            await self.loop.create_connection(lambda: connection, address.host, address.port, ssl=address.tls)
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                # A short one first: a server that wants another password cuts off who sends it long scripts, without saying why.
-                for commands in ([*address.greeting, CLIENT_ID], self.on_connected()):
-                    futures = [self.loop.create_future() for _ in commands]
-                    replies.extend(futures)
-                    if connection.transport is None:
-                        raise lost_at_once()
-                    connection.transport.write(b"".join([pack_command(command) for command in commands]))
-                    for reply in (answers := await asyncio.gather(*futures)):
-                        if isinstance(reply, hiredis.ReplyError):
-                            raise CommandError(str(reply))
-                    if commands[-1:] == [CLIENT_ID]:
-                        self.client_id = answers[-1]
-            # The break may fall between the last reply and this turn; from here on `lost` hears of it.
-            if connection.transport is None:
-                raise lost_at_once()
-        except BaseException:
-            if connection.transport:
-                connection.transport.abort()
-            raise
-        connection.on_reply = self.take_push if self.on_push else self.take_reply
-        connection.on_lost = self.lost
-        return connection
 
     def take_reply(self, reply: Reply) -> None:
         self.last_reply_s = self.loop.time()
@@ -409,10 +342,6 @@ class StoreClient:
         if self.connection and self.connection.transport:
             self.connection.transport.close()
             self.connection = None
-
-
-def lost_at_once() -> ConnectionError:
-    return ConnectionResetError("the connection was lost while it was made")
 
 
 def describe(error: BaseException) -> str:

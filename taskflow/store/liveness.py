@@ -14,7 +14,8 @@ from typing import Any
 import hiredis
 
 from taskflow.errors import StoreUnavailable, StoreVersionMismatch
-from taskflow.store.client import Argument, describe, pack_command
+from taskflow.store.client import describe
+from taskflow.store.connection import Argument, pack_command
 from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.store.scripts import load_scripts
 from taskflow.store.store import DATA_VERSION

@@ -11,7 +11,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Generic, TypeVar
 
-from taskflow.store.client import Argument, StoreClient
+from taskflow.store.client import StoreClient
+from taskflow.store.connection import Argument
 
 T = TypeVar("T")
 

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from taskflow.store.client import Argument, StoreClient
+from taskflow.store.client import StoreClient
+from taskflow.store.connection import Argument
 from taskflow.urls import parse_server_url
 
 OnMessage = Callable[[str], None]

@@ -14,7 +14,7 @@ from taskflow.broker.connection import reason_of
 from taskflow.config import Config
 from taskflow.errors import BrokerUnavailable, ConfigError, StoreUnavailable
 from taskflow.loading import load_app
-from taskflow.store.client import CommandError
+from taskflow.store.connection import CommandError
 from taskflow.urls import parse_server_url, redact_url
 from taskflow.worker.child import ProcessOptions, WorkerProcess
 from taskflow.worker.link import ChildLink

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from taskflow.app import TaskFlow
 from taskflow.errors import StoreUnavailable
-from taskflow.store.client import Argument
+from taskflow.store.connection import Argument
 from taskflow.store.scripts import load_scripts
 from taskflow.testing import Harness
 from taskflow.worker.child import ProcessOptions, WorkerProcess

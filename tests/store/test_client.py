@@ -11,7 +11,8 @@ import pytest
 from taskflow.errors import ConfigError, StoreUnavailable, StoreVersionMismatch
 from taskflow.store import client as client_module
 from taskflow.store import subscriber as subscriber_module
-from taskflow.store.client import CommandError, StoreClient
+from taskflow.store.client import StoreClient
+from taskflow.store.connection import CONNECT_TIMEOUT_S, CommandError
 from taskflow.store.store import Store
 from taskflow.store.subscriber import Subscriber
 from taskflow.urls import ServerAddress, parse_server_url
@@ -152,9 +153,7 @@ async def test_connections_that_break_in_their_greeting_are_made_anew_at_once(
     await client.connect()
     line.breaks = [answers] * 3
     line.cut()
-    assert (
-        await asyncio.wait_for(client.call("ECHO", "hello"), client_module.CONNECT_TIMEOUT_S / 2) == b"hello"
-    )
+    assert await asyncio.wait_for(client.call("ECHO", "hello"), CONNECT_TIMEOUT_S / 2) == b"hello"
     assert line.connections == 5
     await client.close()
 

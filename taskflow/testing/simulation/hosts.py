@@ -15,7 +15,7 @@ from taskflow.broker.publisher import AsyncPublisher
 from taskflow.clock import SystemClock
 from taskflow.config import Config
 from taskflow.errors import BrokerUnavailable, StoreUnavailable
-from taskflow.store.client import CommandError
+from taskflow.store.connection import CommandError
 from taskflow.store.store import Store
 from taskflow.testing.simulation.broker import SimulatedBroker, SimulatedConsumer, SimulatedPublisher
 from taskflow.testing.simulation.network import Network

@@ -12,7 +12,7 @@ from typing import Any
 import hiredis
 
 from taskflow.dev.valkey import EmbeddedValkey
-from taskflow.store.client import Argument, pack_command
+from taskflow.store.connection import Argument, pack_command
 from taskflow.store.scripts import load_scripts
 
 READ_BYTES = 1 << 20

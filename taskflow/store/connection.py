@@ -1,0 +1,108 @@
+"""One socket to the store: bytes in, replies out. Knows nothing of retries; see `client`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hiredis
+
+from taskflow.urls import ServerAddress
+
+CONNECT_TIMEOUT_S = 3.0
+CLIENT_ID = ("CLIENT", "ID")
+
+Argument = str | bytes | int | float
+Reply = Any
+
+
+def pack_command(command: tuple[Argument, ...]) -> bytes:
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # the stub lacks memoryview[Any]
+    return packed
+
+
+class CommandError(Exception):
+    """The store refused a command; the text is the store's."""
+
+
+class Connection(asyncio.Protocol):
+    """`client_id` is the server's number for it."""
+
+    def __init__(self, on_reply: Callable[[Reply], None], on_lost: Callable[[Connection], None]) -> None:
+        self.reader = hiredis.Reader()
+        self.on_reply = on_reply
+        self.on_lost = on_lost
+        self.transport: asyncio.Transport | None = None
+        self.client_id = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self.transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        self.reader.feed(data)
+        gets, on_reply = self.reader.gets, self.on_reply
+        while (reply := gets()) is not False:
+            on_reply(reply)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.transport = None
+        self.on_lost(self)
+
+
+async def open_connection(
+    address: ServerAddress, commands_to_begin: Callable[[], Sequence[tuple[Argument, ...]]]
+) -> Connection:
+    """Connect, get in, and send what every connection begins with.
+
+    Whoever gets it takes over `on_reply` and `on_lost` at once. Raises OSError, TimeoutError, CommandError.
+    """
+    replies: deque[asyncio.Future[Reply]] = deque()
+
+    def greeted(reply: Reply) -> None:
+        # Nobody waits for a reply that comes in the turn in which the time is up.
+        if replies and not (future := replies.popleft()).done():
+            future.set_result(reply)
+
+    def broken(_: Connection) -> None:
+        for future in replies:
+            if not future.done():
+                future.set_exception(lost_at_once())
+
+    async def ask(commands: Sequence[tuple[Argument, ...]]) -> list[Reply]:
+        futures = [loop.create_future() for _ in commands]
+        replies.extend(futures)
+        if connection.transport is None:
+            raise lost_at_once()
+        connection.transport.write(b"".join([pack_command(command) for command in commands]))
+        answers = await asyncio.gather(*futures)
+        for answer in answers:
+            if isinstance(answer, hiredis.ReplyError):
+                raise CommandError(str(answer))
+        return answers
+
+    loop = asyncio.get_running_loop()
+    connection = Connection(greeted, broken)
+    if address.path:
+        await loop.create_unix_connection(lambda: connection, address.path)
+    else:
+        await loop.create_connection(lambda: connection, address.host, address.port, ssl=address.tls)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            # A short one first: a server that wants another password cuts off who sends it long scripts, without saying why.
+            connection.client_id = (await ask([*address.greeting, CLIENT_ID]))[-1]
+            await ask(commands_to_begin())
+        # The break may fall between the last reply and this turn; from here on `on_lost` hears of it.
+        if connection.transport is None:
+            raise lost_at_once()
+    except BaseException:
+        if connection.transport:
+            connection.transport.abort()
+        raise
+    return connection
+
+
+def lost_at_once() -> ConnectionError:
+    return ConnectionResetError("the connection was lost while it was made")
