@@ -144,13 +144,14 @@ class Parking:
 
     async def read_resolved(self) -> None:
         execution = self.execution
-        keys = list(self.pending)
-        verdict, packed_ops = await execution.host.claims.fetch_resolved(execution.claim, keys)
+        # Of what is not stored yet, the store may know an earlier state: that its last retry was due, say.
+        asked = {key: future for key, future in self.pending.items() if key not in self.unstored}
+        verdict, packed_ops = await execution.host.claims.fetch_resolved(execution.claim, list(asked))
         if verdict is not Verdict.FENCED:
             found = [
                 (key, Operation.unpack(packed))
-                for key, packed in zip(keys, packed_ops, strict=True)
-                if packed is not None
+                for key, packed in zip(asked, packed_ops, strict=True)
+                if packed is not None and self.pending.get(key) is asked[key]  # else parked anew meanwhile
             ]
             for key, op in sorted(found, key=lambda item: (item[1].ended or 0, item[1].index)):
                 if op.is_finished or op.state == DUE:

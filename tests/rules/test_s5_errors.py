@@ -11,11 +11,13 @@ import pytest
 
 from taskflow.app import TaskFlow
 from taskflow.context import Context
+from taskflow.engine import parking
 from taskflow.errors import NonRetriableError, RetryAfterError, RunFailed, StepError
 from taskflow.retries import Retries
 from taskflow.step import Step
 from taskflow.testing import Harness
 from tests.rules.flaky import Flaky
+from tests.waiting import until
 
 STEADY = Retries(4, initial="10s", multiplier=2, jitter=False)  # 10, 20, 40, 80 s
 FAILED = "taskflow/function.failed"
@@ -84,6 +86,38 @@ async def test_parallel_steps_are_retried_each_by_itself(app: TaskFlow) -> None:
         await harness.advance(minutes=5)
         assert await run.aresult("1s") == [1, 2, 3, 4]
         assert [each.calls_s for each in flaky] == [[0], [0, 10], [0, 10, 30], [0, 10, 30, 70]]
+
+
+async def test_news_of_another_operation_does_not_bring_a_retry_forward(
+    app: TaskFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S5.1: a step that has just failed again is not stored yet, while the store still knows that its last retry was due."""
+    monkeypatch.setattr(parking, "STORE_DELAY_S", 0.05)
+    async with Harness(app) as harness:
+        flaky = Flaky(harness, failures=2)
+        over = asyncio.Event()
+
+        @app.function(retries=Retries(5, initial="10s", multiplier=1, jitter=False))
+        async def work(ctx: Context[Step], step: Step) -> int:
+            async def hear_of_something() -> None:
+                (execution,) = harness.workers[0].executor.executions.values()
+                await until(
+                    lambda: len(flaky.calls_s) == 2 and "flaky" in execution.parking.unstored,
+                    description="the second failure, not stored yet",
+                )
+                execution.resolved_elsewhere()
+                await over.wait()
+
+            return (await asyncio.gather(step.run("flaky", flaky.call), hear_of_something()))[0]
+
+        run = await harness.start(work)
+        await harness.advance(seconds=10)
+        assert flaky.calls_s == [0, 10]
+        await harness.advance(seconds=10)
+        assert flaky.calls_s == [0, 10, 20]
+        over.set()
+        assert await run.aresult("1s") == 3
+        assert (await harness.view(run)).steps["flaky"].state == "done"
 
 
 async def test_code_outside_steps_shares_one_counter(app: TaskFlow) -> None:

@@ -387,6 +387,18 @@ async def test_a_retry_parked_again_late_stays_due(scene: Scene) -> None:
     assert await scene.state() == before
 
 
+async def test_a_retry_that_comes_after_its_step_has_ended_changes_nothing(scene: Scene) -> None:
+    """S4.1: a memo is written once."""
+    claim = await scene.claimed_run()
+    await scene.park(claim, retry_op(), suspend=False)
+    at(scene, NOW_MS + 10_000)
+    await scene.fire()
+    await scene.commit(claim)
+    before = await scene.state()
+    await scene.park(claim, retry_op(failures=2, due_ms=NOW_MS + 30_000), suspend=False)
+    assert await scene.state() == before
+
+
 async def test_the_next_retry_of_a_step_is_no_repeat(scene: Scene) -> None:
     """S5.1: it has one failed attempt more."""
     claim = await scene.claimed_run()

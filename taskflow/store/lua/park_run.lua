@@ -28,7 +28,9 @@ for i = 8, 7 + tonumber(ARGV[7]) * 9, 9 do
     -- A repeat may come late, after a lost connection: what became of the operation meanwhile stands.
     local old = cmsgpack.unpack(known)
     if op.state == 'offer' then is_new = old.state == 'due' end
-    if op.state == 'retry' then is_new = #(op.attempts or {}) > #(old.attempts or {}) end
+    if op.state == 'retry' then
+      is_new = old.state ~= 'done' and old.state ~= 'failed' and #(op.attempts or {}) > #(old.attempts or {})
+    end
   end
   if is_new then
     redis.call('HDEL', key, 'crashes', 'crash_log', 'trial')  -- progress: the next crash is the first under another step (S9.8)
