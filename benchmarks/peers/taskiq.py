@@ -12,6 +12,7 @@ from benchmarks.peers.work import QUEUE
 ENVIRONMENT = Environment(
     name="taskiq", packages=("taskiq[uv]==0.13.0", "taskiq-redis==1.2.4", "hiredis==3.5.0")
 )
+DISTRIBUTIONS = ("taskiq", "taskiq-redis", "redis", "hiredis", "uvloop")
 APP = "benchmarks.peers.apps.taskiq_app"
 READY = "Listening started"
 
@@ -36,7 +37,7 @@ PEER = Peer(
     name="taskiq",
     title="taskiq",
     environment=ENVIRONMENT,
-    distributions=("taskiq", "taskiq-redis", "redis", "hiredis", "uvloop"),
+    distributions=DISTRIBUTIONS,
     app="taskiq_app",
     flags=(
         "`taskiq worker app:broker --workers 2`",
