@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.yardstick import yardsticks
 from tests.servers import ValkeyServer
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def facts() -> dict[str, Any]:
-    """CPU, cores, versions, and the load that was there before."""
+    """CPU, cores, versions, the load that was there before, and how fast the machine is just now."""
     version = subprocess.run(
         [ValkeyServer.binary(), "--version"], capture_output=True, text=True, check=True
     ).stdout
@@ -28,6 +29,7 @@ def facts() -> dict[str, Any]:
         "valkey": version.split()[2].removeprefix("v="),
         "store": "embedded Valkey, TCP on loopback, AOF with appendfsync everysec, a fresh one for each repetition",
         "load_before": [round(load, 2) for load in os.getloadavg()],
+        **yardsticks(),
     }
 
 

@@ -23,6 +23,7 @@ def test_a_quick_benchmark_prints_its_table_and_writes_its_json(tmp_path: Path) 
     assert "no-op runs drained" in done.stdout
     told = json.loads(path.read_text())
     assert told["machine"]["is_quick"] is True
+    assert "PING" in told["machine"]["round_trip"]
     figures = told["benchmarks"]["drain"]["figures"]
     assert figures["per_s"]["median"] > 0
     assert figures["per_s"]["target"] == ">= 12,000"
