@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -38,17 +39,20 @@ def death_signal() -> Callable[[], None] | None:
     """What the child does between fork and exec: ask the kernel for SIGKILL at its parent's death."""
     if sys.platform != "linux":
         return None
-    prctl = ctypes.CDLL(
-        None
-    ).prctl  # looked up before the fork, where locks may be held by threads that are gone
-    parent = os.getpid()
+    # Looked up before the fork, where locks may be held by threads that are gone.
+    return partial(ask_for_death, ctypes.CDLL(None).prctl, os.getpid())
 
-    def ask() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it died before we could ask
-            os._exit(1)
 
-    return ask
+def end_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends. What death_signal is for, in a child that is Python."""
+    if sys.platform == "linux":
+        ask_for_death(ctypes.CDLL(None).prctl, parent)
+
+
+def ask_for_death(prctl: Callable[..., int], parent: int) -> None:
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before we could ask
+        os._exit(1)
 
 
 def stop(process: subprocess.Popen[bytes], *, grace_s: float, number: signal.Signals = signal.SIGTERM) -> int:

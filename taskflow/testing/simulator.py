@@ -26,6 +26,7 @@ import click
 
 from taskflow.app import TaskFlow
 from taskflow.broker.topology import EVENTS
+from taskflow.dev.spawn import end_with
 from taskflow.ids import GENERATOR
 from taskflow.testing.simulation.actors import Actors
 from taskflow.testing.simulation.broker import SimulatedBroker, SimulatedPublisher
@@ -263,7 +264,9 @@ def run_many(seeds: Sequence[int], *, jobs: int, keep_going: bool) -> int:
     """Run them on so many processes, and tell of failures; how many there were."""
     shares = [seeds[start : start + SHARE] for start in range(0, len(seeds), SHARE)]
     began_s, failed, done = time.monotonic(), [], 0
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
+    ) as pool:
         for share, failures in zip(shares, pool.map(run_share, shares), strict=True):
             done += len(share)
             for seed, text in failures:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+from benchmarks.peers.peer import tree
 from taskflow.testing.simulation.server import StoreServer
 from taskflow.testing.simulator import simulate
+from tests.processes import REPOSITORY, is_alive, wait_until
 
 SHARES, SEEDS = 10, 200
 
@@ -15,3 +21,21 @@ def test_the_checker_finds_nothing(server: StoreServer, share: int) -> None:
     for seed in range(share, SEEDS, SHARES):
         outcome = simulate(seed, server)
         assert not outcome.problems, str(outcome)
+
+
+def test_a_simulator_that_is_killed_takes_its_processes_along(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "taskflow.testing.simulator", "--seeds", "1000", "--jobs", "1"]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as one:
+        try:
+            wait_until(lambda: is_simulating(one.pid), what="a process that simulates")
+            pids = tree(one.pid)
+        finally:
+            one.kill()
+    wait_until(lambda: not any(map(is_alive, pids)), what="the end of all of them")
+
+
+def is_simulating(pid: int) -> bool:
+    """Whether one of its processes has a server."""
+    return len(pids := tree(pid)) > 2 and any(len(tree(each)) > 1 for each in pids[1:])
