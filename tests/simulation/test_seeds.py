@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
+import tempfile
 
 import pytest
 
 from benchmarks.peers.peer import tree
 from taskflow.testing.simulation.server import StoreServer
 from taskflow.testing.simulator import simulate
-from tests.processes import REPOSITORY, is_alive, wait_until
+from tests.processes import REPOSITORY, clean_environment, is_alive, wait_until
 
 SHARES, SEEDS = 10, 200
 
@@ -23,17 +23,18 @@ def test_the_checker_finds_nothing(server: StoreServer, share: int) -> None:
         assert not outcome.problems, str(outcome)
 
 
-def test_a_simulator_that_is_killed_takes_its_processes_along(tmp_path: Path) -> None:
+def test_a_simulator_that_is_killed_takes_its_processes_along() -> None:
     command = [sys.executable, "-m", "taskflow.testing.simulator", "--seeds", "1000", "--jobs", "1"]
-    with subprocess.Popen(
-        command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as one:
+    with tempfile.TemporaryDirectory() as folder, subprocess.Popen(  # the server that is killed leaves its folder
+        command, cwd=REPOSITORY, env=clean_environment({"TMPDIR": folder}), stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as one:  # fmt: skip
         try:
             wait_until(lambda: is_simulating(one.pid), what="a process that simulates")
             pids = tree(one.pid)
         finally:
             one.kill()
-    wait_until(lambda: not any(map(is_alive, pids)), what="the end of all of them")
+        wait_until(lambda: not any(map(is_alive, pids)), what="the end of all of them")
 
 
 def is_simulating(pid: int) -> bool:
