@@ -181,8 +181,10 @@ class Network:
         world.at(connection.replied_us, partial(self.deliver, connection, raw))
 
     def deliver(self, connection: StoreConnection, raw: bytes) -> None:
-        if not connection.is_lost:
-            connection.process.call_soon(connection.protocol.data_received, raw)
+        """A process gets nothing any more over a connection that it has closed, in the same turn of its loop even."""
+        connection.process.call_soon(
+            lambda: None if connection.is_lost else connection.protocol.data_received(raw)
+        )
 
     # --- the store ---
 
