@@ -25,7 +25,7 @@ def start(site: Site) -> Iterator[Deployment]:
 
 PEER = Peer(
     name="taskiq_plain",
-    title="taskiq, no results",
+    title="taskiq without results",
     environment=ENVIRONMENT,
     distributions=DISTRIBUTIONS,
     app="taskiq_plain_app",
