@@ -152,9 +152,9 @@ class Router:
         batch = [self.waiting.popleft() for _ in range(min(len(self.waiting), BATCH))]
         try:
             sent = self.send([one.event for one in batch])
-            self.store.client.flush()  # not at the end of the turn: on an idle machine a turn takes 50 us
         except Exception:  # which event it is, and what is wrong with it, shows when each is routed by itself
             sent = None
+        self.store.client.flush()  # not at the end of the turn: on an idle machine a turn takes 50 us
         self.spawn(self.route_batch(batch, sent))
 
     async def route_batch(self, batch: Sequence[Arrived], sent: SentBatch | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from benchmarks.peers.environment import Environment
 from benchmarks.peers.peer import Deployment, Peer, Site, tree
@@ -17,16 +17,21 @@ APP = "benchmarks.peers.apps.taskiq_app"
 READY = "Listening started"
 
 
+def start_worker(site: Site, app: str) -> AbstractContextManager[int]:
+    """Its two processes, which are ready; gives the pid of their parent."""
+    return site.process(
+        [ENVIRONMENT.script("taskiq"), "worker", f"{app}:broker", "--workers", "2"],
+        is_ready=lambda log: log.count(READY) >= 2,
+    )
+
+
 @contextmanager
 def start(site: Site) -> Iterator[Deployment]:
-    taskiq = ENVIRONMENT.script("taskiq")
     with (
         site.valkey() as valkey,
+        start_worker(site, APP) as worker,
         site.process(
-            [taskiq, "worker", f"{APP}:broker", "--workers", "2"], is_ready=lambda log: log.count(READY) >= 2
-        ) as worker,
-        site.process(
-            [taskiq, "scheduler", f"{APP}:scheduler", "--update-interval", "1"],
+            [ENVIRONMENT.script("taskiq"), "scheduler", f"{APP}:scheduler", "--update-interval", "1"],
             is_ready=lambda log: "Startup completed" in log,
         ) as scheduler,
     ):

@@ -6,20 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks.peers.peer import Deployment, Peer, Site, tree
-from benchmarks.peers.taskiq import DISTRIBUTIONS, ENVIRONMENT, READY
+from benchmarks.peers.taskiq import DISTRIBUTIONS, ENVIRONMENT, start_worker
 
 APP = "benchmarks.peers.apps.taskiq_plain_app"
 
 
 @contextmanager
 def start(site: Site) -> Iterator[Deployment]:
-    with (
-        site.valkey() as valkey,
-        site.process(
-            [ENVIRONMENT.script("taskiq"), "worker", f"{APP}:broker", "--workers", "2"],
-            is_ready=lambda log: log.count(READY) >= 2,
-        ) as worker,
-    ):
+    with site.valkey() as valkey, start_worker(site, APP) as worker:
         yield Deployment(workers=[worker], servers=[valkey.pid], held=lambda: tree(worker))
 
 

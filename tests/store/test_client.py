@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -396,28 +397,36 @@ async def test_a_subscriber_hears_what_comes_after_listen_returned(server: Valke
     await client.close()
 
 
-async def test_a_subscriber_listens_on_after_a_cut(server: ValkeyServer, line: Line) -> None:
-    """S9.5"""
-    subscriber, client = (
-        Subscriber(await line.start()),
-        StoreClient(parse_server_url(server.url, what="store")),
-    )
-    await subscriber.connect()
-    await client.connect()
-    heard: list[str] = []
+@asynccontextmanager
+async def listening(
+    url: str, server: ValkeyServer
+) -> AsyncIterator[tuple[Subscriber, StoreClient, list[int]]]:
+    """A subscriber at `url`, a client to publish with, and a mark for each connection that the subscriber had to make anew."""
+    subscriber, client = Subscriber(url), StoreClient(parse_server_url(server.url, what="store"))
     back: list[int] = []
     subscriber.client.on_reconnect = lambda: back.append(1)
-    for channel in ("a", "b"):
-        await subscriber.listen(channel, heard.append)
-    line.cut()
-    await until(lambda: back, description="the new connection")
-    await subscriber.listen("c", heard.append)
-    for channel in ("a", "b", "c"):
-        await client.call("PUBLISH", channel, channel)
-    await until(lambda: len(heard) == 3, description="all messages")
-    assert sorted(heard) == ["a", "b", "c"]
-    await subscriber.close()
-    await client.close()
+    await subscriber.connect()
+    await client.connect()
+    try:
+        yield subscriber, client, back
+    finally:
+        await subscriber.close()
+        await client.close()
+
+
+async def test_a_subscriber_listens_on_after_a_cut(server: ValkeyServer, line: Line) -> None:
+    """S9.5"""
+    heard: list[str] = []
+    async with listening(await line.start(), server) as (subscriber, client, back):
+        for channel in ("a", "b"):
+            await subscriber.listen(channel, heard.append)
+        line.cut()
+        await until(lambda: back, description="the new connection")
+        await subscriber.listen("c", heard.append)
+        for channel in ("a", "b", "c"):
+            await client.call("PUBLISH", channel, channel)
+        await until(lambda: len(heard) == 3, description="all messages")
+        assert sorted(heard) == ["a", "b", "c"]
 
 
 async def test_a_subscriber_notices_a_connection_that_died_in_silence(
@@ -426,24 +435,15 @@ async def test_a_subscriber_notices_a_connection_that_died_in_silence(
     """S9.5: nothing tells it but the ping that gets no answer."""
     monkeypatch.setattr(client_module, "STALL_TIMEOUT_S", 0.05)
     monkeypatch.setattr(subscriber_module, "PING_EVERY_S", 0.02)
-    subscriber, client = (
-        Subscriber(await line.start()),
-        StoreClient(parse_server_url(server.url, what="store")),
-    )
-    await subscriber.connect()
-    await client.connect()
     heard: list[str] = []
-    back: list[int] = []
-    subscriber.client.on_reconnect = lambda: back.append(1)
-    await subscriber.listen("c", heard.append)
-    await asyncio.sleep(0.2)
-    assert line.connections == 1, "answers show that it lives"
-    line.holds_replies = True
-    await until(lambda: line.connections > 1, description="a second connection")
-    line.holds_replies = False
-    await until(lambda: back, description="the subscription over it")
-    await client.call("PUBLISH", "c", "again")
-    await until(lambda: heard, description="the message")
-    assert heard == ["again"]
-    await subscriber.close()
-    await client.close()
+    async with listening(await line.start(), server) as (subscriber, client, back):
+        await subscriber.listen("c", heard.append)
+        await asyncio.sleep(0.2)
+        assert line.connections == 1, "answers show that it lives"
+        line.holds_replies = True
+        await until(lambda: line.connections > 1, description="a second connection")
+        line.holds_replies = False
+        await until(lambda: back, description="the subscription over it")
+        await client.call("PUBLISH", "c", "again")
+        await until(lambda: heard, description="the message")
+        assert heard == ["again"]
