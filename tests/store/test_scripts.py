@@ -22,6 +22,7 @@ from taskflow.store.scripts import (
     split_definitions,
     strip,
 )
+from taskflow.store.store import Store
 
 LUA = Path(__file__).parents[2] / "taskflow" / "store" / "lua"
 SNAPSHOT = Path(__file__).with_name("scripts.snapshot")
@@ -169,7 +170,13 @@ def test_what_only_admission_needs_is_defined_when_a_run_needs_it(name: str) -> 
 def test_a_script_without_a_proper_header_is_refused() -> None:
     text = (LUA / "lead.lua").read_text()
     assert expand(text).startswith("local prefix = KEYS[1]")
-    assert len(loading_commands()) == len(NAMES)
+
+
+async def test_a_server_learns_all_scripts_and_to_collect_garbage_in_small_steps(store: Store) -> None:
+    """On each connection; `setstepmul` gives what was set before."""
+    loads, (verb, script, keys) = loading_commands()[:-1], loading_commands()[-1]
+    assert [command[:2] for command in loads] == [("SCRIPT", "LOAD")] * len(NAMES)
+    assert await store.client.call(verb, script, keys) == 50
 
 
 def test_python_and_lua_make_the_same_keys() -> None:
