@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Coroutine, Sequence
 from contextvars import Context as ContextVars
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -75,8 +75,7 @@ class Receipt:
     failures: dict[int, BaseException] = field(default_factory=dict)  # by message
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(NamedTuple):
     """An event that waits to be routed."""
 
     event: Wire
@@ -84,8 +83,7 @@ class Arrived:
     receipt: Receipt
 
 
-@dataclass(frozen=True, slots=True)
-class SentBatch:
+class SentBatch(NamedTuple):
     """A batch whose script is on its way."""
 
     events: Sequence[Wire]

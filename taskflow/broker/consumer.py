@@ -27,7 +27,7 @@ BACKOFF_INITIAL_S, BACKOFF_MAXIMUM_S = 0.05, 5.0
 CALLBACK_RETRY_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivery:
     """One message, to be acked or rejected. `redelivered`: it was delivered before, to whomever."""
 

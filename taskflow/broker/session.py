@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
@@ -27,8 +26,7 @@ PERSISTENT, TRANSIENT = 2, 1
 CONTENT_TYPE, CONTENT_ENCODING = "application/json", "utf-8"
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingMessage:
+class OutgoingMessage(NamedTuple):
     exchange: Exchange
     routing_key: str
     body: bytes

@@ -12,8 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor as ThreadPool
 from contextvars import Context as ContextVars
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from taskflow.clock import Clock
 from taskflow.config import Config
@@ -33,8 +32,7 @@ logger = logging.getLogger("taskflow.engine")
 CLAIM_BATCH = 100  # runs in one script at most, so that it stays short
 
 
-@dataclass(frozen=True, slots=True)
-class SentClaim:
+class SentClaim(NamedTuple):
     """A claim that is on its way."""
 
     queue: str

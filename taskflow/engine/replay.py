@@ -17,7 +17,7 @@ MAX_STEP_ID_CHARS = 256
 UNPRINTABLE = re.compile(r"[\x00-\x1f]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """One call of a step tool."""
 

@@ -73,7 +73,7 @@ class FlowControl:
     ) -> FlowControl:
         """Check the options of `@app.function`. Raises ConfigError, which names option, value and remedy."""
         check_expression("idempotency", idempotency)
-        return cls(
+        flow = cls(
             concurrency=parse_concurrency(concurrency),
             priority=check_type("priority", priority, Priority, "Priority(run='event.data.rank')"),
             throttle=check_type("throttle", throttle, Throttle, "Throttle(100, '1m')"),
@@ -84,6 +84,7 @@ class FlowControl:
             idempotency=idempotency,
             cancel=parse_cancels(cancel),
         )
+        return NO_FLOW_CONTROL if flow.is_none else flow
 
     def manifest(self) -> JsonObject:
         """As a JSON object that holds what is set; `from_manifest` reads it."""

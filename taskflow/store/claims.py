@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.store.scripts import Answer, Scripts
@@ -27,8 +27,7 @@ class Verdict(StrEnum):
 VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
+class Hint(NamedTuple):
     """What the broker is to be told after a script: a queue of an app needs a work message, or an event is to be published.
 
     Such an event tells of the end of a run; it stays in the outbox, by its `uid`, until it is published.
@@ -64,8 +63,7 @@ def events_of(hints: Iterable[Hint]) -> list[tuple[str, bytes]]:
     return [(hint.uid, hint.event) for hint in hints if hint.uid]
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A child's right to write a run: dead as soon as the run has a higher fence."""
 
     run_id: RunId
@@ -91,15 +89,13 @@ class ClaimedRun:
     more_events: Sequence[bytes] = ()  # of a batch, after the first (S7.6)
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimReply:
+class ClaimReply(NamedTuple):
     runs: list[ClaimedRun]
     has_more: bool
     hints: list[Hint]
 
 
-@dataclass(frozen=True, slots=True)
-class InvokedRun:
+class InvokedRun(NamedTuple):
     """A run that an `invoke` starts, made in the same script that parks its parent."""
 
     function_id: str
@@ -126,8 +122,7 @@ class InvokedRun:
 NO_CHILD = ("", "", "", "", "", "", "")
 
 
-@dataclass(frozen=True, slots=True)
-class ParkedOp:
+class ParkedOp(NamedTuple):
     """An operation to store: its key, its packed form, and the run it starts, if it is an invoke."""
 
     step_key: str

@@ -6,15 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskflow.store.claims import Hint, parse_hints
 from taskflow.store.scripts import Answer, Scripts
 from taskflow.types import RunId
 
 
-@dataclass(frozen=True, slots=True)
-class RunPlan:
+class RunPlan(NamedTuple):
     """A run that an event is to start."""
 
     function_id: str
@@ -27,8 +26,7 @@ class RunPlan:
     is_claimable: bool = False  # whether the child that routes the event serves the run's queue
 
 
-@dataclass(frozen=True, slots=True)
-class EventPlan:
+class EventPlan(NamedTuple):
     """An event, and the runs that it is to start."""
 
     uid: str
@@ -38,8 +36,7 @@ class EventPlan:
     runs: list[RunPlan]
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(NamedTuple):
     """What an event came to."""
 
     is_duplicate: bool
@@ -48,8 +45,7 @@ class Routed:
     wait_paths: list[str]  # what waits that it may end look at: event name or pattern SEPARATOR path
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """An event that was routed, and what it looks up in the index of waits: "name:token"."""
 
     uid: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -202,7 +201,7 @@ async def test_events_of_a_batch_resume_all_their_waits_in_parts(scene: Scene, c
         router = Router(scene, f"U{n}", name=name)
         await router.record()
         assert router.arrival is not None
-        arrivals.append(replace(router.arrival, text=name.encode()))
+        arrivals.append(router.arrival._replace(text=name.encode()))
         events.append({"name": name, "data": {"n": n}})
     hints = await resume_waits(scene.store.routing, arrivals, events, now_ms=lambda: NOW_MS + 5_000, limit=20)
     assert {(hint.app_id, hint.queue) for hint in hints} == {("shop", "default")}
