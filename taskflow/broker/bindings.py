@@ -33,6 +33,7 @@ class Route(NamedTuple):
 
     streams: tuple[str, ...]
     lasting: int
+    version: str  # of the topology that says so
 
 
 @dataclass(slots=True)
@@ -74,11 +75,6 @@ class Bindings:
         self._cached: Topology | None = None
         self._known_version = ""
         self._routes: dict[tuple[str, str], Route] = {}
-
-    @property
-    def version(self) -> str:
-        """The version that `route` answers by."""
-        return self.topology().version
 
     def declare_exchange(self, name: str, facts: dict[str, Any]) -> None:
         self._own.exchanges[name] = facts
@@ -137,16 +133,19 @@ class Bindings:
         found = self.topology().exchanges.get(name)
         return self.refresh().exchanges.get(name) if found is None else found
 
-    def route(self, exchange: str, routing_key: str) -> Route:
-        """The streams that a message goes to. Raises UnknownExchange."""
-        topology = self.topology()
+    def find_route(self, exchange: str, routing_key: str) -> Route | None:
+        """The streams that a message goes to; None if there is no such exchange."""
+        topology = self._cached or self.refresh()
         found = self._routes.get((exchange, routing_key))
         if found is None:
-            queues = match_queues(topology, exchange, routing_key)
+            try:
+                queues = match_queues(topology, exchange, routing_key)
+            except UnknownExchange:
+                return None
             lasting = sorted(queue for queue in queues if not topology.queues.get(queue))
             expiring = sorted(queue for queue in queues if topology.queues.get(queue))
             streams = tuple(self._keys.stream(queue) for queue in (*lasting, *expiring))
-            found = Route(streams, len(lasting))
+            found = Route(streams, len(lasting), topology.version)
             if len(self._routes) >= 10_000:  # routing keys may be as many as messages
                 self._routes.clear()
             self._routes[exchange, routing_key] = found

@@ -33,7 +33,7 @@ RESETS = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
 @dataclass(slots=True)
 class Letter:
-    """Messages that go out together, and the queues that must exist before."""
+    """Messages that go out together, and the queues that must exist before. Only who made it may add to it."""
 
     messages: list[OutgoingMessage] = field(default_factory=list)
     queues: dict[str, Queue] = field(default_factory=dict)
@@ -57,7 +57,8 @@ class Publisher:
         self._idle: deque[Session] = deque()
         self._events_exchange = events_exchange()
         self._work_exchange = work_exchange()
-        self._queues: dict[str, Queue] = {}
+        self._events_queues: dict[tuple[str, ...], dict[str, Queue]] = {}  # by apps
+        self._work_queues: dict[tuple[str, str], Queue] = {}  # by app and name
 
     def publish_events(self, bodies: Sequence[bytes], *, app_ids: Sequence[str] = ()) -> None:
         """Publish each body (a JSON array of events) as one persistent message; every app gets a copy.
@@ -72,16 +73,20 @@ class Publisher:
         self.send(self.work_letter(queue_names, app_id=app_id), Deadline(self.send_timeout_ms / 1000))
 
     def events_letter(self, bodies: Sequence[bytes], *, app_ids: Sequence[str] = ()) -> Letter:
-        exchange = self._events_exchange
-        queues = [self._queue("events", app_id) for app_id in (self.app_id, *app_ids) if app_id]
-        messages = [OutgoingMessage(exchange, "", body, persistent=True) for body in bodies]
-        return Letter(messages, {each.name: each for each in queues})
+        exchange, apps = self._events_exchange, (self.app_id, *app_ids)
+        queues = self._events_queues.get(apps)
+        if queues is None:
+            found = [events_queue(app_id) for app_id in apps if app_id]
+            queues = self._events_queues[apps] = {queue.name: queue for queue in found}
+        return Letter([OutgoingMessage(exchange, "", body, persistent=True) for body in bodies], queues)
 
     def work_letter(self, queue_names: Sequence[str], *, app_id: str | None = None) -> Letter:
         app = app_id or self.app_id
         letter = Letter()
         for name in queue_names:
-            bound = self._queue("work", app, name)
+            bound = self._work_queues.get((app, name))
+            if bound is None:
+                bound = self._work_queues[app, name] = work_queue(app, name)
             letter.queues[bound.name] = bound
             body = json.dumps({"queue": name}).encode()
             # A lost hint costs time, never a run: the reaper repeats it. It isn't worth a disk write.
@@ -115,14 +120,6 @@ class Publisher:
                 self._idle.pop().close()
             except IndexError:
                 return
-
-    def _queue(self, kind: str, app_id: str, name: str = "") -> Queue:
-        key = f"{kind}/{app_id}/{name}"
-        found = self._queues.get(key)
-        if found is None:
-            found = events_queue(app_id) if kind == "events" else work_queue(app_id, name)
-            self._queues[key] = found
-        return found
 
     def _try_pooled(self, session: Session, letter: Letter, deadline: Deadline) -> bool:
         """Whether it worked. A connection that hangs gets half of the time, so that a new one has a chance."""

@@ -29,7 +29,7 @@ import hiredis
 from kombu.exceptions import ChannelError
 from kombu.transport import virtual
 
-from taskflow.broker.bindings import Bindings, Route, StreamKeys, UnknownExchange
+from taskflow.broker.bindings import Bindings, StreamKeys
 from taskflow.broker.resp import Command, RespClient, ServerLost, ServerRefused
 from taskflow.broker.stream_channel import StreamChannel, Subscription, not_found
 from taskflow.broker.stream_message import Outgoing
@@ -193,8 +193,7 @@ class Transport(virtual.Transport):
                     if not str(reply).startswith("NOSCRIPT"):
                         raise ServerRefused(str(reply)) from reply
                     again.append(message)
-                elif reply:
-                    route = self.bindings.route(message.exchange, message.routing_key)
+                elif reply and (route := self.bindings.find_route(message.exchange, message.routing_key)):
                     self.bindings.drop_expired(route.streams[route.lasting :])
             if not again:
                 return
@@ -206,10 +205,11 @@ class Transport(virtual.Transport):
         )
 
     def _publish_command(self, message: Outgoing) -> Command:
-        route = self._find_route(message)
+        find_route = self.bindings.find_route
+        route = find_route(message.exchange, message.routing_key)
         if route is None or (message.mandatory and not route.streams):
             self.bindings.refresh()  # another process may have declared or bound it since
-            route = self._find_route(message)
+            route = find_route(message.exchange, message.routing_key)
         if route is None:
             raise not_found("exchange", message.exchange, (60, 40))
         if message.mandatory and not route.streams:
@@ -219,15 +219,9 @@ class Transport(virtual.Transport):
                 "",
                 "312",
             )
-        version, count = self.bindings.version, 1 + len(route.streams)
-        head: Command = ("EVALSHA", PUBLISH_SHA, count, self.keys.version, *route.streams)
-        return (*head, version, route.lasting, message.metadata, message.body)
-
-    def _find_route(self, message: Outgoing) -> Route | None:
-        try:
-            return self.bindings.route(message.exchange, message.routing_key)
-        except UnknownExchange:
-            return None
+        keys = (self.keys.version, *route.streams)
+        facts = (route.version, route.lasting, message.metadata, message.body)
+        return ("EVALSHA", PUBLISH_SHA, len(keys), *keys, *facts)
 
     # -- consume
 

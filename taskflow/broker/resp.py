@@ -117,10 +117,11 @@ class RespClient:
         """Send all, then read as many replies. Error replies come as `hiredis.ReplyError` values."""
         self._live_socket()  # before the lock: after a fork a thread that isn't there may hold it
         with self._lock:
+            connection = self._socket or self._live_socket()
             until = self._until() if deadline is None else deadline
             try:
-                self.send(commands)
-                return [self.read(until) for _ in commands]
+                self._write(connection, commands, until)
+                return [self._read(connection, until) for _ in commands]
             except BaseException:
                 # After a Ctrl-C, say, the next reply would be taken for that of another command.
                 self.close()
@@ -128,37 +129,19 @@ class RespClient:
 
     def send(self, commands: Sequence[Command]) -> None:
         """Write the commands without waiting for an answer."""
-        connection = self._live_socket()
-        pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
-        packed = pack(commands[0]) if len(commands) == 1 else b"".join(map(pack, commands))
-        try:
-            connection.settimeout(max(self._until() - time.monotonic(), 0.001))
-            connection.sendall(packed)
-        except OSError as error:
-            self._lose(error)
+        self._write(self._live_socket(), commands, self._until())
 
     def read(self, deadline: float) -> Any:
         """Return the next reply. `deadline` is on the monotonic clock; past it the connection is given up."""
-        reply = self._next_reply()
-        while reply is NO_REPLY:
-            remaining_s = deadline - time.monotonic()
-            if remaining_s <= 0:
-                self._lose(TimeoutError("no answer in time"))
-            self._receive(remaining_s)
-            reply = self._next_reply()
-        return reply
+        return self._read(self._live_socket(), deadline)
 
     def try_read(self) -> Any:
         """Return the next reply if all of it is here, else NO_REPLY; never waits."""
         reply = self._next_reply()
         while reply is NO_REPLY and self.wait_readable(0):
-            self._receive(self.timeout_s)
+            self._receive(self._live_socket(), self.timeout_s)
             reply = self._next_reply()
         return reply
-
-    def looks_alive(self) -> bool:
-        """False if the server has closed an idle connection: it would be readable. Costs a microsecond."""
-        return self._socket is not None and not self.wait_readable(0)
 
     def wait_readable(self, timeout_s: float) -> bool:
         """Wait until there is something to read, the end of the connection included."""
@@ -191,6 +174,25 @@ class RespClient:
             raise ServerLost(f"the connection to {self.address} is closed")
         return self._socket
 
+    def _write(self, connection: socket.socket, commands: Sequence[Command], deadline: float) -> None:
+        pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
+        packed = pack(commands[0]) if len(commands) == 1 else b"".join(map(pack, commands))
+        try:
+            connection.settimeout(max(deadline - time.monotonic(), 0.001))
+            connection.sendall(packed)
+        except OSError as error:
+            self._lose(error)
+
+    def _read(self, connection: socket.socket, deadline: float) -> Any:
+        reply = self._next_reply()
+        while reply is NO_REPLY:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
+                self._lose(TimeoutError("no answer in time"))
+            self._receive(connection, remaining_s)
+            reply = self._next_reply()
+        return reply
+
     def _next_reply(self) -> Any:
         try:
             reply = self._reader.gets()
@@ -200,8 +202,7 @@ class RespClient:
             self._lose(ConnectionError(str(reply)))
         return reply
 
-    def _receive(self, timeout_s: float) -> None:
-        connection = self._live_socket()
+    def _receive(self, connection: socket.socket, timeout_s: float) -> None:
         try:
             connection.settimeout(timeout_s)
             data = connection.recv(65536)

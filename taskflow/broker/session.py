@@ -65,7 +65,7 @@ class Session:
                 self._publish(message)
 
     def looks_alive(self) -> bool:
-        """False if the broker has closed the connection meanwhile, as far as that shows without asking."""
+        """False if it is known that the connection is lost. One that the broker has closed may only show that when it is used."""
         return bool(self.connection.connected)
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class StreamsSession(Session):
         self._transport.publish([self._outgoing(message) for message in messages])
 
     def looks_alive(self) -> bool:
-        return bool(self._transport.commands.looks_alive())
+        return bool(self._transport.commands.is_connected)
 
     def _outgoing(self, message: OutgoingMessage) -> Outgoing:
         exchange: str = message.exchange.name

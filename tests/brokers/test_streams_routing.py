@@ -197,8 +197,8 @@ def test_a_batch_is_one_round_trip(connect: NewConnection) -> None:
     assert producer.supports_batch_publish
     client = connection.transport.commands
     sent: list[int] = []
-    original = client.send
-    client.send = lambda commands: (sent.append(len(commands)), original(commands))
+    original = client.pipeline
+    client.pipeline = lambda commands: (sent.append(len(commands)), original(commands))[1]
     with producer.batch():
         for number in range(200):
             producer.publish(number)
@@ -207,7 +207,7 @@ def test_a_batch_is_one_round_trip(connect: NewConnection) -> None:
     with pytest.raises(RuntimeError, match="on purpose"), producer.batch():
         producer.publish("never sent")
         raise RuntimeError("on purpose")
-    client.send = original
+    client.pipeline = original
     assert bodies(Receiver(connect(), [queue]).drain(0.1)) == ["warm up", *range(200)]
 
 
