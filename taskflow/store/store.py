@@ -80,5 +80,9 @@ class Store:
             if error_ms <= CLOCK_ERROR_MS:
                 return
 
+    def flush(self) -> None:
+        """Send at once what this turn of the loop has asked for so far, not at its end."""
+        self.client.flush()
+
     async def close(self) -> None:
         await self.client.close()

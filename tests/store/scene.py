@@ -279,5 +279,5 @@ def retry_op(key: str = "one", *, failures: int = 1, due_ms: int = NOW_MS + 10_0
     return ParkedOp(key, Operation("step", "retry", 0, due=due_ms, attempts=attempts).pack())
 
 
-def offer_op(key: str = "one", *, index: int = 0) -> ParkedOp:
-    return ParkedOp(key, Operation("step", "offer", index).pack())
+def offer_op(key: str = "one", *, index: int = 0, attempts: Sequence[list[Any]] = ()) -> ParkedOp:
+    return ParkedOp(key, Operation("step", "offer", index, attempts=list(attempts)).pack())

@@ -356,6 +356,19 @@ async def test_a_step_taken_back_twice_is_the_owners_both_times(scene: Scene) ->
         assert is_ours
 
 
+async def test_failed_attempts_of_a_step_that_is_taken_back_still_count(scene: Scene) -> None:
+    """S5.1: should the owner die before it has executed the step. A repeat sends the owner to the store, where the step is due."""
+    failed = [NOW_MS, NOW_MS, CHILD, "ValueError", "broken", ""]
+    claim = await scene.claimed_run()
+    await scene.park(claim, offer_op(attempts=[failed]), suspend=False)
+    for expected in (True, False):
+        is_ours, _ = await scene.claims.withdraw_offer(claim, "one", now_ms=NOW_MS)
+        assert is_ours == expected
+        op = await scene.operation("one")
+        assert (op.state, op.attempts) == ("due", [failed])
+    assert not (await scene.claim(OTHER)).runs, "it is still offered"
+
+
 async def test_a_step_that_another_process_has_is_not_taken_back(scene: Scene) -> None:
     """S4.4"""
     claim = await scene.claimed_run()

@@ -3,6 +3,7 @@
 -- ARGV   1 now_ms   2 child_id   3 run_id   4 fence   5 step_key
 -- Reply  {1, or 0 when somebody has taken the step, or the claim is lost, hints}
 -- Nobody but the run's owner removes the operation: when it is not there, this is a repeat after a lost reply, and the step is still the owner's.
+-- One with failed attempts stays, so that they count should the owner die now; a repeat is told 0 then, and finds the step due.
 --@include keys hint listing timer lanes ready unready claim wake wait resolve
 local run_id, step_key = ARGV[3], ARGV[5]
 if not owns(run_id, ARGV[2], ARGV[4]) then return {0, {}} end
@@ -11,5 +12,10 @@ if not packed then return {1, {}} end
 local op = cmsgpack.unpack(packed)
 if op.state ~= 'offer' then return {0, {}} end
 unlist(run_id, step_key, op, tonumber(ARGV[1]))
-redis.call('HDEL', steps_key(run_id), step_key)
+if op.attempts then
+  op.state = 'due'
+  redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
+else
+  redis.call('HDEL', steps_key(run_id), step_key)
+end
 return {1, hints}
