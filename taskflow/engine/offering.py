@@ -62,10 +62,9 @@ class Offering:
             self.offer()
             if found.is_finished:
                 await self.execution.turns.take(key)
-        elif not was_offered or await self.withdraw(key):
+        elif not was_offered or await self.withdraw(key, slot):
             return op
-        else:  # a slot came, but another process has the step by now
-            host.free_slot()
+        else:  # another process has the step by now
             self.execution.parking.was_told = True
             found = await self.execution.park(key, op, stored=True)
         return found if found.is_finished else await self.find_slot(key, found)
@@ -105,14 +104,19 @@ class Offering:
         # The run may have been stuck before there was anything to suspend it with.
         self.execution.tree.look_again()
 
-    async def withdraw(self, key: str) -> bool:
-        """Take an offer back; False when another process has the step."""
+    async def withdraw(self, key: str, slot: asyncio.Future[None]) -> bool:
+        """Take an offer back, since a slot came; the slot is given back when another process has the step, or the run ends meanwhile."""
         if self.execution.parking.unstored.pop(key, None) is not None:
             return True
         host = self.execution.host
-        is_ours, hints = await self.execution.ask(
-            host.claims.withdraw_offer(self.execution.claim, key, now_ms=host.clock.now_ms())
-        )
+        is_ours = False
+        try:
+            is_ours, hints = await self.execution.ask(
+                host.claims.withdraw_offer(self.execution.claim, key, now_ms=host.clock.now_ms())
+            )
+        finally:
+            if not is_ours:
+                self.give_back(slot)
         if hints:
             host.send_hints(hints)
         return is_ours

@@ -124,6 +124,7 @@ class Simulation:
             self.live()
             stored = observe(self.server)
             self.world.history.add("observed")
+            self.count_slots()
             self.close_down()
             gc.collect()  # tasks that nobody waited for complain now
         except Stuck as error:
@@ -193,6 +194,14 @@ class Simulation:
         ):
             return False
         return is_outbox_empty(self.server) and not has_live_runs(self.server)
+
+    def count_slots(self) -> None:
+        """All runs have ended: each process has all of its slots again."""
+        for child in [child for host in self.workers for child in host.children]:
+            if child.lost_slots:
+                self.problems.append(
+                    f"S4.3: {child.child_id} executes nothing, but {child.lost_slots} of its slots are taken"
+                )
 
     def close_down(self) -> None:
         """The workers leave; when the retention is over, beat removes what is left."""

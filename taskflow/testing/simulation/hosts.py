@@ -119,6 +119,14 @@ class Child:
         self.is_draining = True
         self.process.start(self.end())
 
+    @property
+    def lost_slots(self) -> int:
+        """Slots that are taken though nothing executes: nobody will ever give them back."""
+        executor = getattr(self.worker, "executor", None)
+        if executor is None or self.process.is_dead or executor.executions:
+            return 0
+        return int(executor.concurrency - executor.free)
+
     async def end(self) -> None:
         await self.worker.stop(drain_timeout_s=5.0)
         self.process.kill()
