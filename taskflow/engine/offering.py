@@ -105,7 +105,7 @@ class Offering:
         self.execution.tree.look_again()
 
     async def withdraw(self, key: str, slot: asyncio.Future[None]) -> bool:
-        """Take an offer back, since a slot came; the slot is given back when another process has the step, or the run ends meanwhile."""
+        """Take an offer back, as a slot came; that is given back when another process has the step, or the run ends meanwhile."""
         if self.execution.parking.unstored.pop(key, None) is not None:
             return True
         host = self.execution.host

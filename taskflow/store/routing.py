@@ -168,6 +168,7 @@ class Routing:
 
 
 def parse_routed(events: Sequence[EventPlan], reply: Sequence[Any]) -> tuple[list[Routed], list[Hint]]:
+    """What `route_events` replied. An event that came twice in one batch has its runs, and their slots, only once."""
     hints, outcomes, claimed, lookups = reply
     fences = {claimed[i].decode(): claimed[i + 1] for i in range(0, len(claimed), 2)}
     paths = parse_lookups(lookups) if lookups else {}
@@ -175,7 +176,7 @@ def parse_routed(events: Sequence[EventPlan], reply: Sequence[Any]) -> tuple[lis
         Routed(
             is_duplicate=(is_duplicate := outcomes[2 * i] == b"duplicate"),
             seq=outcomes[2 * i + 1],
-            claimed={run.run_id: fences[run.run_id] for run in event.runs if run.run_id in fences}
+            claimed={run.run_id: fences.pop(run.run_id) for run in event.runs if run.run_id in fences}
             if fences
             else {},
             wait_paths=[] if is_duplicate else paths.get(event.name, []),

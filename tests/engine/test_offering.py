@@ -9,7 +9,11 @@ import pytest
 
 from taskflow import Context, Step, TaskFlow
 from taskflow.engine.offering import OFFER_AFTER_S
+from taskflow.handle import RunStatus
+from taskflow.store.claims import Hint
 from taskflow.testing import Harness
+from tests.rules.givens import Gates, has_step
+from tests.waiting import until
 
 
 @pytest.mark.parametrize("steps", [3, 60])
@@ -53,3 +57,33 @@ async def test_a_step_goes_elsewhere_at_once_while_no_slot_comes_free(app: TaskF
             await run.aresult("5s")
             await harness.settled()
     assert min(waited_s) < OFFER_AFTER_S, "not offered before that"
+
+
+async def test_a_run_that_ends_while_it_takes_an_offer_back_loses_no_slot(app: TaskFlow) -> None:
+    """S4.3: the slot that the step got was nobody's any more, and the process had one less for ever."""
+    gates = Gates()
+    gates.gate("offered").set()
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    @app.function()
+    async def work(ctx: Context[Step], step: Step) -> None:
+        await asyncio.gather(*[step.run(name, gates.hold, name) for name in ("first", "second", "offered")])
+
+    async def take_back_slowly(*_: object, **__: object) -> tuple[bool, list[Hint]]:
+        asked.set()
+        await answer.wait()
+        raise AssertionError("the run has ended before")
+
+    async with Harness(app, concurrency=2) as harness:
+        (process,) = harness.workers
+        process.executor.claims.withdraw_offer = take_back_slowly  # type: ignore[method-assign]
+        run = await work.ainvoke()
+        await until(lambda: has_step(harness, run, "offered", "offer"), description="the offer")
+        await gates.open("second")
+        async with asyncio.timeout(5):
+            await asked.wait()
+        await run.acancel()
+        await gates.open("first")
+        await harness.settled()
+        assert await run.astatus() is RunStatus.CANCELLED
+        assert harness.slots_in_use == 0

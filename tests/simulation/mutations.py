@@ -5,12 +5,14 @@ Each is a context manager that changes a line of the Lua scripts, or a method, a
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from taskflow.engine.offering import Offering
 from taskflow.router import Receipt, Router
 from taskflow.store.scripts import Script, load_scripts
 from taskflow.testing.simulation.hosts import SimulatedLease
@@ -81,6 +83,10 @@ def acknowledge_first(self: Router, bodies: Sequence[bytes]) -> Receipt:
 
 def always_valid(self: SimulatedLease, *, epoch: int | None = None) -> bool:
     return True
+
+
+def keep_slot(self: Offering, slot: asyncio.Future[None]) -> None:
+    slot.cancel()
 
 
 MUTATIONS = (
@@ -185,5 +191,10 @@ MUTATIONS = (
             "if not op or op.state ~= 'taken' or op.by ~= child_id or tostring(op.fence) ~= ARGV[5] then", "if not op then",
             script="commit_offered",
         ),
+    ),
+    Mutation("keeps the slot of a step that executes elsewhere", "S4.3", 8, method(Offering, "give_back", keep_slot)),
+    Mutation(
+        "tells a child of more runs than it has slots for", "S4.3", 260,
+        lua("fence = free > 0 and known_fence(run_id, child_id) or 0", "fence = known_fence(run_id, child_id) or 0"),
     ),
 )  # fmt: skip

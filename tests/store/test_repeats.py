@@ -13,7 +13,7 @@ import pytest
 
 from taskflow.store.claims import Claim, InvokedRun, ParkedOp, Verdict
 from taskflow.store.duties import Fence
-from taskflow.store.routing import Arrival, RunPlan
+from taskflow.store.routing import Arrival, EventPlan, RunPlan
 from taskflow.store.scripts import load_scripts
 from taskflow.store.steering import KeptSteps
 from taskflow.types import RunId
@@ -21,6 +21,7 @@ from tests.store.scene import (
     CHILD,
     DAY_MS,
     EVENT,
+    FN,
     NOW_MS,
     OTHER,
     Scene,
@@ -481,6 +482,23 @@ async def test_a_child_that_missed_the_reply_gets_its_run_by_routing_again(scene
     """S9.1: the claim stands, with the fence of the first time."""
     assert (await scene.route("U1", "r1", free=1)).claimed == {"r1": 1}
     assert (await scene.route("U1", "r1", free=1)).claimed == {"r1": 1}
+
+
+async def test_a_child_is_told_again_of_no_more_runs_than_it_has_slots_for(scene: Scene) -> None:
+    """S9.1: the message came twice; each run that it is told of takes a slot that was set aside."""
+    assert (await scene.route("U1", "r1", "r2", free=2)).claimed == {"r1": 1, "r2": 1}
+    assert (await scene.route("U1", "r1", "r2", free=1)).claimed == {"r1": 1}
+    assert (await scene.route("U1", "r1", "r2", free=0)).claimed == {}
+
+
+async def test_an_event_that_came_twice_in_one_batch_takes_one_slot(scene: Scene) -> None:
+    """S9.1"""
+    runs = [RunPlan(FN, "default", RunId("r1"), is_claimable=True)]
+    plan = EventPlan("U1", "", "order", EVENT, runs)
+    routed, _ = await scene.store.routing.route(
+        [plan, plan], app_id="shop", version="1", child_id=CHILD, free_slots=2, now_ms=NOW_MS
+    )
+    assert [one.claimed for one in routed] == [{"r1": 1}, {}]
 
 
 async def test_a_handed_back_run_is_not_handed_back_again_late(scene: Scene) -> None:

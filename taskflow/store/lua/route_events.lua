@@ -90,7 +90,8 @@ local function route(at, left)
     local is_decided = not is_new and redis.call('HEXISTS', key, 'fn:' .. fn) == 1
     local fence, landed = 0, nil
     if is_decided then
-      fence = known_fence(run_id, child_id) or 0
+      -- A child that missed the first reply is told again, but never of more runs than it has set slots aside for.
+      fence = free > 0 and known_fence(run_id, child_id) or 0
     elseif not duplicate or ignores_ids(ARGV[i + 6]) then
       fence, landed = (is_new and create_run or create_run_once)({
         id = run_id, fn = fn, queue = ARGV[i + 1], event = event, cause = 'event', version = version, parent = '',
