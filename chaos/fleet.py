@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, cast
@@ -156,6 +156,8 @@ class Fleet:
     def drain(self) -> list[str]:
         """End the workers and beats in order; what is wrong with how they ended."""
         for process in (*self.workers, *self.beats):
+            with suppress(AssertionError):  # how it ended is told below
+                process.wait_for_line("is ready", deadline_s=DRAIN_S)  # before that, SIGTERM just kills it
             process.children()
             process.send_signal(signal.SIGTERM)
         problems = []
