@@ -52,6 +52,7 @@ class Offering:
             found = await parked
         except BaseException:
             self.give_back(slot)
+            self.execution.turns.forget(key)
             if self.forget(key) and self.execution.is_going_on:
                 self.execution.parking.give_up(key)
             raise

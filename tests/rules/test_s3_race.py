@@ -11,6 +11,8 @@ import pytest
 
 from taskflow.app import TaskFlow
 from taskflow.context import Context
+from taskflow.engine.operation import Operation
+from taskflow.engine.parking import Parking
 from taskflow.errors import NonRetriableError, RunFailed
 from taskflow.function import Function
 from taskflow.handle import RunStatus
@@ -280,3 +282,32 @@ async def test_a_race_without_branches_fails_the_run_and_says_why(app: TaskFlow,
         run = await harness.start(in_async if is_async else in_def)
         with pytest.raises(RunFailed, match="needs at least one branch, got none"):
             await run.aresult("5s")
+
+
+async def test_a_branch_that_loses_in_the_turn_in_which_it_is_resolved_holds_up_no_other(
+    app: TaskFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3.7: its outcome had its place in the order, and what came after it waited for that for ever."""
+    gates = Gates()
+    losers: list[asyncio.Task[Any]] = []
+    resolved = Parking.resolved
+
+    def resolve_and_lose(parking: Parking, key: str, op: Operation) -> None:
+        resolved(parking, key, op)
+        losers[0].cancel()
+
+    monkeypatch.setattr(Parking, "resolved", resolve_and_lose)
+
+    @app.function()
+    async def work(ctx: Context[Step], step: Step) -> str:
+        losers.append(asyncio.create_task(step.wait_for_event("paid", "paid", "1h")))
+        await step.run("hold", gates.hold, "hold")
+        return await step.run("after", str, "done")
+
+    async with Harness(app) as harness:
+        run = await work.ainvoke()
+        await until(lambda: has_step(harness, run, "paid", "wait"), description="the wait")
+        await app.asend("paid")
+        await until(lambda: losers[0].cancelled(), description="the loser's end")
+        await gates.open("hold")
+        assert await run.aresult("5s") == "done"
