@@ -68,15 +68,13 @@ class OfferedStepExecution(Execution):
 
     async def commit(self, key: str, op: Operation) -> None:
         """Store the outcome of the step; always ends this execution."""
-        if key == self.claimed.step_key:
-            verdict, hints = await self.ask(
-                self.host.claims.commit_offered(self.claim, key, op.pack(), now_ms=self.host.clock.now_ms())
-            )
-            if hints:
-                self.host.send_hints(hints)
-            self.stop(Ending.FENCED if verdict is Verdict.FENCED else Ending.SUSPENDED)
-        else:
-            await self.tree.parked()
+        assert key == self.claimed.step_key, "no other step may execute"
+        verdict, hints = await self.ask(
+            self.host.claims.commit_offered(self.claim, key, op.pack(), now_ms=self.host.clock.now_ms())
+        )
+        if hints:
+            self.host.send_hints(hints)
+        self.stop(Ending.FENCED if verdict is Verdict.FENCED else Ending.SUSPENDED)
         raise Suspend
 
     async def check_claim(self) -> None:

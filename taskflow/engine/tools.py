@@ -337,6 +337,8 @@ class Tools:
 
     async def keep(self, call: Call, op: Operation) -> None:
         """Commit an operation that is over at once."""
+        if not self.execution.may_execute(call.key):
+            await self.execution.tree.parked()  # for ever: see OfferedStepExecution
         op.ended = self.execution.host.clock.now_ms()
         op.due = None
         if op.state == WAIT:

@@ -124,7 +124,7 @@ class Simulation:
             self.live()
             stored = observe(self.server)
             self.world.history.add("observed")
-            self.count_slots()
+            self.look_into_hands()
             self.close_down()
             gc.collect()  # tasks that nobody waited for complain now
         except Stuck as error:
@@ -195,12 +195,12 @@ class Simulation:
             return False
         return is_outbox_empty(self.server) and not has_live_runs(self.server)
 
-    def count_slots(self) -> None:
-        """All runs have ended: each process has all of its slots again."""
+    def look_into_hands(self) -> None:
+        """All runs have ended: no process holds a slot, a run or a message any more."""
         for child in [child for host in self.workers for child in host.children]:
-            if child.lost_slots:
+            if held := child.in_hand():
                 self.problems.append(
-                    f"S4.3: {child.child_id} executes nothing, but {child.lost_slots} of its slots are taken"
+                    f"S4.3: all runs have ended, but {child.child_id} holds {', '.join(held)}"
                 )
 
     def close_down(self) -> None:

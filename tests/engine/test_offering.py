@@ -87,3 +87,28 @@ async def test_a_run_that_ends_while_it_takes_an_offer_back_loses_no_slot(app: T
         await harness.settled()
         assert await run.astatus() is RunStatus.CANCELLED
         assert harness.slots_in_use == 0
+
+
+async def test_who_executes_an_offered_step_begins_nothing_else(app: TaskFlow) -> None:
+    """S4.4: a sleep into the past is a memo at once, for the run to store; waiting for that here cost the process a slot for ever."""
+    gates = Gates()
+    reached: list[str] = []
+
+    @app.function()
+    async def work(ctx: Context[Step], step: Step) -> None:
+        async def late() -> None:
+            await asyncio.sleep(OFFER_AFTER_S)
+            reached.append("late")
+            await step.sleep_until("late", 0)
+
+        await asyncio.gather(*[step.run(name, gates.hold, name) for name in ("first", "offered")], late())
+
+    async with Harness(app, workers=2, concurrency=1) as harness:
+        run = await work.ainvoke()
+        await until(lambda: len(gates.started) == 2, description="the offered step")
+        await until(lambda: len(reached) == 2, description="the sleep, in both processes")
+        await gates.open("offered")
+        await gates.open("first")
+        await run.aresult("5s")
+        await harness.settled()
+        assert harness.slots_in_use == 0

@@ -119,13 +119,21 @@ class Child:
         self.is_draining = True
         self.process.start(self.end())
 
-    @property
-    def lost_slots(self) -> int:
-        """Slots that are taken though nothing executes: nobody will ever give them back."""
-        executor = getattr(self.worker, "executor", None)
-        if executor is None or self.process.is_dead or executor.executions:
-            return 0
-        return int(executor.concurrency - executor.free)
+    def in_hand(self) -> list[str]:
+        """What the process still holds; nothing, once all runs have ended."""
+        if self.process.is_dead or not hasattr(self.worker, "intake"):
+            return []
+        intake = self.worker.intake
+        executor, router = intake.executor, intake.router
+        held = {
+            "slots": executor.concurrency - executor.free,
+            "runs": len(executor.executions),
+            "steps that wait for a slot": sum(not waiter.done() for waiter in executor.slot_waiters),
+            "events to route": len(router.waiting) + router.in_flight,
+            "messages": len(intake.tasks) + len(intake.held),
+            "paused queues": len(intake.paused),
+        }
+        return [f"{count} {what}" for what, count in held.items() if count]
 
     async def end(self) -> None:
         await self.worker.stop(drain_timeout_s=5.0)
