@@ -90,7 +90,7 @@ async def test_a_run_that_ends_while_it_takes_an_offer_back_loses_no_slot(app: T
 
 
 async def test_who_executes_an_offered_step_begins_nothing_else(app: TaskFlow) -> None:
-    """S4.4: a sleep into the past is a memo at once, for the run to store; waiting for that here cost the process a slot for ever."""
+    """S4.4: a sleep into the past is a memo at once, for the run to store; to wait for that here cost a slot for ever."""
     gates = Gates()
     reached: list[str] = []
 
