@@ -196,8 +196,12 @@ class Simulation:
         return is_outbox_empty(self.server) and not has_live_runs(self.server)
 
     def look_into_hands(self) -> None:
-        """All runs have ended: no process holds a slot, a run or a message any more."""
-        for child in [child for host in self.workers for child in host.children]:
+        """All runs have ended: no process holds a slot, a run or a message any more, but for a claim that is under way."""
+        children = [child for host in self.workers for child in host.children]
+        busy = [child for child in children if child.in_hand()]
+        if busy:
+            self.world.run_for(LOOK_S)
+        for child in busy:
             if held := child.in_hand():
                 self.problems.append(
                     f"S4.3: all runs have ended, but {child.child_id} holds {', '.join(held)}"
