@@ -103,7 +103,7 @@ MUTATIONS = (
         lua("if run[1] ~= child_id or run[2] ~= fence or run[3] ~= 'running' then return 'fenced' end", "", script="finish_runs"),
     ),
     Mutation("acknowledges events before they are routed", "S9.1", 44, method(Router, "take", acknowledge_first)),
-    Mutation("never doubts its lease", "S", 9, method(SimulatedLease, "is_valid", always_valid)),
+    Mutation("never doubts its lease", "S", 600, method(SimulatedLease, "is_valid", always_valid)),
     Mutation(
         "routes an event anew each time", "S", 8,
         lua(
