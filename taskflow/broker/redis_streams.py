@@ -39,7 +39,6 @@ from taskflow.urls import parse_server_url, redact_url
 
 MAX_ROUTING_TRIES = 20
 MAX_READ_COUNT = 1000
-MAX_READ_COUNT = 1000
 MAX_PREDECESSORS = 16
 PREDECESSORS = "taskflow_streams_predecessors"
 """Attribute of a `kombu.Connection`: (pid, name) of the consumers that its lost connections were, latest last.

@@ -46,9 +46,8 @@ class Parking:
         try:
             resolved = await future
         except asyncio.CancelledError:
-            self.execution.turns.forget(
-                key
-            )  # it may have been resolved in the turn in which its branch lost a race
+            # It may have been resolved in the turn in which its branch lost a race.
+            self.execution.turns.forget(key)
             if self.execution.is_going_on:
                 self.give_up(key)
             raise

@@ -96,7 +96,7 @@ class ClaimReply(NamedTuple):
 
 
 class InvokedRun(NamedTuple):
-    """A run that an `invoke` starts, made in the same script that parks its parent."""
+    """A run that an `invoke` starts, made in the same script that parks its parent, which takes these fields in this order."""
 
     function_id: str
     queue: str
@@ -105,18 +105,6 @@ class InvokedRun(NamedTuple):
     start_ms: int
     finish_ms: int
     flow: bytes = b""
-
-    @property
-    def argv(self) -> tuple[str | bytes | int, ...]:
-        return (
-            self.function_id,
-            self.queue,
-            self.run_id,
-            self.event,
-            self.start_ms,
-            self.finish_ms,
-            self.flow,
-        )
 
 
 NO_CHILD = ("", "", "", "", "", "", "")
@@ -200,7 +188,7 @@ class Claims:
             now_ms, claim.child_id, claim.run_id, claim.fence, "suspend" if suspend else "stay", version, len(ops),
         ]  # fmt: skip
         for op in ops:
-            argv += (op.step_key, op.packed, *(op.child.argv if op.child else NO_CHILD))
+            argv += (op.step_key, op.packed, *(op.child or NO_CHILD))
         for step_key, join in joins.items():
             argv += (step_key, join)
         verdict, hints = await self.scripts.call("park_run", *argv)
