@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime
 
 from taskflow.app import TaskFlow
 from taskflow.context import Context
@@ -69,6 +70,13 @@ async def parallel(ctx: Context[Step]) -> int:
 async def nap(ctx: Context[Step]) -> int:
     """When the handler went on after its sleep: ms since the epoch, times 1,000."""
     await ctx.step.sleep("nap", ctx.event.data["seconds"])
+    return time.time_ns() // 1_000
+
+
+@app.function(trigger="bench/alarm")
+async def alarm(ctx: Context[Step]) -> int:
+    """The same after a sleep until a point in time, in ms since the epoch."""
+    await ctx.step.sleep_until("alarm", datetime.fromtimestamp(ctx.event.data["at_ms"] / 1000, UTC))
     return time.time_ns() // 1_000
 
 

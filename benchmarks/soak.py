@@ -31,8 +31,7 @@ IN_FLIGHT = (
     5_000  # events that the producer is ahead of the runs that have ended, so that no backlog is measured
 )
 SAMPLE_S = 1.0
-# History is trimmed every 10 s, so memory goes up and down: the least in such a window is compared with that in others.
-WINDOW_S = 11.0
+LINES = 10  # of the history that is printed
 LEFT_S = 60.0  # after the last run, until nothing may be left
 # Keys that stand for runs, events and what these wait for. Others are there once, or once a function or process.
 OF_RUNS = frozenset(
@@ -46,9 +45,8 @@ OF_RUNS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Memory (MB of 10^6 bytes) after `runs` runs, `at_s` after the start."""
+    """Memory (MB of 10^6 bytes) after `runs` runs."""
 
-    at_s: float
     runs: int
     worker_mb: float
     store_mb: float
@@ -111,7 +109,7 @@ def main(runs: int, retention: str, max_slope: float) -> None:
         samples = soak(stack, worker, runs)
         took_s = time.monotonic() - started_s
         left = wait_for_removal(stack)
-        last = take_sample(stack, worker, started_s, runs)
+        last = take_sample(stack, worker, runs)
     click.echo(f"{runs:,} runs in {took_s:.0f} s: {runs / took_s:,.0f} runs/s")
     click.echo(history(samples, last))
     problems = judge(samples, left, max_slope)
@@ -125,14 +123,14 @@ def soak(stack: SoakStack, worker: Worker, runs: int) -> list[Sample]:
     """Send all runs at the speed at which they are executed; samples on the way."""
     samples: list[Sample] = []
     first, sent = stack.ended(), 0
-    started_s = next_s = time.monotonic()
+    next_s = time.monotonic()
     while (done := stack.ended() - first) < runs:
         while sent < runs and sent - done < IN_FLIGHT:
             stack.producer.send(events(sent))
             sent += LIST
         if time.monotonic() >= next_s:
             next_s += SAMPLE_S
-            samples += take_sample(stack, worker, started_s, done)
+            samples += take_sample(stack, worker, done)
         time.sleep(0.005)
     return samples
 
@@ -146,13 +144,12 @@ def events(first: int) -> list[Event]:
     ]
 
 
-def take_sample(stack: SoakStack, worker: Worker, started_s: float, runs: int) -> list[Sample]:
+def take_sample(stack: SoakStack, worker: Worker, runs: int) -> list[Sample]:
     """One sample, or none while the store rewrites its file: that takes memory of its own for a while."""
     info = stack.redis.info()
     if info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"]:
         return []
-    at_s = time.monotonic() - started_s
-    return [Sample(at_s, runs, pss_mb(worker.pids), info["used_memory"] / 1e6, stack.redis.dbsize())]
+    return [Sample(runs, pss_mb(worker.pids), info["used_memory"] / 1e6, stack.redis.dbsize())]
 
 
 def wait_for_removal(stack: SoakStack) -> Counter[str]:
@@ -163,37 +160,39 @@ def wait_for_removal(stack: SoakStack) -> Counter[str]:
     return left
 
 
-def lows(samples: Sequence[Sample]) -> list[Sample]:
-    """In each full window of time the sample with the least memory of the store."""
-    windows: dict[int, list[Sample]] = {}
-    for sample in samples:
-        windows.setdefault(int(sample.at_s / WINDOW_S), []).append(sample)
-    full = list(windows.values())[:-1] or list(windows.values())  # the last one may not have seen a trim
-    return [min(window, key=lambda sample: sample.store_mb) for window in full]
+def growth(samples: Sequence[Sample]) -> dict[str, float | None]:
+    """MB per 100,000 runs over the second half; None with too few samples to say.
 
-
-def slope(samples: Sequence[Sample], name: str) -> float | None:
-    """MB per 100,000 runs over the second half; None with too few samples to say."""
+    The store keeps more history or less, by its trims and the speed of the runs, and the number of its keys tells how much. So its
+    growth is what runs add at an equal number of keys: the slope of what keys explain neither of memory nor of runs.
+    """
     half = [sample for sample in samples if sample.runs >= samples[-1].runs / 2]
     if len(half) < 4:
-        return None
-    fit = statistics.linear_regression(
-        [sample.runs / 1e5 for sample in half], [getattr(sample, name) for sample in half]
-    )
-    return fit.slope
+        return {"worker": None, "store": None}
+    runs = [sample.runs / 1e5 for sample in half]
+    keys = [float(sample.keys) for sample in half]
+    store_mb = unexplained([sample.store_mb for sample in half], keys)
+    return {
+        "worker": statistics.linear_regression(runs, [sample.worker_mb for sample in half]).slope,
+        "store": statistics.linear_regression(unexplained(runs, keys), store_mb).slope,
+    }
 
 
-def slopes(samples: Sequence[Sample]) -> dict[str, float | None]:
-    return {"worker": slope(samples, "worker_mb"), "store": slope(lows(samples), "store_mb")}
+def unexplained(values: Sequence[float], by: Sequence[float]) -> list[float]:
+    """What is left of values once their linear dependence on others is taken off."""
+    if len(set(by)) == 1:
+        return list(values)
+    fit = statistics.linear_regression(by, values)
+    return [value - fit.intercept - fit.slope * other for value, other in zip(values, by, strict=True)]
 
 
 def history(samples: Sequence[Sample], last: Sequence[Sample]) -> str:
-    """The lows of the store, what there is once all is removed, and the slopes."""
-    lines = ["\n    runs   worker MB   store MB     keys   (lows of the store)"]
-    lines += [line(low) for low in lows(samples)]
+    """Some of the samples, what there is once all is removed, and the growth."""
+    lines = ["\n    runs   worker MB   store MB     keys"]
+    lines += [line(sample) for sample in samples[:: max(1, len(samples) // LINES)]]
     lines += [f"{line(each)}   after the retention" for each in last]
-    lines.append("\nsecond half, MB per 100,000 runs:")
-    for what, value in slopes(samples).items():
+    lines.append("\ngrowth in the second half, MB per 100,000 runs (of the store at equal keys):")
+    for what, value in growth(samples).items():
         lines.append(f"  {what:7} {'too few samples: more runs' if value is None else f'{value:+.2f}'}")
     return "\n".join(lines)
 
@@ -205,7 +204,7 @@ def line(sample: Sample) -> str:
 def judge(samples: Sequence[Sample], left: Counter[str], max_slope: float) -> list[str]:
     problems = [
         f"problem: memory of the {what} grows by {value:.2f} MB per 100,000 runs"
-        for what, value in slopes(samples).items()
+        for what, value in growth(samples).items()
         if value is not None and value > max_slope
     ]
     of_runs = sorted(OF_RUNS & left.keys())

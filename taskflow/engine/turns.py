@@ -72,8 +72,7 @@ class Turns:
             await future
         except BaseException:  # the loser of a race, or the end
             self.waiting.pop(key, None)
-            if key in self.expected:
-                self.expected.remove(key)
+            self.forget(key)
             raise
 
     def forget(self, key: str) -> None:
