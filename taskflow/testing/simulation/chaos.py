@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from taskflow.testing.simulation.hosts import BeatHost, Place, WorkerHost
+from taskflow.testing.simulation.process import SimulatedProcess
 from taskflow.testing.simulation.world import US_PER_S
 
 SECOND = US_PER_S
@@ -87,6 +88,8 @@ class Chaos:
         broker.slow_chance, broker.slowest_s = 0.02, 0.05
         hosts: list[WorkerHost | BeatHost] = [*self.workers, *self.beats]
         for host in hosts:
+            for process in host.processes():
+                process.strokes.clear()
             if not host.is_alive:
                 host.boot()
 
@@ -101,15 +104,26 @@ class Chaos:
         children = [child for child in host.children if not child.process.is_dead] if host else []
         return self.random.choice(children) if children else None
 
+    def strike_process(self, process: SimulatedProcess, befall: Callable[[], None]) -> None:
+        """In the middle of what it does, not while it waits for something to do."""
+        within_s = self.random.choice([0.02, 0.02, 2.0])
+        process.strike(befall, after_callbacks=self.random.randrange(30), within_us=int(within_s * SECOND))
+
+    def strike_host(self, host: Any, befall: Callable[[Any], None]) -> None:
+        """In the middle of what one of its processes does."""
+        if host is not None:
+            self.strike_process(self.random.choice(host.processes()), partial(befall, host))
+
     def kill_child(self) -> None:
         child = self.some_child()
         if child is not None:
-            child.process.kill(after_callbacks=self.random.randrange(30))
+            self.strike_process(child.process, child.process.kill)
 
     def pause_child(self) -> None:
         child = self.some_child()
         if child is not None:
-            child.process.pause(int(self.random.choice([0.01, 0.2, 2.0, 15.0]) * SECOND))
+            duration_us = int(self.random.choice([0.01, 0.2, 2.0, 15.0]) * SECOND)
+            self.strike_process(child.process, partial(child.process.pause, duration_us))
 
     def drain_child(self) -> None:
         """SIGTERM: the child hands back what it holds, and another takes its place."""
@@ -119,14 +133,12 @@ class Chaos:
         child.drain()
 
     def crash_host(self) -> None:
-        self.crash(self.pick(self.workers))
+        self.strike_host(self.pick(self.workers), self.crash)
 
     def crash_beat(self) -> None:
-        self.crash(self.pick(self.beats))
+        self.strike_host(self.pick(self.beats), self.crash)
 
     def crash(self, host: Any) -> None:
-        if host is None:
-            return
         host.crash()
         self.world.later(int(self.random.uniform(0.1, 20.0) * SECOND), partial(self.bring_back, host))
 
@@ -135,14 +147,12 @@ class Chaos:
             host.boot()
 
     def freeze_host(self) -> None:
-        host = self.pick(self.workers)
-        if host is not None:
-            host.freeze(int(self.random.choice([0.5, 5.0, 12.0, 25.0]) * SECOND))
+        duration_us = int(self.random.choice([0.5, 12.0, 15.0, 25.0]) * SECOND)
+        self.strike_host(self.pick(self.workers), lambda host: host.freeze(duration_us))
 
     def freeze_beat(self) -> None:
-        host = self.pick(self.beats)
-        if host is not None:
-            host.freeze(int(self.random.choice([0.5, 9.0, 20.0]) * SECOND))
+        duration_us = int(self.random.choice([0.5, 9.0, 20.0]) * SECOND)
+        self.strike_host(self.pick(self.beats), lambda host: host.freeze(duration_us))
 
     def break_connections(self) -> None:
         connections = list(self.place.network.connections)

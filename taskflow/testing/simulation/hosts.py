@@ -207,7 +207,7 @@ class WorkerHost:
     def crash(self) -> None:
         """The machine is gone, and comes back as another."""
         for process in self.processes():
-            process.die()
+            process.kill()
         self.buried += self.processes()
 
     def freeze(self, duration_us: int) -> None:
@@ -359,7 +359,7 @@ class BeatHost:
         return [self.process]
 
     def crash(self) -> None:
-        self.process.die()
+        self.process.kill()
         self.buried.append(self.process)
 
     def freeze(self, duration_us: int) -> None:

@@ -8,12 +8,22 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from contextvars import Context
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from taskflow.testing.simulation.world import START_MS, US_PER_S, World
 
 T = TypeVar("T")
 Task = asyncio.Task[Any]
+
+
+@dataclass(slots=True, eq=False)
+class Stroke:
+    """What befalls a process after some more callbacks."""
+
+    befall: Callable[[], None]
+    callbacks: int
 
 
 class SimulatedProcess(asyncio.AbstractEventLoop):
@@ -27,7 +37,7 @@ class SimulatedProcess(asyncio.AbstractEventLoop):
         self.name = name
         self.is_dead = False
         self.paused_until_us = 0
-        self.dies_after: int | None = None  # callbacks
+        self.strokes: list[Stroke] = []
         self.ready: deque[asyncio.Handle] = deque()
         self.timers: list[tuple[int, int, asyncio.TimerHandle]] = []
         self.timer_count = 0
@@ -42,8 +52,12 @@ class SimulatedProcess(asyncio.AbstractEventLoop):
 
     # --- life and death ---
 
+    @property
+    def is_paused(self) -> bool:
+        return self.paused_until_us > self.world.now_us
+
     def is_busy(self) -> bool:
-        if self.is_dead or self.paused_until_us > self.world.now_us:
+        if self.is_dead or self.is_paused:
             return False
         return bool(self.ready) or self.is_timer_due()
 
@@ -72,23 +86,32 @@ class SimulatedProcess(asyncio.AbstractEventLoop):
                 handle = self.ready.popleft()
                 if not handle.cancelled():
                     handle._run()
-                if self.dies_after is not None:
-                    self.dies_after -= 1
-                    if self.dies_after < 0:
-                        self.die()
+                if self.strokes:
+                    self.count_callback()
+                    if self.is_dead or self.is_paused:
                         return
         finally:
             asyncio.events._set_running_loop(None)
 
-    def kill(self, *, after_callbacks: int = 0) -> None:
-        """SIGKILL, in the middle of what it does: after so many callbacks, and within 20 ms in any case."""
-        if not after_callbacks:
-            self.die()
-            return
-        self.dies_after = after_callbacks
-        self.world.later(20_000, self.die)
+    def strike(self, befall: Callable[[], None], *, after_callbacks: int, within_us: int) -> None:
+        """Let something befall it in the middle of what it does: after so many callbacks, and within `within_us` in any case."""
+        stroke = Stroke(befall, after_callbacks)
+        self.strokes.append(stroke)
+        self.world.later(within_us, partial(self.land, stroke))
 
-    def die(self) -> None:
+    def count_callback(self) -> None:
+        for stroke in list(self.strokes):
+            stroke.callbacks -= 1
+            if stroke.callbacks < 0:
+                self.land(stroke)
+
+    def land(self, stroke: Stroke) -> None:
+        if stroke in self.strokes and not self.is_dead:
+            self.strokes.remove(stroke)
+            stroke.befall()
+
+    def kill(self) -> None:
+        """SIGKILL."""
         if self.is_dead:
             return
         self.is_dead = True
