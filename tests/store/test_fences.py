@@ -155,6 +155,22 @@ async def test_an_offered_step_has_a_fence_of_its_own(scene: Scene) -> None:
     assert (await scene.operation("one")).state == "done"
 
 
+async def test_a_step_offered_anew_has_a_new_fence(scene: Scene) -> None:
+    """S9.4: who took the first offer and was declared dead takes the second as well, and its first execution still goes on."""
+    claim = await scene.claimed_run()
+    await scene.park(claim, offer_op(), suspend=False)
+    first = (await scene.claim_one(OTHER)).claim
+    await scene.hand_back(OTHER)
+    is_ours, _ = await scene.claims.withdraw_offer(claim, "one", now_ms=NOW_MS)
+    assert is_ours
+    await scene.park(claim, offer_op(), suspend=False)
+    second = (await scene.claim_one(OTHER)).claim
+    verdict, _ = await scene.claims.commit_offered(first, "one", memo(data=b"0"), now_ms=NOW_MS)
+    assert verdict is Verdict.FENCED
+    verdict, _ = await scene.claims.commit_offered(second, "one", memo(), now_ms=NOW_MS)
+    assert verdict is Verdict.OK
+
+
 async def test_an_offered_step_can_not_be_committed_for_a_run_that_has_ended(scene: Scene) -> None:
     """S9.4, S6.2"""
     claim = await scene.claimed_run()

@@ -1,6 +1,7 @@
 -- offer: steps that a run lets other processes execute, for want of a slot (S4.4). Needs keys, hint, ready.
 -- A job is run_id SEP step_key. It stands in its function's ready set like a run, then in the claims of the child that took it.
--- The operation's state is `offer`, then `taken` with the child in `by` and a fence of its own.
+-- The operation's state is `offer`, then `taken` with the child in `by` and a fence of its own: which of all takings of the run this is, as a
+-- step that was taken back and offered anew is another operation, and who took the first may still execute it.
 local function job_of(run_id, step_key) return run_id .. SEP .. step_key end
 local function split_job(job) return string.match(job, '^(.-)' .. SEP .. '(.*)$') end
 local function offer_step(run_id, step_key, now_ms, silent)
@@ -11,7 +12,7 @@ local function take_step(run_id, step_key, child_id)
   local packed = redis.call('HGET', steps_key(run_id), step_key)
   local op = packed and cmsgpack.unpack(packed)
   if not op or op.state ~= 'offer' then return nil end
-  op.state, op.by, op.fence = 'taken', child_id, (op.fence or 0) + 1
+  op.state, op.by, op.fence = 'taken', child_id, redis.call('HINCRBY', run_key(run_id), 'takings', 1)
   redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
   return op.fence
 end
