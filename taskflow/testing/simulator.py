@@ -44,6 +44,7 @@ from taskflow.testing.simulation.world import Stuck, World
 
 LONGEST_S = 600.0  # from the end of chaos to the end of the last run, at most
 LOOK_S = 2.0  # between two looks whether all runs have ended
+LONGEST_PAUSE_S = 30.0  # of a process
 SETTLING_S = 15.0
 RETENTION_S, FAILED_RETENTION_S = 3_600, 7_200
 
@@ -196,10 +197,13 @@ class Simulation:
         return is_outbox_empty(self.server) and not has_live_runs(self.server)
 
     def look_into_hands(self) -> None:
-        """All runs have ended: no process holds a slot, a run or a message any more, but for a claim that is under way."""
+        """All runs have ended: no process holds a slot, a run or a message, but while it is paused or a claim is under way."""
         children = [child for host in self.workers for child in host.children]
         busy = [child for child in children if child.in_hand()]
         if busy:
+            self.world.run_until(
+                lambda: not any(child.process.is_paused for child in busy), limit_s=LONGEST_PAUSE_S
+            )
             self.world.run_for(LOOK_S)
         for child in busy:
             if held := child.in_hand():
