@@ -53,7 +53,7 @@ def test_sighup_replaces_all_children_one_by_one(start_worker: StartWorker) -> N
     worker.switch("version", "2")
     worker.signal(signal.SIGHUP)
     worker.wait_log("rolling restart is done")
-    new = worker.journal.read("ready")[3:]
+    new = worker.wait_entries("ready", 6)[3:]  # a child writes that after it has told the supervisor
     assert [entry.detail for entry in new] == ["2", "2", "2"]
     working = set(old)
     for entry in worker.journal.read():
@@ -82,7 +82,7 @@ def test_rolling_restart_to_code_that_does_not_start_leaves_the_old_children(
     worker.switch("version", "2")
     worker.signal(signal.SIGHUP)
     worker.wait_log("rolling restart is done")
-    assert [entry.detail for entry in worker.journal.read("ready")[2:]] == ["2", "2"]
+    assert [entry.detail for entry in worker.wait_entries("ready", 4)[2:]] == ["2", "2"]
 
 
 def test_sighup_during_a_rolling_restart_begins_again_with_the_newest_code(start_worker: StartWorker) -> None:
@@ -114,7 +114,7 @@ def test_sighup_drops_a_successor_that_has_read_older_code_and_is_not_ready(
     worker.wait_entries("start", 3)
     worker.unswitch("slow")
     worker.wait_log("rolling restart is done")
-    assert [entry.detail for entry in worker.journal.read("ready")] == ["1", "3"]
+    assert [entry.detail for entry in worker.wait_entries("ready", 2)] == ["1", "3"]
 
 
 def test_rolling_restart_waits_until_the_predecessor_has_drained(start_worker: StartWorker) -> None:
