@@ -14,11 +14,11 @@ from benchmarks.harness import PREFIX, RunRecord, Stack, lists_of
 from benchmarks.limited import ACCOUNT_LIMIT
 from benchmarks.report import Benchmark, Figures, Row, Scale, at_least, at_most
 from taskflow.event import Event
-from taskflow.ids import run_id_for
 from taskflow.store.registry import AppSettings, RegisteredFunction
 from taskflow.store.routing import RunPlan
 from taskflow.store.store import Store
 from taskflow.types import RunId
+from taskflow.values.ids import run_id_for
 from tests.servers import ValkeyServer
 
 LIMITED = "benchmarks.limited:app"

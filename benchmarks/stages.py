@@ -18,16 +18,16 @@ import uvloop
 from benchmarks.functions import app, noop
 from benchmarks.report import Benchmark, Figures, Row, Scale
 from taskflow.app import TaskFlow
-from taskflow.clock import SystemClock
 from taskflow.engine.execution import Execution
 from taskflow.engine.tagging import install_task_factory
 from taskflow.event import decode_message
-from taskflow.ids import new_ulid, run_id_for
 from taskflow.listeners import Listeners
 from taskflow.store.claims import Claim, ClaimedRun, ClaimReply, Verdict
 from taskflow.store.routing import EventPlan, RunPlan
 from taskflow.store.store import Store
 from taskflow.types import RunId
+from taskflow.values.clock import SystemClock
+from taskflow.values.ids import new_ulid, run_id_for
 from tests.servers import ValkeyServer
 
 CHILD = "host:1"

@@ -25,7 +25,7 @@ from chaos.plan import Strike, describe, make_plan
 from chaos.producers import Producer
 from chaos.strikes import Striker
 from chaos.summary import table
-from taskflow.ids import run_id_for
+from taskflow.values.ids import run_id_for
 from tests.processes import wait_until
 from tests.robustness.deployment import FINAL
 from tests.servers import RABBITMQ_HINT, REDIS_HINT, RabbitMQServer, RedisServer

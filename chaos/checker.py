@@ -11,7 +11,7 @@ from chaos.evidence import Evidence, Execution, event_of, function_of, number_of
 from chaos.functions import APP_ID, STEPS
 from chaos.limits import check_concurrency, check_throttle
 from taskflow.engine.operation import DONE, Operation
-from taskflow.ids import run_id_for
+from taskflow.values.ids import run_id_for
 from tests.robustness.journal import StoredRun
 
 FUNCTIONS_OF = {

@@ -12,7 +12,6 @@ import orjson
 
 from taskflow.broker.publisher import AsyncPublisher, Publisher
 from taskflow.cancellation import Cancel, Timeouts
-from taskflow.clock import Clock, SystemClock
 from taskflow.config import Config, Determinism
 from taskflow.errors import BrokerUnavailable, ConfigError
 from taskflow.event import Event, encode_event, pack_messages
@@ -26,7 +25,6 @@ from taskflow.flow.singleton import Singleton
 from taskflow.flow.throttle import Throttle
 from taskflow.function import Function, FunctionSpec, build_spec
 from taskflow.handle import Run
-from taskflow.ids import new_ulid, run_id_for
 from taskflow.portal import LoopThread
 from taskflow.retries import Retries
 from taskflow.signals import encode_signal, signal_key
@@ -36,6 +34,8 @@ from taskflow.store.routing import RunPlan
 from taskflow.store.session import StoreSession
 from taskflow.triggers import Trigger, TriggerEvent
 from taskflow.types import Duration, Handler, JsonObject, RunId
+from taskflow.values.clock import Clock, SystemClock
+from taskflow.values.ids import new_ulid, run_id_for
 
 logger = logging.getLogger("taskflow")
 

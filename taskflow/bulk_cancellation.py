@@ -10,13 +10,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from taskflow.cancellation import cancel_reason
-from taskflow.clock import Clock
 from taskflow.errors import ConfigError
 from taskflow.expressions.cel import compile_expression
 from taskflow.handle import RunStatus
 from taskflow.run_selection import Past, Selection, parse_past_ms, selected_runs
 from taskflow.store.claims import Hint
 from taskflow.store.session import StoreSession
+from taskflow.values.clock import Clock
 
 LIVE = frozenset(status.value for status in RunStatus if not status.is_final)
 CANCELLED = ("cancelled", "requested")  # what cancelling a run may come to when it had not ended

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from taskflow.durations import parse_duration_ms
 from taskflow.errors import ConfigError, InvalidDuration
 from taskflow.expressions.cel import compile_expression
 from taskflow.triggers import check_event_name
 from taskflow.types import Duration
+from taskflow.values.durations import parse_duration_ms
 
 MAX_CANCELS = 5
 VARIABLES = ("event", "async")

@@ -13,10 +13,10 @@ from typing import Any
 
 import orjson
 
-from taskflow.codec import to_json
 from taskflow.errors import InvalidEvent, SerializationError
-from taskflow.ids import is_ulid, new_ulid
 from taskflow.types import JsonObject
+from taskflow.values.ids import is_ulid, new_ulid
+from taskflow.values.json import to_json
 
 # Events of one call share messages up to this size; SQS, the smallest broker, takes 256 KiB.
 MESSAGE_BYTES = 128 * 1024

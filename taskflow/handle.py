@@ -8,10 +8,10 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 
-from taskflow.codec import from_json
-from taskflow.durations import parse_duration_ms
 from taskflow.errors import RunCancelled, RunFailed, RunNotFound, RunSkipped
 from taskflow.types import Duration, RunId
+from taskflow.values.durations import parse_duration_ms
+from taskflow.values.json import from_json
 
 T = TypeVar("T")
 

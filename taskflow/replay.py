@@ -10,12 +10,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from taskflow.durations import parse_duration_ms
 from taskflow.errors import ConfigError
 from taskflow.expressions.cel import compile_expression
 from taskflow.function import FunctionSpec
 from taskflow.handle import FINAL
-from taskflow.ids import derive_ulid, new_ulid, run_id_for
 from taskflow.rerun import plan_rerun
 from taskflow.run_selection import PAGE, Past, Selection, parse_past_ms, selected_runs
 from taskflow.run_view import number
@@ -26,6 +24,8 @@ from taskflow.store.session import StoreSession
 from taskflow.store.steering import Rerun
 from taskflow.store.store import Store
 from taskflow.types import Duration, RunId
+from taskflow.values.durations import parse_duration_ms
+from taskflow.values.ids import derive_ulid, new_ulid, run_id_for
 
 CAUSE = "replay"
 REPLAYED = (

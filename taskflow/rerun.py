@@ -13,7 +13,6 @@ from typing import Any
 
 import orjson
 
-from taskflow.codec import to_json
 from taskflow.engine.operation import DONE, Operation
 from taskflow.engine.replay import story_of
 from taskflow.errors import InvalidEvent, RerunRefused
@@ -25,6 +24,7 @@ from taskflow.store.history import StoredRun
 from taskflow.store.routing import RunPlan
 from taskflow.store.steering import NO_STEPS, KeptSteps
 from taskflow.types import JsonObject, RunId
+from taskflow.values.json import to_json
 
 RESULTS = ("step", "invoke")  # kinds of steps whose outcome may be any JSON
 SHOWN_STEPS = 10

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from taskflow.durations import parse_duration_ms, parse_when_ms
 from taskflow.errors import (
     ConfigError,
     InvalidDuration,
@@ -14,6 +13,7 @@ from taskflow.errors import (
     RetryAfterError,
 )
 from taskflow.types import Duration
+from taskflow.values.durations import parse_duration_ms, parse_when_ms
 
 MAX_ATTEMPTS = 20
 MAX_MULTIPLIER = 100

@@ -16,19 +16,19 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from taskflow.clock import Clock
 from taskflow.config import Config
 from taskflow.engine.host import Lease
 from taskflow.errors import InvalidEvent, StoreUnavailable
 from taskflow.event import decode_message
 from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
-from taskflow.ids import run_id_for
 from taskflow.listeners import Listeners
 from taskflow.store.claims import Claim, ClaimedRun, Hint
 from taskflow.store.routing import Arrival, EventPlan, Routed, RunPlan
 from taskflow.store.scripts import Answer
 from taskflow.store.store import Store
+from taskflow.values.clock import Clock
+from taskflow.values.ids import run_id_for
 from taskflow.waits import lookups_of, resume_waits
 
 logger = logging.getLogger("taskflow.router")

@@ -9,12 +9,12 @@ from itertools import groupby
 
 import orjson
 
-from taskflow.durations import format_duration
 from taskflow.rendering import Cell, Line, Span, aligned, cell_width, glyph, plain
 from taskflow.run_reasons import short
 from taskflow.run_view import AttemptView, RunView, StepView
 from taskflow.timeline import Kind, Stretch, bar, bounds, stretches
-from taskflow.times import date_and_time, relative
+from taskflow.values.durations import format_duration
+from taskflow.values.times import date_and_time, relative
 
 MIN_BAR, MAX_BAR = 12, 40
 MAX_KEY_CHARS = 40

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
-from taskflow.durations import format_duration
 from taskflow.engine.operation import DUE, OFFER, RETRY, TAKEN, WAIT, Operation
 from taskflow.flow.reasons import LaneState, lane_reason
 from taskflow.store.keys import SEPARATOR
-from taskflow.times import time_of_day
+from taskflow.values.durations import format_duration
+from taskflow.values.times import time_of_day
 from taskflow.waits import NOTHING_EQUAL
 
 SILENT_MS = 6_000  # a worker's heartbeats come every 3 s

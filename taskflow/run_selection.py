@@ -9,11 +9,11 @@ from typing import TypeAlias
 
 import orjson
 
-from taskflow.durations import parse_duration_ms, parse_when_ms
 from taskflow.errors import InvalidDuration
 from taskflow.expressions.cel import Expression
 from taskflow.run_lookup import FunctionHistory, newest
 from taskflow.store.store import Store
+from taskflow.values.durations import parse_duration_ms, parse_when_ms
 
 PAGE = 100  # runs that are looked at in one round trip
 

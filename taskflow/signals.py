@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import orjson
 
-from taskflow.codec import to_json
 from taskflow.errors import NonRetriableError
 from taskflow.store.keys import SEPARATOR
+from taskflow.values.json import to_json
 
 MAX_SIGNAL_CHARS = 256
 UNPRINTABLE = re.compile(r"[\x00-\x1f]")

@@ -8,12 +8,10 @@ from typing import Any, TypeVar
 
 from taskflow.bulk_cancellation import cancel_live, select_live
 from taskflow.cancellation import cancel_reason
-from taskflow.clock import Clock
 from taskflow.config import Config
 from taskflow.errors import RunNotFound
 from taskflow.function import Function, FunctionSpec
 from taskflow.handle import Run, RunReader
-from taskflow.ids import new_ulid, run_id_for
 from taskflow.replay import REPLAYED, ReplayRequest, find_runs, plan_replay, replay_runs
 from taskflow.rerun import UNCHANGED, Edits, plan_rerun
 from taskflow.run_lookup import registered_functions
@@ -22,6 +20,8 @@ from taskflow.store.claims import Hint
 from taskflow.store.session import StoreSession
 from taskflow.store.steering import Rerun
 from taskflow.types import Duration, JsonObject, RunId
+from taskflow.values.clock import Clock
+from taskflow.values.ids import new_ulid, run_id_for
 
 T = TypeVar("T")
 

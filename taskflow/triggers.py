@@ -10,11 +10,11 @@ from functools import lru_cache
 from typing import Literal, TypeAlias, get_args
 from zoneinfo import ZoneInfo
 
-from taskflow.durations import parse_duration_ms
 from taskflow.errors import ConfigError, InvalidDuration
 from taskflow.event import MAX_NAME_CHARS
 from taskflow.expressions.cel import compile_expression
 from taskflow.types import Duration
+from taskflow.values.durations import parse_duration_ms
 
 MAX_TRIGGERS = 10
 MAX_CRON_CHARS = 200

@@ -18,8 +18,8 @@ from taskflow.expressions.equalities import split_equality
 from taskflow.store.claims import Hint, parse_hints
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.routing import Arrival, FoundWaits, Routing
-from taskflow.tokens import token_of
 from taskflow.triggers import check_event_name
+from taskflow.values.tokens import token_of
 
 MISSING = object()
 VARIABLES = ("event", "async")

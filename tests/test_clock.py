@@ -3,9 +3,9 @@ import time
 
 import pytest
 
-from taskflow.clock import Clock, SystemClock, VirtualClock
+from taskflow.values.clock import Clock, SystemClock, VirtualClock
 
-LOGGER = "taskflow.clock"
+LOGGER = "taskflow.values.clock"
 
 
 def test_the_system_clock_follows_the_store() -> None:

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskflow.codec import MAX_INT, MIN_INT, from_json, pack, to_json, unpack
 from taskflow.errors import SerializationError
+from taskflow.values.json import MAX_INT, MIN_INT, from_json, pack, to_json, unpack
 
 WHAT = "the output of step 'charge'"
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskflow.durations import MAX_DURATION_MS, format_duration, parse_duration_ms, parse_when_ms
 from taskflow.errors import InvalidDuration
+from taskflow.values.durations import MAX_DURATION_MS, format_duration, parse_duration_ms, parse_when_ms
 
 NOW_MS = 1_700_000_000_000
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from taskflow.errors import InvalidEvent
 from taskflow.event import MAX_TS_MS, Event, ReceivedEvent, decode_message, encode_event
-from taskflow.ids import ulid_ms
+from taskflow.values.ids import ulid_ms
 
 NOW_MS = 1_700_000_000_000
 UID = "01HF7YAT00" + "0" * 16

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskflow.ids import (
+from taskflow.values.ids import (
     GENERATOR,
     MAX_BACKSTEP_MS,
     MAX_ULID_MS,

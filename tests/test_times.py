@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from taskflow.times import date_and_time, relative, time_of_day
+from taskflow.values.times import date_and_time, relative, time_of_day
 
 NOON_MS = 1_893_499_200_000  # 2030-01-01 12:00 UTC
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from taskflow.tokens import MAX_CHARS, token_of
+from taskflow.values.tokens import MAX_CHARS, token_of
 
 
 @pytest.mark.parametrize(

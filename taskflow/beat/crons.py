@@ -16,12 +16,12 @@ from taskflow.errors import ConfigError
 from taskflow.event import Event, encode_event
 from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
-from taskflow.ids import derive_ulid, run_id_for
 from taskflow.store.duties import Fence
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.routing import RunPlan
 from taskflow.store.store import Store
 from taskflow.triggers import TriggerCron
+from taskflow.values.ids import derive_ulid, run_id_for
 
 logger = logging.getLogger("taskflow.beat")
 

@@ -12,12 +12,12 @@ from taskflow.beat.reaper import Reaper
 from taskflow.beat.retention import Retention
 from taskflow.beat.timers import Timers
 from taskflow.broker.publisher import AsyncPublisher, Publisher
-from taskflow.clock import Clock, SystemClock
 from taskflow.config import Config
 from taskflow.errors import StoreUnavailable
 from taskflow.store.client import StoreClient
 from taskflow.store.store import Store
 from taskflow.urls import parse_server_url
+from taskflow.values.clock import Clock, SystemClock
 from taskflow.worker.messenger import BrokerMessenger
 
 logger = logging.getLogger("taskflow.beat")

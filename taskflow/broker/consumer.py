@@ -14,9 +14,9 @@ from kombu.entity import Queue
 
 from taskflow.broker.connection import reason_of
 from taskflow.broker.link import Link, new_link
-from taskflow.clock import Clock, SystemClock
 from taskflow.errors import BrokerUnavailable
 from taskflow.urls import redact_url
+from taskflow.values.clock import Clock, SystemClock
 
 logger = logging.getLogger(__name__)
 

@@ -28,11 +28,11 @@ from taskflow.broker.session import open_session
 from taskflow.broker.stream_message import StreamMessage, decode_metadata
 from taskflow.broker.stream_reader import Entry, to_entry
 from taskflow.broker.stream_scripts import GROUP, LEAVE_SHA, REQUEUE_SHA, SCRIPTS, TAKE_OVER_SHA
-from taskflow.clock import Clock, SystemClock
 from taskflow.errors import BrokerUnavailable, StoreUnavailable
 from taskflow.store.client import StoreClient
 from taskflow.store.connection import Argument, CommandError
 from taskflow.urls import parse_server_url, redact_url
+from taskflow.values.clock import Clock, SystemClock
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from taskflow.commands.options import (
 )
 from taskflow.rendering import Screen, plain
 from taskflow.run_reasons import Moment, short
-from taskflow.times import date_and_time, relative
+from taskflow.values.times import date_and_time, relative
 
 BODY_CHARS = 200
 

@@ -22,8 +22,8 @@ from taskflow.function import FunctionSpec
 from taskflow.rendering import Cell, Screen, plain
 from taskflow.run_reasons import Moment
 from taskflow.store.store import Store
-from taskflow.times import relative
 from taskflow.triggers import Trigger, TriggerCron
+from taskflow.values.times import relative
 
 
 @click.command("functions")

@@ -14,15 +14,15 @@ import click
 import orjson
 
 from taskflow.app import TaskFlow
-from taskflow.clock import SystemClock
 from taskflow.config import Config
 from taskflow.dev.directory import DevInfo, running_dev
-from taskflow.durations import parse_duration_ms
 from taskflow.errors import ConfigError, InvalidDuration
 from taskflow.loading import load_app
 from taskflow.run_reasons import Moment
 from taskflow.store.session import CALL_TIMEOUT_S
 from taskflow.store.store import Store
+from taskflow.values.clock import SystemClock
+from taskflow.values.durations import parse_duration_ms
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])

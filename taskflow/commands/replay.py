@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import click
 
 from taskflow.app import TaskFlow
-from taskflow.clock import SystemClock
 from taskflow.commands.options import (
     Target,
     check_broker_is_known,
@@ -25,6 +24,7 @@ from taskflow.errors import InvalidDuration
 from taskflow.handle import FINAL
 from taskflow.replay import REPLAYED, ReplayRequest, find_runs, plan_replay
 from taskflow.run_selection import parse_past_ms
+from taskflow.values.clock import SystemClock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,6 @@ from taskflow.commands.options import (
     run,
 )
 from taskflow.commands.rerun import rerun_command
-from taskflow.durations import format_duration
 from taskflow.errors import TaskFlowError
 from taskflow.handle import RunStatus
 from taskflow.rendering import Screen, plain
@@ -29,6 +28,7 @@ from taskflow.run_page import LIST_HEADER, list_row, run_page
 from taskflow.run_reasons import Moment
 from taskflow.run_view import RunView
 from taskflow.store.store import Store
+from taskflow.values.durations import format_duration
 
 
 @click.group("runs")

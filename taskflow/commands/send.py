@@ -14,8 +14,8 @@ from taskflow.commands.options import (
     parse_json_object,
     print_json,
 )
-from taskflow.durations import parse_when_ms
 from taskflow.errors import InvalidDuration
+from taskflow.values.durations import parse_when_ms
 
 MAX_TS_DIGITS = 15  # of ms up to the year 9999
 

@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 
 import orjson
 
-from taskflow.codec import to_json
 from taskflow.context import Context, RunLogger
 from taskflow.engine.closing import Closing, Ending
 from taskflow.engine.handler import inside_step
@@ -41,6 +40,7 @@ from taskflow.step import BlockingStep, Step, is_step_operation
 from taskflow.store.claims import ClaimedRun, ParkedOp, Verdict
 from taskflow.store.connection import CommandError
 from taskflow.store.keys import SEPARATOR
+from taskflow.values.json import to_json
 
 logger = logging.getLogger("taskflow.engine")
 

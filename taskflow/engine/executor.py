@@ -14,7 +14,6 @@ from concurrent.futures import Executor as ThreadPool
 from contextvars import Context as ContextVars
 from typing import Any, NamedTuple, Protocol
 
-from taskflow.clock import Clock
 from taskflow.config import Config
 from taskflow.engine.closing import Ending
 from taskflow.engine.execution import Execution, job_id
@@ -26,6 +25,7 @@ from taskflow.store.claims import ClaimedRun, ClaimReply, Hint
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.scripts import Answer
 from taskflow.store.store import Store
+from taskflow.values.clock import Clock
 
 logger = logging.getLogger("taskflow.engine")
 

@@ -11,9 +11,9 @@ from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any
 
-from taskflow.durations import format_duration
 from taskflow.engine.tagging import current_tree
 from taskflow.errors import StepError, StepTimeout
+from taskflow.values.durations import format_duration
 
 inside_step: ContextVar[str] = ContextVar("taskflow_inside_step", default="")
 """The id of the step whose function the current code belongs to, or empty. Rule S3.9."""

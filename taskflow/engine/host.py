@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from concurrent.futures import Executor as ThreadPool
 from typing import Protocol
 
-from taskflow.clock import Clock
 from taskflow.config import Config
 from taskflow.store.claims import Claims, Hint
 from taskflow.store.registry import Registry
+from taskflow.values.clock import Clock
 
 
 class Lease(Protocol):

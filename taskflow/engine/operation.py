@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from taskflow.codec import from_json, pack, unpack
 from taskflow.errors import StepError, StepTimeout
+from taskflow.values.json import from_json, pack, unpack
 
 # States. `offer` is a step that waits for any process with a slot, `taken` one that another process executes (S4.4); `due` is
 # a retry whose time has come; `dropped` belonged to a run that ended, or lost a race.

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from taskflow.codec import from_json, to_json
-from taskflow.durations import parse_duration_ms, parse_when_ms
 from taskflow.engine.handler import call_step_function, describe_error, inside_step
 from taskflow.engine.lookback import look_back
 from taskflow.engine.operation import DONE, DROPPED, FAILED, RETRY, WAIT, Operation, step_error
@@ -21,12 +19,14 @@ from taskflow.errors import LimitExceeded, NestedStepError, NonRetriableError, S
 from taskflow.event import Event, ReceivedEvent, encode_event
 from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
-from taskflow.ids import derive_ulid, run_id_for, ulid_ms
 from taskflow.retries import next_attempt_ms
 from taskflow.signals import OnConflict, ReceivedSignal, check_on_conflict, check_signal_name, signal_key
 from taskflow.step import ParallelMode
 from taskflow.store.claims import InvokedRun, ParkedOp
 from taskflow.types import Duration, JsonObject, When
+from taskflow.values.durations import parse_duration_ms, parse_when_ms
+from taskflow.values.ids import derive_ulid, run_id_for, ulid_ms
+from taskflow.values.json import from_json, to_json
 from taskflow.waits import plan_wait
 
 if TYPE_CHECKING:

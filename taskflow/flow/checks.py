@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from taskflow.durations import format_duration, parse_duration_ms
 from taskflow.errors import ConfigError, InvalidDuration
 from taskflow.expressions.cel import compile_expression
 from taskflow.types import Duration
+from taskflow.values.durations import format_duration, parse_duration_ms
 
 SECOND_MS = 1_000
 DAY_MS = 86_400_000

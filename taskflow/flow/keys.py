@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskflow.expressions.cel import compile_expression
-from taskflow.tokens import token_of
+from taskflow.values.tokens import token_of
 
 
 def key_token(source: str | None, event: dict[str, Any]) -> str:

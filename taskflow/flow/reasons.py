@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from taskflow.durations import format_duration
 from taskflow.flow.plan import LIMIT_SEPARATOR, THROTTLE_SEPARATOR
+from taskflow.values.durations import format_duration
 
 PREFIX_PARTS = {"fn": 3, "app": 2, "account": 1}  # of a limit's id, before the value of its key
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from taskflow.clock import SystemClock
 from taskflow.errors import StoreVersionMismatch
 from taskflow.store.claims import Claims
 from taskflow.store.client import StoreClient
@@ -16,6 +15,7 @@ from taskflow.store.routing import Routing
 from taskflow.store.scripts import Scripts, loading_commands
 from taskflow.store.steering import Steering
 from taskflow.urls import parse_server_url
+from taskflow.values.clock import SystemClock
 
 DATA_VERSION = "1"  # of the keys and their content; a store of another version is refused
 

@@ -17,13 +17,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from taskflow.clock import VirtualClock
     from taskflow.testing.blocking import SyncHarness
     from taskflow.testing.harness import Harness
     from taskflow.testing.runs import HarnessRun
     from taskflow.testing.sent import Sent
     from taskflow.testing.stubs import Stub, StubCall
     from taskflow.testing.views import RunView, StepView
+    from taskflow.values.clock import VirtualClock
 
 __all__ = [
     "Harness",

@@ -8,9 +8,9 @@ from taskflow.app import TaskFlow
 from taskflow.event import Event, encode_event
 from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
-from taskflow.ids import new_ulid, run_id_for
 from taskflow.store.routing import RunPlan
 from taskflow.types import RunId
+from taskflow.values.ids import new_ulid, run_id_for
 
 
 async def begin_run(app: TaskFlow, spec: FunctionSpec, event: Event) -> RunId:

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from taskflow.app import TaskFlow
-from taskflow.clock import VirtualClock
 from taskflow.event import Event
 from taskflow.function import Function
 from taskflow.handle import Run
@@ -20,6 +19,7 @@ from taskflow.testing.stubs import Error, Stub
 from taskflow.testing.valkey import process_valkey
 from taskflow.testing.views import RunView, StepView
 from taskflow.types import JsonObject
+from taskflow.values.clock import VirtualClock
 
 T = TypeVar("T")
 

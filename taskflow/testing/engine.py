@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from taskflow.app import TaskFlow
-from taskflow.clock import VirtualClock
 from taskflow.store.store import Store
 from taskflow.testing.stand_ins import StandIns
 from taskflow.testing.stillness import Stillness, WatchedBeat
 from taskflow.testing.stubs import StubbedFunctions, Stubs
+from taskflow.values.clock import VirtualClock
 from taskflow.worker.child import ProcessOptions, WorkerProcess
 
 POLL_S = 0.001

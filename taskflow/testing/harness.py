@@ -13,12 +13,10 @@ import orjson
 
 from taskflow.app import TaskFlow
 from taskflow.broker.urls import broker_url
-from taskflow.clock import VirtualClock
 from taskflow.errors import ConfigError, RunNotFound
 from taskflow.event import Event
 from taskflow.function import Function
 from taskflow.handle import Run, RunStatus
-from taskflow.ids import is_ulid, run_id_for
 from taskflow.testing.begin import begin_run
 from taskflow.testing.engine import EngineInTest
 from taskflow.testing.report import describe_runs
@@ -29,6 +27,8 @@ from taskflow.testing.valkey import process_valkey
 from taskflow.testing.views import RunView, StepView, view_of
 from taskflow.testing.wiring import wired
 from taskflow.types import JsonObject, RunId
+from taskflow.values.clock import VirtualClock
+from taskflow.values.ids import is_ulid, run_id_for
 
 START_MS = 1_893_456_000_000  # 2030-01-01 00:00 UTC, a Tuesday
 YEAR_MS = 366 * 86_400_000

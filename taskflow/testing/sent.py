@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from taskflow.handle import RunStatus
-from taskflow.ids import run_id_for
 from taskflow.testing.runs import HarnessRun
 from taskflow.types import Duration, RunId
+from taskflow.values.ids import run_id_for
 
 RUN_ID = re.compile(r"[0-9A-Z]{26}-[a-z0-9]{6}")
 OUTCOME = "fn:"  # what an event came to for a function, in its record

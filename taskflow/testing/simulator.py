@@ -27,7 +27,6 @@ import click
 from taskflow.app import TaskFlow
 from taskflow.broker.topology import EVENTS
 from taskflow.dev.spawn import end_with
-from taskflow.ids import GENERATOR
 from taskflow.testing.simulation.actors import Actors
 from taskflow.testing.simulation.broker import SimulatedBroker, SimulatedPublisher
 from taskflow.testing.simulation.chaos import Chaos
@@ -41,6 +40,7 @@ from taskflow.testing.simulation.process import SimulatedProcess
 from taskflow.testing.simulation.server import OwnServer, StoreServer
 from taskflow.testing.simulation.workload import Generator, Plan
 from taskflow.testing.simulation.world import Stuck, World
+from taskflow.values.ids import GENERATOR
 
 LONGEST_S = 600.0  # from the end of chaos to the end of the last run, at most
 LOOK_S = 2.0  # between two looks whether all runs have ended

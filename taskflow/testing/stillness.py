@@ -10,9 +10,9 @@ from pathlib import Path
 from taskflow.beat.crons import Crons, Schedule
 from taskflow.beat.service import Beat
 from taskflow.broker.topology import events_queue, work_queue_name
-from taskflow.clock import Clock
 from taskflow.engine.execution import Execution
 from taskflow.store.store import Store
+from taskflow.values.clock import Clock
 from taskflow.worker.child import WorkerProcess
 
 STREAM_PREFIX = "tfb:q:"  # of the Redis Streams transport

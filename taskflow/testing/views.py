@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
-from taskflow.codec import from_json
 from taskflow.engine.operation import DONE, FAILED, PENDING, Operation
 from taskflow.handle import RunStatus
 from taskflow.run_view import WAITS
 from taskflow.store.history import StoredRun
+from taskflow.values.json import from_json
 
 
 class Anything:

@@ -12,11 +12,11 @@ from weakref import WeakKeyDictionary
 
 from taskflow.app import TaskFlow
 from taskflow.broker.publisher import AsyncPublisher, Publisher
-from taskflow.clock import Clock
 from taskflow.config import Config
 from taskflow.portal import LoopThread
 from taskflow.store.session import StoreSession
 from taskflow.testing.valkey import Place
+from taskflow.values.clock import Clock
 
 
 @dataclass(frozen=True, slots=True)

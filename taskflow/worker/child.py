@@ -17,7 +17,6 @@ from taskflow.app import TaskFlow
 from taskflow.broker.consumers import LoopConsumer, new_consumer
 from taskflow.broker.publisher import AsyncPublisher, Publisher
 from taskflow.broker.topology import events_queue, work_queue
-from taskflow.clock import Clock, SystemClock
 from taskflow.engine.executor import Executor
 from taskflow.engine.host import Lease
 from taskflow.engine.tagging import install_task_factory
@@ -28,6 +27,7 @@ from taskflow.router import Router
 from taskflow.store.registry import AppSettings, RegisteredFunction
 from taskflow.store.store import Store
 from taskflow.store.subscriber import Subscriber
+from taskflow.values.clock import Clock, SystemClock
 from taskflow.worker.intake import Intake
 from taskflow.worker.messenger import BrokerMessenger
 

@@ -11,11 +11,11 @@ import orjson
 
 from taskflow.broker.consumer import Delivery
 from taskflow.broker.topology import events_queue, work_queue_name
-from taskflow.clock import Clock
 from taskflow.engine.executor import Executor
 from taskflow.errors import StoreUnavailable
 from taskflow.router import Receipt, Router
 from taskflow.store.store import Store
+from taskflow.values.clock import Clock
 
 logger = logging.getLogger("taskflow.worker")
 

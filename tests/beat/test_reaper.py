@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from taskflow.beat.service import Beat
-from taskflow.clock import VirtualClock
 from taskflow.config import Config
+from taskflow.values.clock import VirtualClock
 from tests.store.scene import NOW_MS, Scene
 
 

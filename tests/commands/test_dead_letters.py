@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from taskflow import TaskFlow
-from taskflow.clock import VirtualClock
 from taskflow.testing.harness import Harness
+from taskflow.values.clock import VirtualClock
 from tests.commands.shell import Shell
 
 

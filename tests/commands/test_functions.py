@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from taskflow import TaskFlow, TriggerCron, TriggerEvent
-from taskflow.clock import VirtualClock
 from taskflow.context import Context
 from taskflow.testing.harness import Harness
+from taskflow.values.clock import VirtualClock
 from tests.commands.shell import Shell
 from tests.conftest import MakeApp
 

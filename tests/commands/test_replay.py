@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from taskflow import Context, NonRetriableError, Step, TaskFlow
-from taskflow.clock import VirtualClock
 from taskflow.handle import Run
 from taskflow.testing import Harness
+from taskflow.values.clock import VirtualClock
 from tests.commands.shell import Shell
 
 

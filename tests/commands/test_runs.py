@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from taskflow import Event, NonRetriableError, TaskFlow
-from taskflow.clock import VirtualClock
 from taskflow.context import Context
 from taskflow.retries import Retries
 from taskflow.step import Step
 from taskflow.testing.harness import Harness
+from taskflow.values.clock import VirtualClock
 from tests.commands.shell import Shell
 
 

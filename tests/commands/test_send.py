@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from taskflow import TaskFlow
-from taskflow.clock import VirtualClock
 from taskflow.context import Context
-from taskflow.ids import is_ulid
 from taskflow.testing.harness import Harness
+from taskflow.values.clock import VirtualClock
+from taskflow.values.ids import is_ulid
 from tests.commands.shell import Shell
 
 WIRE_FIELDS = ("id", "name", "data", "ts", "user")

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from taskflow import TaskFlow
-from taskflow.clock import VirtualClock
 from taskflow.context import Context
 from taskflow.handle import RunStatus
 from taskflow.step import Step
 from taskflow.testing.harness import Harness
+from taskflow.values.clock import VirtualClock
 from tests.commands.shell import Shell
 
 

@@ -16,10 +16,10 @@ import redis
 from taskflow import TaskFlow
 from taskflow.errors import RunNotFound
 from taskflow.handle import Run
-from taskflow.ids import run_id_for
 from taskflow.run_lookup import find_run
 from taskflow.run_reasons import Moment
 from taskflow.store.session import StoreSession
+from taskflow.values.ids import run_id_for
 from tests.processes import TaskflowProcess, is_alive, wait_until
 from tests.servers import free_port
 

@@ -12,10 +12,10 @@ import orjson
 
 from taskflow.flow.options import FlowControl
 from taskflow.flow.plan import plan_flow
-from taskflow.ids import run_id_for
 from taskflow.store.routing import EventPlan, RunPlan
 from taskflow.store.store import Store
 from taskflow.types import FunctionId
+from taskflow.values.ids import run_id_for
 from tests.store.scene import NOW_MS, Scene
 
 FN = FunctionId("shop/work")

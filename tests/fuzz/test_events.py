@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskflow.app import TaskFlow
-from taskflow.codec import from_json, to_json
 from taskflow.errors import InvalidEvent, SerializationError
 from taskflow.event import Event, ReceivedEvent, decode_message
+from taskflow.values.json import from_json, to_json
 from tests.fuzz.profile import damaged, examples, json_objects, json_values, odd_values, texts, values
 
 APP = TaskFlow("shop", broker="redis://127.0.0.1:1/0", store="redis://127.0.0.1:1/0")

@@ -20,10 +20,10 @@ from taskflow.context import Context
 from taskflow.errors import InvalidEvent
 from taskflow.event import Event, decode_message, encode_event
 from taskflow.flow.rate_limit import RateLimit
-from taskflow.ids import new_ulid
 from taskflow.step import Step
 from taskflow.testing import SyncHarness
 from taskflow.triggers import TriggerEvent
+from taskflow.values.ids import new_ulid
 from tests.fuzz.profile import damaged, examples, values
 
 NAME = "fuzz/known"

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskflow.beat.cron import latest_tick_ms, next_tick_ms
-from taskflow.durations import MAX_DURATION_MS, parse_duration_ms, parse_when_ms
 from taskflow.errors import ConfigError, InvalidDuration, RetryAfterError
 from taskflow.retries import Retries, next_attempt_ms
 from taskflow.triggers import TriggerCron
+from taskflow.values.durations import MAX_DURATION_MS, parse_duration_ms, parse_when_ms
 from tests.fuzz.profile import examples, odd_values, texts
 
 NOW_MS = 1_893_456_000_000

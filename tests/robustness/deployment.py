@@ -14,8 +14,8 @@ from typing import Self, cast
 import redis
 
 from taskflow import BrokerUnavailable, Event, TaskFlow
-from taskflow.ids import run_id_for
 from taskflow.store.keys import SEPARATOR, Keys
+from taskflow.values.ids import run_id_for
 from tests.processes import DEADLINE_S, TaskflowProcess, is_alive, wait_until
 from tests.robustness.app import GATE_VARIABLE, JOURNAL_VARIABLE
 from tests.robustness.journal import Journal, StoredRun, read_runs

@@ -13,9 +13,9 @@ from taskflow.context import Context
 from taskflow.errors import RunNotFound
 from taskflow.event import Event, ReceivedEvent
 from taskflow.handle import RunStatus
-from taskflow.ids import is_ulid, ulid_ms
 from taskflow.step import Step
 from taskflow.testing import Harness
+from taskflow.values.ids import is_ulid, ulid_ms
 from tests.conftest import MakeApp
 from tests.rules.givens import HOUR_MS, record
 

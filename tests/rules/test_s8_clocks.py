@@ -13,11 +13,11 @@ import pytest
 
 from taskflow.app import TaskFlow
 from taskflow.beat.service import Beat
-from taskflow.clock import SystemClock
 from taskflow.context import Context
 from taskflow.engine.operation import Operation
 from taskflow.step import Step
 from taskflow.testing import Harness
+from taskflow.values.clock import SystemClock
 from taskflow.worker.child import ProcessOptions, WorkerProcess
 
 START_MS = 1_893_456_000_000  # 2030-01-01 00:00 UTC

@@ -11,13 +11,13 @@ import pytest
 
 from taskflow.app import TaskFlow
 from taskflow.beat.service import Beat
-from taskflow.clock import VirtualClock
 from taskflow.context import Context
 from taskflow.step import Step
 from taskflow.store.registry import AppSettings, RegisteredFunction
 from taskflow.store.store import Store
 from taskflow.testing import Harness
 from taskflow.triggers import Catchup, TriggerCron
+from taskflow.values.clock import VirtualClock
 from taskflow.worker.child import ProcessOptions, WorkerProcess
 from tests.waiting import until
 

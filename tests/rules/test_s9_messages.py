@@ -15,11 +15,11 @@ from taskflow.context import Context
 from taskflow.errors import RunFailed
 from taskflow.function import Function
 from taskflow.handle import Run, RunStatus
-from taskflow.ids import run_id_for
 from taskflow.retries import Retries
 from taskflow.step import Step
 from taskflow.store.claims import Hint
 from taskflow.testing import Harness
+from taskflow.values.ids import run_id_for
 from tests.rules.crashes import Cut, Doomed, new_worker
 from tests.rules.passing import all_final, pass_time, turn_clock
 from tests.servers import ValkeyServer

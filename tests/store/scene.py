@@ -8,15 +8,15 @@ from typing import Any
 
 import orjson
 
-from taskflow.codec import pack
 from taskflow.engine.operation import Operation
-from taskflow.ids import encode_time
 from taskflow.store.claims import Claim, ClaimedRun, ClaimReply, ParkedOp, PastEvent, Verdict
 from taskflow.store.duties import Lost
 from taskflow.store.registry import AppSettings, RegisteredFunction
 from taskflow.store.routing import EventPlan, Routed, RunPlan
 from taskflow.store.store import Store
 from taskflow.types import RunId
+from taskflow.values.ids import encode_time
+from taskflow.values.json import pack
 
 NOW_MS = 1_893_456_000_000
 DAY_MS = 86_400_000

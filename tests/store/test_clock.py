@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from taskflow.clock import SystemClock
 from taskflow.store.store import Store
+from taskflow.values.clock import SystemClock
 from tests.proxy import Proxy
 from tests.waiting import until
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
-from taskflow.clock import VirtualClock
 from taskflow.context import Context
 from taskflow.errors import RunNotFound
 from taskflow.handle import RunStatus
 from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
 from taskflow.triggers import TriggerCron
+from taskflow.values.clock import VirtualClock
 from tests.waiting import until
 
 

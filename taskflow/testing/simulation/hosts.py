@@ -12,7 +12,6 @@ from kombu.entity import Queue
 from taskflow.app import TaskFlow
 from taskflow.beat.service import Beat
 from taskflow.broker.publisher import AsyncPublisher
-from taskflow.clock import SystemClock
 from taskflow.config import Config
 from taskflow.errors import BrokerUnavailable, StoreUnavailable
 from taskflow.store.connection import CommandError
@@ -21,6 +20,7 @@ from taskflow.testing.simulation.broker import SimulatedBroker, SimulatedConsume
 from taskflow.testing.simulation.network import Network
 from taskflow.testing.simulation.process import SimulatedProcess
 from taskflow.testing.simulation.world import US_PER_S, World
+from taskflow.values.clock import SystemClock
 from taskflow.worker.child import ProcessOptions, WorkerProcess
 
 HEARTBEAT_S, LEASE_S, CALL_TIMEOUT_S, RETRY_S = 3.0, 10.0, 1.0, 1.0
