@@ -15,9 +15,9 @@ import redis
 from chaos.functions import APP_ID
 from chaos.producers import Sent
 from chaos.strikes import Blow
-from taskflow.store.client import StoreClient
+from taskflow.redis.address import parse_server_url
+from taskflow.redis.client import StoreClient
 from taskflow.store.keys import Keys
-from taskflow.urls import parse_server_url
 from tests.leaks import find_leaks
 from tests.robustness.journal import Line, StoredRun, read_runs
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
 from taskflow.errors import ConfigError, InvalidDuration
+from taskflow.redis.address import NEXT_URL, redact_url
 from taskflow.retries import Retries
 from taskflow.types import Duration
-from taskflow.urls import NEXT_URL, redact_url
 from taskflow.values.durations import parse_duration_ms
 
 Determinism: TypeAlias = Literal["warn", "strict"]

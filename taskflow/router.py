@@ -23,9 +23,9 @@ from taskflow.event import decode_message
 from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
 from taskflow.listeners import Listeners
+from taskflow.redis.scripts import Answer
 from taskflow.store.claims import Claim, ClaimedRun, Hint
 from taskflow.store.routing import Arrival, EventPlan, Routed, RunPlan
-from taskflow.store.scripts import Answer
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock
 from taskflow.values.ids import run_id_for

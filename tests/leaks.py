@@ -12,7 +12,7 @@ from typing import Any
 
 from taskflow.engine.operation import Operation
 from taskflow.handle import RunStatus
-from taskflow.store.client import StoreClient
+from taskflow.redis.client import StoreClient
 from taskflow.store.keys import SEPARATOR
 
 LIVE = frozenset(status.value for status in RunStatus if not status.is_final)

@@ -6,8 +6,8 @@ import pytest
 
 from taskflow.config import DEFAULT_URL, Config
 from taskflow.errors import ConfigError
+from taskflow.redis.address import redact_url
 from taskflow.retries import Retries
-from taskflow.urls import redact_url
 
 
 def resolve(environ: dict[str, str] | None = None, **settings: Any) -> Config:

@@ -14,9 +14,9 @@ from taskflow.beat.timers import Timers
 from taskflow.broker.publisher import AsyncPublisher, Publisher
 from taskflow.config import Config
 from taskflow.errors import StoreUnavailable
-from taskflow.store.client import StoreClient
+from taskflow.redis.address import parse_server_url
+from taskflow.redis.client import StoreClient
 from taskflow.store.store import Store
-from taskflow.urls import parse_server_url
 from taskflow.values.clock import Clock, SystemClock
 from taskflow.worker.messenger import BrokerMessenger
 

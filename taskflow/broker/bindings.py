@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from taskflow.broker.resp import Command, RespClient
 from taskflow.broker.stream_scripts import CHANGE_SHA, GROUP
+from taskflow.redis.blocking import Command, RespClient
 
 
 @dataclass(frozen=True, slots=True)

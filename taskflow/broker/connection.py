@@ -9,10 +9,10 @@ from typing import Any
 
 from kombu.connection import Connection
 
-from taskflow.broker.resp import resolve
 from taskflow.broker.urls import broker_url, register_transport
 from taskflow.errors import BrokerUnavailable, ConfigError
-from taskflow.urls import redact_text, redact_url
+from taskflow.redis.address import redact_text, redact_url
+from taskflow.redis.blocking import resolve
 
 UNLIMITED_TIMEOUT_S = 10.0
 """Where no deadline is set: so long may one write, or one answer, of an AMQP server take."""

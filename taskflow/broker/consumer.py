@@ -15,7 +15,7 @@ from kombu.entity import Queue
 from taskflow.broker.connection import reason_of
 from taskflow.broker.link import Link, new_link
 from taskflow.errors import BrokerUnavailable
-from taskflow.urls import redact_url
+from taskflow.redis.address import redact_url
 from taskflow.values.clock import Clock, SystemClock
 
 logger = logging.getLogger(__name__)

@@ -30,12 +30,12 @@ from kombu.exceptions import ChannelError
 from kombu.transport import virtual
 
 from taskflow.broker.bindings import Bindings, StreamKeys
-from taskflow.broker.resp import Command, RespClient, ServerLost, ServerRefused
 from taskflow.broker.stream_channel import StreamChannel, Subscription, not_found
 from taskflow.broker.stream_message import Outgoing
 from taskflow.broker.stream_reader import BLOCK_S, Entry, StreamReader
 from taskflow.broker.stream_scripts import PUBLISH_SHA, SCRIPTS
-from taskflow.urls import parse_server_url, redact_url
+from taskflow.redis.address import parse_server_url, redact_url
+from taskflow.redis.blocking import Command, RespClient, ServerLost, ServerRefused
 
 MAX_ROUTING_TRIES = 20
 MAX_READ_COUNT = 1000

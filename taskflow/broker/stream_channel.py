@@ -16,10 +16,10 @@ from kombu.transport import virtual
 from kombu.utils.uuid import uuid
 
 from taskflow.broker.bindings import Binding, UnknownExchange
-from taskflow.broker.resp import ServerLost, ServerRefused
 from taskflow.broker.stream_message import Outgoing, StreamMessage, Unacked, encode_message
 from taskflow.broker.stream_reader import Entry
 from taskflow.broker.stream_scripts import GROUP, PURGE_SHA
+from taskflow.redis.blocking import ServerLost, ServerRefused
 
 if TYPE_CHECKING:
     from taskflow.broker.redis_streams import Transport

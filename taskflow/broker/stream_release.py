@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 
 from taskflow.broker.bindings import StreamKeys
-from taskflow.broker.resp import RespClient, ServerLost
 from taskflow.broker.stream_scripts import GROUP, RELEASE, RELEASE_SHA
 from taskflow.broker.urls import STREAMS_SCHEMES
+from taskflow.redis.blocking import RespClient, ServerLost
 
 
 def release_messages(url: str, *, consumer_name: str, queues: Sequence[str], timeout_s: float) -> int:

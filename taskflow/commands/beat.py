@@ -9,7 +9,7 @@ import click
 from taskflow.beat.main import run_beat
 from taskflow.commands.options import connection_options, find_target
 from taskflow.observability.logs import LEVELS, configure_logging
-from taskflow.urls import redact_url
+from taskflow.redis.address import redact_url
 
 logger = logging.getLogger("taskflow.beat")
 

@@ -36,9 +36,9 @@ from taskflow.engine.turns import Turns
 from taskflow.errors import LimitExceeded, StoreUnavailable, Suspend
 from taskflow.event import ReceivedEvent
 from taskflow.function import Function
+from taskflow.redis.connection import CommandError
 from taskflow.step import BlockingStep, Step, is_step_operation
 from taskflow.store.claims import ClaimedRun, ParkedOp, Verdict
-from taskflow.store.connection import CommandError
 from taskflow.store.keys import SEPARATOR
 from taskflow.values.json import to_json
 

@@ -21,9 +21,9 @@ from taskflow.engine.host import Lease
 from taskflow.engine.offered import OfferedStepExecution
 from taskflow.errors import StoreUnavailable
 from taskflow.function import Function
+from taskflow.redis.scripts import Answer
 from taskflow.store.claims import ClaimedRun, ClaimReply, Hint
 from taskflow.store.keys import SEPARATOR
-from taskflow.store.scripts import Answer
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock
 

@@ -9,8 +9,8 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple
 
+from taskflow.redis.scripts import Answer, Scripts
 from taskflow.store.keys import SEPARATOR, Keys
-from taskflow.store.scripts import Answer, Scripts
 from taskflow.types import RunId
 
 

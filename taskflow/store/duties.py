@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NewType
 
+from taskflow.redis.scripts import Scripts
 from taskflow.store.claims import Hint, parse_hints
 from taskflow.store.routing import RunPlan
-from taskflow.store.scripts import Scripts
 
 Fence = NewType("Fence", int)
 

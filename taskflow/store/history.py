@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from taskflow.store.client import StoreClient
+from taskflow.redis.client import StoreClient
 from taskflow.store.keys import Keys
 
 

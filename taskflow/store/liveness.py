@@ -14,12 +14,12 @@ from typing import Any
 import hiredis
 
 from taskflow.errors import StoreUnavailable, StoreVersionMismatch
-from taskflow.store.client import describe
-from taskflow.store.connection import Argument, pack_command
+from taskflow.redis.address import ServerAddress, parse_server_url
+from taskflow.redis.client import describe
+from taskflow.redis.connection import Argument, pack_command
+from taskflow.redis.scripts import load_scripts
 from taskflow.store.keys import SEPARATOR, Keys
-from taskflow.store.scripts import load_scripts
 from taskflow.store.store import DATA_VERSION
-from taskflow.urls import ServerAddress, parse_server_url
 
 CALL_TIMEOUT_S = 1.0  # for one round trip, with connecting and greeting where that is needed
 HAND_BACK_BATCH = 500  # runs a script, so that each stays short

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from taskflow.store.client import StoreClient
+from taskflow.redis.client import StoreClient
+from taskflow.redis.scripts import Scripts
 from taskflow.store.keys import Keys
-from taskflow.store.scripts import Scripts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+from taskflow.redis.scripts import Answer, Scripts
 from taskflow.store.claims import Hint, parse_hints
-from taskflow.store.scripts import Answer, Scripts
 from taskflow.types import RunId
 
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from taskflow.errors import StoreUnavailable
+from taskflow.redis.subscriber import Subscriber
 from taskflow.store.store import Store
-from taskflow.store.subscriber import Subscriber
 
 CALL_TIMEOUT_S = 5.0
 RECHECK_S = 15.0  # a message that a reconnecting subscriber missed delays a waiter no longer than this

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from taskflow.redis.client import StoreClient
+from taskflow.redis.scripts import Scripts
 from taskflow.store.claims import Hint, parse_hints
-from taskflow.store.client import StoreClient
 from taskflow.store.keys import Keys
 from taskflow.store.routing import RunPlan
-from taskflow.store.scripts import Scripts
 
 
 class Rerun(StrEnum):

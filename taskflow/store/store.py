@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 
 from taskflow.errors import StoreVersionMismatch
+from taskflow.redis.address import parse_server_url
+from taskflow.redis.client import StoreClient
+from taskflow.redis.scripts import Scripts, loading_commands
 from taskflow.store.claims import Claims
-from taskflow.store.client import StoreClient
 from taskflow.store.duties import Duties
 from taskflow.store.history import History
 from taskflow.store.keys import Keys
 from taskflow.store.registry import Registry
 from taskflow.store.routing import Routing
-from taskflow.store.scripts import Scripts, loading_commands
 from taskflow.store.steering import Steering
-from taskflow.urls import parse_server_url
 from taskflow.values.clock import SystemClock
 
 DATA_VERSION = "1"  # of the keys and their content; a store of another version is refused

@@ -23,10 +23,10 @@ from taskflow.engine.tagging import install_task_factory
 from taskflow.flow.plan import flow_settings
 from taskflow.function import Function
 from taskflow.listeners import Listeners
+from taskflow.redis.subscriber import Subscriber
 from taskflow.router import Router
 from taskflow.store.registry import AppSettings, RegisteredFunction
 from taskflow.store.store import Store
-from taskflow.store.subscriber import Subscriber
 from taskflow.values.clock import Clock, SystemClock
 from taskflow.worker.intake import Intake
 from taskflow.worker.messenger import BrokerMessenger

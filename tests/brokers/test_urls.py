@@ -8,7 +8,7 @@ from taskflow.broker.connection import new_connection
 from taskflow.broker.topology import events_exchange, events_queue, work_exchange, work_queue
 from taskflow.broker.urls import broker_url
 from taskflow.errors import ConfigError
-from taskflow.urls import redact_url
+from taskflow.redis.address import redact_url
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from taskflow.cli import main
 from taskflow.config import Config
-from taskflow.store.scripts import load_scripts
+from taskflow.redis.scripts import load_scripts
 from tests.docs.blocks import PAGES, REPOSITORY, Block, blocks
 
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")

@@ -26,11 +26,11 @@ from taskflow.flow.rate_limit import RateLimit
 from taskflow.flow.singleton import Singleton
 from taskflow.flow.throttle import Throttle
 from taskflow.function import FunctionSpec
+from taskflow.redis.address import redact_url
 from taskflow.retries import Retries
 from taskflow.step import Step
 from taskflow.store.store import Store
 from taskflow.triggers import TriggerCron, TriggerEvent
-from taskflow.urls import redact_url
 from tests.fuzz.profile import copied, damaged, examples, odd_values, places_in, texts
 
 SECRET = "".join(["Hun", "ter", "42"])  # in parts, or hypothesis takes the constant for a host's name, too

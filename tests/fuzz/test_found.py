@@ -10,7 +10,7 @@ import pytest
 from taskflow.config import Config
 from taskflow.errors import ConfigError
 from taskflow.function import FunctionSpec
-from taskflow.urls import parse_server_url, redact_url
+from taskflow.redis.address import parse_server_url, redact_url
 from tests.commands.shell import Shell
 from tests.fuzz.test_config import MANIFEST
 

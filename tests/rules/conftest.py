@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from taskflow.store.client import StoreClient
-from taskflow.urls import parse_server_url
+from taskflow.redis.address import parse_server_url
+from taskflow.redis.client import StoreClient
 from tests.leaks import find_leaks
 from tests.waiting import until
 

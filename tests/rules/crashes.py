@@ -17,8 +17,8 @@ from typing import Any, Self
 
 from taskflow.app import TaskFlow
 from taskflow.errors import StoreUnavailable
-from taskflow.store.connection import Argument
-from taskflow.store.scripts import load_scripts
+from taskflow.redis.connection import Argument
+from taskflow.redis.scripts import load_scripts
 from taskflow.testing import Harness
 from taskflow.worker.child import ProcessOptions, WorkerProcess
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskflow.engine.offering import Offering
+from taskflow.redis.scripts import Script, load_scripts
 from taskflow.router import Receipt, Router
-from taskflow.store.scripts import Script, load_scripts
 from taskflow.testing.simulation.hosts import SimulatedLease
 
 MakeBug = Callable[[], AbstractContextManager[None]]

@@ -10,13 +10,13 @@ from contextlib import asynccontextmanager
 import pytest
 
 from taskflow.errors import ConfigError, StoreUnavailable, StoreVersionMismatch
+from taskflow.redis.address import ServerAddress, parse_server_url
+from taskflow.redis.client import StoreClient
+from taskflow.redis.connection import CONNECT_TIMEOUT_S, CommandError
+from taskflow.redis.subscriber import Subscriber
 from taskflow.store import client as client_module
 from taskflow.store import subscriber as subscriber_module
-from taskflow.store.client import StoreClient
-from taskflow.store.connection import CONNECT_TIMEOUT_S, CommandError
 from taskflow.store.store import Store
-from taskflow.store.subscriber import Subscriber
-from taskflow.urls import ServerAddress, parse_server_url
 from tests.servers import ValkeyServer, free_port
 from tests.store.line import Line
 from tests.waiting import until

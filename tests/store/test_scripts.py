@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from taskflow.store.keys import SEPARATOR, Keys
-from taskflow.store.scripts import (
+from taskflow.redis.scripts import (
     Script,
     expand,
     load_scripts,
@@ -22,6 +21,7 @@ from taskflow.store.scripts import (
     split_definitions,
     strip,
 )
+from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.store.store import Store
 
 LUA = Path(__file__).parents[2] / "taskflow" / "store" / "lua"

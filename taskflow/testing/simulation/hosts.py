@@ -14,7 +14,7 @@ from taskflow.beat.service import Beat
 from taskflow.broker.publisher import AsyncPublisher
 from taskflow.config import Config
 from taskflow.errors import BrokerUnavailable, StoreUnavailable
-from taskflow.store.connection import CommandError
+from taskflow.redis.connection import CommandError
 from taskflow.store.store import Store
 from taskflow.testing.simulation.broker import SimulatedBroker, SimulatedConsumer, SimulatedPublisher
 from taskflow.testing.simulation.network import Network

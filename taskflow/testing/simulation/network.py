@@ -10,7 +10,7 @@ from typing import Any
 
 import hiredis
 
-from taskflow.store.connection import pack_command
+from taskflow.redis.connection import pack_command
 from taskflow.testing.simulation.process import SimulatedProcess
 from taskflow.testing.simulation.server import StoreServer
 from taskflow.testing.simulation.world import US_PER_S, World

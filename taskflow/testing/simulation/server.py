@@ -12,8 +12,8 @@ from typing import Any
 import hiredis
 
 from taskflow.dev.valkey import EmbeddedValkey
-from taskflow.store.connection import Argument, pack_command
-from taskflow.store.scripts import load_scripts
+from taskflow.redis.connection import Argument, pack_command
+from taskflow.redis.scripts import load_scripts
 
 READ_BYTES = 1 << 20
 TIMEOUT_S = 10.0

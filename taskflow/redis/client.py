@@ -21,7 +21,8 @@ from typing import Any, Protocol
 import hiredis
 
 from taskflow.errors import StoreUnavailable
-from taskflow.store.connection import (
+from taskflow.redis.address import ServerAddress
+from taskflow.redis.connection import (
     CONNECT_TIMEOUT_S,
     Argument,
     CommandError,
@@ -30,7 +31,6 @@ from taskflow.store.connection import (
     open_connection,
     pack_command,
 )
-from taskflow.urls import ServerAddress
 
 logger = logging.getLogger("taskflow.store")
 

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from taskflow.store.client import StoreClient
-from taskflow.store.connection import Argument
-from taskflow.urls import parse_server_url
+from taskflow.redis.address import parse_server_url
+from taskflow.redis.client import StoreClient
+from taskflow.redis.connection import Argument
 
 OnMessage = Callable[[str], None]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import hiredis
 
-from taskflow.urls import ServerAddress
+from taskflow.redis.address import ServerAddress
 
 CONNECT_TIMEOUT_S = 3.0
 CLIENT_ID = ("CLIENT", "ID")

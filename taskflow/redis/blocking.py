@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import hiredis
 
-from taskflow.urls import ServerAddress, parse_server_url
+from taskflow.redis.address import ServerAddress, parse_server_url
 
 Argument: TypeAlias = str | bytes | int
 Command: TypeAlias = tuple[Argument, ...]

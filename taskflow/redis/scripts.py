@@ -11,8 +11,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Generic, TypeVar
 
-from taskflow.store.client import StoreClient
-from taskflow.store.connection import Argument
+from taskflow.redis.client import StoreClient
+from taskflow.redis.connection import Argument
 
 T = TypeVar("T")
 
