@@ -13,7 +13,7 @@ from typing import Any
 from kombu.entity import Queue
 
 from taskflow.broker.connection import reason_of
-from taskflow.broker.link import Link, new_link
+from taskflow.broker.streams.link import Link, new_link
 from taskflow.errors import BrokerUnavailable
 from taskflow.redis.address import redact_url
 from taskflow.values.clock import Clock, SystemClock

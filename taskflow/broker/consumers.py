@@ -9,7 +9,7 @@ from typing import Protocol
 from kombu.entity import Queue
 
 from taskflow.broker.consumer import Consumer, Delivery
-from taskflow.broker.stream_consumer import StreamConsumer
+from taskflow.broker.streams.consumer import StreamConsumer
 from taskflow.broker.urls import serves_streams
 
 

@@ -20,7 +20,7 @@ from taskflow.broker.connection import (
     open_connection,
     transport_name,
 )
-from taskflow.broker.stream_message import Outgoing, encode_message
+from taskflow.broker.streams.message import Outgoing, encode_message
 
 PERSISTENT, TRANSIENT = 2, 1
 CONTENT_TYPE, CONTENT_ENCODING = "application/json", "utf-8"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kombu.transport import TRANSPORT_ALIASES
 
-STREAMS_TRANSPORT = "taskflow.broker.redis_streams:Transport"
+STREAMS_TRANSPORT = "taskflow.broker.streams.transport:Transport"
 
 STREAMS_SCHEMES = {
     "redis": "redis",

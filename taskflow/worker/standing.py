@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from taskflow.broker.stream_release import release_messages
+from taskflow.broker.streams.release import release_messages
 from taskflow.broker.topology import events_queue, work_queue_name
 from taskflow.redis.blocking import ServerLost, ServerRefused
 from taskflow.store.liveness import LivenessStore

@@ -11,7 +11,7 @@ from typing import Any, Self
 from kombu.entity import Queue
 
 from taskflow.broker.consumer import Delivery
-from taskflow.broker.stream_consumer import StreamConsumer
+from taskflow.broker.streams.consumer import StreamConsumer
 from taskflow.broker.topology import events_queue
 from tests.brokers.inbox import Kept
 

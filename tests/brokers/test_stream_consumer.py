@@ -10,7 +10,7 @@ import redis
 
 from taskflow.broker.consumer import Delivery
 from taskflow.broker.consumers import ThreadedConsumer, new_consumer
-from taskflow.broker.stream_consumer import StreamConsumer
+from taskflow.broker.streams.consumer import StreamConsumer
 from taskflow.broker.topology import events_queue
 from taskflow.errors import BrokerUnavailable
 from tests.brokers.conftest import NewPublisher

@@ -19,14 +19,14 @@ from typing import Any
 
 from kombu.entity import Queue
 
-from taskflow.broker.bindings import StreamKeys
 from taskflow.broker.connection import Deadline, reason_of
 from taskflow.broker.consumer import Delivery, backoff_s, to_delivery
-from taskflow.broker.link import CLAIM_IDLE_MS
 from taskflow.broker.session import open_session
-from taskflow.broker.stream_message import StreamMessage, decode_metadata
-from taskflow.broker.stream_reader import Entry, to_entry
-from taskflow.broker.stream_scripts import GROUP, LEAVE_SHA, REQUEUE_SHA, SCRIPTS, TAKE_OVER_SHA
+from taskflow.broker.streams.bindings import StreamKeys
+from taskflow.broker.streams.link import CLAIM_IDLE_MS
+from taskflow.broker.streams.message import StreamMessage, decode_metadata
+from taskflow.broker.streams.reader import Entry, to_entry
+from taskflow.broker.streams.scripts import GROUP, LEAVE_SHA, REQUEUE_SHA, SCRIPTS, TAKE_OVER_SHA
 from taskflow.errors import BrokerUnavailable, StoreUnavailable
 from taskflow.redis.address import parse_server_url, redact_url
 from taskflow.redis.blocking import RETRY_LATER

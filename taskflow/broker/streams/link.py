@@ -27,7 +27,7 @@ from taskflow.broker.connection import (
     open_connection,
     transport_name,
 )
-from taskflow.broker.redis_streams import Transport as StreamsTransport
+from taskflow.broker.streams.transport import Transport as StreamsTransport
 
 HEARTBEAT_S = 20
 CONNECT_TIMEOUT_S = 3.0

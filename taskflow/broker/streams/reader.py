@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import hiredis
 
-from taskflow.broker.bindings import StreamKeys
-from taskflow.broker.stream_scripts import GROUP, LEAVE_SHA, REQUEUE_SHA, TAKE_OVER_SHA
+from taskflow.broker.streams.bindings import StreamKeys
+from taskflow.broker.streams.scripts import GROUP, LEAVE_SHA, REQUEUE_SHA, TAKE_OVER_SHA
 from taskflow.redis.blocking import NO_REPLY, Command, RespClient, ServerLost, ServerRefused
 
 BLOCK_S = 5.0

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from taskflow.broker.stream_scripts import CHANGE_SHA, GROUP
+from taskflow.broker.streams.scripts import CHANGE_SHA, GROUP
 from taskflow.redis.blocking import Command, RespClient
 
 

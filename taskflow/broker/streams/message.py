@@ -12,7 +12,7 @@ from kombu.message import Message
 from kombu.utils.json import dumps as kombu_dumps
 from kombu.utils.json import loads as kombu_loads
 
-from taskflow.broker.stream_reader import Entry
+from taskflow.broker.streams.reader import Entry
 
 
 class Outgoing(NamedTuple):

@@ -15,14 +15,14 @@ from kombu.exceptions import ChannelError
 from kombu.transport import virtual
 from kombu.utils.uuid import uuid
 
-from taskflow.broker.bindings import Binding, UnknownExchange
-from taskflow.broker.stream_message import Outgoing, StreamMessage, Unacked, encode_message
-from taskflow.broker.stream_reader import Entry
-from taskflow.broker.stream_scripts import GROUP, PURGE_SHA
+from taskflow.broker.streams.bindings import Binding, UnknownExchange
+from taskflow.broker.streams.message import Outgoing, StreamMessage, Unacked, encode_message
+from taskflow.broker.streams.reader import Entry
+from taskflow.broker.streams.scripts import GROUP, PURGE_SHA
 from taskflow.redis.blocking import ServerLost, ServerRefused
 
 if TYPE_CHECKING:
-    from taskflow.broker.redis_streams import Transport
+    from taskflow.broker.streams.transport import Transport
 
 
 @dataclass(slots=True)

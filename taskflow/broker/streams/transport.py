@@ -29,11 +29,11 @@ import hiredis
 from kombu.exceptions import ChannelError
 from kombu.transport import virtual
 
-from taskflow.broker.bindings import Bindings, StreamKeys
-from taskflow.broker.stream_channel import StreamChannel, Subscription, not_found
-from taskflow.broker.stream_message import Outgoing
-from taskflow.broker.stream_reader import BLOCK_S, Entry, StreamReader
-from taskflow.broker.stream_scripts import PUBLISH_SHA, SCRIPTS
+from taskflow.broker.streams.bindings import Bindings, StreamKeys
+from taskflow.broker.streams.channel import StreamChannel, Subscription, not_found
+from taskflow.broker.streams.message import Outgoing
+from taskflow.broker.streams.reader import BLOCK_S, Entry, StreamReader
+from taskflow.broker.streams.scripts import PUBLISH_SHA, SCRIPTS
 from taskflow.redis.address import parse_server_url, redact_url
 from taskflow.redis.blocking import Command, RespClient, ServerLost, ServerRefused
 

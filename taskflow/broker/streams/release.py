@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from taskflow.broker.bindings import StreamKeys
-from taskflow.broker.stream_scripts import GROUP, RELEASE, RELEASE_SHA
+from taskflow.broker.streams.bindings import StreamKeys
+from taskflow.broker.streams.scripts import GROUP, RELEASE, RELEASE_SHA
 from taskflow.broker.urls import STREAMS_SCHEMES
 from taskflow.redis.blocking import RespClient, ServerLost
 
