@@ -19,7 +19,7 @@ from benchmarks.functions import app, noop
 from benchmarks.report import Benchmark, Figures, Row, Scale
 from taskflow.app import TaskFlow
 from taskflow.engine.execution import Execution
-from taskflow.engine.tagging import install_task_factory
+from taskflow.engine.tasks.tagging import install_task_factory
 from taskflow.event import decode_message
 from taskflow.listeners import Listeners
 from taskflow.store.claims import Claim, ClaimedRun, ClaimReply, Verdict

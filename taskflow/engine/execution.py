@@ -28,7 +28,7 @@ from taskflow.engine.offering import Offering
 from taskflow.engine.operation import DONE, Operation
 from taskflow.engine.parking import Parking
 from taskflow.engine.replay import Call, Replay
-from taskflow.engine.suspension import TaskTree
+from taskflow.engine.tasks.suspension import TaskTree
 from taskflow.engine.threads import Threads
 from taskflow.engine.tools import Tools
 from taskflow.engine.trial import Trial

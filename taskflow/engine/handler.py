@@ -11,7 +11,7 @@ from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any
 
-from taskflow.engine.tagging import current_tree
+from taskflow.engine.tasks.tagging import current_tree
 from taskflow.errors import StepError, StepTimeout
 from taskflow.values.durations import format_duration
 

@@ -13,8 +13,8 @@ from taskflow.engine.handler import call_step_function, describe_error, inside_s
 from taskflow.engine.lookback import look_back
 from taskflow.engine.operation import DONE, DROPPED, FAILED, RETRY, WAIT, Operation, step_error
 from taskflow.engine.replay import Call
+from taskflow.engine.tasks.unwinding import fetch_outcome
 from taskflow.engine.threads import Threads
-from taskflow.engine.unwinding import fetch_outcome
 from taskflow.errors import LimitExceeded, NestedStepError, NonRetriableError, StepTimeout
 from taskflow.event import Event, ReceivedEvent, encode_event
 from taskflow.flow.plan import plan_flow

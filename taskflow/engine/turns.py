@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 
-from taskflow.engine.suspension import TaskTree
+from taskflow.engine.tasks.suspension import TaskTree
 from taskflow.errors import Suspend
 
 # Loop iterations between two outcomes: enough for a finished task to tell a gather, that to wake its awaiter, and the awaiter

@@ -19,7 +19,7 @@ from taskflow.broker.publisher import AsyncPublisher, Publisher
 from taskflow.broker.topology import events_queue, work_queue
 from taskflow.engine.executor import Executor
 from taskflow.engine.host import Lease
-from taskflow.engine.tagging import install_task_factory
+from taskflow.engine.tasks.tagging import install_task_factory
 from taskflow.flow.plan import flow_settings
 from taskflow.function import Function
 from taskflow.listeners import Listeners

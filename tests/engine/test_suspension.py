@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from taskflow.engine.suspension import TaskTree
-from taskflow.engine.tagging import detached, install_task_factory
+from taskflow.engine.tasks.suspension import TaskTree
+from taskflow.engine.tasks.tagging import detached, install_task_factory
 from taskflow.errors import Suspend
 
 DEADLINE_S = 10.0

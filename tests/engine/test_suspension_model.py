@@ -14,8 +14,8 @@ import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taskflow.engine.suspension import TaskTree
-from taskflow.engine.tagging import install_task_factory
+from taskflow.engine.tasks.suspension import TaskTree
+from taskflow.engine.tasks.tagging import install_task_factory
 from taskflow.errors import Suspend
 
 Spec: TypeAlias = tuple[Any, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from taskflow.engine.suspension import TaskTree
+from taskflow.engine.tasks.suspension import TaskTree
 from taskflow.engine.turns import Turns
 
 

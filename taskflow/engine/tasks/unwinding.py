@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum, auto
 from typing import Any
 
-from taskflow.engine.awaiting import (
+from taskflow.engine.tasks.awaiting import (
     GATHER_CALLBACK,
     SHIELD_INNER_CALLBACK,
     AnyFuture,

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from taskflow.engine.awaiting import (
+from taskflow.engine.tasks.awaiting import (
     GATHER_CALLBACK,
     WAIT_CALLBACK,
     AnyFuture,

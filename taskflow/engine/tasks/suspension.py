@@ -23,10 +23,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from typing import Any, NoReturn
 
-from taskflow.engine.awaiting import AnyFuture, AnyTask, await_chain, pending_timer, wait_behind
-from taskflow.engine.joins import join_groups
-from taskflow.engine.tagging import current_tree
-from taskflow.engine.unwinding import fetch_outcome, settle, throw_suspend, unfinished
+from taskflow.engine.tasks.awaiting import AnyFuture, AnyTask, await_chain, pending_timer, wait_behind
+from taskflow.engine.tasks.joins import join_groups
+from taskflow.engine.tasks.tagging import current_tree
+from taskflow.engine.tasks.unwinding import fetch_outcome, settle, throw_suspend, unfinished
 from taskflow.errors import Suspend
 
 PRUNE_AT = 64  # tasks in a tree before the first search for those that are done
