@@ -10,7 +10,7 @@ import orjson
 from chaos.evidence import Evidence, Execution, event_of, function_of, number_of
 from chaos.functions import APP_ID, STEPS
 from chaos.limits import check_concurrency, check_throttle
-from taskflow.engine.operation import DONE, Operation
+from taskflow.store.operation import DONE, Operation
 from taskflow.values.ids import run_id_for
 from tests.robustness.journal import StoredRun
 

@@ -18,10 +18,10 @@ from taskflow.rerun import plan_rerun
 from taskflow.run_selection import PAGE, Past, Selection, parse_past_ms, selected_runs
 from taskflow.run_view import number
 from taskflow.store.claims import Hint
+from taskflow.store.control import Rerun
 from taskflow.store.history import StoredRun
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.session import StoreSession
-from taskflow.store.steering import Rerun
 from taskflow.store.store import Store
 from taskflow.types import Duration, RunId
 from taskflow.values.durations import parse_duration_ms

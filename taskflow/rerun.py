@@ -13,16 +13,16 @@ from typing import Any
 
 import orjson
 
-from taskflow.engine.operation import DONE, Operation
 from taskflow.engine.replay import story_of
 from taskflow.errors import InvalidEvent, RerunRefused
 from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
 from taskflow.handle import RunStatus
 from taskflow.run_view import text
+from taskflow.store.control import NO_STEPS, KeptSteps
 from taskflow.store.history import StoredRun
+from taskflow.store.operation import DONE, Operation
 from taskflow.store.routing import RunPlan
-from taskflow.store.steering import NO_STEPS, KeptSteps
 from taskflow.types import JsonObject, RunId
 from taskflow.values.json import to_json
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from taskflow.engine.operation import Operation
 from taskflow.errors import ConfigError, RunNotFound
 from taskflow.flow.reasons import LaneState, LimitLevel, key_of_limit, split_lane
 from taskflow.function import FunctionSpec
@@ -17,6 +16,7 @@ from taskflow.run_reasons import ChildRun, Moment, Surroundings
 from taskflow.run_view import RunView, number, run_view, text
 from taskflow.store.history import StoredRun
 from taskflow.store.keys import SEPARATOR
+from taskflow.store.operation import Operation
 from taskflow.store.store import Store
 
 # A run in a list is told without what may be large: its event and its output.

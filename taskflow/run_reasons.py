@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
-from taskflow.engine.operation import DUE, OFFER, RETRY, TAKEN, WAIT, Operation
 from taskflow.flow.reasons import LaneState, lane_reason
 from taskflow.store.keys import SEPARATOR
+from taskflow.store.operation import DUE, OFFER, RETRY, TAKEN, WAIT, Operation
 from taskflow.values.durations import format_duration
 from taskflow.values.times import time_of_day
 from taskflow.waits import NOTHING_EQUAL

@@ -13,7 +13,6 @@ from typing import Any
 
 import orjson
 
-from taskflow.engine.operation import DONE, FAILED, RETRY, WAIT, Operation
 from taskflow.handle import RunStatus
 from taskflow.run_reasons import (
     NOTHING_KNOWN,
@@ -28,6 +27,7 @@ from taskflow.run_reasons import (
     waiting_reason,
 )
 from taskflow.store.keys import SEPARATOR
+from taskflow.store.operation import DONE, FAILED, RETRY, WAIT, Operation
 from taskflow.types import Json, JsonObject
 
 CAUSE_END = re.compile(r"; (?![^()]*\))")  # not the one within "killed by signal 9 (SIGKILL; out of memory?)"

@@ -17,8 +17,8 @@ from taskflow.rerun import UNCHANGED, Edits, plan_rerun
 from taskflow.run_lookup import registered_functions
 from taskflow.run_selection import Past, Selection
 from taskflow.store.claims import Hint
+from taskflow.store.control import Rerun
 from taskflow.store.session import StoreSession
-from taskflow.store.steering import Rerun
 from taskflow.types import Duration, JsonObject, RunId
 from taskflow.values.clock import Clock
 from taskflow.values.ids import new_ulid, run_id_for

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taskflow.engine.operation import Operation
 from taskflow.handle import RunStatus
 from taskflow.redis.client import StoreClient
 from taskflow.store.keys import SEPARATOR
+from taskflow.store.operation import Operation
 
 LIVE = frozenset(status.value for status in RunStatus if not status.is_final)
 RUN_TIMERS = ("op", "start", "start_timeout", "finish_timeout")

@@ -8,11 +8,11 @@ from typing import Any
 
 import orjson
 
-from taskflow.engine.operation import Operation
 from taskflow.rendering import Screen
 from taskflow.run_page import run_page
 from taskflow.run_reasons import Moment, Surroundings
 from taskflow.run_view import run_view
+from taskflow.store.operation import Operation
 
 NOON_MS = 1_893_499_200_000  # 2030-01-01 12:00 UTC
 T0 = NOON_MS - 10_000  # when the run started

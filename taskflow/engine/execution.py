@@ -25,7 +25,6 @@ from taskflow.engine.closing import Closing, Ending
 from taskflow.engine.handler import inside_step
 from taskflow.engine.host import Host
 from taskflow.engine.offering import Offering
-from taskflow.engine.operation import DONE, Operation
 from taskflow.engine.parking import Parking
 from taskflow.engine.replay import Call, Replay
 from taskflow.engine.tasks.suspension import TaskTree
@@ -40,6 +39,7 @@ from taskflow.redis.connection import CommandError
 from taskflow.step import BlockingStep, Step, is_step_operation
 from taskflow.store.claims import ClaimedRun, ParkedOp, Verdict
 from taskflow.store.keys import SEPARATOR
+from taskflow.store.operation import DONE, Operation
 from taskflow.values.json import to_json
 
 logger = logging.getLogger("taskflow.engine")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from taskflow.engine.operation import DONE, Operation
 from taskflow.errors import Suspend
 from taskflow.store.claims import ParkedOp, PastEvent, Verdict
+from taskflow.store.operation import DONE, Operation
 from taskflow.waits import WaitPlan
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import random
 from taskflow.engine.closing import Ending
 from taskflow.engine.execution import Execution
 from taskflow.engine.handler import describe_error, inside_step
-from taskflow.engine.operation import FAILED, RETRY, WAIT, Operation
 from taskflow.errors import NonDeterminismError, Suspend
 from taskflow.retries import next_attempt_ms
 from taskflow.store.claims import ParkedOp, Verdict
+from taskflow.store.operation import FAILED, RETRY, WAIT, Operation
 
 
 class OfferedStepExecution(Execution):

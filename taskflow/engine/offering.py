@@ -10,8 +10,8 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from taskflow.engine.operation import OFFER, Operation
 from taskflow.store.claims import ParkedOp
+from taskflow.store.operation import OFFER, Operation
 
 if TYPE_CHECKING:
     from taskflow.engine.execution import Execution

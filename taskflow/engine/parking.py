@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from taskflow.engine.operation import DONE, DUE, Operation
 from taskflow.store.claims import ParkedOp, Verdict
+from taskflow.store.operation import DONE, DUE, Operation
 
 if TYPE_CHECKING:
     from taskflow.engine.execution import Execution

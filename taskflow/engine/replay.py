@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from taskflow.engine.operation import DUE, Operation
 from taskflow.errors import LimitExceeded, NonDeterminismError, NonRetriableError
+from taskflow.store.operation import DUE, Operation
 
 MAX_STEP_ID_CHARS = 256
 UNPRINTABLE = re.compile(r"[\x00-\x1f]")

@@ -11,7 +11,6 @@ import orjson
 
 from taskflow.engine.handler import call_step_function, describe_error, inside_step
 from taskflow.engine.lookback import look_back
-from taskflow.engine.operation import DONE, DROPPED, FAILED, RETRY, WAIT, Operation, step_error
 from taskflow.engine.replay import Call
 from taskflow.engine.tasks.unwinding import fetch_outcome
 from taskflow.engine.threads import Threads
@@ -23,6 +22,7 @@ from taskflow.retries import next_attempt_ms
 from taskflow.signals import OnConflict, ReceivedSignal, check_on_conflict, check_signal_name, signal_key
 from taskflow.step import ParallelMode
 from taskflow.store.claims import InvokedRun, ParkedOp
+from taskflow.store.operation import DONE, DROPPED, FAILED, RETRY, WAIT, Operation, step_error
 from taskflow.types import Duration, JsonObject, When
 from taskflow.values.durations import parse_duration_ms, parse_when_ms
 from taskflow.values.ids import derive_ulid, run_id_for, ulid_ms

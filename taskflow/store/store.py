@@ -9,12 +9,12 @@ from taskflow.redis.address import parse_server_url
 from taskflow.redis.client import StoreClient
 from taskflow.redis.scripts import Scripts, loading_commands
 from taskflow.store.claims import Claims
+from taskflow.store.control import Steering
 from taskflow.store.duties import Duties
 from taskflow.store.history import History
 from taskflow.store.keys import Keys
 from taskflow.store.registry import Registry
 from taskflow.store.routing import Routing
-from taskflow.store.steering import Steering
 from taskflow.values.clock import SystemClock
 
 DATA_VERSION = "1"  # of the keys and their content; a store of another version is refused

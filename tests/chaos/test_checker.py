@@ -14,7 +14,7 @@ from chaos.limits import check_concurrency, check_throttle
 from chaos.logs import check_logs, count_errors
 from chaos.producers import Sent
 from chaos.strikes import Blow
-from taskflow.engine.operation import DONE, FAILED, Operation
+from taskflow.store.operation import DONE, FAILED, Operation
 from taskflow.values.ids import run_id_for
 from tests.robustness.journal import Line, StoredRun, read_line
 

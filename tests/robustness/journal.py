@@ -15,8 +15,8 @@ from pathlib import Path
 import orjson
 import redis
 
-from taskflow.engine.operation import DONE, Operation
 from taskflow.store.keys import Keys
+from taskflow.store.operation import DONE, Operation
 
 EXPECTED_STEPS = {
     "robust/five": {"one", "two", "three", "four", "five"},

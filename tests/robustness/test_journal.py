@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from taskflow.engine.operation import DONE, Operation
+from taskflow.store.operation import DONE, Operation
 from tests.robustness.journal import Journal, StoredRun
 
 GOOD = ["1 start a", "2 end a", "3 seen a", "4 seen a"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from taskflow.engine.operation import Operation
 from taskflow.handle import Run
+from taskflow.store.operation import Operation
 from taskflow.testing import Harness
 
 

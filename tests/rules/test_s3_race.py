@@ -11,12 +11,12 @@ import pytest
 
 from taskflow.app import TaskFlow
 from taskflow.context import Context
-from taskflow.engine.operation import Operation
 from taskflow.engine.parking import Parking
 from taskflow.errors import NonRetriableError, RunFailed
 from taskflow.function import Function
 from taskflow.handle import RunStatus
 from taskflow.step import BlockingStep, Step
+from taskflow.store.operation import Operation
 from taskflow.testing import Harness
 from tests.rules.givens import Gates, both_kinds, has_step
 from tests.waiting import until

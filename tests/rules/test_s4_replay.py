@@ -12,11 +12,11 @@ import pytest
 
 from taskflow.app import TaskFlow
 from taskflow.context import Context
-from taskflow.engine.operation import Operation
 from taskflow.errors import StepError, Suspend
 from taskflow.function import Function
 from taskflow.handle import Run, RunStatus
 from taskflow.step import BlockingStep, Step
+from taskflow.store.operation import Operation
 from taskflow.testing import Harness
 from tests.rules.crashes import Cut, Doomed, new_worker
 from tests.rules.journal import Journal, memos

@@ -14,8 +14,8 @@ import pytest
 from taskflow.app import TaskFlow
 from taskflow.beat.service import Beat
 from taskflow.context import Context
-from taskflow.engine.operation import Operation
 from taskflow.step import Step
+from taskflow.store.operation import Operation
 from taskflow.testing import Harness
 from taskflow.values.clock import SystemClock
 from taskflow.worker.child import ProcessOptions, WorkerProcess

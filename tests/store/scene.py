@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from taskflow.engine.operation import Operation
 from taskflow.store.claims import Claim, ClaimedRun, ClaimReply, ParkedOp, PastEvent, Verdict
 from taskflow.store.duties import Lost
+from taskflow.store.operation import Operation
 from taskflow.store.registry import AppSettings, RegisteredFunction
 from taskflow.store.routing import EventPlan, Routed, RunPlan
 from taskflow.store.store import Store

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from taskflow.engine.operation import Operation
 from taskflow.store.claims import Hint, InvokedRun, ParkedOp, Verdict
+from taskflow.store.operation import Operation
 from taskflow.types import RunId
 from tests.store.scene import CHILD, NOW_MS, OTHER, Scene, memo, offer_op, sleep_op
 

@@ -13,9 +13,9 @@ import pytest
 
 from taskflow.redis.scripts import load_scripts
 from taskflow.store.claims import Claim, InvokedRun, ParkedOp, Verdict
+from taskflow.store.control import KeptSteps
 from taskflow.store.duties import Fence
 from taskflow.store.routing import Arrival, EventPlan, RunPlan
-from taskflow.store.steering import KeptSteps
 from taskflow.types import RunId
 from tests.store.scene import (
     CHILD,

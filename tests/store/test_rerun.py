@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from taskflow.engine.operation import Operation
+from taskflow.store.control import NO_STEPS, KeptSteps, Rerun
+from taskflow.store.operation import Operation
 from taskflow.store.routing import RunPlan
-from taskflow.store.steering import NO_STEPS, KeptSteps, Rerun
 from taskflow.types import RunId
 from tests.store.scene import DAY_MS, EVENT, FN, Scene, sleep_op
 

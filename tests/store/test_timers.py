@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from taskflow.engine.operation import Operation
 from taskflow.store.claims import InvokedRun, ParkedOp
+from taskflow.store.operation import Operation
 from taskflow.types import RunId
 from tests.store.scene import NOW_MS, OTHER, Scene, retry_op, sleep_op, wait_op
 

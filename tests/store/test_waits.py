@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from taskflow.engine.operation import Operation
 from taskflow.store.claims import Claim, ParkedOp, Verdict
+from taskflow.store.operation import Operation
 from taskflow.store.routing import Arrival
 from taskflow.waits import resume_waits
 from tests.store.scene import DAY_MS, EVENT, NOW_MS, OTHER, Scene, signal_op, wait_op
