@@ -21,7 +21,7 @@ from taskflow.app import TaskFlow
 from taskflow.engine.execution import Execution
 from taskflow.engine.tasks.tagging import install_task_factory
 from taskflow.event import decode_message
-from taskflow.listeners import Listeners
+from taskflow.routing.listeners import Listeners
 from taskflow.store.claims import Claim, ClaimedRun, ClaimReply, Verdict
 from taskflow.store.routing import EventPlan, RunPlan
 from taskflow.store.store import Store

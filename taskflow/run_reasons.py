@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 
 from taskflow.flow.reasons import LaneState, lane_reason
+from taskflow.routing.waits import NOTHING_EQUAL
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.operation import DUE, OFFER, RETRY, TAKEN, WAIT, Operation
 from taskflow.values.durations import format_duration
 from taskflow.values.times import time_of_day
-from taskflow.waits import NOTHING_EQUAL
 
 SILENT_MS = 6_000  # a worker's heartbeats come every 3 s
 LONG_READY_MS = 3_000  # a run that is ready and next for this long is not waiting for a busy slot alone

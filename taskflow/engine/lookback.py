@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import orjson
 
 from taskflow.errors import Suspend
+from taskflow.routing.waits import WaitPlan
 from taskflow.store.claims import ParkedOp, PastEvent, Verdict
 from taskflow.store.operation import DONE, Operation
-from taskflow.waits import WaitPlan
 
 if TYPE_CHECKING:
     from taskflow.engine.execution import Execution

@@ -19,6 +19,7 @@ from taskflow.event import Event, ReceivedEvent, encode_event
 from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
 from taskflow.retries import next_attempt_ms
+from taskflow.routing.waits import plan_wait
 from taskflow.signals import OnConflict, ReceivedSignal, check_on_conflict, check_signal_name, signal_key
 from taskflow.step import ParallelMode
 from taskflow.store.claims import InvokedRun, ParkedOp
@@ -27,7 +28,6 @@ from taskflow.types import Duration, JsonObject, When
 from taskflow.values.durations import parse_duration_ms, parse_when_ms
 from taskflow.values.ids import derive_ulid, run_id_for, ulid_ms
 from taskflow.values.json import from_json, to_json
-from taskflow.waits import plan_wait
 
 if TYPE_CHECKING:
     from taskflow.engine.execution import Execution

@@ -25,8 +25,8 @@ from taskflow.flow.concurrency import Concurrency
 from taskflow.flow.keys import key_token
 from taskflow.flow.options import NO_FLOW_CONTROL, FlowControl
 from taskflow.flow.priority import ahead_ms
+from taskflow.routing.waits import NOTHING_EQUAL, place_wait
 from taskflow.types import FunctionId
-from taskflow.waits import NOTHING_EQUAL, place_wait
 
 LIMIT_SEPARATOR = "\x1e"  # between the limits of a lane; includes/lanes.lua reads it
 THROTTLE_SEPARATOR = "\x1d"  # before the throttle of a lane

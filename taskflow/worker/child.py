@@ -22,9 +22,9 @@ from taskflow.engine.host import Lease
 from taskflow.engine.tasks.tagging import install_task_factory
 from taskflow.flow.plan import flow_settings
 from taskflow.function import Function
-from taskflow.listeners import Listeners
 from taskflow.redis.subscriber import Subscriber
-from taskflow.router import Router
+from taskflow.routing.listeners import Listeners
+from taskflow.routing.router import Router
 from taskflow.store.registry import AppSettings, RegisteredFunction
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock, SystemClock

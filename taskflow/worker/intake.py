@@ -13,7 +13,7 @@ from taskflow.broker.consumer import Delivery
 from taskflow.broker.topology import events_queue, work_queue_name
 from taskflow.engine.executor import Executor
 from taskflow.errors import StoreUnavailable
-from taskflow.router import Receipt, Router
+from taskflow.routing.router import Receipt, Router
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock
 

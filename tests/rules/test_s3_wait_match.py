@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from taskflow.app import TaskFlow
 from taskflow.event import Event
 from taskflow.expressions.cel import compile_expression
+from taskflow.routing.waits import MISSING, token_for, value_at
 from taskflow.testing import Harness
-from taskflow.waits import MISSING, token_for, value_at
 from tests.rules.givens import is_waiting, waiting_function
 
 pytestmark = pytest.mark.usefixtures("no_bugs")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from taskflow.routing.waits import resume_waits
 from taskflow.store.claims import Claim, ParkedOp, Verdict
 from taskflow.store.operation import Operation
 from taskflow.store.routing import Arrival
-from taskflow.waits import resume_waits
 from tests.store.scene import DAY_MS, EVENT, NOW_MS, OTHER, Scene, signal_op, wait_op
 
 CONDITION = "async.data.n == 1 || false"

@@ -22,14 +22,14 @@ from taskflow.errors import InvalidEvent, StoreUnavailable
 from taskflow.event import decode_message
 from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
-from taskflow.listeners import Listeners
 from taskflow.redis.scripts import Answer
+from taskflow.routing.listeners import Listeners
+from taskflow.routing.waits import lookups_of, resume_waits
 from taskflow.store.claims import Claim, ClaimedRun, Hint
 from taskflow.store.routing import Arrival, EventPlan, Routed, RunPlan
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock
 from taskflow.values.ids import run_id_for
-from taskflow.waits import lookups_of, resume_waits
 
 logger = logging.getLogger("taskflow.router")
 
