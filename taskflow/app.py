@@ -27,8 +27,8 @@ from taskflow.function import Function, FunctionSpec, build_spec
 from taskflow.handle import Run
 from taskflow.portal import LoopThread
 from taskflow.retries import Retries
+from taskflow.runs.control import Steering
 from taskflow.signals import encode_signal, signal_key
-from taskflow.steering import Steering
 from taskflow.store.claims import Hint, events_of, queues_of
 from taskflow.store.routing import RunPlan
 from taskflow.store.session import StoreSession

@@ -10,8 +10,8 @@ from itertools import groupby
 import orjson
 
 from taskflow.rendering import Cell, Line, Span, aligned, cell_width, glyph, plain
-from taskflow.run_reasons import short
-from taskflow.run_view import AttemptView, RunView, StepView
+from taskflow.runs.reasons import short
+from taskflow.runs.view import AttemptView, RunView, StepView
 from taskflow.timeline import Kind, Stretch, bar, bounds, stretches
 from taskflow.values.durations import format_duration
 from taskflow.values.times import date_and_time, relative

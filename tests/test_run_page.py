@@ -10,8 +10,8 @@ import orjson
 
 from taskflow.rendering import Screen
 from taskflow.run_page import run_page
-from taskflow.run_reasons import Moment, Surroundings
-from taskflow.run_view import run_view
+from taskflow.runs.reasons import Moment, Surroundings
+from taskflow.runs.view import run_view
 from taskflow.store.operation import Operation
 
 NOON_MS = 1_893_499_200_000  # 2030-01-01 12:00 UTC

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeAlias
 import click
 
 from taskflow.app import TaskFlow
-from taskflow.bulk_cancellation import LIVE, count_live, select_live
 from taskflow.commands.options import (
     Target,
     check_broker_is_known,
@@ -26,8 +25,9 @@ from taskflow.commands.options import (
 )
 from taskflow.commands.replay import parse_past_option
 from taskflow.errors import RunNotFound
-from taskflow.run_lookup import registered_functions
-from taskflow.run_selection import Selection
+from taskflow.runs.cancel import LIVE, count_live, select_live
+from taskflow.runs.lookup import registered_functions
+from taskflow.runs.selection import Selection
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar

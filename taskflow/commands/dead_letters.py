@@ -15,7 +15,7 @@ from taskflow.commands.options import (
     print_json,
 )
 from taskflow.rendering import Screen, plain
-from taskflow.run_reasons import Moment, short
+from taskflow.runs.reasons import Moment, short
 from taskflow.values.times import date_and_time, relative
 
 BODY_CHARS = 200

@@ -20,7 +20,7 @@ from taskflow.commands.options import (
 from taskflow.errors import ConfigError
 from taskflow.function import FunctionSpec
 from taskflow.rendering import Cell, Screen, plain
-from taskflow.run_reasons import Moment
+from taskflow.runs.reasons import Moment
 from taskflow.store.store import Store
 from taskflow.triggers import Trigger, TriggerCron
 from taskflow.values.times import relative

@@ -18,7 +18,7 @@ from taskflow.config import Config
 from taskflow.dev.directory import DevInfo, running_dev
 from taskflow.errors import ConfigError, InvalidDuration
 from taskflow.loading import load_app
-from taskflow.run_reasons import Moment
+from taskflow.runs.reasons import Moment
 from taskflow.store.session import CALL_TIMEOUT_S
 from taskflow.store.store import Store
 from taskflow.values.clock import SystemClock

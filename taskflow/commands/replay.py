@@ -22,8 +22,8 @@ from taskflow.commands.options import (
 )
 from taskflow.errors import InvalidDuration
 from taskflow.handle import FINAL
-from taskflow.replay import REPLAYED, ReplayRequest, find_runs, plan_replay
-from taskflow.run_selection import parse_past_ms
+from taskflow.runs.replay import REPLAYED, ReplayRequest, find_runs, plan_replay
+from taskflow.runs.selection import parse_past_ms
 from taskflow.values.clock import SystemClock
 
 

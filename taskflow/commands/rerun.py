@@ -19,7 +19,7 @@ from taskflow.commands.options import (
     run,
 )
 from taskflow.errors import RunNotFound
-from taskflow.rerun import UNCHANGED, Edits
+from taskflow.runs.rerun import UNCHANGED, Edits
 from taskflow.types import JsonObject
 
 

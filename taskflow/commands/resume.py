@@ -17,7 +17,7 @@ from taskflow.commands.options import (
     print_json,
     run,
 )
-from taskflow.replay import PAUSED, find_runs, plan_replay
+from taskflow.runs.replay import PAUSED, find_runs, plan_replay
 from taskflow.values.durations import EPOCH
 
 MAX_SKEW_MS = 60_000  # a worker's clock may have been behind that of who paused

@@ -23,10 +23,10 @@ from taskflow.commands.rerun import rerun_command
 from taskflow.errors import TaskFlowError
 from taskflow.handle import RunStatus
 from taskflow.rendering import Screen, plain
-from taskflow.run_lookup import find_run, recent_runs, registered_functions
 from taskflow.run_page import LIST_HEADER, list_row, run_page
-from taskflow.run_reasons import Moment
-from taskflow.run_view import RunView
+from taskflow.runs.lookup import find_run, recent_runs, registered_functions
+from taskflow.runs.reasons import Moment
+from taskflow.runs.view import RunView
 from taskflow.store.store import Store
 from taskflow.values.durations import format_duration
 

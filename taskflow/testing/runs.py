@@ -11,9 +11,9 @@ from taskflow.app import TaskFlow
 from taskflow.errors import RunCancelled, RunFailed, RunSkipped
 from taskflow.handle import Run
 from taskflow.rendering import Screen
-from taskflow.run_lookup import find_run
 from taskflow.run_page import run_page
-from taskflow.run_reasons import Moment
+from taskflow.runs.lookup import find_run
+from taskflow.runs.reasons import Moment
 from taskflow.store.store import Store
 from taskflow.types import Duration, RunId
 

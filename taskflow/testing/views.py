@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from taskflow.handle import RunStatus
-from taskflow.run_view import WAITS
+from taskflow.runs.view import WAITS
 from taskflow.store.history import StoredRun
 from taskflow.store.operation import DONE, FAILED, PENDING, Operation
 from taskflow.values.json import from_json

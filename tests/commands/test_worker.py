@@ -16,8 +16,8 @@ import redis
 from taskflow import TaskFlow
 from taskflow.errors import RunNotFound
 from taskflow.handle import Run
-from taskflow.run_lookup import find_run
-from taskflow.run_reasons import Moment
+from taskflow.runs.lookup import find_run
+from taskflow.runs.reasons import Moment
 from taskflow.store.session import StoreSession
 from taskflow.values.ids import run_id_for
 from tests.processes import TaskflowProcess, is_alive, wait_until

@@ -13,8 +13,8 @@ from taskflow.context import Context
 from taskflow.errors import NonRetriableError, RunFailed, RunNotFound, StepError
 from taskflow.handle import Run, RunStatus
 from taskflow.retries import Retries
-from taskflow.run_lookup import recent_runs
-from taskflow.run_reasons import Moment
+from taskflow.runs.lookup import recent_runs
+from taskflow.runs.reasons import Moment
 from taskflow.step import Step
 from taskflow.testing import Harness
 from taskflow.triggers import TriggerCron

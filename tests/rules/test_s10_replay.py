@@ -14,8 +14,8 @@ from taskflow.errors import ConfigError, InvalidDuration, NonRetriableError
 from taskflow.event import Event
 from taskflow.function import Function
 from taskflow.handle import RunStatus
-from taskflow.replay import find_runs, plan_replay
-from taskflow.run_selection import Past
+from taskflow.runs.replay import find_runs, plan_replay
+from taskflow.runs.selection import Past
 from taskflow.step import Step
 from taskflow.testing import Harness
 from tests.rules.views import view

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC
 
 from taskflow.handle import Run
-from taskflow.run_lookup import find_run
-from taskflow.run_reasons import Moment
-from taskflow.run_view import RunView
+from taskflow.runs.lookup import find_run
+from taskflow.runs.reasons import Moment
+from taskflow.runs.view import RunView
 from taskflow.testing import Harness
 
 

@@ -13,7 +13,7 @@ from taskflow.cancellation import cancel_reason
 from taskflow.errors import ConfigError
 from taskflow.expressions.cel import compile_expression
 from taskflow.handle import RunStatus
-from taskflow.run_selection import Past, Selection, parse_past_ms, selected_runs
+from taskflow.runs.selection import Past, Selection, parse_past_ms, selected_runs
 from taskflow.store.claims import Hint
 from taskflow.store.session import StoreSession
 from taskflow.values.clock import Clock

@@ -18,7 +18,7 @@ from taskflow.errors import InvalidEvent, RerunRefused
 from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
 from taskflow.handle import RunStatus
-from taskflow.run_view import text
+from taskflow.runs.view import text
 from taskflow.store.control import NO_STEPS, KeptSteps
 from taskflow.store.history import StoredRun
 from taskflow.store.operation import DONE, Operation

@@ -11,7 +11,7 @@ import orjson
 
 from taskflow.errors import InvalidDuration
 from taskflow.expressions.cel import Expression
-from taskflow.run_lookup import FunctionHistory, newest
+from taskflow.runs.lookup import FunctionHistory, newest
 from taskflow.store.store import Store
 from taskflow.values.durations import parse_duration_ms, parse_when_ms
 

@@ -12,8 +12,8 @@ import orjson
 from taskflow.errors import ConfigError, RunNotFound
 from taskflow.flow.reasons import LaneState, LimitLevel, key_of_limit, split_lane
 from taskflow.function import FunctionSpec
-from taskflow.run_reasons import ChildRun, Moment, Surroundings
-from taskflow.run_view import RunView, number, run_view, text
+from taskflow.runs.reasons import ChildRun, Moment, Surroundings
+from taskflow.runs.view import RunView, number, run_view, text
 from taskflow.store.history import StoredRun
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.operation import Operation

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from taskflow.handle import RunStatus
-from taskflow.run_reasons import (
+from taskflow.runs.reasons import (
     NOTHING_KNOWN,
     Moment,
     Surroundings,

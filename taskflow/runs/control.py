@@ -6,16 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from taskflow.bulk_cancellation import cancel_live, select_live
 from taskflow.cancellation import cancel_reason
 from taskflow.config import Config
 from taskflow.errors import RunNotFound
 from taskflow.function import Function, FunctionSpec
 from taskflow.handle import Run, RunReader
-from taskflow.replay import REPLAYED, ReplayRequest, find_runs, plan_replay, replay_runs
-from taskflow.rerun import UNCHANGED, Edits, plan_rerun
-from taskflow.run_lookup import registered_functions
-from taskflow.run_selection import Past, Selection
+from taskflow.runs.cancel import cancel_live, select_live
+from taskflow.runs.lookup import registered_functions
+from taskflow.runs.replay import REPLAYED, ReplayRequest, find_runs, plan_replay, replay_runs
+from taskflow.runs.rerun import UNCHANGED, Edits, plan_rerun
+from taskflow.runs.selection import Past, Selection
 from taskflow.store.claims import Hint
 from taskflow.store.control import Rerun
 from taskflow.store.session import StoreSession

@@ -14,9 +14,9 @@ from taskflow.errors import ConfigError
 from taskflow.expressions.cel import compile_expression
 from taskflow.function import FunctionSpec
 from taskflow.handle import FINAL
-from taskflow.rerun import plan_rerun
-from taskflow.run_selection import PAGE, Past, Selection, parse_past_ms, selected_runs
-from taskflow.run_view import number
+from taskflow.runs.rerun import plan_rerun
+from taskflow.runs.selection import PAGE, Past, Selection, parse_past_ms, selected_runs
+from taskflow.runs.view import number
 from taskflow.store.claims import Hint
 from taskflow.store.control import Rerun
 from taskflow.store.history import StoredRun
