@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from taskflow.rendering import Cell, Screen, plain
+from taskflow.terminal.screen import Cell, Screen, plain
 
 ROWS: list[list[Cell]] = [
     [plain("a"), plain("1 ms"), plain("why", "bad")],

@@ -8,11 +8,11 @@ from typing import Any
 
 import orjson
 
-from taskflow.rendering import Screen
-from taskflow.run_page import run_page
 from taskflow.runs.reasons import Moment, Surroundings
 from taskflow.runs.view import run_view
 from taskflow.store.operation import Operation
+from taskflow.terminal.run_page import run_page
+from taskflow.terminal.screen import Screen
 
 NOON_MS = 1_893_499_200_000  # 2030-01-01 12:00 UTC
 T0 = NOON_MS - 10_000  # when the run started

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskflow.timeline import Kind, Stretch, bar
+from taskflow.terminal.timeline import Kind, Stretch, bar
 
 
 @pytest.mark.parametrize(

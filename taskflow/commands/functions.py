@@ -19,9 +19,9 @@ from taskflow.commands.options import (
 )
 from taskflow.errors import ConfigError
 from taskflow.function import FunctionSpec
-from taskflow.rendering import Cell, Screen, plain
 from taskflow.runs.reasons import Moment
 from taskflow.store.store import Store
+from taskflow.terminal.screen import Cell, Screen, plain
 from taskflow.triggers import Trigger, TriggerCron
 from taskflow.values.times import relative
 

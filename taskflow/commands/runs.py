@@ -22,12 +22,12 @@ from taskflow.commands.options import (
 from taskflow.commands.rerun import rerun_command
 from taskflow.errors import TaskFlowError
 from taskflow.handle import RunStatus
-from taskflow.rendering import Screen, plain
-from taskflow.run_page import LIST_HEADER, list_row, run_page
 from taskflow.runs.lookup import find_run, recent_runs, registered_functions
 from taskflow.runs.reasons import Moment
 from taskflow.runs.view import RunView
 from taskflow.store.store import Store
+from taskflow.terminal.run_page import LIST_HEADER, list_row, run_page
+from taskflow.terminal.screen import Screen, plain
 from taskflow.values.durations import format_duration
 
 

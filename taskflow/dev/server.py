@@ -30,7 +30,7 @@ from taskflow.dev.reload import changes, folder_to_watch, no_changes
 from taskflow.dev.spawn import kill_session, spawn
 from taskflow.dev.valkey import EmbeddedValkey
 from taskflow.redis.address import redact_url
-from taskflow.rendering import Screen
+from taskflow.terminal.screen import Screen
 
 DRAIN_S = 5.0  # how long running steps may take to end at a reload or at Ctrl-C
 POLL_S = 0.05

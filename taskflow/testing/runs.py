@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from taskflow.app import TaskFlow
 from taskflow.errors import RunCancelled, RunFailed, RunSkipped
 from taskflow.handle import Run
-from taskflow.rendering import Screen
-from taskflow.run_page import run_page
 from taskflow.runs.lookup import find_run
 from taskflow.runs.reasons import Moment
 from taskflow.store.store import Store
+from taskflow.terminal.run_page import run_page
+from taskflow.terminal.screen import Screen
 from taskflow.types import Duration, RunId
 
 if TYPE_CHECKING:

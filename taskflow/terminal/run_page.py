@@ -9,10 +9,10 @@ from itertools import groupby
 
 import orjson
 
-from taskflow.rendering import Cell, Line, Span, aligned, cell_width, glyph, plain
 from taskflow.runs.reasons import short
 from taskflow.runs.view import AttemptView, RunView, StepView
-from taskflow.timeline import Kind, Stretch, bar, bounds, stretches
+from taskflow.terminal.screen import Cell, Line, Span, aligned, cell_width, glyph, plain
+from taskflow.terminal.timeline import Kind, Stretch, bar, bounds, stretches
 from taskflow.values.durations import format_duration
 from taskflow.values.times import date_and_time, relative
 
