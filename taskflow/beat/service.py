@@ -13,12 +13,12 @@ from taskflow.beat.retention import Retention
 from taskflow.beat.timers import Timers
 from taskflow.broker.publisher import AsyncPublisher, Publisher
 from taskflow.config import Config
+from taskflow.courier import BrokerMessenger
 from taskflow.errors import StoreUnavailable
 from taskflow.redis.address import parse_server_url
 from taskflow.redis.client import StoreClient
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock, SystemClock
-from taskflow.worker.messenger import BrokerMessenger
 
 logger = logging.getLogger("taskflow.beat")
 

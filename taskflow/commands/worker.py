@@ -12,12 +12,12 @@ from taskflow.commands.options import parse_duration_option
 from taskflow.config import check_slug
 from taskflow.errors import ConfigError
 from taskflow.observability.logs import LEVELS, configure_logging
-from taskflow.worker.child import queue_names
-from taskflow.worker.main import WorkerOptions, new_loop, serve_beat, serve_child
+from taskflow.worker.child.entry import WorkerOptions, new_loop, serve_beat, serve_child
+from taskflow.worker.child.process import queue_names
 from taskflow.worker.options import SupervisorOptions
-from taskflow.worker.seats import Helper
-from taskflow.worker.standing import WorkerStanding
-from taskflow.worker.supervisor import Supervisor
+from taskflow.worker.supervisor.seats import Helper
+from taskflow.worker.supervisor.standing import WorkerStanding
+from taskflow.worker.supervisor.supervisor import Supervisor
 
 
 def parse_queues(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from taskflow.testing.stand_ins import StandIns
 from taskflow.testing.stillness import Stillness, WatchedBeat
 from taskflow.testing.stubs import StubbedFunctions, Stubs
 from taskflow.values.clock import VirtualClock
-from taskflow.worker.child import ProcessOptions, WorkerProcess
+from taskflow.worker.child.process import ProcessOptions, WorkerProcess
 
 POLL_S = 0.001
 DRAIN_TIMEOUT_S = 1.0

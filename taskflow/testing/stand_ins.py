@@ -9,7 +9,7 @@ from taskflow.app import TaskFlow
 from taskflow.config import Config
 from taskflow.context import Context
 from taskflow.errors import ConfigError, NonRetriableError
-from taskflow.worker.child import WorkerProcess
+from taskflow.worker.child.process import WorkerProcess
 
 
 class StandIns:

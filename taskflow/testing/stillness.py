@@ -13,7 +13,7 @@ from taskflow.broker.topology import events_queue, work_queue_name
 from taskflow.engine.execution import Execution
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock
-from taskflow.worker.child import WorkerProcess
+from taskflow.worker.child.process import WorkerProcess
 
 STREAM_PREFIX = "tfb:q:"  # of the Redis Streams transport
 MACHINERY = (str(Path(__file__).parents[1]), str(Path(asyncio.__file__).parent))

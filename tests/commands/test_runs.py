@@ -213,7 +213,7 @@ def test_empty_store_has_no_runs(shell: Shell) -> None:
 
 
 async def test_only_workers_that_serve_its_queue_execute_a_function(app: TaskFlow, shell: Shell) -> None:
-    from taskflow.worker.child import ProcessOptions, WorkerProcess
+    from taskflow.worker.child.process import ProcessOptions, WorkerProcess
 
     @app.function(trigger="shop/upload", queue="video")
     async def encode(ctx: Context[Any]) -> None: ...

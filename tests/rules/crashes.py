@@ -20,7 +20,7 @@ from taskflow.errors import StoreUnavailable
 from taskflow.redis.connection import Argument
 from taskflow.redis.scripts import load_scripts
 from taskflow.testing import Harness
-from taskflow.worker.child import ProcessOptions, WorkerProcess
+from taskflow.worker.child.process import ProcessOptions, WorkerProcess
 
 DEAD = StoreUnavailable("this process is dead")
 

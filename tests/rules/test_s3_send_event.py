@@ -9,6 +9,7 @@ import pytest
 
 from taskflow.app import TaskFlow
 from taskflow.context import Context
+from taskflow.courier import BrokerMessenger
 from taskflow.errors import (
     BrokerUnavailable,
     InvalidEvent,
@@ -19,7 +20,6 @@ from taskflow.function import Function
 from taskflow.retries import Retries
 from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
-from taskflow.worker.messenger import BrokerMessenger
 from tests.rules.givens import both_kinds, record
 
 pytestmark = pytest.mark.usefixtures("no_bugs")

@@ -18,7 +18,7 @@ from taskflow.step import Step
 from taskflow.store.operation import Operation
 from taskflow.testing import Harness
 from taskflow.values.clock import SystemClock
-from taskflow.worker.child import ProcessOptions, WorkerProcess
+from taskflow.worker.child.process import ProcessOptions, WorkerProcess
 
 START_MS = 1_893_456_000_000  # 2030-01-01 00:00 UTC
 MINUTE_MS = 60_000

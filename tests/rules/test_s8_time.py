@@ -18,7 +18,7 @@ from taskflow.store.store import Store
 from taskflow.testing import Harness
 from taskflow.triggers import Catchup, TriggerCron
 from taskflow.values.clock import VirtualClock
-from taskflow.worker.child import ProcessOptions, WorkerProcess
+from taskflow.worker.child.process import ProcessOptions, WorkerProcess
 from tests.waiting import until
 
 START_MS = 1_893_456_000_000  # 2030-01-01 00:00 UTC

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import time
 
-from taskflow.worker.heartbeats import Heartbeats
 from taskflow.worker.lease import Lease
 from taskflow.worker.messages import Hello
+from taskflow.worker.supervisor.heartbeats import Heartbeats
 from tests.worker.conftest import StartWorker, kill
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from taskflow.errors import ConfigError
 from taskflow.worker.options import SupervisorOptions
-from taskflow.worker.seats import RestartBackoff
+from taskflow.worker.supervisor.seats import RestartBackoff
 from tests.worker.conftest import StartWorker, kill, wait_until
 
 AT_ONCE = {"short_life_s": 0.0}  # a child that died is replaced at once however young it was
@@ -176,7 +176,7 @@ def test_options_that_cannot_work_are_refused() -> None:
 
 
 def test_supervisor_imports_nothing_heavy() -> None:
-    code = "import taskflow.worker.supervisor, sys; sys.stdout.write(' '.join(sys.modules))"
+    code = "import taskflow.worker.supervisor.supervisor, sys; sys.stdout.write(' '.join(sys.modules))"
     modules = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

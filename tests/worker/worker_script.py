@@ -29,12 +29,12 @@ from pathlib import Path
 import orjson
 
 from taskflow.errors import StoreUnavailable
-from taskflow.worker.health import WorkerHealth
 from taskflow.worker.link import ChildLink
 from taskflow.worker.messages import Failed, Hello, Ready, Recycle
 from taskflow.worker.options import SupervisorOptions
-from taskflow.worker.seats import RestartBackoff
-from taskflow.worker.supervisor import Supervisor
+from taskflow.worker.supervisor.health import WorkerHealth
+from taskflow.worker.supervisor.seats import RestartBackoff
+from taskflow.worker.supervisor.supervisor import Supervisor
 from tests.worker.journal import Journal
 
 TICK_S = 0.01

@@ -21,7 +21,7 @@ from taskflow.testing.simulation.network import Network
 from taskflow.testing.simulation.process import SimulatedProcess
 from taskflow.testing.simulation.world import US_PER_S, World
 from taskflow.values.clock import SystemClock
-from taskflow.worker.child import ProcessOptions, WorkerProcess
+from taskflow.worker.child.process import ProcessOptions, WorkerProcess
 
 HEARTBEAT_S, LEASE_S, CALL_TIMEOUT_S, RETRY_S = 3.0, 10.0, 1.0, 1.0
 RESTART_S = (0.0, 3.0)

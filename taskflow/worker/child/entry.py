@@ -16,7 +16,7 @@ from taskflow.errors import BrokerUnavailable, ConfigError, StoreUnavailable
 from taskflow.loading import load_app
 from taskflow.redis.address import parse_server_url, redact_url
 from taskflow.redis.connection import CommandError
-from taskflow.worker.child import ProcessOptions, WorkerProcess
+from taskflow.worker.child.process import ProcessOptions, WorkerProcess
 from taskflow.worker.link import ChildLink
 from taskflow.worker.messages import Failed, Hello, Ready, Recycle
 

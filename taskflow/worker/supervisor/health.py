@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from taskflow.worker.seats import Child, ChildState
+from taskflow.worker.supervisor.seats import Child, ChildState
 
 logger = logging.getLogger("taskflow.worker")
 

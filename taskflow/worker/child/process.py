@@ -17,6 +17,7 @@ from taskflow.app import TaskFlow
 from taskflow.broker.consumers import LoopConsumer, new_consumer
 from taskflow.broker.publisher import AsyncPublisher, Publisher
 from taskflow.broker.topology import events_queue, work_queue
+from taskflow.courier import BrokerMessenger
 from taskflow.engine.executor import Executor
 from taskflow.engine.host import Lease
 from taskflow.engine.tasks.tagging import install_task_factory
@@ -28,8 +29,7 @@ from taskflow.routing.router import Router
 from taskflow.store.registry import AppSettings, RegisteredFunction
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock, SystemClock
-from taskflow.worker.intake import Intake
-from taskflow.worker.messenger import BrokerMessenger
+from taskflow.worker.child.intake import Intake
 
 logger = logging.getLogger("taskflow.worker")
 

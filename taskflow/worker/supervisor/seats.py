@@ -9,7 +9,7 @@ from enum import Enum
 
 from taskflow.worker.link import ChildLink
 from taskflow.worker.messages import Failed, Hello
-from taskflow.worker.process import ChildProcess, Exit
+from taskflow.worker.supervisor.forks import ChildProcess, Exit
 
 ORDERLY_EXITS = (0, -signal.SIGTERM, -signal.SIGQUIT)
 """Exit codes of a child that was told to end, and did."""

@@ -17,13 +17,13 @@ import time
 from collections.abc import Callable
 from enum import IntEnum
 
-from taskflow.worker.health import WorkerHealth, child_health, report_if_stuck
-from taskflow.worker.heartbeats import Heartbeats, StoreFactory, wall_clock_ms
 from taskflow.worker.messages import Failed, Hello, Message, Ready, Recycle
 from taskflow.worker.options import SupervisorOptions
-from taskflow.worker.process import ChildMain, Exit, fork_child
-from taskflow.worker.seats import Child, ChildState, Purpose, Seat
-from taskflow.worker.wakeup import Wakeup
+from taskflow.worker.supervisor.forks import ChildMain, Exit, fork_child
+from taskflow.worker.supervisor.health import WorkerHealth, child_health, report_if_stuck
+from taskflow.worker.supervisor.heartbeats import Heartbeats, StoreFactory, wall_clock_ms
+from taskflow.worker.supervisor.seats import Child, ChildState, Purpose, Seat
+from taskflow.worker.supervisor.wakeup import Wakeup
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD)
 
