@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from taskflow.app import TaskFlow
-    from taskflow.cancellation import Cancel, Timeouts
     from taskflow.context import Context
     from taskflow.errors import (
         BrokerUnavailable,
@@ -43,10 +42,11 @@ if TYPE_CHECKING:
     from taskflow.flow.singleton import Singleton
     from taskflow.flow.throttle import Throttle
     from taskflow.function import Function
-    from taskflow.handle import Run, RunStatus
     from taskflow.retries import Retries
+    from taskflow.run import Run, RunStatus
     from taskflow.signals import ReceivedSignal
     from taskflow.step import BlockingStep, Step
+    from taskflow.timeouts import Cancel, Timeouts
     from taskflow.triggers import TriggerCron, TriggerEvent
 
 __all__ = [
@@ -110,8 +110,8 @@ MODULES = {
     "TriggerEvent": "triggers",
     "TriggerCron": "triggers",
     "Retries": "retries",
-    "Timeouts": "cancellation",
-    "Cancel": "cancellation",
+    "Timeouts": "timeouts",
+    "Cancel": "flow.cancel",
     "Concurrency": "flow.concurrency",
     "Priority": "flow.priority",
     "Throttle": "flow.throttle",
@@ -122,8 +122,8 @@ MODULES = {
     "Event": "event",
     "ReceivedEvent": "event",
     "ReceivedSignal": "signals",
-    "Run": "handle",
-    "RunStatus": "handle",
+    "Run": "run",
+    "RunStatus": "run",
     "Context": "context",
     "Step": "step",
     "BlockingStep": "step",

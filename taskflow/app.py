@@ -11,7 +11,6 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from taskflow.broker.publisher import AsyncPublisher, Publisher
-from taskflow.cancellation import Cancel, Timeouts
 from taskflow.config import Config, Determinism
 from taskflow.errors import BrokerUnavailable, ConfigError
 from taskflow.event import Event, encode_event, pack_messages
@@ -24,14 +23,15 @@ from taskflow.flow.rate_limit import RateLimit
 from taskflow.flow.singleton import Singleton
 from taskflow.flow.throttle import Throttle
 from taskflow.function import Function, FunctionSpec, build_spec
-from taskflow.handle import Run
 from taskflow.portal import LoopThread
 from taskflow.retries import Retries
+from taskflow.run import Run
 from taskflow.runs.control import Steering
 from taskflow.signals import encode_signal, signal_key
 from taskflow.store.claims import Hint, events_of, queues_of
 from taskflow.store.routing import RunPlan
 from taskflow.store.session import StoreSession
+from taskflow.timeouts import Cancel, Timeouts
 from taskflow.triggers import Trigger, TriggerEvent
 from taskflow.types import Duration, Handler, JsonObject, RunId
 from taskflow.values.clock import Clock, SystemClock

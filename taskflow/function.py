@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
 
-from taskflow.cancellation import Cancel, Timeouts
 from taskflow.config import MAX_SLUG_CHARS, Determinism, check_determinism, check_slug
 from taskflow.errors import ConfigError
 from taskflow.event import RESERVED_PREFIX, Event
@@ -25,6 +24,7 @@ from taskflow.flow.rate_limit import RateLimit
 from taskflow.flow.singleton import Singleton
 from taskflow.flow.throttle import Throttle
 from taskflow.retries import Retries
+from taskflow.timeouts import Cancel, Timeouts
 from taskflow.triggers import Trigger, TriggerCron, TriggerEvent, parse_triggers
 from taskflow.types import FunctionId, Handler, JsonObject
 

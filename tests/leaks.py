@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taskflow.handle import RunStatus
 from taskflow.redis.client import StoreClient
+from taskflow.run import RunStatus
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.operation import Operation
 

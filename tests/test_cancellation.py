@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from taskflow.cancellation import Cancel, Timeouts, parse_cancels
 from taskflow.errors import ConfigError
+from taskflow.timeouts import Cancel, Timeouts, parse_cancels
 
 
 def test_timeouts_are_read_once_and_none_is_no_limit() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 import orjson
 import pytest
 
-from taskflow.cancellation import Cancel, Timeouts
 from taskflow.errors import ConfigError, InvalidEvent
 from taskflow.event import Event
 from taskflow.function import Function, FunctionSpec, HandlerShape, build_spec, handler_shape
 from taskflow.retries import Retries
+from taskflow.timeouts import Cancel, Timeouts
 from taskflow.triggers import TriggerCron, TriggerEvent
 from taskflow.types import FunctionId, Handler, JsonObject
 

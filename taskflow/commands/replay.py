@@ -21,7 +21,7 @@ from taskflow.commands.options import (
     run,
 )
 from taskflow.errors import InvalidDuration
-from taskflow.handle import FINAL
+from taskflow.run import FINAL
 from taskflow.runs.replay import REPLAYED, ReplayRequest, find_runs, plan_replay
 from taskflow.runs.selection import parse_past_ms
 from taskflow.values.clock import SystemClock

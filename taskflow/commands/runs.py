@@ -21,7 +21,7 @@ from taskflow.commands.options import (
 )
 from taskflow.commands.rerun import rerun_command
 from taskflow.errors import TaskFlowError
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.runs.lookup import find_run, recent_runs, registered_functions
 from taskflow.runs.reasons import Moment
 from taskflow.runs.view import RunView

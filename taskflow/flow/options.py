@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from taskflow.cancellation import Cancel, parse_cancels
 from taskflow.errors import ConfigError
 from taskflow.flow.batch import Batch
 from taskflow.flow.checks import check_expression
@@ -17,6 +16,7 @@ from taskflow.flow.priority import Priority
 from taskflow.flow.rate_limit import RateLimit
 from taskflow.flow.singleton import Singleton
 from taskflow.flow.throttle import Throttle
+from taskflow.timeouts import Cancel, parse_cancels
 from taskflow.types import JsonObject
 
 

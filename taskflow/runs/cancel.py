@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-from taskflow.cancellation import cancel_reason
 from taskflow.errors import ConfigError
 from taskflow.expressions.cel import compile_expression
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.runs.selection import Past, Selection, parse_past_ms, selected_runs
 from taskflow.store.claims import Hint
 from taskflow.store.session import StoreSession
+from taskflow.timeouts import cancel_reason
 from taskflow.values.clock import Clock
 
 LIVE = frozenset(status.value for status in RunStatus if not status.is_final)

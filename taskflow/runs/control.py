@@ -6,11 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from taskflow.cancellation import cancel_reason
 from taskflow.config import Config
 from taskflow.errors import RunNotFound
 from taskflow.function import Function, FunctionSpec
-from taskflow.handle import Run, RunReader
+from taskflow.run import Run, RunReader
 from taskflow.runs.cancel import cancel_live, select_live
 from taskflow.runs.lookup import registered_functions
 from taskflow.runs.replay import REPLAYED, ReplayRequest, find_runs, plan_replay, replay_runs
@@ -19,6 +18,7 @@ from taskflow.runs.selection import Past, Selection
 from taskflow.store.claims import Hint
 from taskflow.store.control import Rerun
 from taskflow.store.session import StoreSession
+from taskflow.timeouts import cancel_reason
 from taskflow.types import Duration, JsonObject, RunId
 from taskflow.values.clock import Clock
 from taskflow.values.ids import new_ulid, run_id_for

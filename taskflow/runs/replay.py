@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from taskflow.errors import ConfigError
 from taskflow.expressions.cel import compile_expression
 from taskflow.function import FunctionSpec
-from taskflow.handle import FINAL
+from taskflow.run import FINAL
 from taskflow.runs.rerun import plan_rerun
 from taskflow.runs.selection import PAGE, Past, Selection, parse_past_ms, selected_runs
 from taskflow.runs.view import number

@@ -17,7 +17,7 @@ from taskflow.engine.replay import story_of
 from taskflow.errors import InvalidEvent, RerunRefused
 from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.runs.view import text
 from taskflow.store.control import NO_STEPS, KeptSteps
 from taskflow.store.history import StoredRun

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.runs.reasons import (
     NOTHING_KNOWN,
     Moment,

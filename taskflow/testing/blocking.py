@@ -10,8 +10,8 @@ from typing import Any, Self, TypeVar
 from taskflow.app import TaskFlow
 from taskflow.event import Event
 from taskflow.function import Function
-from taskflow.handle import Run
 from taskflow.portal import LoopThread
+from taskflow.run import Run
 from taskflow.testing.harness import Harness, Servers
 from taskflow.testing.runs import HarnessRun
 from taskflow.testing.sent import Sent

@@ -16,7 +16,7 @@ from taskflow.broker.urls import broker_url
 from taskflow.errors import ConfigError, RunNotFound
 from taskflow.event import Event
 from taskflow.function import Function
-from taskflow.handle import Run, RunStatus
+from taskflow.run import Run, RunStatus
 from taskflow.testing.begin import begin_run
 from taskflow.testing.engine import EngineInTest
 from taskflow.testing.report import describe_runs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.store.store import Store
 from taskflow.testing.runs import page_of
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskflow.app import TaskFlow
 from taskflow.errors import RunCancelled, RunFailed, RunSkipped
-from taskflow.handle import Run
+from taskflow.run import Run
 from taskflow.runs.lookup import find_run
 from taskflow.runs.reasons import Moment
 from taskflow.store.store import Store

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.testing.runs import HarnessRun
 from taskflow.types import Duration, RunId
 from taskflow.values.ids import run_id_for

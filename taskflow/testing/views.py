@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.runs.view import WAITS
 from taskflow.store.history import StoredRun
 from taskflow.store.operation import DONE, FAILED, PENDING, Operation

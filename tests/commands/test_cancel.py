@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from taskflow import Context, Event, Step, TaskFlow
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.testing import Harness
 from taskflow.values.clock import VirtualClock
 from tests.commands.shell import Shell

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from taskflow import Context, NonRetriableError, Step, TaskFlow
-from taskflow.handle import Run
+from taskflow.run import Run
 from taskflow.testing import Harness
 from taskflow.values.clock import VirtualClock
 from tests.commands.shell import Shell

@@ -9,7 +9,7 @@ import pytest
 
 from taskflow import TaskFlow
 from taskflow.context import Context
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.step import Step
 from taskflow.testing.harness import Harness
 from taskflow.values.clock import VirtualClock

@@ -15,7 +15,7 @@ import redis
 
 from taskflow import TaskFlow
 from taskflow.errors import RunNotFound
-from taskflow.handle import Run
+from taskflow.run import Run
 from taskflow.runs.lookup import find_run
 from taskflow.runs.reasons import Moment
 from taskflow.store.session import StoreSession

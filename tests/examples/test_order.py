@@ -6,7 +6,7 @@ import json
 import mailbox
 from pathlib import Path
 
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.testing import Harness
 from tests.examples.conftest import Load
 

@@ -9,7 +9,7 @@ import pytest
 
 from taskflow import Concurrency, Context, Event, Step, TaskFlow
 from taskflow.errors import ConfigError
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.testing import Harness
 from tests.flow.gauge import Gauge
 from tests.rules.givens import Gates

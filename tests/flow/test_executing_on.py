@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from taskflow import Context, NonRetriableError, Retries, Step, TaskFlow
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.testing import Harness
 from tests.flow.gauge import Gauge
 from tests.rules.givens import Gates, has_step

@@ -24,7 +24,7 @@ from taskflow import (
     TriggerCron,
 )  # fmt: skip
 from taskflow.function import Function
-from taskflow.handle import Run
+from taskflow.run import Run
 from taskflow.testing import Harness
 from tests.flow.gauge import Gauge
 from tests.flow.routers import Routers, run_of, wire

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from taskflow.app import TaskFlow
 from taskflow.broker.publisher import Publisher
 from taskflow.broker.urls import broker_url
-from taskflow.cancellation import Cancel, Timeouts
 from taskflow.config import Config
 from taskflow.context import Context
 from taskflow.errors import BrokerUnavailable, ConfigError, StoreUnavailable
@@ -30,6 +29,7 @@ from taskflow.redis.address import redact_url
 from taskflow.retries import Retries
 from taskflow.step import Step
 from taskflow.store.store import Store
+from taskflow.timeouts import Cancel, Timeouts
 from taskflow.triggers import TriggerCron, TriggerEvent
 from tests.fuzz.profile import copied, damaged, examples, odd_values, places_in, texts
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from taskflow.app import TaskFlow
 from taskflow.context import Context
-from taskflow.handle import Run
+from taskflow.run import Run
 from taskflow.step import Step
 from taskflow.testing import Harness
 

@@ -12,7 +12,7 @@ from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.event import ReceivedEvent
 from taskflow.function import Function
-from taskflow.handle import Run, RunStatus
+from taskflow.run import Run, RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
 from taskflow.triggers import Trigger

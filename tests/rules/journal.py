@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskflow.handle import Run
+from taskflow.run import Run
 from taskflow.store.operation import Operation
 from taskflow.testing import Harness
 

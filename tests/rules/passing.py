@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from taskflow.handle import Run
+from taskflow.run import Run
 from taskflow.testing import Harness
 
 TURNS = 4_000

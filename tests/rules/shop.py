@@ -8,7 +8,7 @@ from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import NonRetriableError
 from taskflow.function import Function
-from taskflow.handle import Run, RunStatus
+from taskflow.run import Run, RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
 

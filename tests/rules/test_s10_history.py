@@ -11,8 +11,8 @@ import pytest
 from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import NonRetriableError, RunFailed, RunNotFound, StepError
-from taskflow.handle import Run, RunStatus
 from taskflow.retries import Retries
+from taskflow.run import Run, RunStatus
 from taskflow.runs.lookup import recent_runs
 from taskflow.runs.reasons import Moment
 from taskflow.step import Step

@@ -15,7 +15,7 @@ from taskflow.flow.concurrency import Concurrency
 from taskflow.flow.debounce import Debounce
 from taskflow.flow.throttle import Throttle
 from taskflow.function import Function
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
 from taskflow.triggers import TriggerCron

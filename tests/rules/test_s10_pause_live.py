@@ -12,8 +12,8 @@ from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.event import Event
 from taskflow.flow.concurrency import Concurrency
-from taskflow.handle import Run, RunStatus
 from taskflow.retries import Retries
+from taskflow.run import Run, RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
 from tests.rules.givens import Gates, has_step

@@ -13,7 +13,7 @@ from taskflow.context import Context
 from taskflow.errors import ConfigError, InvalidDuration, NonRetriableError
 from taskflow.event import Event
 from taskflow.function import Function
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.runs.replay import find_runs, plan_replay
 from taskflow.runs.selection import Past
 from taskflow.step import Step

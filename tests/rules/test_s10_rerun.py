@@ -14,7 +14,7 @@ from taskflow.errors import InvalidEvent, RerunRefused, RunNotFound, RunSkipped,
 from taskflow.flow.batch import Batch
 from taskflow.flow.rate_limit import RateLimit
 from taskflow.flow.singleton import Singleton
-from taskflow.handle import Run, RunStatus
+from taskflow.run import Run, RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
 from tests.conftest import MakeApp

@@ -8,7 +8,7 @@ from typing import Any
 from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.event import Event
-from taskflow.handle import Run, RunStatus
+from taskflow.run import Run, RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
 from tests.rules.givens import Gates

@@ -12,7 +12,7 @@ from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import RunNotFound
 from taskflow.event import Event, ReceivedEvent
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
 from taskflow.values.ids import is_ulid, ulid_ms

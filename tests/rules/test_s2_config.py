@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
-from taskflow.cancellation import Timeouts
 from taskflow.context import Context
 from taskflow.errors import ConfigError
 from taskflow.retries import Retries
+from taskflow.timeouts import Timeouts
 from taskflow.triggers import TriggerCron, TriggerEvent
 
 pytestmark = pytest.mark.usefixtures("no_bugs")

@@ -17,8 +17,8 @@ from taskflow.context import Context
 from taskflow.errors import ConfigError
 from taskflow.event import Event, ReceivedEvent
 from taskflow.function import Function
-from taskflow.handle import RunStatus
 from taskflow.retries import Retries
+from taskflow.run import RunStatus
 from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
 from taskflow.triggers import Trigger, TriggerCron, TriggerEvent

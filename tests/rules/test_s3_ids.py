@@ -14,7 +14,7 @@ from taskflow.errors import (
 )
 from taskflow.event import Event
 from taskflow.function import Function
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
 from tests.rules.givens import both_kinds

@@ -16,8 +16,8 @@ from taskflow.errors import (
 )
 from taskflow.event import ReceivedEvent
 from taskflow.function import Function
-from taskflow.handle import RunStatus
 from taskflow.retries import Retries
+from taskflow.run import RunStatus
 from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
 from tests.conftest import MakeApp

@@ -13,7 +13,7 @@ from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import NonRetriableError, RunFailed, StepError
 from taskflow.function import Function
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
 from tests.rules.givens import Gates, both_kinds

@@ -14,7 +14,7 @@ from taskflow.context import Context
 from taskflow.engine.parking import Parking
 from taskflow.errors import NonRetriableError, RunFailed
 from taskflow.function import Function
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.step import BlockingStep, Step
 from taskflow.store.operation import Operation
 from taskflow.testing import Harness

@@ -13,7 +13,7 @@ from taskflow.context import Context
 from taskflow.errors import ConfigError, InvalidDuration, NonRetriableError, RunFailed
 from taskflow.event import Event
 from taskflow.function import Function
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
 from tests.conftest import MakeApp

@@ -10,7 +10,7 @@ import pytest
 from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import RunFailed
-from taskflow.handle import Run
+from taskflow.run import Run
 from taskflow.step import Step
 from taskflow.testing import Harness
 from tests.conftest import MakeApp

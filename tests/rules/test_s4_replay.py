@@ -14,7 +14,7 @@ from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import StepError, Suspend
 from taskflow.function import Function
-from taskflow.handle import Run, RunStatus
+from taskflow.run import Run, RunStatus
 from taskflow.step import BlockingStep, Step
 from taskflow.store.operation import Operation
 from taskflow.testing import Harness

@@ -14,7 +14,7 @@ import pytest
 from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.function import Function
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
 from tests.rules.journal import Journal, memos

@@ -10,8 +10,8 @@ import pytest
 from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import NonRetriableError, RunFailed, StepError
-from taskflow.handle import Run, RunStatus
 from taskflow.retries import Retries
+from taskflow.run import Run, RunStatus
 from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
 from tests.rules.flaky import Flaky

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
-from taskflow.cancellation import Cancel, Timeouts
 from taskflow.context import Context
 from taskflow.errors import ConfigError, InvalidDuration
 from taskflow.event import Event
 from taskflow.flow.concurrency import Concurrency
 from taskflow.function import Function
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
+from taskflow.timeouts import Cancel, Timeouts
 from tests.conftest import MakeApp
 from tests.rules.endings import nothing_is_left_of, watch
 from tests.waiting import until

@@ -12,8 +12,8 @@ from taskflow.app import TaskFlow
 from taskflow.cli import main
 from taskflow.context import Context
 from taskflow.errors import RunCancelled, RunNotFound, StepError
-from taskflow.handle import RunStatus
 from taskflow.retries import Retries
+from taskflow.run import RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
 from tests.rules.endings import nothing_is_left_of, watch

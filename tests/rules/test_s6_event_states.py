@@ -7,16 +7,16 @@ import asyncio
 import pytest
 
 from taskflow.app import TaskFlow
-from taskflow.cancellation import Cancel
 from taskflow.context import Context
 from taskflow.errors import RunCancelled
 from taskflow.event import Event
 from taskflow.flow.concurrency import Concurrency
 from taskflow.flow.debounce import Debounce
-from taskflow.handle import RunStatus
 from taskflow.retries import Retries
+from taskflow.run import RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
+from taskflow.timeouts import Cancel
 from tests.rules.endings import nothing_is_left_of, watch
 from tests.rules.test_s6_events import napper, statuses
 from tests.waiting import until

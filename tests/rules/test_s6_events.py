@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
-from taskflow.cancellation import Cancel
 from taskflow.context import Context
 from taskflow.errors import ConfigError, RunCancelled
 from taskflow.event import Event
 from taskflow.flow.batch import Batch
 from taskflow.flow.singleton import Singleton
 from taskflow.function import Function
-from taskflow.handle import Run, RunStatus
 from taskflow.retries import Retries
+from taskflow.run import Run, RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
+from taskflow.timeouts import Cancel
 from tests.conftest import MakeApp
 from tests.rules.endings import nothing_is_left_of, watch
 

@@ -10,7 +10,7 @@ import pytest
 from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import RunCancelled
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
 from tests.rules.endings import nothing_is_left_of, watch

@@ -8,13 +8,13 @@ import threading
 import pytest
 
 from taskflow.app import TaskFlow
-from taskflow.cancellation import Timeouts
 from taskflow.context import Context
 from taskflow.errors import ConfigError, RunCancelled, RunFailed, StepError, StepTimeout
-from taskflow.handle import RunStatus
 from taskflow.retries import Retries
+from taskflow.run import RunStatus
 from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
+from taskflow.timeouts import Timeouts
 from tests.rules.endings import nothing_is_left_of, watch
 from tests.waiting import until
 

@@ -14,7 +14,7 @@ import redis.asyncio as redis
 from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import RunFailed, StepError
-from taskflow.handle import Run, RunStatus
+from taskflow.run import Run, RunStatus
 from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
 from tests.rules.crashes import Cut, Doomed, new_worker

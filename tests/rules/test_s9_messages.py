@@ -14,8 +14,8 @@ from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import RunFailed
 from taskflow.function import Function
-from taskflow.handle import Run, RunStatus
 from taskflow.retries import Retries
+from taskflow.run import Run, RunStatus
 from taskflow.step import Step
 from taskflow.store.claims import Hint
 from taskflow.testing import Harness

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC
 
-from taskflow.handle import Run
+from taskflow.run import Run
 from taskflow.runs.lookup import find_run
 from taskflow.runs.reasons import Moment
 from taskflow.runs.view import RunView

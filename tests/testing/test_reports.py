@@ -13,8 +13,8 @@ from taskflow.context import Context
 from taskflow.errors import RunCancelled, RunFailed
 from taskflow.event import Event
 from taskflow.function import Function
-from taskflow.handle import RunStatus
 from taskflow.retries import Retries
+from taskflow.run import RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
 

@@ -11,7 +11,7 @@ from taskflow.context import Context
 from taskflow.event import Event
 from taskflow.flow.batch import Batch
 from taskflow.flow.rate_limit import RateLimit
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
 

@@ -14,7 +14,7 @@ import pytest
 from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import BrokerUnavailable, ConfigError, StoreUnavailable
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
 from taskflow.testing.valkey import DATABASES, ProcessValkey

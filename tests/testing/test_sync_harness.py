@@ -12,7 +12,7 @@ from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import RunFailed, StoreUnavailable
 from taskflow.event import Event
-from taskflow.handle import RunStatus
+from taskflow.run import RunStatus
 from taskflow.step import BlockingStep, Step
 from taskflow.testing import SyncHarness
 from taskflow.triggers import TriggerCron

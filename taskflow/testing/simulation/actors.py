@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from taskflow.app import TaskFlow
-from taskflow.cancellation import Timeouts
 from taskflow.context import Context
 from taskflow.errors import (
     BrokerUnavailable,
@@ -29,6 +28,7 @@ from taskflow.step import Step
 from taskflow.testing.simulation.process import SimulatedProcess
 from taskflow.testing.simulation.workload import FunctionPlan, Limits, Op, Plan
 from taskflow.testing.simulation.world import START_MS, World
+from taskflow.timeouts import Timeouts
 
 BY_KEY = "event.data.k"
 
