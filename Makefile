@@ -53,7 +53,7 @@ soak: $(STAMP) ## Watch memory and keys over many runs (RUNS=1000000)
 SEEDS := 1000
 FIRST := 0
 simulate: $(STAMP) ## Simulate SEEDS=1000 worlds in which everything goes wrong, from FIRST=0 on
-	$(BIN)/python -m taskflow.testing.simulator --seeds $(SEEDS) --first $(FIRST) --keep-going
+	$(BIN)/python -m tests.simulation.simulator --seeds $(SEEDS) --first $(FIRST) --keep-going
 
 simulate-mutations: $(STAMP) ## Put bugs into the engine, and see that the simulator finds each
 	TASKFLOW_MUTATIONS_FROM_THE_FIRST=1 $(BIN)/python -m pytest -n 2 -q tests/simulation/test_mutations.py

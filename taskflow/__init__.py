@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from taskflow.event import Event, ReceivedEvent
     from taskflow.flow.batch import Batch
+    from taskflow.flow.cancel import Cancel
     from taskflow.flow.concurrency import Concurrency
     from taskflow.flow.debounce import Debounce
     from taskflow.flow.priority import Priority
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from taskflow.run import Run, RunStatus
     from taskflow.signals import ReceivedSignal
     from taskflow.step import BlockingStep, Step
-    from taskflow.timeouts import Cancel, Timeouts
+    from taskflow.timeouts import Timeouts
     from taskflow.triggers import TriggerCron, TriggerEvent
 
 __all__ = [

@@ -15,6 +15,7 @@ from taskflow.config import Config, Determinism
 from taskflow.errors import BrokerUnavailable, ConfigError
 from taskflow.event import Event, encode_event, pack_messages
 from taskflow.flow.batch import Batch
+from taskflow.flow.cancel import Cancel
 from taskflow.flow.concurrency import Concurrency
 from taskflow.flow.debounce import Debounce
 from taskflow.flow.plan import plan_flow
@@ -31,7 +32,7 @@ from taskflow.signals import encode_signal, signal_key
 from taskflow.store.claims import Hint, events_of, queues_of
 from taskflow.store.routing import RunPlan
 from taskflow.store.session import StoreSession
-from taskflow.timeouts import Cancel, Timeouts
+from taskflow.timeouts import Timeouts
 from taskflow.triggers import Trigger, TriggerEvent
 from taskflow.types import Duration, Handler, JsonObject, RunId
 from taskflow.values.clock import Clock, SystemClock

@@ -16,6 +16,7 @@ from taskflow.config import MAX_SLUG_CHARS, Determinism, check_determinism, chec
 from taskflow.errors import ConfigError
 from taskflow.event import RESERVED_PREFIX, Event
 from taskflow.flow.batch import Batch
+from taskflow.flow.cancel import Cancel
 from taskflow.flow.concurrency import Concurrency
 from taskflow.flow.debounce import Debounce
 from taskflow.flow.options import NO_FLOW_CONTROL, FlowControl
@@ -24,7 +25,7 @@ from taskflow.flow.rate_limit import RateLimit
 from taskflow.flow.singleton import Singleton
 from taskflow.flow.throttle import Throttle
 from taskflow.retries import Retries
-from taskflow.timeouts import Cancel, Timeouts
+from taskflow.timeouts import Timeouts
 from taskflow.triggers import Trigger, TriggerCron, TriggerEvent, parse_triggers
 from taskflow.types import FunctionId, Handler, JsonObject
 

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from taskflow.errors import ConfigError
-from taskflow.timeouts import Cancel, Timeouts, parse_cancels
+from taskflow.flow.cancel import Cancel, parse_cancels
+from taskflow.timeouts import Timeouts
 
 
 def test_timeouts_are_read_once_and_none_is_no_limit() -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from taskflow.errors import ConfigError, InvalidEvent
 from taskflow.event import Event
+from taskflow.flow.cancel import Cancel
 from taskflow.function import Function, FunctionSpec, HandlerShape, build_spec, handler_shape
 from taskflow.retries import Retries
-from taskflow.timeouts import Cancel, Timeouts
+from taskflow.timeouts import Timeouts
 from taskflow.triggers import TriggerCron, TriggerEvent
 from taskflow.types import FunctionId, Handler, JsonObject
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from taskflow.errors import Suspend
-from taskflow.routing.waits import WaitPlan
+from taskflow.expressions.matching import WaitPlan
 from taskflow.store.claims import ParkedOp, PastEvent, Verdict
 from taskflow.store.operation import DONE, Operation
 

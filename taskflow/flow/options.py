@@ -9,6 +9,7 @@ from typing import Any
 
 from taskflow.errors import ConfigError
 from taskflow.flow.batch import Batch
+from taskflow.flow.cancel import Cancel, parse_cancels
 from taskflow.flow.checks import check_expression
 from taskflow.flow.concurrency import Concurrency, parse_concurrency
 from taskflow.flow.debounce import Debounce
@@ -16,7 +17,6 @@ from taskflow.flow.priority import Priority
 from taskflow.flow.rate_limit import RateLimit
 from taskflow.flow.singleton import Singleton
 from taskflow.flow.throttle import Throttle
-from taskflow.timeouts import Cancel, parse_cancels
 from taskflow.types import JsonObject
 
 

@@ -20,12 +20,12 @@ from typing import Any
 import msgpack
 
 from taskflow.expressions.cel import compile_expression
+from taskflow.expressions.matching import NOTHING_EQUAL, place_wait
+from taskflow.flow.cancel import Cancel
 from taskflow.flow.concurrency import Concurrency
 from taskflow.flow.keys import key_token
 from taskflow.flow.options import NO_FLOW_CONTROL, FlowControl
 from taskflow.flow.priority import ahead_ms
-from taskflow.routing.waits import NOTHING_EQUAL, place_wait
-from taskflow.timeouts import Cancel
 from taskflow.types import FunctionId
 
 LIMIT_SEPARATOR = "\x1e"  # between the limits of a lane; includes/lanes.lua reads it

@@ -14,8 +14,8 @@ from taskflow.expressions.cel import compile_expression
 from taskflow.run import RunStatus
 from taskflow.runs.selection import Past, Selection, parse_past_ms, selected_runs
 from taskflow.store.claims import Hint
+from taskflow.store.control import cancel_reason
 from taskflow.store.session import StoreSession
-from taskflow.timeouts import cancel_reason
 from taskflow.values.clock import Clock
 
 LIVE = frozenset(status.value for status in RunStatus if not status.is_final)

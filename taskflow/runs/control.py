@@ -16,9 +16,8 @@ from taskflow.runs.replay import REPLAYED, ReplayRequest, find_runs, plan_replay
 from taskflow.runs.rerun import UNCHANGED, Edits, plan_rerun
 from taskflow.runs.selection import Past, Selection
 from taskflow.store.claims import Hint
-from taskflow.store.control import Rerun
+from taskflow.store.control import Rerun, cancel_reason
 from taskflow.store.session import StoreSession
-from taskflow.timeouts import cancel_reason
 from taskflow.types import Duration, JsonObject, RunId
 from taskflow.values.clock import Clock
 from taskflow.values.ids import new_ulid, run_id_for

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
+from taskflow.expressions.matching import NOTHING_EQUAL
 from taskflow.flow.reasons import LaneState, lane_reason
-from taskflow.routing.waits import NOTHING_EQUAL
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.operation import DUE, OFFER, RETRY, TAKEN, WAIT, Operation
 from taskflow.values.durations import format_duration

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import orjson
+
 from taskflow.redis.client import StoreClient
 from taskflow.redis.scripts import Scripts
 from taskflow.store.claims import Hint, parse_hints
@@ -84,3 +86,8 @@ class Steering:
             *steps.keys,
         )  # fmt: skip
         return Rerun(outcome.decode()), parse_hints(hints)
+
+
+def cancel_reason(message: str) -> bytes:
+    """Why a run is cancelled, as JSON in the form of an error, as the store keeps it."""
+    return orjson.dumps({"name": "Cancelled", "message": message, "stack": ""})

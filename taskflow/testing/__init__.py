@@ -46,7 +46,7 @@ MODULES = {
     "StepView": "testing.views",
     "Stub": "testing.stubs",
     "StubCall": "testing.stubs",
-    "VirtualClock": "clock",
+    "VirtualClock": "values.clock",
 }
 
 

@@ -18,6 +18,7 @@ from taskflow.config import Config
 from taskflow.context import Context
 from taskflow.errors import BrokerUnavailable, ConfigError, StoreUnavailable
 from taskflow.flow.batch import Batch
+from taskflow.flow.cancel import Cancel
 from taskflow.flow.concurrency import Concurrency
 from taskflow.flow.debounce import Debounce
 from taskflow.flow.priority import Priority
@@ -29,7 +30,7 @@ from taskflow.redis.address import redact_url
 from taskflow.retries import Retries
 from taskflow.step import Step
 from taskflow.store.store import Store
-from taskflow.timeouts import Cancel, Timeouts
+from taskflow.timeouts import Timeouts
 from taskflow.triggers import TriggerCron, TriggerEvent
 from tests.fuzz.profile import copied, damaged, examples, odd_values, places_in, texts
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from taskflow.errors import ConfigError, ExpressionError, NonRetriableError
 from taskflow.expressions.cel import compile_expression
-from taskflow.routing.waits import plan_wait
+from taskflow.steps.wait_for_event import plan_wait
 from tests.fuzz.profile import examples, json_objects, json_values, odd_values, texts
 
 words = st.sampled_from(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from taskflow.app import TaskFlow
 from taskflow.event import Event
 from taskflow.expressions.cel import compile_expression
-from taskflow.routing.waits import MISSING, token_for, value_at
+from taskflow.expressions.matching import MISSING, token_for, value_at
 from taskflow.testing import Harness
 from tests.rules.givens import is_waiting, waiting_function
 

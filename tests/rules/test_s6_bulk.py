@@ -12,12 +12,13 @@ from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import ConfigError, InvalidDuration
 from taskflow.event import Event
+from taskflow.flow.cancel import Cancel
 from taskflow.flow.concurrency import Concurrency
 from taskflow.function import Function
 from taskflow.run import RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
-from taskflow.timeouts import Cancel, Timeouts
+from taskflow.timeouts import Timeouts
 from tests.conftest import MakeApp
 from tests.rules.endings import nothing_is_left_of, watch
 from tests.waiting import until

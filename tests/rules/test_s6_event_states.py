@@ -10,13 +10,13 @@ from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import RunCancelled
 from taskflow.event import Event
+from taskflow.flow.cancel import Cancel
 from taskflow.flow.concurrency import Concurrency
 from taskflow.flow.debounce import Debounce
 from taskflow.retries import Retries
 from taskflow.run import RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
-from taskflow.timeouts import Cancel
 from tests.rules.endings import nothing_is_left_of, watch
 from tests.rules.test_s6_events import napper, statuses
 from tests.waiting import until

@@ -12,13 +12,13 @@ from taskflow.context import Context
 from taskflow.errors import ConfigError, RunCancelled
 from taskflow.event import Event
 from taskflow.flow.batch import Batch
+from taskflow.flow.cancel import Cancel
 from taskflow.flow.singleton import Singleton
 from taskflow.function import Function
 from taskflow.retries import Retries
 from taskflow.run import Run, RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
-from taskflow.timeouts import Cancel
 from tests.conftest import MakeApp
 from tests.rules.endings import nothing_is_left_of, watch
 

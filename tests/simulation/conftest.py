@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from taskflow.testing.simulation.server import OwnServer, StoreServer
+from tests.simulation.server import OwnServer, StoreServer
 
 
 @pytest.fixture(scope="session")

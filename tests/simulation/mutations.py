@@ -15,7 +15,7 @@ from typing import Any
 from taskflow.engine.offering import Offering
 from taskflow.redis.scripts import Script, load_scripts
 from taskflow.routing.router import Receipt, Router
-from taskflow.testing.simulation.hosts import SimulatedLease
+from tests.simulation.hosts import SimulatedLease
 
 MakeBug = Callable[[], AbstractContextManager[None]]
 

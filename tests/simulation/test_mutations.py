@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from taskflow.testing.simulation.server import StoreServer
-from taskflow.testing.simulator import Outcome, simulate
 from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.server import StoreServer
+from tests.simulation.simulator import Outcome, simulate
 
 MAX_SEEDS = 500
 FROM_THE_FIRST = bool(os.environ.get("TASKFLOW_MUTATIONS_FROM_THE_FIRST"))

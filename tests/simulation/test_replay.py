@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 
-from taskflow.testing.simulation.server import StoreServer
-from taskflow.testing.simulator import simulate
+from tests.simulation.server import StoreServer
+from tests.simulation.simulator import simulate
 
 SEED = 9  # with deaths, pauses, lost connections, and messages that come twice
 
@@ -20,7 +20,7 @@ def test_a_seed_replays_exactly(server: StoreServer) -> None:
 
 def test_a_seed_replays_exactly_in_another_process_on_another_server(server: StoreServer) -> None:
     """Strings have other hashes there."""
-    command = [sys.executable, "-m", "taskflow.testing.simulator", "--seed", str(SEED), "--history"]
+    command = [sys.executable, "-m", "tests.simulation.simulator", "--seed", str(SEED), "--history"]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True
     )

@@ -9,9 +9,9 @@ import tempfile
 import pytest
 
 from benchmarks.peers.peer import tree
-from taskflow.testing.simulation.server import StoreServer
-from taskflow.testing.simulator import simulate
 from tests.processes import REPOSITORY, clean_environment, is_alive, wait_until
+from tests.simulation.server import StoreServer
+from tests.simulation.simulator import simulate
 
 SHARES, SEEDS = 10, 200
 
@@ -24,7 +24,7 @@ def test_the_checker_finds_nothing(server: StoreServer, share: int) -> None:
 
 
 def test_a_simulator_that_is_killed_takes_its_processes_along() -> None:
-    command = [sys.executable, "-m", "taskflow.testing.simulator", "--seeds", "1000", "--jobs", "1"]
+    command = [sys.executable, "-m", "tests.simulation.simulator", "--seeds", "1000", "--jobs", "1"]
     with tempfile.TemporaryDirectory() as folder, subprocess.Popen(  # the server that is killed leaves its folder
         command, cwd=REPOSITORY, env=clean_environment({"TMPDIR": folder}), stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

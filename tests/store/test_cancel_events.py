@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 import pytest
 
+from taskflow.flow.cancel import Cancel
 from taskflow.flow.options import FlowControl
 from taskflow.flow.plan import plan_flow
 from taskflow.store.claims import events_of
 from taskflow.store.routing import Arrival, OpenWait
-from taskflow.timeouts import Cancel
 from taskflow.types import FunctionId
 from tests.store.scene import FN, NOW_MS, Scene, sleep_op
 

@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 import pytest
 
 from taskflow.errors import ConfigError, StoreUnavailable, StoreVersionMismatch
+from taskflow.redis import client as client_module
+from taskflow.redis import subscriber as subscriber_module
 from taskflow.redis.address import ServerAddress, parse_server_url
 from taskflow.redis.client import StoreClient
 from taskflow.redis.connection import CONNECT_TIMEOUT_S, CommandError
 from taskflow.redis.subscriber import Subscriber
-from taskflow.store import client as client_module
-from taskflow.store import subscriber as subscriber_module
 from taskflow.store.store import Store
 from tests.servers import ValkeyServer, free_port
 from tests.store.line import Line

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from taskflow.testing.simulation.forms import (
+from tests.simulation.forms import (
     Arrival,
     Write,
     arrivals_in,
@@ -17,9 +17,9 @@ from taskflow.testing.simulation.forms import (
     handed_back_in,
     writes_in,
 )
-from taskflow.testing.simulation.history import Record
-from taskflow.testing.simulation.observation import Stored, StoredRun
-from taskflow.testing.simulation.workload import FunctionPlan, Plan
+from tests.simulation.history import Record
+from tests.simulation.observation import Stored, StoredRun
+from tests.simulation.workload import FunctionPlan, Plan
 
 NEVER = 1 << 60
 SEPARATOR = "\x1f"

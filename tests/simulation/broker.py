@@ -11,8 +11,8 @@ from taskflow.broker.consumer import Delivery
 from taskflow.broker.publisher import AsyncPublisher, Letter, Publisher
 from taskflow.broker.topology import EVENTS
 from taskflow.errors import BrokerUnavailable
-from taskflow.testing.simulation.process import SimulatedProcess
-from taskflow.testing.simulation.world import US_PER_S, World
+from tests.simulation.process import SimulatedProcess
+from tests.simulation.world import US_PER_S, World
 
 SEND_TIMEOUT_S = 3.0
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
-from taskflow.testing.simulation.history import History
+from tests.simulation.history import History
 
 START_MS = 1_893_456_000_000  # 2030-01-01 00:00 UTC
 TURN_US = 20  # what one turn of a process's loop takes

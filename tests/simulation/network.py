@@ -11,9 +11,9 @@ from typing import Any
 import hiredis
 
 from taskflow.redis.connection import pack_command
-from taskflow.testing.simulation.process import SimulatedProcess
-from taskflow.testing.simulation.server import StoreServer
-from taskflow.testing.simulation.world import US_PER_S, World
+from tests.simulation.process import SimulatedProcess
+from tests.simulation.server import StoreServer
+from tests.simulation.world import US_PER_S, World
 
 NIL_LIST = b"*-1\r\n"
 UNNOTICED_S = (10.0, 60.0)  # how long nobody may tell a process that its connection is gone

@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from taskflow.testing.simulation.evidence import NEVER, Claim, Evidence, Execution
-from taskflow.testing.simulation.observation import FINAL, StoredRun
+from tests.simulation.evidence import NEVER, Claim, Evidence, Execution
+from tests.simulation.observation import FINAL, StoredRun
 
 
 def every_run_ends(evidence: Evidence) -> Iterator[str]:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-from taskflow.testing.simulation.evidence import Evidence, Execution
-from taskflow.testing.simulation.forms import Arrival
-from taskflow.testing.simulation.observation import StoredRun
-from taskflow.testing.simulation.workload import FunctionPlan
+from tests.simulation.evidence import Evidence, Execution
+from tests.simulation.forms import Arrival
+from tests.simulation.observation import StoredRun
+from tests.simulation.workload import FunctionPlan
 
 CLOCK_ERROR_MS = (
     1_000  # between hosts, at the worst: a corrected clock is off by half of the correction's round trip

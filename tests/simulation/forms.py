@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack
 
-from taskflow.testing.simulation.history import Record
+from tests.simulation.history import Record
 
 EVENT_FIELDS, FUNCTION_FIELDS, OPERATION_FIELDS, END_FIELDS = 5, 8, 9, 7  # how many arguments each takes
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgpack
 
-from taskflow.testing.simulation.server import StoreServer
+from tests.simulation.server import StoreServer
 
 PREFIX = "tf:{0}:"
 SIZES = {

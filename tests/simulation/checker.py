@@ -5,11 +5,11 @@ It knows the rules, the forms of the scripts' arguments and replies, and the nam
 
 from __future__ import annotations
 
-from taskflow.testing.simulation.evidence import Evidence
-from taskflow.testing.simulation.flow_checks import FLOW_CHECKS
-from taskflow.testing.simulation.leak_checks import LEAK_CHECKS
-from taskflow.testing.simulation.order_checks import ORDER_CHECKS
-from taskflow.testing.simulation.run_checks import RUN_CHECKS
+from tests.simulation.evidence import Evidence
+from tests.simulation.flow_checks import FLOW_CHECKS
+from tests.simulation.leak_checks import LEAK_CHECKS
+from tests.simulation.order_checks import ORDER_CHECKS
+from tests.simulation.run_checks import RUN_CHECKS
 
 __all__ = ["CHECKS", "Evidence", "check"]
 

@@ -3,8 +3,8 @@
 Workers, beats and producers are the real ones, the scripts run on a real Valkey. A seed gives the same history each time. When a
 simulation is over, a checker that shares no code with the engine looks for broken promises.
 
-    python -m taskflow.testing.simulator --seeds 1000          many seeds, on all processors
-    python -m taskflow.testing.simulator --seed 42 --history   one seed, and all that happened
+    python -m tests.simulation.simulator --seeds 1000          many seeds, on all processors
+    python -m tests.simulation.simulator --seed 42 --history   one seed, and all that happened
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ import click
 from taskflow.app import TaskFlow
 from taskflow.broker.topology import EVENTS
 from taskflow.dev.spawn import end_with
-from taskflow.testing.simulation.actors import Actors
-from taskflow.testing.simulation.broker import SimulatedBroker, SimulatedPublisher
-from taskflow.testing.simulation.chaos import Chaos
-from taskflow.testing.simulation.checker import check
-from taskflow.testing.simulation.evidence import Evidence
-from taskflow.testing.simulation.history import Record
-from taskflow.testing.simulation.hosts import BeatHost, Place, SkewedClock, WorkerHost
-from taskflow.testing.simulation.network import Network
-from taskflow.testing.simulation.observation import has_live_runs, is_outbox_empty, observe
-from taskflow.testing.simulation.process import SimulatedProcess
-from taskflow.testing.simulation.server import OwnServer, StoreServer
-from taskflow.testing.simulation.workload import Generator, Plan
-from taskflow.testing.simulation.world import Stuck, World
 from taskflow.values.ids import GENERATOR
+from tests.simulation.actors import Actors
+from tests.simulation.broker import SimulatedBroker, SimulatedPublisher
+from tests.simulation.chaos import Chaos
+from tests.simulation.checker import check
+from tests.simulation.evidence import Evidence
+from tests.simulation.history import Record
+from tests.simulation.hosts import BeatHost, Place, SkewedClock, WorkerHost
+from tests.simulation.network import Network
+from tests.simulation.observation import has_live_runs, is_outbox_empty, observe
+from tests.simulation.process import SimulatedProcess
+from tests.simulation.server import OwnServer, StoreServer
+from tests.simulation.workload import Generator, Plan
+from tests.simulation.world import Stuck, World
 
 LONGEST_S = 600.0  # from the end of chaos to the end of the last run, at most
 LOOK_S = 2.0  # between two looks whether all runs have ended

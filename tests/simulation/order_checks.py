@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from taskflow.testing.simulation.evidence import NEVER, Evidence
-from taskflow.testing.simulation.forms import invoked_in
-from taskflow.testing.simulation.observation import StoredRun
-from taskflow.testing.simulation.workload import FunctionPlan
+from tests.simulation.evidence import NEVER, Evidence
+from tests.simulation.forms import invoked_in
+from tests.simulation.observation import StoredRun
+from tests.simulation.workload import FunctionPlan
 
 SLACK_MS = 1_500  # of clocks and of what is under way
 

@@ -7,9 +7,9 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from taskflow.testing.simulation.hosts import BeatHost, Place, WorkerHost
-from taskflow.testing.simulation.process import SimulatedProcess
-from taskflow.testing.simulation.world import US_PER_S
+from tests.simulation.hosts import BeatHost, Place, WorkerHost
+from tests.simulation.process import SimulatedProcess
+from tests.simulation.world import US_PER_S
 
 SECOND = US_PER_S
 

@@ -25,10 +25,10 @@ from taskflow.flow.singleton import Singleton
 from taskflow.flow.throttle import Throttle
 from taskflow.retries import Retries
 from taskflow.step import Step
-from taskflow.testing.simulation.process import SimulatedProcess
-from taskflow.testing.simulation.workload import FunctionPlan, Limits, Op, Plan
-from taskflow.testing.simulation.world import START_MS, World
 from taskflow.timeouts import Timeouts
+from tests.simulation.process import SimulatedProcess
+from tests.simulation.workload import FunctionPlan, Limits, Op, Plan
+from tests.simulation.world import START_MS, World
 
 BY_KEY = "event.data.k"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from taskflow.testing.simulation.evidence import Evidence
+from tests.simulation.evidence import Evidence
 
 # Of live runs only: all ended, nothing of these may be there.
 LIVE = (

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from taskflow.testing.simulation.world import START_MS, US_PER_S, World
+from tests.simulation.world import START_MS, US_PER_S, World
 
 T = TypeVar("T")
 Task = asyncio.Task[Any]

@@ -16,12 +16,12 @@ from taskflow.config import Config
 from taskflow.errors import BrokerUnavailable, StoreUnavailable
 from taskflow.redis.connection import CommandError
 from taskflow.store.store import Store
-from taskflow.testing.simulation.broker import SimulatedBroker, SimulatedConsumer, SimulatedPublisher
-from taskflow.testing.simulation.network import Network
-from taskflow.testing.simulation.process import SimulatedProcess
-from taskflow.testing.simulation.world import US_PER_S, World
 from taskflow.values.clock import SystemClock
 from taskflow.worker.child.process import ProcessOptions, WorkerProcess
+from tests.simulation.broker import SimulatedBroker, SimulatedConsumer, SimulatedPublisher
+from tests.simulation.network import Network
+from tests.simulation.process import SimulatedProcess
+from tests.simulation.world import US_PER_S, World
 
 HEARTBEAT_S, LEASE_S, CALL_TIMEOUT_S, RETRY_S = 3.0, 10.0, 1.0, 1.0
 RESTART_S = (0.0, 3.0)

@@ -1,0 +1,92 @@
+"""Matching: which of an event's values find a wait, or a run that the event cancels. Rule S3.3.
+
+A wait with an equality stands in the index under the value that the event must have, so an event looks up those that it meets
+and never walks through the others. The rest of the expression stays CEL, and is evaluated for the few that are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from taskflow.expressions.cel import compile_expression
+from taskflow.expressions.equalities import split_equality
+from taskflow.values.tokens import token_of
+
+MISSING = object()
+
+VARIABLES = ("event", "async")
+
+NOTHING_EQUAL = (
+    "\x00nothing"  # the token of a wait whose own event lacks the value to share: no event finds it
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitPlan:
+    """A wait as it is stored."""
+
+    events: list[str]
+    path: str | None  # of the value that the event must have
+    token: str | None  # that, as "path=value"
+    condition: str | None  # CEL that must hold too
+
+    def is_met_by(self, event: dict[str, Any], *, run_event: dict[str, Any]) -> bool:
+        """Whether an event of one of the names ends the wait, as the index would find it."""
+        if self.path is not None and tokens_of(event, [self.path]) != [self.token]:
+            return False
+        return self.condition is None or meets_condition(self.condition, run_event=run_event, event=event)
+
+
+def place_wait(
+    events: Sequence[str], match: str | None, if_exp: str | None, *, event: dict[str, Any]
+) -> WaitPlan:
+    """The place in the index of a wait, or of an event that cancels a run, whose arguments are checked."""
+    if match is not None:
+        return WaitPlan(list(events), match, token_of_field(match, match, event), if_exp)
+    equality = None if if_exp is None else split_equality(if_exp)
+    if equality is None:
+        return WaitPlan(list(events), None, None, if_exp)
+    if equality.other_path is None:
+        token = token_for(equality.path, equality.literal)
+    else:
+        token = token_of_field(equality.path, equality.other_path, event)
+    return WaitPlan(list(events), equality.path, token, equality.residue)
+
+
+def value_at(event: dict[str, Any], path: str) -> Any:
+    """The value at "data.order.id", or MISSING."""
+    value: Any = event
+    for part in path.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return MISSING
+        value = value[part]
+    return value
+
+
+def token_of_field(path: str, own_path: str, run_event: dict[str, Any]) -> str:
+    """The token for "`path` of the event is what the run's own event has at `own_path`"."""
+    value = value_at(run_event, own_path)
+    return NOTHING_EQUAL if value is MISSING else token_for(path, value)
+
+
+def token_for(path: str, value: Any) -> str:
+    """How "this path has this value" stands in the index; equal numbers are equal, whatever their type, as in CEL."""
+    return f"{path}={token_of(value)}"
+
+
+def tokens_of(event: dict[str, Any], paths: Sequence[str]) -> list[str]:
+    """The index entries that an event meets, among the paths that waits look at."""
+    tokens = []
+    for path in paths:
+        if not path:
+            tokens.append("")
+        elif (value := value_at(event, path)) is not MISSING:
+            tokens.append(token_for(path, value))
+    return tokens
+
+
+def meets_condition(condition: str, *, run_event: dict[str, Any], event: dict[str, Any]) -> bool:
+    """Whether an event meets what is left of a wait's expression; an error counts as no."""
+    return compile_expression(condition, what="wait", variables=VARIABLES).matches(run_event, event)
