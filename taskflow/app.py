@@ -28,8 +28,9 @@ from taskflow.portal import LoopThread
 from taskflow.retries import Retries
 from taskflow.run import Run
 from taskflow.runs.control import Steering
-from taskflow.signals import encode_signal, signal_key
+from taskflow.signals import encode_signal
 from taskflow.store.claims import Hint, events_of, queues_of
+from taskflow.store.keys import signal_key
 from taskflow.store.routing import RunPlan
 from taskflow.store.session import StoreSession
 from taskflow.timeouts import Timeouts

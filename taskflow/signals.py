@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeAlias, get_args
 import orjson
 
 from taskflow.errors import NonRetriableError
-from taskflow.store.keys import SEPARATOR
 from taskflow.values.json import to_json
 
 MAX_SIGNAL_CHARS = 256
@@ -47,11 +46,6 @@ def check_on_conflict(on_conflict: object, *, what: str) -> bool:
         f"{what} on_conflict must be 'fail' or 'replace', but is {on_conflict!r}. 'fail': this step fails when another run "
         "waits for the signal; 'replace': that run's step fails instead."
     )
-
-
-def signal_key(app_id: str, name: str) -> str:
-    """How a signal of an app stands in the store."""
-    return f"{app_id}{SEPARATOR}{name}"
 
 
 def encode_signal(name: str, data: Any, *, max_bytes: int) -> bytes:

@@ -14,7 +14,7 @@ from taskflow.errors import ConfigError
 from taskflow.observability.logs import LEVELS, configure_logging
 from taskflow.worker.child.entry import WorkerOptions, new_loop, serve_beat, serve_child
 from taskflow.worker.child.process import queue_names
-from taskflow.worker.options import SupervisorOptions
+from taskflow.worker.supervisor.options import SupervisorOptions
 from taskflow.worker.supervisor.seats import Helper
 from taskflow.worker.supervisor.standing import WorkerStanding
 from taskflow.worker.supervisor.supervisor import Supervisor

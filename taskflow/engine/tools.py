@@ -19,10 +19,11 @@ from taskflow.event import Event, ReceivedEvent, encode_event
 from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
 from taskflow.retries import next_attempt_ms
-from taskflow.signals import OnConflict, ReceivedSignal, check_on_conflict, check_signal_name, signal_key
+from taskflow.signals import OnConflict, ReceivedSignal, check_on_conflict, check_signal_name
 from taskflow.step import ParallelMode
 from taskflow.steps.wait_for_event import plan_wait
 from taskflow.store.claims import InvokedRun, ParkedOp
+from taskflow.store.keys import signal_key
 from taskflow.store.operation import DONE, DROPPED, FAILED, RETRY, WAIT, Operation, step_error
 from taskflow.types import Duration, JsonObject, When
 from taskflow.values.durations import parse_duration_ms, parse_when_ms

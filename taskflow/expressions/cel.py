@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from taskflow.errors import ConfigError, ExpressionError
 from taskflow.expressions.operators import Unsure
+from taskflow.expressions.problem import Problem
 from taskflow.types import Json, JsonObject
 
 logger = logging.getLogger("taskflow.expressions")
@@ -25,15 +26,6 @@ NO_EVENT: JsonObject = {}
 
 Evaluate: TypeAlias = Callable[[JsonObject, JsonObject], Any]
 """Takes the values of `event` and `async`."""
-
-
-class Problem(Exception):
-    """Why a source is refused; `line` and `column` are 1-based."""
-
-    def __init__(self, reason: str, line: int, column: int) -> None:
-        super().__init__(reason)
-        self.line = line
-        self.column = column
 
 
 class Expression:

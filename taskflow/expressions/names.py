@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from taskflow.expressions.cel import Problem
 from taskflow.expressions.functions import finder
+from taskflow.expressions.problem import Problem
 from taskflow.expressions.tree import arguments, only_name, string_of
 
 if TYPE_CHECKING:

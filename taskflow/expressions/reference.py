@@ -22,9 +22,9 @@ from celpy.evaluation import Evaluator as PlainEvaluator
 from lark import Lark, Token, Tree, UnexpectedInput, UnexpectedToken
 
 from taskflow.expressions import operators
-from taskflow.expressions.cel import Problem
 from taskflow.expressions.functions import FUNCTIONS as COMPILED
 from taskflow.expressions.names import NameCheck
+from taskflow.expressions.problem import Problem
 from taskflow.expressions.tree import MAX_INT, MIN_INT, simplify
 from taskflow.types import JsonObject
 

@@ -107,3 +107,8 @@ class Keys:
     @property
     def dead_letters(self) -> str:
         return f"{self.prefix}dead_letters"
+
+
+def signal_key(app_id: str, name: str) -> str:
+    """How a signal of an app stands in the store."""
+    return f"{app_id}{SEPARATOR}{name}"

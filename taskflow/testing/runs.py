@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from taskflow.app import TaskFlow
 from taskflow.errors import RunCancelled, RunFailed, RunSkipped
@@ -15,10 +15,8 @@ from taskflow.runs.reasons import Moment
 from taskflow.store.store import Store
 from taskflow.terminal.run_page import run_page
 from taskflow.terminal.screen import Screen
+from taskflow.testing.engine import EngineInTest
 from taskflow.types import Duration, RunId
-
-if TYPE_CHECKING:
-    from taskflow.testing.harness import Harness
 
 PAGE_COLUMNS = 100
 
@@ -33,7 +31,7 @@ class HarnessRun(Run):
 
     __slots__ = ("app", "harness")
 
-    def __init__(self, run_id: RunId, app: TaskFlow, harness: Harness) -> None:
+    def __init__(self, run_id: RunId, app: TaskFlow, harness: EngineInTest) -> None:
         super().__init__(run_id, app)
         self.app = app
         self.harness = harness

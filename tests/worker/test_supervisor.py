@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from taskflow.errors import ConfigError
-from taskflow.worker.options import SupervisorOptions
+from taskflow.worker.supervisor.options import SupervisorOptions
 from taskflow.worker.supervisor.seats import RestartBackoff
 from tests.worker.conftest import StartWorker, kill, wait_until
 

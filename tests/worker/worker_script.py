@@ -31,8 +31,8 @@ import orjson
 from taskflow.errors import StoreUnavailable
 from taskflow.worker.link import ChildLink
 from taskflow.worker.messages import Failed, Hello, Ready, Recycle
-from taskflow.worker.options import SupervisorOptions
 from taskflow.worker.supervisor.health import WorkerHealth
+from taskflow.worker.supervisor.options import SupervisorOptions
 from taskflow.worker.supervisor.seats import RestartBackoff
 from taskflow.worker.supervisor.supervisor import Supervisor
 from tests.worker.journal import Journal

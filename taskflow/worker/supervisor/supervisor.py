@@ -18,10 +18,10 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from taskflow.worker.messages import Failed, Hello, Message, Ready, Recycle
-from taskflow.worker.options import SupervisorOptions
 from taskflow.worker.supervisor.forks import ChildMain, Exit, fork_child
 from taskflow.worker.supervisor.health import WorkerHealth, child_health, report_if_stuck
 from taskflow.worker.supervisor.heartbeats import Heartbeats, StoreFactory, wall_clock_ms
+from taskflow.worker.supervisor.options import SupervisorOptions
 from taskflow.worker.supervisor.seats import Child, ChildState, Purpose, Seat
 from taskflow.worker.supervisor.wakeup import Wakeup
 
