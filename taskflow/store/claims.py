@@ -102,8 +102,8 @@ class InvokedRun(NamedTuple):
     queue: str
     run_id: RunId
     event: bytes
-    start_ms: int
-    finish_ms: int
+    start_timeout_ms: int
+    finish_timeout_ms: int
     flow: bytes = b""
 
 

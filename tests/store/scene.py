@@ -43,12 +43,12 @@ class Scene:
         fn: str = FN,
         flow: bytes = b"",
         start_at_ms: int = 0,
-        start_ms: int = 0,
-        finish_ms: int = 0,
+        start_timeout_ms: int = 0,
+        finish_timeout_ms: int = 0,
         queue: str = "default",
     ) -> str:
         """A ready run, or one that starts later."""
-        plan = RunPlan(fn, queue, RunId(run_id), start_at_ms, start_ms, finish_ms, flow)
+        plan = RunPlan(fn, queue, RunId(run_id), start_at_ms, start_timeout_ms, finish_timeout_ms, flow)
         await self.store.routing.start_run(
             plan,
             uid=f"E-{run_id}",

@@ -36,7 +36,7 @@ async def test_a_run_that_has_started_goes_before_younger_ones(scene: Scene) -> 
 
 async def test_a_claim_gives_all_that_is_needed_to_go_on(scene: Scene) -> None:
     """S4.1: event, memos, attempt, times, in one round trip."""
-    claim = await scene.claimed_run(finish_ms=9_000)
+    claim = await scene.claimed_run(finish_timeout_ms=9_000)
     await scene.commit(claim, "one")
     await scene.retry(claim, in_ms=1_000)
     scene.now_ms += 1_000

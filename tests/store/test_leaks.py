@@ -65,7 +65,7 @@ async def test_an_operation_that_waits_in_an_ended_run_is_found(scene: Scene) ->
 
 async def with_everything(scene: Scene) -> None:
     """A run that sleeps, waits for an event and a signal, and offers a step."""
-    claim = await scene.claimed_run(start_ms=5_000, finish_ms=9_000)
+    claim = await scene.claimed_run(start_timeout_ms=5_000, finish_timeout_ms=9_000)
     await scene.park(
         claim, sleep_op(), wait_op(path="data.n", token="data.n=1:2"), signal_op(), offer_op("offered")
     )

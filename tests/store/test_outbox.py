@@ -72,7 +72,7 @@ async def test_a_cancellation_that_is_only_requested_has_no_news_yet(scene: Scen
 
 async def test_a_timeout_is_told_in_the_turn_in_which_it_falls_due(scene: Scene) -> None:
     """S6.3: by the script that cancels the run, to whoever ran it."""
-    await scene.make_run("late", start_ms=1_000)
+    await scene.make_run("late", start_timeout_ms=1_000)
     fired = await scene.store.duties.fire_timers(limit=10, now_ms=NOW_MS + 1_000)
     ((uid, text),) = events_of(fired.hints)
     assert await outbox(scene) == {uid: orjson.loads(text)}

@@ -51,12 +51,12 @@ class Case:
 
 
 async def claimed(scene: Scene) -> None:
-    await scene.claimed_run(start_ms=5_000, finish_ms=9_000)
+    await scene.claimed_run(start_timeout_ms=5_000, finish_timeout_ms=9_000)
 
 
 async def parked(scene: Scene) -> None:
     """A run with one of each: a sleep, a wait, an offered step and an invoked child."""
-    claim = await scene.claimed_run(finish_ms=90_000)
+    claim = await scene.claimed_run(finish_timeout_ms=90_000)
     ops = (sleep_op(), wait_op(), offer_op("offered"), ParkedOp("child", sleep_op().packed, CHILD_RUN))
     assert await scene.park(claim, *ops, suspend=False) is Verdict.PARKED
 
@@ -133,7 +133,7 @@ CASES: dict[str, Case] = {
     "abdicate": Case(call("abdicate", "beat-1"), leading),
     "cancel_run, executing": Case(lambda scene: scene.cancel(), claimed),
     "cancel_run, suspended": Case(lambda scene: scene.cancel(), suspended),
-    "cancel_run, queued": Case(lambda scene: scene.cancel(), lambda scene: scene.make_run(start_ms=5_000)),
+    "cancel_run, queued": Case(lambda scene: scene.cancel(), lambda scene: scene.make_run(start_timeout_ms=5_000)),
     "resolve_wait, a cancellation": Case(
         call("resolve_wait", NOW_MS, "", "r1\x1f1", EVENT, "U9"), lambda scene: scene.make_run(flow=cancellable())
     ),
@@ -147,10 +147,10 @@ CASES: dict[str, Case] = {
         lambda scene: scene.route("U1", "r1", flow=cancellable(debounce=["shop/work:", 9_000, 0, NOW_MS, "U1"])),
     ),
     "cancel_run, scheduled": Case(
-        lambda scene: scene.cancel(), lambda scene: scene.make_run(start_at_ms=NOW_MS + 1, start_ms=5_000)
+        lambda scene: scene.cancel(), lambda scene: scene.make_run(start_at_ms=NOW_MS + 1, start_timeout_ms=5_000)
     ),
     "check_version": Case(call("check_version", "1")),
-    "claim_runs": Case(lambda scene: scene.claim(), lambda scene: scene.make_run(start_ms=5_000, finish_ms=9_000)),
+    "claim_runs": Case(lambda scene: scene.claim(), lambda scene: scene.make_run(start_timeout_ms=5_000, finish_timeout_ms=9_000)),
     "claim_runs, by a hint": Case(lambda scene: scene.claim(by_hint=True), lambda scene: scene.make_run()),
     "claim_runs, an offered step": Case(lambda scene: scene.claim(OTHER), parked),
     "clear_outbox": Case(
@@ -254,8 +254,8 @@ CASES: dict[str, Case] = {
         lambda scene: scene.make_run("r2", flow=packed(single=["shop/work:", "skip"])),
         lambda scene: scene.make_run("r1", flow=packed(single=["shop/work:", "skip"])),
     ),
-    "start_run": Case(lambda scene: scene.make_run(start_ms=5_000, finish_ms=9_000)),
-    "start_run, delayed": Case(lambda scene: scene.make_run(start_at_ms=NOW_MS + 5, start_ms=5_000)),
+    "start_run": Case(lambda scene: scene.make_run(start_timeout_ms=5_000, finish_timeout_ms=9_000)),
+    "start_run, delayed": Case(lambda scene: scene.make_run(start_at_ms=NOW_MS + 5, start_timeout_ms=5_000)),
     "trim_history": Case(
         lambda scene: scene.store.duties.trim_history(event_retention_ms=1_000, limit=100, now_ms=scene.now_ms),
         finished_long_ago,

@@ -136,7 +136,7 @@ async def test_a_timer_of_something_that_is_gone_is_harmless(scene: Scene) -> No
 
 async def test_a_start_timeout_cancels_the_run_in_the_same_turn(scene: Scene) -> None:
     """S6.3: nothing lies between the two, so no beat can die there."""
-    await scene.make_run("late", start_ms=1_000)
+    await scene.make_run("late", start_timeout_ms=1_000)
     assert await scene.timers() == {"start_timeout late": 1_000}
     scene.now_ms += 1_000
     assert await scene.fire() == 1
@@ -150,7 +150,7 @@ async def test_a_start_timeout_cancels_the_run_in_the_same_turn(scene: Scene) ->
 
 async def test_a_finish_timeout_of_an_executing_run_is_requested_once(scene: Scene) -> None:
     """S6.3, S6.2: its owner ends it after its step; until then the request stands, and no timer repeats it."""
-    claim = await scene.claimed_run(finish_ms=1_000)
+    claim = await scene.claimed_run(finish_timeout_ms=1_000)
     scene.now_ms += 1_000
     await scene.fire()
     assert await scene.timers() == {}
@@ -162,7 +162,7 @@ async def test_a_finish_timeout_of_an_executing_run_is_requested_once(scene: Sce
 
 async def test_a_run_whose_start_and_timeout_are_due_in_one_turn(scene: Scene) -> None:
     """S6.3: beat was away for that long. The run is cancelled, and does not come back as ready."""
-    await scene.make_run(start_at_ms=NOW_MS + 10, start_ms=1_000)
+    await scene.make_run(start_at_ms=NOW_MS + 10, start_timeout_ms=1_000)
     scene.now_ms += 5_000
     assert await scene.fire() == 2
     assert await scene.status() == "cancelled"
@@ -173,7 +173,7 @@ async def test_the_start_timeout_ends_with_the_first_claim_and_the_finish_timeou
     scene: Scene,
 ) -> None:
     """S6.3"""
-    await scene.make_run(start_ms=1_000, finish_ms=2_000)
+    await scene.make_run(start_timeout_ms=1_000, finish_timeout_ms=2_000)
     assert await scene.timers() == {"start_timeout r1": 1_000}
     scene.now_ms += 500
     claim = (await scene.claim_one()).claim

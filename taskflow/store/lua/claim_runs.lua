@@ -33,7 +33,7 @@ local function take(member, lane)
   local run_id, step_key = split_job(member)
   run_id = run_id or member
   local key = run_key(run_id)
-  local run = redis.call('HMGET', key, 'function', 'event', 'created', 'cause', 'fence', 'start_ms', 'finish_ms', 'batched', 'kept')
+  local run = redis.call('HMGET', key, 'function', 'event', 'created', 'cause', 'fence', 'start_timeout_ms', 'finish_timeout_ms', 'batched', 'kept')
   local fence, steps = tonumber(run[5] or 0) + 1, ''
   -- A run that nobody has claimed yet, as most are, has none of these.
   local past = run[5] and redis.call('HMGET', key, 'started', 'attempt', 'crashes', 'cancel', 'dirty') or {}

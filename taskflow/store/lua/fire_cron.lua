@@ -1,7 +1,7 @@
 -- fire_cron: start the run of one tick, once. Rule S8.1.
 -- KEYS   1 prefix
 -- ARGV   1 now_ms   2 the leader's fence   3 schedule (function SEP cron)   4 tick_ms   5 '1' to start a run, '' to only note the tick
---        6 run_id   7 fn   8 queue   9 event (JSON)   10 app version   11 start_ms   12 finish_ms   13 event uid
+--        6 run_id   7 fn   8 queue   9 event (JSON)   10 app version   11 start_timeout_ms   12 finish_timeout_ms   13 event uid
 --        14 flow control (see includes/create_run)
 -- Reply  {'fenced' | 'fired' | 'known', hints}
 --@include keys hint listing timer lanes throttle ready claim
@@ -18,7 +18,7 @@ redis.call('HSET', prefix .. 'crons', ARGV[3], tick_ms)
 if ARGV[5] ~= '' then
   create_run_once({
     id = ARGV[6], fn = ARGV[7], queue = ARGV[8], event = ARGV[9], cause = 'cron', version = ARGV[10], start_at = 0,
-    start_ms = tonumber(ARGV[11]), finish_ms = tonumber(ARGV[12]), parent = '', flow = ARGV[14],
+    start_timeout_ms = tonumber(ARGV[11]), finish_timeout_ms = tonumber(ARGV[12]), parent = '', flow = ARGV[14],
   }, '', ARGV[1])
 end
 return {'fired', hints}

@@ -2,7 +2,7 @@
 -- KEYS   1 prefix
 -- ARGV   1 now_ms   2 child_id   3 run_id   4 fence   5 'suspend' or 'stay'   6 app version   7 number of operations
 --        then for each operation: step_key, op (msgpack), and for an invoke: child fn, queue, child run_id, event (JSON),
---        start_ms, finish_ms, flow control; for others seven times ''; then step_key, join, ...: pending operations of which all of a join must
+--        start_timeout_ms, finish_timeout_ms, flow control; for others seven times ''; then step_key, join, ...: pending operations of which all of a join must
 --        succeed before the handler can go on
 -- Reply  {'fenced' | 'cancel' | 'parked' | 'dirty', hints}
 --        'dirty': an operation was resolved meanwhile; the run keeps its claim and shall fetch it.
@@ -46,7 +46,7 @@ for i = 8, 7 + tonumber(ARGV[7]) * 9, 9 do
     if ARGV[i + 2] ~= '' then
       create_run_once({
         id = ARGV[i + 4], fn = ARGV[i + 2], queue = ARGV[i + 3], event = ARGV[i + 5], cause = 'invoke', version = ARGV[6],
-        start_at = 0, start_ms = tonumber(ARGV[i + 6]), finish_ms = tonumber(ARGV[i + 7]), parent = run_id .. SEP .. step_key,
+        start_at = 0, start_timeout_ms = tonumber(ARGV[i + 6]), finish_timeout_ms = tonumber(ARGV[i + 7]), parent = run_id .. SEP .. step_key,
         flow = ARGV[i + 8],
       }, '', ARGV[1])
     end

@@ -2,7 +2,7 @@
 -- are not to be executed again. Rule S10.3.
 -- KEYS   1 prefix
 -- ARGV   1 now_ms   2 run_id   3 id of the new run   4 cause   5 replay id, or ''   6 queue   7 event (JSON), or '' for that of the run
---        8 start_at   9 start_ms   10 finish_ms   11 flow control (see includes/create_run)   12 the place, in the order of outcomes, of the
+--        8 start_at   9 start_timeout_ms   10 finish_timeout_ms   11 flow control (see includes/create_run)   12 the place, in the order of outcomes, of the
 --        first that will be new, or ''   13 key of the step whose outcome was edited, or ''   14 that operation (msgpack)
 --        15... keys of the steps whose memos the new run takes over
 -- Reply  {'unknown' | 'live' | 'known' (the new run exists) | 'made', hints}
@@ -21,8 +21,8 @@ if redis.call('EXISTS', run_key(new_id)) == 1 then return {'known', hints} end
 
 create_run({
   id = new_id, fn = old[2], queue = ARGV[6], event = ARGV[7] ~= '' and ARGV[7] or old[3], cause = ARGV[4],
-  version = redis.call('HGET', app_key(app_of(old[2])), 'version') or '', start_at = tonumber(ARGV[8]), start_ms = tonumber(ARGV[9]),
-  finish_ms = tonumber(ARGV[10]), parent = '', flow = ARGV[11], rerun_of = run_id,
+  version = redis.call('HGET', app_key(app_of(old[2])), 'version') or '', start_at = tonumber(ARGV[8]), start_timeout_ms = tonumber(ARGV[9]),
+  finish_timeout_ms = tonumber(ARGV[10]), parent = '', flow = ARGV[11], rerun_of = run_id,
 }, '', ARGV[1])
 redis.call('HSET', run_key(run_id), 'rerun_by', new_id)
 redis.call('HSET', run_key(new_id), 'rerun_of', run_id)

@@ -2,7 +2,7 @@
 -- KEYS   1 prefix
 -- ARGV   1 now_ms   2 child_id   3 how many runs the child has slots for   4 app version   5 app_id
 --        then for each event: uid, public id when the sender chose it, else '', name, event (JSON), number of functions;
---        and for each function: fn, queue, run_id, start_at, start_ms, finish_ms, flow control (see includes/create_run), '1' when
+--        and for each function: fn, queue, run_id, start_at, start_timeout_ms, finish_timeout_ms, flow control (see includes/create_run), '1' when
 --        the child may claim the run, as it serves its queue
 -- Reply  {hints, for each event: 'routed' or 'duplicate', seq, ...; claimed: run_id, fence, ...; what waits that events may end look at: for
 --        each name of an event, the name, how many, event name or pattern SEP path, ...}. Flat, since each table in a reply takes 0.5 us.
@@ -95,7 +95,7 @@ local function route(at, left)
     elseif not duplicate or ignores_ids(ARGV[i + 6]) then
       fence, landed = (is_new and create_run or create_run_once)({
         id = run_id, fn = fn, queue = ARGV[i + 1], event = event, cause = 'event', version = version, parent = '',
-        start_at = tonumber(ARGV[i + 3]), start_ms = tonumber(ARGV[i + 4]), finish_ms = tonumber(ARGV[i + 5]),
+        start_at = tonumber(ARGV[i + 3]), start_timeout_ms = tonumber(ARGV[i + 4]), finish_timeout_ms = tonumber(ARGV[i + 5]),
         flow = ARGV[i + 6], seq = seq,
       }, free > 0 and ARGV[i + 7] ~= '' and child_id or '', now)
       record[#record + 1] = 'fn:' .. fn

@@ -6,7 +6,7 @@ local function owns(run_id, child_id, fence)
   return run[1] == child_id and run[2] == fence and run[3] == 'running'
 end
 -- The timers of a run that starts for the first time (S6.3); both may be nil.
-local function start_clocks(run_id, start_ms, finish_ms, now_ms)
-  if start_ms then clear_timer('start_timeout' .. SEP .. run_id) end
-  if finish_ms then set_timer(now_ms + tonumber(finish_ms), 'finish_timeout' .. SEP .. run_id) end
+local function start_clocks(run_id, start_timeout_ms, finish_timeout_ms, now_ms)
+  if start_timeout_ms then clear_timer('start_timeout' .. SEP .. run_id) end
+  if finish_timeout_ms then set_timer(now_ms + tonumber(finish_timeout_ms), 'finish_timeout' .. SEP .. run_id) end
 end

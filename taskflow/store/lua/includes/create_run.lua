@@ -1,6 +1,6 @@
 -- create_run: make a run and put it where it belongs: claimed at once, ready, or delayed. Needs keys, hint, timer, lanes, throttle, ready,
 -- claim.
--- run: id, fn, queue, event (JSON), cause, version, start_at (ms or 0), start_ms, finish_ms (timeouts or 0), parent (or ''),
+-- run: id, fn, queue, event (JSON), cause, version, start_at (ms or 0), start_timeout_ms, finish_timeout_ms (timeouts or 0), parent (or ''),
 -- flow ('' or a packed table, see taskflow/flow/plan.py).
 -- now is ARGV's text: a number would be formatted anew at each use.
 -- A script that includes this has a function `load_admission` that returns `admit`: few runs need what that takes.
@@ -31,9 +31,9 @@ local function tie(fields, run, lane)
   for _, part in ipairs(run.fields or {}) do fields[#fields + 1] = part end
   if lane then add('lane', lane) end
   if run.parent ~= '' then add('parent', run.parent) end
-  if run.finish_ms > 0 then add('finish_ms', run.finish_ms) end
-  if run.start_ms > 0 then add('start_ms', run.start_ms) end
-  add('tied', (run.fields or run.parent ~= '' or run.finish_ms > 0 or run.start_ms > 0) and 'more' or 'lane')
+  if run.finish_timeout_ms > 0 then add('finish_timeout_ms', run.finish_timeout_ms) end
+  if run.start_timeout_ms > 0 then add('start_timeout_ms', run.start_timeout_ms) end
+  add('tied', (run.fields or run.parent ~= '' or run.finish_timeout_ms > 0 or run.start_timeout_ms > 0) and 'more' or 'lane')
 end
 local admission = nil  -- what load_admission gave
 local function create_run(run, child_id, now)
@@ -59,15 +59,15 @@ local function create_run(run, child_id, now)
   if is_claimed then
     for _, part in ipairs({'by', child_id, 'fence', '1', 'started', now}) do fields[#fields + 1] = part end
   end
-  if run.fields or lane or run.parent ~= '' or run.finish_ms > 0 or run.start_ms > 0 then tie(fields, run, lane) end
+  if run.fields or lane or run.parent ~= '' or run.finish_timeout_ms > 0 or run.start_timeout_ms > 0 then tie(fields, run, lane) end
   redis.call('HSET', key, unpack(fields))
   if is_claimed then
     redis.call('HSET', claims_key(child_id), run.id, '1')
-    start_clocks(run.id, nil, run.finish_ms > 0 and run.finish_ms, now_ms)
+    start_clocks(run.id, nil, run.finish_timeout_ms > 0 and run.finish_timeout_ms, now_ms)
     return 1
   end
   local due_ms = is_delayed and run.start_at or now_ms
-  if run.start_ms > 0 then set_timer(due_ms + run.start_ms, 'start_timeout' .. SEP .. run.id) end
+  if run.start_timeout_ms > 0 then set_timer(due_ms + run.start_timeout_ms, 'start_timeout' .. SEP .. run.id) end
   if is_delayed then
     set_timer(run.start_at, 'start' .. SEP .. run.id)
   elseif not run.behind then

@@ -52,6 +52,6 @@ local function join_debounce(run, flow, now_ms)
   redis.call('HSET', prefix .. name, 'due', due_ms, 'last', last_ms)
   redis.call('HSET', run_key(run_id), 'due', due_ms, 'score', due_ms - (flow.ahead or 0))
   set_timer(due_ms, 'start' .. SEP .. run_id)
-  if run.start_ms > 0 then set_timer(due_ms + run.start_ms, 'start_timeout' .. SEP .. run_id) end
+  if run.start_timeout_ms > 0 then set_timer(due_ms + run.start_timeout_ms, 'start_timeout' .. SEP .. run_id) end
   return run_id, text
 end

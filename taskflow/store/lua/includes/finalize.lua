@@ -18,7 +18,7 @@ end
 -- body: the output or the error as JSON. has_pending: false only when the caller knows that no operation is pending.
 local function finalize(run_id, status, body, has_pending, now_ms)
   local key = run_key(run_id)
-  local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_ms', 'finish_ms', 'lane', 'gathers',
+  local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms', 'lane', 'gathers',
     'single', 'cancels')
   local fn = run[2]
   if run[1] == 'queued' then remove_ready(run_id, fn, run[3], run[8], now_ms) end

@@ -3,7 +3,7 @@
 local function start_scheduled(run_id, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'score', 'lane', 'gathers', 'single', 'single_mode',
-    'start_ms')
+    'start_timeout_ms')
   if run[1] ~= 'scheduled' and run[1] ~= 'waiting' then return end
   if run[6] then
     redis.call('DEL', prefix .. run[6])
