@@ -183,7 +183,7 @@ REASONS = [
 @pytest.mark.parametrize(("op", "why"), REASONS, ids=[str(why) for _, why in REASONS])
 def test_step_says_why_it_has_no_outcome(op: Operation, why: str | None) -> None:
     around = Surroundings(retries=4, children={"CHILD": ChildRun("shop/g", "running")})
-    (step,) = view("waiting", ("x", op), around=around).steps
+    (step,) = view("waiting", ("x", op), around=around).steps.values()
     assert step.why == why
 
 
@@ -199,8 +199,8 @@ def test_steps_come_in_the_order_of_their_calls_with_attempts_and_times() -> Non
         "step", "done", 0, data="41", started=NOON_MS - 200, ended=NOON_MS - 150, worker="host-1:1"
     )
     run = view("completed", ("b", retried), ("a", first))
-    assert [step.key for step in run.steps] == ["a", "b"]
-    a, b = run.steps
+    assert list(run.steps) == ["a", "b"]
+    a, b = run.steps.values()
     assert (a.attempts, a.output, a.started_ms, a.ended_ms) == (1, 41, NOON_MS - 200, NOON_MS - 150)
     assert (b.attempts, b.output, b.started_ms, b.last_started_ms) == (3, "ok", NOON_MS - 100, NOON_MS - 20)
     assert [str(attempt.error) for attempt in b.failed_attempts] == ["ValueError: no"] * 2
@@ -211,7 +211,7 @@ def test_failed_step_counts_its_last_attempt_once() -> None:
         "step", "failed", 0, error=error("no"), started=NOON_MS - 50, ended=NOON_MS - 40,
         attempts=[failed_attempt(NOON_MS - 100), failed_attempt(NOON_MS - 50)],
     )  # fmt: skip
-    (step,) = view("failed", ("x", op)).steps
+    (step,) = view("failed", ("x", op)).steps.values()
     assert step.attempts == 2
     assert step.error is not None and step.error.name == "ValueError"
 

@@ -82,5 +82,5 @@ async def live_pages(session: StoreSession, selection: Selection) -> AsyncIterat
             page = await anext(pages, None)
         if page is None:
             return
-        if run_ids := [run_id for run_id, (reason,) in page if reason is None]:
+        if run_ids := [run_id for run_id, fields in page if "cancel" not in fields]:
             yield run_ids

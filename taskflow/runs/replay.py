@@ -7,18 +7,19 @@ again, and goes on where it was.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from taskflow.errors import ConfigError
 from taskflow.expressions.cel import compile_expression
 from taskflow.function import FunctionSpec
 from taskflow.run import FINAL
+from taskflow.runs.pages import PAGE
 from taskflow.runs.rerun import plan_rerun
-from taskflow.runs.selection import PAGE, Past, Selection, parse_past_ms, selected_runs
-from taskflow.runs.view import number
+from taskflow.runs.selection import Past, Selection, parse_past_ms, selected_runs
 from taskflow.store.claims import Hint
 from taskflow.store.control import Rerun
+from taskflow.store.fields import number, text
 from taskflow.store.history import StoredRun
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.session import StoreSession
@@ -96,10 +97,14 @@ async def find_runs(session: StoreSession, request: ReplayRequest) -> list[str]:
             page = await anext(pages, None)
         if page is None:
             return found[::-1]
-        for run_id, (rerun_by, replay, skipped) in page:
-            is_asked = request.skipped_for is None or skipped in (None, request.skipped_for.encode())
-            if is_asked and rerun_by is None and replay != request.replay_id.encode():
-                found.append(run_id)
+        found += [run_id for run_id, fields in page if is_wanted(request, fields)]
+
+
+def is_wanted(request: ReplayRequest, fields: Mapping[str, bytes]) -> bool:
+    """Whether the run was not rerun before, is none that this replay made, and was skipped for the reason asked for."""
+    if "rerun_by" in fields or text(fields, "replay") == request.replay_id:
+        return False
+    return request.skipped_for is None or text(fields, "skipped") in ("", request.skipped_for)
 
 
 async def replay_runs(
@@ -123,11 +128,8 @@ async def replay_runs(
             now_ms + request.over_ms * place // len(run_ids) for place in range(first, first + len(page))
         ]
         async with session.deadline() as store:
-            rows = await asyncio.gather(*[store.history.fields(run_id, *NEEDED) for run_id in page])
-            stored = [
-                StoredRun(run_id, {name: value for name, value in zip(NEEDED, row, strict=True) if value}, {})
-                for run_id, row in zip(page, rows, strict=True)
-            ]
+            rows = await store.history.many(page, NEEDED)
+            stored = [StoredRun(run_id, fields, {}) for run_id, fields in zip(page, rows, strict=True)]
             replies = await asyncio.gather(
                 *[
                     replay_run(

@@ -18,8 +18,8 @@ from taskflow.errors import InvalidEvent, RerunRefused
 from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
 from taskflow.run import RunStatus
-from taskflow.runs.view import text
 from taskflow.store.control import NO_STEPS, KeptSteps
+from taskflow.store.fields import text
 from taskflow.store.history import StoredRun
 from taskflow.store.operation import DONE, Operation
 from taskflow.store.routing import RunPlan

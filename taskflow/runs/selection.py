@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -11,11 +11,10 @@ import orjson
 
 from taskflow.errors import InvalidDuration
 from taskflow.expressions.cel import Expression
-from taskflow.runs.lookup import FunctionHistory, newest
+from taskflow.runs.pages import RunPages
+from taskflow.store.fields import text
 from taskflow.store.store import Store
 from taskflow.values.durations import parse_duration_ms, parse_when_ms
-
-PAGE = 100  # runs that are looked at in one round trip
 
 Past: TypeAlias = str | timedelta | datetime
 """A point in the past: "1d" or a timedelta (so long ago), an aware datetime, or ISO-8601 text with an offset."""
@@ -34,28 +33,24 @@ class Selection:
 
 async def selected_runs(
     store: Store, selection: Selection, *names: str
-) -> AsyncIterator[list[tuple[str, list[bytes | None]]]]:
-    """The runs, newest first, page by page, each with these fields of its hash."""
-    history = [
-        FunctionHistory(store, function, selection.since_ms, oldest_ms=selection.until_ms)
-        for function in selection.functions
-    ]
+) -> AsyncIterator[list[tuple[str, dict[str, bytes]]]]:
+    """The runs, newest first, page by page, each with these fields of its hash as far as it has them."""
+    pages = RunPages(store, selection.functions, since_ms=selection.since_ms, until_ms=selection.until_ms)
     needed = ("status", *(("event",) if selection.condition else ()), *names)
-    while run_ids := await newest(history, PAGE):
-        rows = [store.history.fields(run_id, *needed) for run_id in run_ids]
-        page = []
-        for run_id, row in zip(run_ids, rows, strict=True):
-            fields = await row
-            if meets(selection, fields):
-                page.append((run_id, fields[len(needed) - len(names) :]))
-        yield page
+    while run_ids := await pages.next():
+        rows = await store.history.many(run_ids, needed)
+        yield [
+            (run_id, fields) for run_id, fields in zip(run_ids, rows, strict=True) if meets(selection, fields)
+        ]
 
 
-def meets(selection: Selection, fields: Sequence[bytes | None]) -> bool:
+def meets(selection: Selection, fields: Mapping[str, bytes]) -> bool:
     """Whether a run's status, and its event where there is a condition, are those asked for."""
-    if (fields[0] or b"").decode() not in selection.statuses:
+    if text(fields, "status") not in selection.statuses:
         return False
-    return selection.condition is None or selection.condition.matches(orjson.loads(fields[1] or b"{}"))
+    return selection.condition is None or selection.condition.matches(
+        orjson.loads(fields.get("event") or b"{}")
+    )
 
 
 def parse_past_ms(value: Past, *, now_ms: int, what: str) -> int:

@@ -26,6 +26,7 @@ from taskflow.runs.reasons import (
     step_reason,
     waiting_reason,
 )
+from taskflow.store.fields import number, text
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.operation import DONE, FAILED, RETRY, WAIT, Operation
 from taskflow.types import Json, JsonObject
@@ -105,7 +106,7 @@ class RunView:
 
     run_id: str
     function: str
-    status: str
+    status: RunStatus
     why: str | None  # why it is not executing, or where it is; None for one that completed
     queue: str
     cause: str  # event, cron, invoke, rerun, replay
@@ -127,11 +128,13 @@ class RunView:
     output: Json
     error: ErrorView | None  # what ended it, or the reason why it was cancelled
     last_error: ErrorView | None  # of the last attempt of the code between the steps
-    steps: tuple[StepView, ...]
+    steps: Mapping[
+        str, StepView
+    ]  # by key, in the order of the calls; "charge#1" is the second "charge" (S3.8)
 
     @property
     def is_final(self) -> bool:
-        return self.status in ("completed", "failed", "cancelled", "skipped")
+        return self.status.is_final
 
     def duration_ms(self, now_ms: int) -> int | None:
         """From the first start to the end, or to now; None before the first start."""
@@ -144,7 +147,7 @@ class RunView:
     def summary_json(self, now_ms: int) -> JsonObject:
         """What a list of runs tells."""
         return {
-            "run_id": self.run_id, "function": self.function, "status": self.status, "why": self.why, "queue": self.queue,
+            "run_id": self.run_id, "function": self.function, "status": self.status.value, "why": self.why, "queue": self.queue,
             "cause": self.cause, "version": self.version, "created_ms": self.created_ms, "started_ms": self.started_ms,
             "ended_ms": self.ended_ms, "duration_ms": self.duration_ms(now_ms), "due_ms": self.due_ms,
             "attempt": self.attempt, "worker": self.worker,
@@ -157,7 +160,7 @@ class RunView:
             **self.summary_json(now_ms),
             "event": self.event, "batched": self.batched, "rerun_of": self.rerun_of, "rerun_by": self.rerun_by,
             "replay_id": self.replay_id, "parent": self.parent, "parent_step": self.parent_step, "crashes": list(self.crashes),
-            "steps": [step.to_json() for step in self.steps], "output": self.output,
+            "steps": [step.to_json() for step in self.steps.values()], "output": self.output,
             "error": self.error.to_json() if self.error else None,
             "last_error": self.last_error.to_json() if self.last_error else None,
         }  # fmt: skip
@@ -180,7 +183,7 @@ def run_view(
     return RunView(
         run_id=run_id,
         function=text(fields, "function"),
-        status=text(fields, "status"),
+        status=RunStatus(text(fields, "status")),
         why=run_reason(fields, [op for _, op in ops], around, moment),
         queue=text(fields, "queue"),
         cause=text(fields, "cause"),
@@ -202,7 +205,7 @@ def run_view(
         output=orjson.loads(fields["output"]) if fields.get("output") else None,
         error=stored_error(fields.get("error")),
         last_error=stored_error(fields.get("last_error")),
-        steps=tuple(step_view(key, op, around, moment, kept=number(fields, "kept") or 0) for key, op in ops),
+        steps={key: step_view(key, op, around, moment, kept=number(fields, "kept") or 0) for key, op in ops},
     )
 
 
@@ -279,13 +282,3 @@ def stored_error(packed: bytes | None) -> ErrorView | None:
         return None
     told: dict[str, Any] = orjson.loads(packed)
     return ErrorView(told.get("name") or "Error", told.get("message") or "", told.get("stack") or "")
-
-
-def text(fields: Mapping[str, bytes], name: str) -> str:
-    return fields.get(name, b"").decode()
-
-
-def number(fields: Mapping[str, bytes], name: str) -> int | None:
-    """A field that holds a whole number; a script may have written it as 1.7e+12."""
-    raw = fields.get(name)
-    return int(float(raw)) if raw else None

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskflow.redis.client import StoreClient
-from taskflow.store.keys import Keys
+from taskflow.store.fields import to_fields, to_numbers
+from taskflow.store.keys import SEPARATOR, Keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +20,12 @@ class StoredRun:
     steps: dict[str, bytes]
 
 
-def to_fields(flat: Sequence[bytes]) -> dict[str, bytes]:
-    return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What a worker serves: queues of one app."""
+
+    app_id: str
+    queues: tuple[str, ...]
 
 
 class History:
@@ -55,10 +60,41 @@ class History:
         )
         return [(flat[i].decode(), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
 
-    async def many(self, run_ids: Sequence[str]) -> list[dict[str, bytes]]:
-        """The fields of several runs in one round trip; empty for those that are gone."""
-        futures = [self.client.call("HGETALL", self.keys.run(run_id)) for run_id in run_ids]
-        return [to_fields(await future) for future in futures]
+    async def many(self, run_ids: Sequence[str], names: Sequence[str] = ()) -> list[dict[str, bytes]]:
+        """Some fields of several runs, or all, in one round trip; empty for those that are gone."""
+        if not names:
+            whole = [self.client.call("HGETALL", self.keys.run(run_id)) for run_id in run_ids]
+            return [to_fields(await future) for future in whole]
+        rows = [self.client.call("HMGET", self.keys.run(run_id), *names) for run_id in run_ids]
+        return [
+            {name: value for name, value in zip(names, await row, strict=True) if value is not None}
+            for row in rows
+        ]
+
+    async def ahead_of(self, function_id: str, lane: str, run_id: str) -> int | None:
+        """How many ready runs of the function, or of its lane, go before this one; None when it is not ready."""
+        ready = self.keys.lane(function_id, lane) if lane else self.keys.ready(function_id)
+        reply: int | None = await self.client.call("ZRANK", ready, run_id)
+        return reply
+
+    async def heartbeats(self) -> dict[str, int]:
+        """Every worker with the time (ms) of its last heartbeat."""
+        return to_numbers(await self.client.call("ZRANGE", self.keys.workers, 0, -1, "WITHSCORES"))
+
+    async def serving(self) -> dict[str, Serving]:
+        """What each worker serves, as far as it tells."""
+        told = to_fields(await self.client.call("HGETALL", self.keys.serving))
+        parts = {worker: what.decode().split(SEPARATOR) for worker, what in told.items()}
+        return {worker: Serving(app_id, tuple(queues)) for worker, (app_id, *queues) in parts.items()}
+
+    async def places_taken(self, limit_ids: Sequence[str]) -> list[int]:
+        """How many steps execute under each of these concurrency limits."""
+        counts = [self.client.call("SCARD", self.keys.leases(limit_id)) for limit_id in limit_ids]
+        return [await count for count in counts]
+
+    async def throttle_full_us(self, throttle_id: str) -> int:
+        """The time (microseconds since the epoch) at which a throttle has its whole burst again; 0 when it is unused."""
+        return int(await self.client.call("GET", self.keys.throttle(throttle_id)) or 0)
 
     async def event(self, uid: str) -> dict[str, bytes]:
         """What is kept of an event: its text and what it did. Empty when it is unknown."""

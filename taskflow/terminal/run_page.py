@@ -106,9 +106,9 @@ def timeline_rows(run: RunView, now_ms: int, bar_columns: int) -> Iterator[tuple
     begin_ms, end_ms = bounds(run, now_ms)
     yield [
         plain("  step", "dim"), plain(""), plain(" " * bar_columns), plain("start", "dim"), plain("took", "dim"),
-        plain("tries" if any(step.attempts > 1 for step in run.steps) else "", "dim"),
+        plain("tries" if any(step.attempts > 1 for step in run.steps.values()) else "", "dim"),
     ], []  # fmt: skip
-    for step in run.steps:
+    for step in run.steps.values():
         sign, style = glyph(step.state)
         took_ms = duration_ms(step, now_ms)
         yield [
@@ -132,7 +132,7 @@ def start_text(step: StepView, begin_ms: int) -> str:
 def executing_row(run: RunView, now_ms: int, bar_columns: int) -> list[Cell]:
     """A step is stored when it ends, so what executes now has no name yet."""
     begin_ms, end_ms = bounds(run, now_ms)
-    since_ms = max([begin_ms, *(step.ended_ms for step in run.steps if step.ended_ms is not None)])
+    since_ms = max([begin_ms, *(step.ended_ms for step in run.steps.values() if step.ended_ms is not None)])
     sign, style = glyph("running")
     now_executing = [Stretch(Kind.NOW, since_ms, end_ms)]
     return [

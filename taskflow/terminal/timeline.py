@@ -41,7 +41,9 @@ def bounds(run: RunView, now_ms: int) -> tuple[int, int]:
     """The time that the bars span: from the first start of the run to its end, or to now."""
     begin_ms = run.started_ms if run.started_ms is not None else run.created_ms
     end_ms = run.ended_ms if run.ended_ms is not None else now_ms
-    known = [at for step in run.steps for at in (step.ended_ms, step.last_started_ms) if at is not None]
+    known = [
+        at for step in run.steps.values() for at in (step.ended_ms, step.last_started_ms) if at is not None
+    ]
     return begin_ms, max([end_ms, begin_ms + 1, *known])
 
 

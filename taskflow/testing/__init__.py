@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from taskflow.testing.blocking import SyncHarness
+    from taskflow.testing.checks import CheckedRun, CheckedStep
     from taskflow.testing.harness import Harness
     from taskflow.testing.runs import HarnessRun
     from taskflow.testing.sent import Sent
     from taskflow.testing.stubs import Stub, StubCall
-    from taskflow.testing.views import RunView, StepView
     from taskflow.values.clock import VirtualClock
 
 __all__ = [
@@ -30,8 +30,8 @@ __all__ = [
     "SyncHarness",
     "HarnessRun",
     "Sent",
-    "RunView",
-    "StepView",
+    "CheckedRun",
+    "CheckedStep",
     "Stub",
     "StubCall",
     "VirtualClock",
@@ -42,8 +42,8 @@ MODULES = {
     "SyncHarness": "testing.blocking",
     "HarnessRun": "testing.runs",
     "Sent": "testing.sent",
-    "RunView": "testing.views",
-    "StepView": "testing.views",
+    "CheckedRun": "testing.checks",
+    "CheckedStep": "testing.checks",
     "Stub": "testing.stubs",
     "StubCall": "testing.stubs",
     "VirtualClock": "values.clock",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -12,12 +12,12 @@ from taskflow.event import Event
 from taskflow.function import Function
 from taskflow.portal import LoopThread
 from taskflow.run import Run
+from taskflow.testing.checks import CheckedRun, CheckedStep
 from taskflow.testing.harness import Harness, Servers
 from taskflow.testing.runs import HarnessRun
 from taskflow.testing.sent import Sent
 from taskflow.testing.stubs import Error, Stub
 from taskflow.testing.valkey import process_valkey
-from taskflow.testing.views import RunView, StepView
 from taskflow.types import JsonObject
 from taskflow.values.clock import VirtualClock
 
@@ -161,11 +161,11 @@ class SyncHarness:
             function, returns=returns, raises=raises, calls=calls, times=times, required=required
         )
 
-    def view(self, run: Run | Sent) -> RunView:
+    def view(self, run: Run | Sent) -> CheckedRun:
         """See `Harness.view`."""
         return self.block_on(lambda: self.harness.view(run))
 
-    def steps(self, run: Run | Sent) -> dict[str, StepView]:
+    def steps(self, run: Run | Sent) -> Mapping[str, CheckedStep]:
         """See `Harness.steps`."""
         return self.block_on(lambda: self.harness.steps(run))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, nullcontext
+from datetime import UTC
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -17,14 +18,16 @@ from taskflow.errors import ConfigError, RunNotFound
 from taskflow.event import Event
 from taskflow.function import Function
 from taskflow.run import Run, RunStatus
+from taskflow.runs.lookup import find_run
+from taskflow.runs.reasons import Moment
 from taskflow.testing.begin import begin_run
+from taskflow.testing.checks import CheckedRun, CheckedStep
 from taskflow.testing.engine import EngineInTest
 from taskflow.testing.report import describe_runs
-from taskflow.testing.runs import HarnessRun, page_of
+from taskflow.testing.runs import HarnessRun, page_of, page_text
 from taskflow.testing.sent import Sent, runs_of_event
 from taskflow.testing.stubs import Error, Stub
 from taskflow.testing.valkey import process_valkey
-from taskflow.testing.views import RunView, StepView, view_of
 from taskflow.testing.wiring import wired
 from taskflow.types import JsonObject, RunId
 from taskflow.values.clock import VirtualClock
@@ -251,14 +254,12 @@ class Harness(EngineInTest):
             raise RunNotFound(f"there is no run {run.id}: was it removed after the retention?")
         return RunStatus(status.decode())
 
-    async def view(self, run: Run | Sent) -> RunView:
+    async def view(self, run: Run | Sent) -> CheckedRun:
         """What is stored of a run and its steps. Raises RunNotFound."""
-        stored = await self.store.history.run(run.id)
-        if stored is None:
-            raise RunNotFound(f"there is no run {run.id}: was it removed after the retention?")
-        return view_of(stored, page=await page_of(self.store, run.id, now_ms=self.clock.now_ms()))
+        view = await find_run(self.store, run.id, Moment(self.clock.now_ms(), UTC))
+        return CheckedRun.of(view, page=page_text(view, now_ms=self.clock.now_ms()))
 
-    async def steps(self, run: Run | Sent) -> dict[str, StepView]:
+    async def steps(self, run: Run | Sent) -> Mapping[str, CheckedStep]:
         """The steps of a run by their keys, in the order of the calls. Raises RunNotFound."""
         return (await self.view(run)).steps
 

@@ -12,6 +12,7 @@ from taskflow.errors import RunCancelled, RunFailed, RunSkipped
 from taskflow.run import Run
 from taskflow.runs.lookup import find_run
 from taskflow.runs.reasons import Moment
+from taskflow.runs.view import RunView
 from taskflow.store.store import Store
 from taskflow.terminal.run_page import run_page
 from taskflow.terminal.screen import Screen
@@ -77,7 +78,11 @@ class HarnessRun(Run):
 
 async def page_of(store: Store, run_id: str, *, now_ms: int) -> str:
     """A run as text. Raises RunNotFound."""
-    view = await find_run(store, run_id, Moment(now_ms, UTC))
+    return page_text(await find_run(store, run_id, Moment(now_ms, UTC)), now_ms=now_ms)
+
+
+def page_text(view: RunView, *, now_ms: int) -> str:
+    """The page of a run without colours, as wide as a report."""
     stream = io.StringIO()
     Screen(stream).print(run_page(view, now_ms=now_ms, width=PAGE_COLUMNS, zone=UTC))
     return stream.getvalue().rstrip()

@@ -208,7 +208,7 @@ async def test_a_completed_run_tells_what_it_was_and_did(valkey_url: str, namesp
     assert run.error is None
     assert run.why is None
     assert (run.created_ms, run.started_ms, run.ended_ms) == (start_ms, start_ms, start_ms + 35_000)
-    nap, step = run.steps
+    nap, step = run.steps.values()
     assert (nap.key, nap.kind, nap.state, nap.started_ms, nap.ended_ms) == (
         "nap", "sleep", "done", start_ms, start_ms + 5_000,
     )  # fmt: skip
@@ -239,7 +239,7 @@ async def test_a_failed_run_tells_its_error_and_that_of_its_step(app: TaskFlow) 
         run = await view(harness, await harness.start(flow))
     assert run.status == "failed"
     assert str(run.error) == run.why == "NonRetriableError: gave up"
-    (step,) = run.steps
+    (step,) = run.steps.values()
     assert (step.state, str(step.error), step.attempts) == ("failed", "NonRetriableError: no funds", 1)
 
 
@@ -313,5 +313,5 @@ async def test_time_can_be_turned_while_a_step_executes(app: TaskFlow) -> None:
         gate.set()
         await run.aresult("2s")
         await harness.settled()
-        (step,) = (await view(harness, run)).steps
+        (step,) = (await view(harness, run)).steps.values()
     assert (step.started_ms, step.ended_ms) == (start_ms, start_ms + 7_000)

@@ -26,7 +26,7 @@ async def test_steps_before_the_one_named_are_not_executed_again(app: TaskFlow) 
         assert await rerun.aresult("2s") == ["A7", "paid", "ship"]
         assert shop.did == ["charge", "ship"]
         steps = (await view(harness, rerun)).steps
-        assert [(step.key, step.is_kept) for step in steps] == [
+        assert [(key, step.is_kept) for key, step in steps.items()] == [
             ("reserve", True),
             ("charge", False),
             ("ship", False),
@@ -113,7 +113,8 @@ async def test_only_what_ended_before_the_step_is_taken_over(app: TaskFlow) -> N
 
 
 async def has_ended(harness: Harness, run: Run, key: str) -> bool:
-    return any(step.key == key and step.state == "done" for step in (await view(harness, run)).steps)
+    step = (await view(harness, run)).steps.get(key)
+    return step is not None and step.state == "done"
 
 
 async def test_what_was_pending_is_not_taken_over(app: TaskFlow) -> None:

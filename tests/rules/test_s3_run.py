@@ -121,7 +121,7 @@ async def test_with_a_memo_the_function_is_not_called_again(app: TaskFlow, is_as
         await harness.advance(hours=3)
         assert await run.astatus() == RunStatus.COMPLETED
         view = await harness.view(run)
-        assert {key: step.result for key, step in view.steps.items() if step.kind == "step"} == values
+        assert {key: step.output for key, step in view.steps.items() if step.kind == "step"} == values
     assert calls == list(values)
     assert passes == [list(values.values())] * 4
 

@@ -98,7 +98,7 @@ async def test_a_step_that_is_retried_after_its_publish_sends_one_set(app: TaskF
         waiting = await harness.start(waits)  # after the first copy of event 0 and before the others
         await harness.advance(hours=1)
         ids = await run.aresult("1s")
-        assert (await harness.view(run)).steps["send"].failed_attempts == 3
+        assert (await harness.view(run)).steps["send"].attempts == 4
         assert resumed == []
         await waiting.acancel()
     assert messenger.losses == 0

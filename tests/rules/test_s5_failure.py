@@ -182,11 +182,11 @@ async def test_a_failed_run_stores_its_error_and_tells_of_it_once(app: TaskFlow)
         view = await harness.view(run)
         assert view.status is RunStatus.FAILED
         assert view.error is not None
-        assert (view.error["name"], view.error["message"]) == ("ValueError", "broken")
-        assert "in work" in view.error["stack"]
+        assert (view.error.name, view.error.message) == ("ValueError", "broken")
+        assert "in work" in view.error.stack
         (data,) = told
         assert (data["function_id"], data["run_id"]) == ("shop/work", run.id)
-        assert data["error"] == view.error
+        assert data["error"] == view.error.to_json()
         assert (data["event"]["name"], data["event"]["data"], data["event"]["user"]) == (
             "shop/paid", {"order": 7}, {"id": 3},
         )  # fmt: skip

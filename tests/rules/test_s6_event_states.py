@@ -95,7 +95,7 @@ async def test_a_running_run_is_cancelled_after_its_step(app: TaskFlow) -> None:
             await run.aresult("3s")
         await harness.settled()
         view = await harness.view(run)
-        assert (view.steps["charge"].result, "next" in view.steps) == ("charged", False)
+        assert (view.steps["charge"].output, "next" in view.steps) == ("charged", False)
         await nothing_is_left_of(harness, run)
 
 

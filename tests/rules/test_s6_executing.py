@@ -58,7 +58,7 @@ async def test_a_step_that_executes_ends_and_is_stored_before_the_run_is_cancell
             await run.aresult("2s")
         await harness.settled()
         view = await harness.view(run)
-        assert (view.steps["work"].state, view.steps["work"].result) == ("done", "worked")
+        assert (view.steps["work"].state, view.steps["work"].output) == ("done", "worked")
         assert set(view.steps) == {"work"}
         assert harness.slots_in_use == 0
         assert [data["error"]["message"] for data in told] == ["stop"]
@@ -88,7 +88,7 @@ async def test_all_parallel_steps_that_execute_end_and_are_stored(app: TaskFlow)
             await run.aresult("2s")
         await harness.settled()
         steps = (await harness.view(run)).steps
-        assert {key: step.result for key, step in steps.items() if step.state == "done"} == {
+        assert {key: step.output for key, step in steps.items() if step.state == "done"} == {
             "work 0": 0, "work 1": 1, "work 2": 2,
         }  # fmt: skip
         await nothing_is_left_of(harness, run)

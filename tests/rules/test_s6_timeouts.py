@@ -120,7 +120,7 @@ async def test_the_finish_timeout_lets_an_executing_step_end(app: TaskFlow) -> N
         with pytest.raises(RunCancelled, match=r"timeouts\.finish"):
             await run.aresult("2s")
         await harness.advance(seconds=5)
-        assert (await harness.view(run)).steps["work"].result == "worked"
+        assert (await harness.view(run)).steps["work"].output == "worked"
         await nothing_is_left_of(harness, run)
 
 

@@ -1,0 +1,72 @@
+"""The runs of some functions, newest first, read page by page: no read grows with the history."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from taskflow.store.store import Store
+
+PAGE = 100  # runs that are looked at in one round trip
+
+
+@dataclass(slots=True)
+class FunctionHistory:
+    """The runs of one function, newest first; those of `oldest_ms` and before, where that is given."""
+
+    store: Store
+    function: str
+    since_ms: int | None
+    # (run id, created ms) that were read and not taken
+    head: deque[tuple[str, int]] = field(default_factory=deque)
+    oldest_ms: int | None = None
+    # run ids of `oldest_ms` that were read: a page may end among equals
+    at_oldest: set[str] = field(default_factory=set)
+    page: int = PAGE
+    is_exhausted: bool = False
+
+    async def fill(self) -> None:
+        """Make sure that `head` holds the next run, if there is one."""
+        while not self.head and not self.is_exhausted:
+            before_ms = None if self.oldest_ms is None else self.oldest_ms + 1
+            rows = await self.store.history.recent_runs(
+                self.function, limit=self.page, before_ms=before_ms, since_ms=self.since_ms
+            )
+            new = [row for row in rows if row[0] not in self.at_oldest]
+            self.is_exhausted = len(rows) < self.page
+            if not new:
+                self.page *= 2  # a page full of runs of one millisecond that were all read before
+                continue
+            if new[-1][1] != self.oldest_ms:
+                self.oldest_ms, self.at_oldest = new[-1][1], set()
+            self.at_oldest |= {run_id for run_id, at_ms in new if at_ms == self.oldest_ms}
+            self.head.extend(new)
+
+
+class RunPages:
+    """The runs of these functions that were made from `since_ms` to `until_ms` (ms since the epoch, both included)."""
+
+    def __init__(
+        self,
+        store: Store,
+        functions: Sequence[str],
+        *,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> None:
+        self.functions = [FunctionHistory(store, each, since_ms, oldest_ms=until_ms) for each in functions]
+
+    async def next(self, count: int = PAGE) -> list[str]:
+        """The next `count` run ids over all functions, newest first; fewer at the end, and then none."""
+        taken: list[str] = []
+        while len(taken) < count:
+            await asyncio.gather(
+                *[one.fill() for one in self.functions if not one.head and not one.is_exhausted]
+            )
+            filled = [one for one in self.functions if one.head]
+            if not filled:
+                break
+            taken.append(max(filled, key=lambda one: one.head[0][1]).head.popleft()[0])
+        return taken
