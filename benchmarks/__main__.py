@@ -21,6 +21,7 @@ NAMES = (
     "produce",
     "steps",
     "parallel",
+    "live",
     "latency",
     "timers",
     "sleepers",

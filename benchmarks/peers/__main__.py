@@ -21,7 +21,7 @@ from benchmarks.peers.work import measure
 from benchmarks.report import Scale, Unavailable
 from tests.processes import REPOSITORY
 
-NAMES = ("taskflow", "celery", "dramatiq", "taskiq", "taskiq_plain", "arq", "dbos", "restate")
+NAMES = ("taskflow", "celery", "dramatiq", "huey", "taskiq", "taskiq_plain", "arq", "dbos", "restate")
 RESULTS = REPOSITORY / "benchmarks" / "results"
 
 

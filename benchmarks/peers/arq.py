@@ -33,7 +33,7 @@ PEER = Peer(
     app="arq_app",
     flags=("`arq app.WorkerSettings`, twice", "`max_jobs` 10 and `poll_delay` 0.5 s, the defaults"),
     works=QUEUE,
-    amounts=Amounts(drained=1_000),
+    amounts=Amounts(drained=1_000, live=500),
     notes=(
         (
             "",

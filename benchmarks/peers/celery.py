@@ -39,7 +39,7 @@ PEER = Peer(
         "Redis as broker and result backend, JSON",
     ),
     works=QUEUE,
-    amounts=Amounts(drained=3_000),
+    amounts=Amounts(drained=3_000, live=2_000),
     notes=(
         (
             "",

@@ -45,7 +45,7 @@ PEER = Peer(
         "SQLite in a file; async workflows, enqueued by `DBOSClient` from another process",
     ),
     works=DURABLE,
-    amounts=Amounts(drained=600, loaded_runs=30, timers=300, waits=100),
+    amounts=Amounts(drained=600, live=300, loaded_runs=30, timers=300, waits=100),
     notes=(
         (
             "",

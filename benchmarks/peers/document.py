@@ -13,11 +13,18 @@ from benchmarks.report import number
 NAME, PLOT = "benchmarks.md", "benchmarks.svg"
 AMOUNTS = {
     "drained": "tasks drained",
+    "live": "tasks executed while they are sent",
     "loaded_runs": "runs of ten steps under load",
     "timers": "timers",
     "waits": "waiting runs",
 }
-AMOUNTS_BY_WORK = {"drained": "drain", "loaded_runs": "load", "timers": "timers", "waits": "waits"}
+AMOUNTS_BY_WORK = {
+    "drained": "drain",
+    "live": "live",
+    "loaded_runs": "load",
+    "timers": "timers",
+    "waits": "waits",
+}
 
 METHOD = """\
 Every peer gets the same work in the same session of the same machine, in turns: one repetition of each, then the next of each.
@@ -25,10 +32,12 @@ A repetition starts everything anew: an empty store, the peer's processes, and a
 
 - **What is timed.** A task writes a mark of 24 bytes into a file in memory at the moment that counts (about 1 us, for all
   alike). All times come from these marks, so nothing hangs on what a peer tells of itself. The clock is CLOCK_MONOTONIC.
-- **The store** of taskflow, Celery, Dramatiq, taskiq and arq is the same embedded Valkey: TCP on loopback, AOF with
+- **The store** of taskflow, Celery, Dramatiq, huey, taskiq and arq is the same embedded Valkey: TCP on loopback, AOF with
   `appendfsync everysec`. DBOS and Restate bring stores of their own, which sync every commit.
 - **Drained**: the workers are stopped by SIGSTOP while the tasks are sent, and the clock runs from SIGCONT to the last task's
   line; CPU from SIGCONT until 0.2 s after it. **Sent**: the same sends, while nobody else works.
+- **Sent and executed meanwhile**: the same sends, to workers that run: from the first call that sends to the first line
+  of the last task.
 - **Sent to started**: one task each 5 to 25 ms, from the call that sends to the task's first line.
 - **Steps**: ten steps in a row that do nothing, from the handler's first line to the line after the last step; under load, all
   runs lie ready as above. Only for peers with durable steps: a plain queue has nothing that corresponds.

@@ -24,6 +24,7 @@ class Figure:
 FIGURES = (
     Figure("drained_per_s", "drain", "Empty tasks drained, results stored", "tasks/s", True),
     Figure("sent_per_s", "drain", "Sent one by one, from one thread", "tasks/s", True),
+    Figure("live_per_s", "live", "Sent one by one and executed meanwhile", "tasks/s", True),
     Figure("worker_us", "drain", "CPU of the workers for a task", "us", False),
     Figure("server_us", "drain", "CPU of the store or server for a task", "us", False),
     Figure("latency_p50_ms", "latency", "Sent to started, idle, p50", "ms", False),

@@ -37,6 +37,7 @@ class Amounts:
     """How much of each work a peer gets; it is the rates that are compared, and a slow peer would take minutes."""
 
     drained: int = 5_000
+    live: int = 5_000
     loaded_runs: int = 1_000  # of ten steps each
     timers: int = 2_000
     waits: int = 2_000
@@ -179,6 +180,10 @@ class Client:
     def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
         self.process = process
         self.log = log
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     def call(
         self,

@@ -94,7 +94,7 @@ PEER = Peer(
         "`hypercorn app:app --workers 2`",
     ),
     works=DURABLE,
-    amounts=Amounts(drained=1_000, loaded_runs=300, waits=500),
+    amounts=Amounts(drained=1_000, live=1_000, loaded_runs=300, waits=500),
     notes=(
         ("", "Its server syncs each write to disk; Valkey is synced once a second here."),
         ("drained_per_s", "Sent with an idempotency key, so that the result is kept for a day."),

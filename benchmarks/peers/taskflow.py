@@ -33,7 +33,7 @@ PEER = Peer(
     app="taskflow_app",
     flags=("`taskflow beat`", "`taskflow worker -A app --processes 2`"),
     works=DURABLE,
-    amounts=Amounts(drained=20_000, loaded_runs=2_000, waits=4_000),
+    amounts=Amounts(drained=20_000, live=10_000, loaded_runs=2_000, waits=4_000),
     notes=(
         ("", "Every task is a run with a durable record of its event, times and result, kept for 24 hours."),
         ("pss_mb", "Worker (supervisor and two processes) and beat, which timers and recovery need."),

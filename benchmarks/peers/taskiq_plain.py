@@ -24,7 +24,7 @@ PEER = Peer(
     distributions=DISTRIBUTIONS,
     app="taskiq_plain_app",
     flags=("`taskiq worker app:broker --workers 2`", "`RedisStreamBroker`, no result backend"),
-    works=frozenset({"footprint", "latency", "drain"}),
+    works=frozenset({"footprint", "latency", "live", "drain"}),
     notes=(
         ("", "Nothing tells whether a task has ended, and with what: it has less to do than all others."),
         ("drained_per_s", "No results are stored. Its log level is the default, so each task writes a line."),

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from benchmarks.machine import cpu_s, pss_mb
@@ -64,14 +65,21 @@ class Bench:
         return self.marks.of(kind, numbers)
 
 
-def measure(peer: Peer, scale: Scale) -> Measured:
-    """One repetition of all works that the peer can do. Raises RuntimeError when it does not start."""
-    measured = Measured()
+@contextmanager
+def running(peer: Peer, scale: Scale) -> Iterator[Bench]:
+    """The peer on a store of its own, warm. Raises RuntimeError when it does not start."""
     with Site() as site, peer.start(site) as deployment, site.client(peer) as client:
         bench = Bench(peer, scale, site, deployment, client)
         warm = bench.numbers(100)
         bench.call("noop", warm)
         bench.wait_for(Kind.NOOP, warm)
+        yield bench
+
+
+def measure(peer: Peer, scale: Scale) -> Measured:
+    """One repetition of all works that the peer can do. Raises RuntimeError when it does not start."""
+    measured = Measured()
+    with running(peer, scale) as bench:
         for name, work in WORKS.items():
             if name not in peer.works:
                 continue
@@ -191,6 +199,14 @@ def drain(bench: Bench) -> dict[str, float]:
     return figures
 
 
+def live(bench: Bench) -> dict[str, float]:
+    """Tasks that are executed while they are sent: the clock runs from the first send to the last task's line."""
+    numbers = bench.numbers(bench.scale.pick(bench.peer.amounts.live, 100))
+    sent_ns = bench.call("noop", numbers)["sent_ns"]
+    ended_ns = max(bench.wait_for(Kind.NOOP, numbers))
+    return {"live_per_s": len(numbers) / ((ended_ns - sent_ns[0]) / 1e9)}
+
+
 def load(bench: Bench) -> dict[str, float]:
     """Runs of ten steps that lie ready when the workers are released."""
     numbers = bench.numbers(bench.scale.pick(bench.peer.amounts.loaded_runs, 10))
@@ -211,7 +227,8 @@ WORKS: dict[str, Callable[[Bench], dict[str, float]]] = {
     "timers": timers,
     "waits": waits,
     "load": load,
+    "live": live,
     "drain": drain,
 }
 DURABLE = frozenset(WORKS)
-QUEUE = frozenset({"footprint", "latency", "group", "timers", "drain"})
+QUEUE = frozenset({"footprint", "latency", "group", "timers", "live", "drain"})

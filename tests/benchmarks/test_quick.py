@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.live import FIGURES, measure_peers
+from benchmarks.peers.taskflow import PEER as TASKFLOW
+from benchmarks.report import Scale
 from tests.processes import REPOSITORY
 
 
@@ -27,3 +30,11 @@ def test_a_quick_benchmark_prints_its_table_and_writes_its_json(tmp_path: Path) 
     figures = told["benchmarks"]["drain"]["figures"]
     assert figures["per_s"]["median"] > 0
     assert figures["per_s"]["target"] == ">= 12,000"
+
+
+def test_live_traffic_is_measured_with_the_cpu_of_each_part() -> None:
+    figures = measure_peers([TASKFLOW], Scale(is_quick=True))
+    assert set(figures) == {f"taskflow_{key}" for key in FIGURES}, "without peers there is no ratio"
+    assert figures["taskflow_per_s"] > 0
+    parts = ("worker_us", "server_us", "producer_us")
+    assert figures["taskflow_all_us"] == sum(figures[f"taskflow_{part}"] for part in parts)
