@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
 from taskflow.errors import ConfigError, InvalidDuration
-from taskflow.redis.address import NEXT_URL, redact_url
+from taskflow.redis.address import NEXT_URL, check_server_url, is_meant_for_redis, redact
 from taskflow.retries import Retries
 from taskflow.types import Duration
 from taskflow.values.durations import parse_duration_ms
@@ -17,7 +17,6 @@ from taskflow.values.durations import parse_duration_ms
 Determinism: TypeAlias = Literal["warn", "strict"]
 
 DEFAULT_URL = "redis://localhost:6379/0"
-STORE_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
 MAX_SLUG_CHARS = 64
 MAX_VERSION_CHARS = 128
 MAX_DIGITS = 18  # Python refuses to read numbers of thousands of digits
@@ -73,7 +72,7 @@ class Config:
 
     def __repr__(self) -> str:
         shown = {setting.name: getattr(self, setting.name) for setting in fields(self)}
-        shown |= {"broker": redact_url(self.broker), "store": redact_url(self.store)}
+        shown |= {"broker": redact(self.broker), "store": redact(self.store)}
         return f"Config({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @classmethod
@@ -165,24 +164,23 @@ class Given:
     def url(self, name: str, value: str | None, *, default: str) -> str:
         what, found = self._find(name, value, default)
         if not isinstance(found, str) or not all(map(SCHEME.fullmatch, NEXT_URL.split(found))):
-            shown = redact_url(found) if isinstance(found, str) else type(found).__name__
+            shown = redact(found) if isinstance(found, str) else type(found).__name__
             raise ConfigError(
                 f"{what} must be a URL like {DEFAULT_URL!r} or 'amqp://user:password@host//', got {shown!r}"
             )
+        for url in NEXT_URL.split(found):
+            if is_meant_for_redis(url):
+                check_server_url(url, what=what)
         return found
 
     def store_url(self, name: str, value: str | None, *, default: str) -> str:
         what, found = self._find(name, value, default)
-        if (
-            not isinstance(found, str)
-            or scheme_of(found) not in STORE_SCHEMES
-            or len(NEXT_URL.split(found)) > 1
-        ):
-            shown = redact_url(found) if isinstance(found, str) else type(found).__name__
+        if not isinstance(found, str) or not SCHEME.fullmatch(found) or len(NEXT_URL.split(found)) > 1:
+            shown = redact(found) if isinstance(found, str) else type(found).__name__
             raise ConfigError(
-                f"{what} must be one URL of a Redis or Valkey server ({', '.join(STORE_SCHEMES)}), "
-                f"like {DEFAULT_URL!r}, got {shown!r}"
+                f"{what} must be one URL of a Redis or Valkey, like {DEFAULT_URL!r}, got {shown!r}"
             )
+        check_server_url(found, what=what)
         return found
 
     def duration_ms(self, name: str, value: Duration | None, *, default: Duration, at_most: Duration) -> int:
@@ -256,9 +254,4 @@ def check_slug(value: object, *, what: str) -> str:
 def default_store(broker: str) -> str:
     """The store that goes with `broker`: the same server, if it is a Redis or Valkey."""
     first = NEXT_URL.split(broker)[0].removeprefix("taskflow+")
-    return first if scheme_of(first) in STORE_SCHEMES else DEFAULT_URL
-
-
-def scheme_of(url: str) -> str:
-    match = SCHEME.fullmatch(url)
-    return match[1].lower() if match else ""
+    return first if is_meant_for_redis(first) else DEFAULT_URL

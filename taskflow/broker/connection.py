@@ -11,7 +11,7 @@ from kombu.connection import Connection
 
 from taskflow.broker.urls import broker_url, register_transport
 from taskflow.errors import BrokerUnavailable, ConfigError
-from taskflow.redis.address import redact_text, redact_url
+from taskflow.redis.address import redact
 from taskflow.redis.blocking import resolve
 
 UNLIMITED_TIMEOUT_S = 10.0
@@ -40,14 +40,14 @@ def new_connection(url: str, *, heartbeat_s: int = 0) -> Connection:
         connection.get_transport_cls()
     except (KeyError, ValueError) as error:
         raise ConfigError(
-            f"broker URL {redact_url(url)!r} can't be used: {error}. "
+            f"broker URL {redact(url)!r} can't be used: {error}. "
             "Expected one like redis://host:6379/0, rediss://..., unix:///path, or amqp://user:password@host/vhost."
         ) from error
     except (
         Exception
     ) as error:  # a module that isn't installed; some transports stumble over that with a NameError
         raise ConfigError(
-            f"broker URL {redact_url(url)!r}: kombu's transport for it can't be loaded here: {error!r}. "
+            f"broker URL {redact(url)!r}: kombu's transport for it can't be loaded here: {error!r}. "
             "Install the package that it needs, or use redis:// or amqp://."
         ) from error
     return connection
@@ -113,7 +113,7 @@ def close_connection(connection: Connection, *, timeout_s: float) -> None:
 def unavailable(url: str, *, after_ms: int, error: BaseException) -> BrokerUnavailable:
     """The error for users: which broker, why, what to do. Rule S1.2."""
     return BrokerUnavailable(
-        f"the broker {redact_url(url)} took nothing within {after_ms} ms: {reason_of(error, url)}. "
+        f"the broker {redact(url)} took nothing within {after_ms} ms: {reason_of(error, url)}. "
         "Check that it runs, that this machine reaches it, and the user and password; sending again is safe."
     )
 
@@ -128,8 +128,8 @@ def reason_of(error: BaseException, url: str) -> str:
 def hide_credentials(text: str, url: str) -> str:
     """Replace the URL, wherever a library quotes it, by its redacted form."""
     for spelling in {url, broker_url(url)}:
-        text = text.replace(spelling, redact_url(spelling))
-    return redact_text(text)
+        text = text.replace(spelling, redact(spelling))
+    return redact(text)
 
 
 def transport_name(connection: Connection) -> str:

@@ -15,7 +15,7 @@ from kombu.entity import Queue
 from taskflow.broker.connection import reason_of
 from taskflow.broker.streams.link import Link, new_link
 from taskflow.errors import BrokerUnavailable
-from taskflow.redis.address import redact_url
+from taskflow.redis.address import redact
 from taskflow.values.clock import Clock, SystemClock
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Consumer:
         if not self._ready.wait(timeout_s):
             error = self._error or TimeoutError("it gave no answer")
             raise BrokerUnavailable(
-                f"no connection to the broker {redact_url(self.url)} within {timeout_s:g} s: "
+                f"no connection to the broker {redact(self.url)} within {timeout_s:g} s: "
                 f"{reason_of(error, self.url)}. The consumer goes on trying. Check that the broker runs, that this "
                 "machine reaches it, and the user and password."
             ) from error
@@ -122,7 +122,7 @@ class Consumer:
         if self._thread.is_alive():
             logger.warning(
                 "the consumer of %s did not stop within %.1f s; the broker gives its messages to others later",
-                redact_url(self.url),
+                redact(self.url),
                 timeout_s,
             )
 
@@ -161,7 +161,7 @@ class Consumer:
             logger.exception(
                 "%d messages of %s could not be handed over; they go back to the queue",
                 len(deliveries),
-                redact_url(self.url),
+                redact(self.url),
             )
             self._stopping.wait(CALLBACK_RETRY_S)  # they come again at once, maybe to us
             self._reject(deliveries, requeue=True)
@@ -197,7 +197,7 @@ class Consumer:
 
     def _on_connected(self) -> None:
         if self._failures:
-            logger.warning("the broker %s is back after %d tries", redact_url(self.url), self._failures)
+            logger.warning("the broker %s is back after %d tries", redact(self.url), self._failures)
         self._failures, self._error = 0, None
         self.connected = True
         self.last_poll_ms = self._clock.now_ms()
@@ -207,7 +207,7 @@ class Consumer:
         if not self._failures:
             logger.warning(
                 "no connection to the broker %s, trying until it is back: %s",
-                redact_url(self.url),
+                redact(self.url),
                 reason_of(error, self.url),
             )
         self._failures += 1

@@ -12,7 +12,6 @@ STREAMS_SCHEMES = {
     "rediss": "rediss",
     "valkeys": "rediss",
     "unix": "unix",
-    "redis+socket": "unix",
 }
 """Scheme of a plain URL -> scheme that the transport of `redis_streams` reads."""
 
@@ -28,7 +27,7 @@ def broker_url(url: str) -> str:
     """The URL to give to kombu: Redis and Valkey go to our transport, everything else stays as it is.
 
     `redis://`, `valkey://` -> `taskflow+redis://`; `rediss://`, `valkeys://` -> `taskflow+rediss://`;
-    `unix:///path`, `redis+socket:///path` -> `taskflow+unix:///path`. Alternates after a ";" are mapped too.
+    `unix:///path` -> `taskflow+unix:///path`. Alternates after a ";" are mapped too.
     """
     return ";".join(map_scheme(part) for part in url.split(";"))
 

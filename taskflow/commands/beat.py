@@ -9,7 +9,7 @@ import click
 from taskflow.beat.main import run_beat
 from taskflow.commands.options import connection_options, find_target
 from taskflow.observability.logs import LEVELS, configure_logging
-from taskflow.redis.address import redact_url
+from taskflow.redis.address import redact
 
 logger = logging.getLogger("taskflow.beat")
 
@@ -37,8 +37,8 @@ def command(
     def say_ready() -> None:
         logger.info(
             "beat is ready: broker %s, store %s, namespace %s",
-            redact_url(config.broker),
-            redact_url(config.store),
+            redact(config.broker),
+            redact(config.store),
             config.namespace,
         )
 

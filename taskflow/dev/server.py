@@ -29,7 +29,7 @@ from taskflow.dev.probe import AppFacts
 from taskflow.dev.reload import changes, folder_to_watch, no_changes
 from taskflow.dev.spawn import kill_session, spawn
 from taskflow.dev.valkey import EmbeddedValkey
-from taskflow.redis.address import redact_url
+from taskflow.redis.address import redact
 from taskflow.terminal.screen import Screen
 
 DRAIN_S = 5.0  # how long running steps may take to end at a reload or at Ctrl-C
@@ -253,7 +253,7 @@ class DevServer:
         """The app's code names its own servers: the embedded one is not used for them."""
         url = self.valkey.url
         own = [
-            f"{name} {redact_url(given)}"
+            f"{name} {redact(given)}"
             for name, given in (("store", facts.store), ("broker", facts.broker))
             if given != url
         ]

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
+
+from taskflow.redis.address import redact
 
 RUN_FIELDS = ("run_id", "function_id", "attempt")  # what lines of `ctx.logger` carry
 LEVELS = ("debug", "info", "warning", "error", "critical")
 NOISY_LOGGERS = ("kombu", "amqp", "redis", "asyncio")  # libraries below us: warnings only, unless debugging
 
-# Whatever text an URL stands in. Greedy up to the last "@", as a password may hold one.
-PASSWORD = re.compile(r"(://[^:@/?#\s]*:)[^\s\"'<>]*@")
 COLOURS = {logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
 PLAIN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -37,10 +36,6 @@ def wants_colour(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def without_passwords(text: str) -> str:
-    return PASSWORD.sub(r"\1***@", text) if "://" in text else text
-
-
 class HumanLines(logging.Formatter):
     """`2030-01-31 12:03:04.567 INFO    taskflow.worker: message  [app/function run 01J..., attempt 1]`"""
 
@@ -60,7 +55,7 @@ class HumanLines(logging.Formatter):
         if self.colour:
             level = f"\x1b[{code}m{level}\x1b[0m" if code else level
             moment = f"\x1b[2m{moment}\x1b[0m"
-        return without_passwords(f"{moment} {level} {record.name}: {message}")
+        return redact(f"{moment} {level} {record.name}: {message}")
 
 
 def run_part(record: logging.LogRecord) -> str:
@@ -80,12 +75,12 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": without_passwords(record.getMessage()),
+            "message": redact(record.getMessage()),
             "pid": record.process,
         }
         for name, value in vars(record).items():
             if name not in PLAIN_ATTRIBUTES and name not in line:
-                line[name] = without_passwords(value) if isinstance(value, str) else value
+                line[name] = redact(value) if isinstance(value, str) else value
         if record.exc_info:
-            line["error"] = without_passwords(self.formatException(record.exc_info))
-        return json.dumps(line, default=lambda value: without_passwords(str(value)), ensure_ascii=False)
+            line["error"] = redact(self.formatException(record.exc_info))
+        return json.dumps(line, default=lambda value: redact(str(value)), ensure_ascii=False)

@@ -8,7 +8,6 @@ from taskflow.broker.connection import new_connection
 from taskflow.broker.topology import events_exchange, events_queue, work_exchange, work_queue
 from taskflow.broker.urls import broker_url
 from taskflow.errors import ConfigError
-from taskflow.redis.address import redact_url
 
 
 @pytest.mark.parametrize(
@@ -19,7 +18,6 @@ from taskflow.redis.address import redact_url
         ("rediss://cache?ssl_ca_certs=/ca.pem", "taskflow+rediss://cache?ssl_ca_certs=/ca.pem"),
         ("valkeys://cache", "taskflow+rediss://cache"),
         ("unix:///run/valkey.sock?db=1", "taskflow+unix:///run/valkey.sock?db=1"),
-        ("redis+socket:///run/valkey.sock", "taskflow+unix:///run/valkey.sock"),
         ("redis://one;redis://two", "taskflow+redis://one;taskflow+redis://two"),
         ("amqp://guest:guest@localhost//", "amqp://guest:guest@localhost//"),
         ("taskflow+redis://localhost", "taskflow+redis://localhost"),
@@ -29,21 +27,6 @@ from taskflow.redis.address import redact_url
 )
 def test_redis_and_valkey_urls_go_to_our_transport(given: str, used: str) -> None:
     assert broker_url(given) == used
-
-
-@pytest.mark.parametrize(
-    ("given", "shown"),
-    [
-        ("redis://:se/cret@cache:6379/0", "redis://:***@cache:6379/0"),
-        ("redis://:secret@cache:6379/0", "redis://:***@cache:6379/0"),
-        ("amqp://user:p%40ss@rabbit//", "amqp://user:***@rabbit//"),
-        ("redis://cache:6379/0", "redis://cache:6379/0"),
-        ("rediss://cache?password=secret&db=1", "rediss://cache?password=***&db=1"),
-        ("redis://:one@a;redis://:two@b", "redis://:***@a;redis://:***@b"),
-    ],
-)
-def test_passwords_are_not_shown(given: str, shown: str) -> None:
-    assert redact_url(given) == shown
 
 
 @pytest.mark.parametrize("url", ["nonsense://host", "kafka://host", "os.path://x"])

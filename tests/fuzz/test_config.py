@@ -26,7 +26,7 @@ from taskflow.flow.rate_limit import RateLimit
 from taskflow.flow.singleton import Singleton
 from taskflow.flow.throttle import Throttle
 from taskflow.function import FunctionSpec
-from taskflow.redis.address import redact_url
+from taskflow.redis.address import redact
 from taskflow.retries import Retries
 from taskflow.step import Step
 from taskflow.store.store import Store
@@ -91,7 +91,7 @@ def test_a_url_is_taken_or_refused_and_its_password_is_never_told(url: str) -> N
             continue
         assert SECRET not in repr(config)
         broker_url(config.broker)
-    assert SECRET not in redact_url(url)
+    assert SECRET not in redact(url)
 
 
 nowhere = st.builds(

@@ -10,7 +10,6 @@ import pytest
 from taskflow.config import Config
 from taskflow.errors import ConfigError
 from taskflow.function import FunctionSpec
-from taskflow.redis.address import parse_server_url, redact_url
 from tests.commands.shell import Shell
 from tests.fuzz.test_config import MANIFEST
 
@@ -22,21 +21,6 @@ LONG = "1" * 5_000  # Python refuses to make an int of it
 def test_a_number_in_the_environment_that_is_none(name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"TASKFLOW_{name}"):
         Config.resolve("shop", environ={f"TASKFLOW_{name}": value})
-
-
-@pytest.mark.parametrize("url", ["redis://h/²", f"redis://h/{LONG}", f"redis://h?db={LONG}", "redis://h/٣"])
-def test_a_database_that_is_no_number(url: str) -> None:
-    with pytest.raises(ConfigError, match="the database is .* but must be a number"):
-        parse_server_url(url, what="store")
-
-
-def test_a_file_name_with_a_zero_byte() -> None:
-    with pytest.raises(ConfigError, match="ssl_ options name can't be used"):
-        parse_server_url("rediss://h?ssl_ca_certs=%00", what="store")
-
-
-def test_a_password_after_a_user_with_an_at_sign() -> None:
-    assert redact_url("redis://us@er:hunter2@host:1/0") == "redis://us@er:***@host:1/0"
 
 
 @pytest.mark.parametrize("wrong", [1e300, 10**30, float("nan")])

@@ -28,7 +28,7 @@ from taskflow.broker.streams.message import StreamMessage, decode_metadata
 from taskflow.broker.streams.reader import Entry, to_entry
 from taskflow.broker.streams.scripts import GROUP, LEAVE_SHA, REQUEUE_SHA, SCRIPTS, TAKE_OVER_SHA
 from taskflow.errors import BrokerUnavailable, StoreUnavailable
-from taskflow.redis.address import parse_server_url, redact_url
+from taskflow.redis.address import parse_server_url, redact
 from taskflow.redis.blocking import RETRY_LATER
 from taskflow.redis.client import StoreClient
 from taskflow.redis.connection import Argument, CommandError
@@ -130,7 +130,7 @@ class StreamConsumer:
             await self.close_clients()
             cause = error.__cause__ if isinstance(error, StoreUnavailable) and error.__cause__ else error
             raise BrokerUnavailable(
-                f"no connection to the broker {redact_url(self.url)} within {timeout_s:g} s: {reason_of(cause, self.url)}. "
+                f"no connection to the broker {redact(self.url)} within {timeout_s:g} s: {reason_of(cause, self.url)}. "
                 "Check that the broker runs, that this machine reaches it, and the user and password."
             ) from error
         self.reads.on_reconnect = lambda: self.spawn(self.recover())
@@ -213,7 +213,7 @@ class StreamConsumer:
             logger.exception(
                 "%d messages of %s could not be handed over; they go back to the queue",
                 len(deliveries),
-                redact_url(self.url),
+                redact(self.url),
             )
             self.loop.call_later(1.0, lambda: self.reject(deliveries, requeue=True))
 
@@ -239,7 +239,7 @@ class StreamConsumer:
             self.reads.reconnect()
             self.commands.reconnect()
         elif self.failures > 1:
-            logger.warning("the broker %s refuses reads: %s", redact_url(self.url), refusal)
+            logger.warning("the broker %s refuses reads: %s", redact(self.url), refusal)
         if self.failures > 1:
             await asyncio.sleep(backoff_s(self.failures, 0.0))
         try:
@@ -369,7 +369,7 @@ class StreamConsumer:
         except (TimeoutError, CommandError, StoreUnavailable) as error:
             logger.warning(
                 "the consumer of %s could not take its leave (%s); the broker gives its messages to others later",
-                redact_url(self.url),
+                redact(self.url),
                 reason_of(error, self.url),
             )
         finally:

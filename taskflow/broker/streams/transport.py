@@ -34,7 +34,7 @@ from taskflow.broker.streams.channel import StreamChannel, Subscription, not_fou
 from taskflow.broker.streams.message import Outgoing
 from taskflow.broker.streams.reader import BLOCK_S, Entry, StreamReader
 from taskflow.broker.streams.scripts import PUBLISH_SHA, SCRIPTS
-from taskflow.redis.address import parse_server_url, redact_url
+from taskflow.redis.address import parse_server_url, redact
 from taskflow.redis.blocking import Command, RespClient, ServerLost, ServerRefused
 
 MAX_ROUTING_TRIES = 20
@@ -90,7 +90,7 @@ class Transport(virtual.Transport):
         return str(hiredis.__version__)
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
-        return f"taskflow+{uri if include_password else redact_url(uri)}"
+        return f"taskflow+{uri if include_password else redact(uri)}"
 
     # -- connection
 

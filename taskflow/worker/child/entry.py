@@ -14,7 +14,7 @@ from taskflow.broker.connection import reason_of
 from taskflow.config import Config
 from taskflow.errors import BrokerUnavailable, ConfigError, StoreUnavailable
 from taskflow.loading import load_app
-from taskflow.redis.address import parse_server_url, redact_url
+from taskflow.redis.address import parse_server_url, redact
 from taskflow.redis.connection import CommandError
 from taskflow.worker.child.process import ProcessOptions, WorkerProcess
 from taskflow.worker.link import ChildLink
@@ -122,7 +122,7 @@ def failure(error: Exception, config: Config) -> Failed:
     if isinstance(error, BrokerUnavailable):
         cause = error.__cause__ or error
         return Failed(
-            f"the broker at {redact_url(config.broker)} can't be reached: {reason_of(cause, config.broker)}.",
+            f"the broker at {redact(config.broker)} can't be reached: {reason_of(cause, config.broker)}.",
             "Does it run there, and may this user in? TASKFLOW_BROKER or TaskFlow(broker=...) says where it is.",
         )
     if isinstance(error, CommandError):
@@ -146,9 +146,7 @@ def about(app: TaskFlow, options: WorkerOptions) -> str:
     size = (
         f"{options.processes} {'process' if options.processes == 1 else 'processes'} x {options.concurrency}"
     )
-    return (
-        f"{name}, {functions}, broker {redact_url(config.broker)}, store {redact_url(config.store)}, {size}"
-    )
+    return f"{name}, {functions}, broker {redact(config.broker)}, store {redact(config.store)}, {size}"
 
 
 def serve_beat(link: ChildLink, hello: Hello) -> int:

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from taskflow.errors import ConfigError, StoreUnavailable, StoreVersionMismatch
+from taskflow.errors import StoreUnavailable, StoreVersionMismatch
 from taskflow.redis import client as client_module
 from taskflow.redis import subscriber as subscriber_module
-from taskflow.redis.address import ServerAddress, parse_server_url
+from taskflow.redis.address import parse_server_url
 from taskflow.redis.client import StoreClient
 from taskflow.redis.connection import CONNECT_TIMEOUT_S, CommandError
 from taskflow.redis.subscriber import Subscriber
@@ -317,25 +317,6 @@ async def test_a_database_and_a_unix_socket_are_used(server: ValkeyServer) -> No
     assert await two.call("GET", "key") == b"five"
     for client in (one, two):
         await client.close()
-
-
-@pytest.mark.parametrize(
-    ("url", "text"),
-    [
-        ("amqp://localhost", "the scheme is|scheme is 'amqp'"),
-        ("redis://localhost:nonsense/0", "can't be read"),
-        ("redis://localhost/one", "database is 'one'"),
-    ],
-)
-def test_a_url_that_can_not_be_used_is_refused(url: str, text: str) -> None:
-    with pytest.raises(ConfigError, match=text):
-        parse_server_url(url, what="store")
-
-
-def test_an_address_shows_no_secret() -> None:
-    address = parse_server_url("redis://user:s%40cret@host:7000/2", what="store")
-    assert address == ServerAddress(host="host", port=7000, db=2, username="user", password="s@cret")
-    assert "s@cret" not in f"{address} {address!r}"
 
 
 # --- scripts and versions ---
