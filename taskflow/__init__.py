@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from taskflow.app import TaskFlow
+    from taskflow.config import Settings
     from taskflow.context import Context
     from taskflow.errors import (
         BrokerUnavailable,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from taskflow.flow.rate_limit import RateLimit
     from taskflow.flow.singleton import Singleton
     from taskflow.flow.throttle import Throttle
-    from taskflow.function import Function
+    from taskflow.function import Function, FunctionOptions
     from taskflow.retries import Retries
     from taskflow.run import Run, RunStatus
     from taskflow.signals import ReceivedSignal
@@ -53,7 +54,9 @@ if TYPE_CHECKING:
 __all__ = [
     # define functions
     "TaskFlow",
+    "Settings",
     "Function",
+    "FunctionOptions",
     "TriggerEvent",
     "TriggerCron",
     "Retries",
@@ -107,7 +110,9 @@ __all__ = [
 
 MODULES = {
     "TaskFlow": "app",
+    "Settings": "config",
     "Function": "function",
+    "FunctionOptions": "function",
     "TriggerEvent": "triggers",
     "TriggerCron": "triggers",
     "Retries": "retries",

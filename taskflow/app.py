@@ -5,39 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
 
 import orjson
 
 from taskflow.broker.publisher import AsyncPublisher, Publisher
-from taskflow.config import Config, Determinism
+from taskflow.config import Config, Settings
 from taskflow.errors import BrokerUnavailable, ConfigError
 from taskflow.event import Event, encode_event, pack_messages
-from taskflow.flow.batch import Batch
-from taskflow.flow.cancel import Cancel
-from taskflow.flow.concurrency import Concurrency
-from taskflow.flow.debounce import Debounce
-from taskflow.flow.plan import plan_flow
-from taskflow.flow.priority import Priority
-from taskflow.flow.rate_limit import RateLimit
-from taskflow.flow.singleton import Singleton
-from taskflow.flow.throttle import Throttle
-from taskflow.function import Function, FunctionSpec, build_spec
+from taskflow.function import Function, FunctionOptions, FunctionSpec, build_spec
 from taskflow.portal import LoopThread
-from taskflow.retries import Retries
+from taskflow.routing.plan import plan_run
 from taskflow.run import Run
 from taskflow.runs.control import Steering
 from taskflow.signals import encode_signal
 from taskflow.store.claims import Hint, events_of, queues_of
 from taskflow.store.keys import signal_key
-from taskflow.store.routing import RunPlan
 from taskflow.store.session import StoreSession
-from taskflow.timeouts import Timeouts
-from taskflow.triggers import Trigger, TriggerEvent
-from taskflow.types import Duration, Handler, JsonObject, RunId
+from taskflow.triggers import TriggerEvent
+from taskflow.types import Handler, JsonObject, RunId
 from taskflow.values.clock import Clock, SystemClock
-from taskflow.values.ids import new_ulid, run_id_for
+from taskflow.values.ids import new_ulid
 
 logger = logging.getLogger("taskflow")
 
@@ -62,35 +51,12 @@ class TaskFlow(Steering):
 
         app.send("shop/order.created", {"sku": "A7"})
 
-    Every setting has a TASKFLOW_* variable; see `Config` for units and defaults. Nothing is connected before it is needed.
-    Raises ConfigError.
+    The keywords are those of `Settings`; each has a TASKFLOW_* variable. Nothing is connected before it is needed.
+    Raises ConfigError, and TypeError for a setting that does not exist.
     """
 
-    def __init__(
-        self,
-        app_id: str,
-        *,
-        broker: str | None = None,
-        store: str | None = None,
-        app_version: str | None = None,
-        namespace: str | None = None,
-        send_timeout: Duration | None = None,
-        max_event_bytes: int | None = None,
-        retention: Duration | None = None,
-        failed_retention: Duration | None = None,
-        max_steps: int | None = None,
-        max_step_output_bytes: int | None = None,
-        max_run_bytes: int | None = None,
-        max_crashes: int | None = None,
-        determinism: Determinism | None = None,
-        retries: int | Retries | None = None,
-    ) -> None:
-        self.config = Config.resolve(
-            app_id, broker=broker, store=store, app_version=app_version, namespace=namespace, send_timeout=send_timeout,
-            max_event_bytes=max_event_bytes, retention=retention, failed_retention=failed_retention, max_steps=max_steps,
-            max_step_output_bytes=max_step_output_bytes, max_run_bytes=max_run_bytes, max_crashes=max_crashes,
-            determinism=determinism, retries=retries,
-        )  # fmt: skip
+    def __init__(self, app_id: str, **settings: Unpack[Settings]) -> None:
+        self.config = Config.resolve(app_id, **settings)
         self.functions: dict[str, Function[Any, Any]] = {}  # by full id, those for failures included
         self.clock: Clock = SystemClock()
         self.publisher = Publisher(
@@ -109,54 +75,43 @@ class TaskFlow(Steering):
 
     # --- functions ---
 
-    def function(
-        self,
-        *,
-        trigger: str | Trigger | Sequence[str | Trigger] | None = None,
-        id: str | None = None,
-        name: str | None = None,
-        retries: int | Retries | None = None,
-        timeouts: Timeouts | None = None,
-        queue: str = "default",
-        determinism: Determinism | None = None,
-        on_failure: Handler | None = None,
-        concurrency: int | Concurrency | Sequence[Concurrency] | None = None,
-        priority: Priority | None = None,
-        throttle: Throttle | None = None,
-        rate_limit: RateLimit | None = None,
-        debounce: Debounce | None = None,
-        batch_events: Batch | None = None,
-        singleton: Singleton | None = None,
-        idempotency: str | None = None,
-        cancel: Cancel | Sequence[Cancel] | None = None,
-    ) -> Callable[[Callable[P, R]], Function[P, R]]:
-        """Make a handler a durable function. Rules S2.1, S2.2, S2.5.
+    @overload
+    def function(self, handler: Callable[P, R], /) -> Function[P, R]: ...
 
-        `trigger`: event name, TriggerEvent, TriggerCron, or a list of at most 10; without one it can only be invoked.
-        `retries` after the first attempt of each step, and of the code between the steps: a number or a Retries.
-        `queue`: only workers with `-Q` for it execute it. `on_failure(ctx)` runs when a run has failed (S5.5).
-        Flow control (S7): `concurrency` limits what executes at one time, `throttle` and `rate_limit` how often runs start,
-        `debounce` and `batch_events` make one run of many events, `singleton` lets one live at a time, `idempotency` (CEL) makes
-        one run per value in 24 h, `priority` says which run goes first. `cancel`: up to 5 events that cancel a run (S6.1);
-        `timeouts` do it by time (S6.3).
-        Raises ConfigError when the decorator runs.
+    @overload
+    def function(self, **options: Unpack[FunctionOptions]) -> Callable[[Callable[P, R]], Function[P, R]]: ...
+
+    # mypy does not see that the keywords here are those of the overload: both unpack the same TypedDict.
+    def function(  # type: ignore[misc]
+        self, handler: Callable[P, R] | None = None, /, **options: Unpack[FunctionOptions]
+    ) -> Function[P, R] | Callable[[Callable[P, R]], Function[P, R]]:
+        """Make a handler a durable function. The keywords are those of `FunctionOptions`. Rules S2.1, S2.2, S2.5.
+
+            @app.function(trigger="shop/order.created", retries=2)
+            async def fulfil(ctx: Context, step: Step) -> str: ...
+
+        Without options, a plain `@app.function` makes a function that can only be invoked.
+        Raises ConfigError when the decorator runs, and TypeError for an option that does not exist.
         """
+        if handler is None:
+            return lambda handler: self.define(handler, options)
+        if not callable(handler):
+            raise TypeError(
+                f"@app.function takes keywords only, got {handler!r:.80}; to start it by an event write "
+                "@app.function(trigger='shop/order.created')"
+            )
+        return self.define(handler, options)
 
-        def decorate(handler: Callable[P, R]) -> Function[P, R]:
-            spec = build_spec(
-                handler, app_id=self.id, id=id, name=name, trigger=trigger,
-                retries=self.config.retries if retries is None else retries, timeouts=timeouts, queue=queue,
-                determinism=determinism or self.config.determinism,
-                concurrency=concurrency, priority=priority, throttle=throttle, rate_limit=rate_limit, debounce=debounce,
-                batch_events=batch_events, singleton=singleton, idempotency=idempotency, cancel=cancel,
-            )  # fmt: skip
-            function = Function(handler, spec=spec, app=self, on_failure=on_failure)
-            self.register(function)
-            if on_failure is not None:
-                self.register_failure_handler(function, on_failure)
-            return function
-
-        return decorate
+    def define(self, handler: Callable[P, R], options: FunctionOptions) -> Function[P, R]:
+        if options.get("retries") is None:
+            options["retries"] = self.config.retries
+        if options.get("determinism") is None:
+            options["determinism"] = self.config.determinism
+        function = Function(handler, spec=build_spec(handler, app_id=self.id, **options), app=self)
+        self.register(function)
+        if (on_failure := options.get("on_failure")) is not None:
+            self.register_failure_handler(function, on_failure)
+        return function
 
     def register(self, function: Function[Any, Any]) -> None:
         spec = function.spec
@@ -183,15 +138,6 @@ class TaskFlow(Steering):
 
     # --- events ---
 
-    @overload
-    def send(
-        self, event: str, data: JsonObject | None = None, *, id: str | None = None, ts: int | None = None,
-        user: JsonObject | None = None, v: str | None = None,
-    ) -> list[str]: ...  # fmt: skip
-
-    @overload
-    def send(self, event: Event | Sequence[Event]) -> list[str]: ...
-
     def send(
         self, event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None,
         ts: int | None = None, user: JsonObject | None = None, v: str | None = None,
@@ -201,20 +147,12 @@ class TaskFlow(Steering):
             app.send("shop/order.created", {"sku": "A7"}, id="order-7")
             app.send([Event("shop/a"), Event("shop/b", {"n": 1})])
 
-        Raises InvalidEvent (nothing is published) and, within `send_timeout`, BrokerUnavailable.
+        What follows `event` is for an event given by its name; an Event has it as fields. Raises InvalidEvent (nothing is
+        published) and, within `send_timeout`, BrokerUnavailable.
         """
         ids, messages = self.encode(event, data, id=id, ts=ts, user=user, v=v)
         self.publisher.publish_events(messages)
         return ids
-
-    @overload
-    async def asend(
-        self, event: str, data: JsonObject | None = None, *, id: str | None = None, ts: int | None = None,
-        user: JsonObject | None = None, v: str | None = None,
-    ) -> list[str]: ...  # fmt: skip
-
-    @overload
-    async def asend(self, event: Event | Sequence[Event]) -> list[str]: ...
 
     async def asend(
         self, event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None,
@@ -226,10 +164,10 @@ class TaskFlow(Steering):
         return ids
 
     def encode(
-        self, event: str | Event | Sequence[Event], data: JsonObject | None, *, id: str | None, ts: int | None,
-        user: JsonObject | None, v: str | None,
+        self, event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None,
+        ts: int | None = None, user: JsonObject | None = None, v: str | None = None,
     ) -> tuple[list[str], list[bytes]]:  # fmt: skip
-        """The ids of the events, and the broker messages that carry them."""
+        """The ids of the events that the arguments of `send` mean, and the broker messages that carry them."""
         if isinstance(event, str):
             events: Sequence[Event] = (
                 Event(event, {} if data is None else data, id=id, ts=ts, user=user, v=v),
@@ -285,11 +223,7 @@ class TaskFlow(Steering):
         _, encoded = encode_event(
             event, now_ms=now_ms, max_bytes=self.config.max_event_bytes, uid=uid, internal=True
         )
-        run_id = run_id_for(uid, spec.id)
-        plan = RunPlan(
-            spec.id, spec.queue, run_id, 0, spec.timeouts.start_ms or 0, spec.timeouts.finish_ms or 0,
-            plan_flow(spec.id, spec.flow, orjson.loads(encoded), is_direct=True),
-        )  # fmt: skip
+        plan = plan_run(spec, orjson.loads(encoded))
         async with session.deadline() as store:
             hints = await store.routing.start_run(
                 plan,
@@ -301,7 +235,7 @@ class TaskFlow(Steering):
                 now_ms=now_ms,
             )
         await self.send_hints(hints)
-        return Run(run_id, self)
+        return Run(plan.run_id, self)
 
     async def find_spec(self, function: Function[..., Any] | str, session: StoreSession) -> FunctionSpec:
         if isinstance(function, Function):

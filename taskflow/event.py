@@ -1,15 +1,10 @@
-"""Event and its limits, and the form in which events travel. Rules S1.1 and S1.5.
-
-The wire object of an event, which every module below the app speaks:
-
-    {"uid": internal ULID, "id": public id, "name": str, "data": {...}, "ts": ms, "user"?: {...}, "v"?: str}
-"""
+"""Event and its limits, and the form in which events travel. Rules S1.1 and S1.5."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import orjson
 
@@ -52,6 +47,23 @@ class Event:
             raise InvalidEvent(problem)
 
 
+class WireEvent(TypedDict):
+    """An event on the wire: what a broker message, the store and every module below the app hold of it.
+
+    `uid` is the internal ULID, `id` the sender's id or the uid again. `ts` is in ms since the epoch; `due` is the same, and only
+    there when the sender chose it, as it may then delay runs (S1.4).
+    """
+
+    uid: str
+    id: str
+    name: str
+    data: JsonObject
+    ts: int
+    due: NotRequired[int]
+    user: NotRequired[JsonObject]
+    v: NotRequired[str]
+
+
 @dataclass(frozen=True, slots=True)
 class ReceivedEvent:
     """An event as a handler sees it: `ctx.event`.
@@ -69,7 +81,7 @@ class ReceivedEvent:
     v: str | None = None
 
     @classmethod
-    def from_wire(cls, obj: JsonObject) -> ReceivedEvent:
+    def from_wire(cls, obj: WireEvent) -> ReceivedEvent:
         """The event of a wire object that `decode_message` or the store gave."""
         return cls(obj["uid"], obj["id"], obj["name"], obj["data"], obj["ts"], obj.get("user"), obj.get("v"))
 
@@ -91,7 +103,7 @@ def encode_event(
     if uid is None:
         uid = new_ulid(now_ms)
     public_id = uid if event.id is None else event.id
-    wire: JsonObject = {
+    wire: WireEvent = {
         "uid": uid,
         "id": public_id,
         "name": name,
@@ -135,7 +147,7 @@ def pack_messages(encoded: Sequence[bytes]) -> list[bytes]:
     return messages
 
 
-def decode_message(body: bytes) -> list[JsonObject]:
+def decode_message(body: bytes) -> list[WireEvent]:
     """The wire objects in the body of a broker message, a JSON array of them.
 
     Raises InvalidEvent, which says what is wrong, for anything else. Members that aren't known are kept.

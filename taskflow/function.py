@@ -10,32 +10,25 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
 
 from taskflow.config import MAX_SLUG_CHARS, Determinism, check_determinism, check_slug
 from taskflow.errors import ConfigError
 from taskflow.event import RESERVED_PREFIX, Event
-from taskflow.flow.batch import Batch
-from taskflow.flow.cancel import Cancel
-from taskflow.flow.concurrency import Concurrency
-from taskflow.flow.debounce import Debounce
-from taskflow.flow.options import NO_FLOW_CONTROL, FlowControl
-from taskflow.flow.priority import Priority
-from taskflow.flow.rate_limit import RateLimit
-from taskflow.flow.singleton import Singleton
-from taskflow.flow.throttle import Throttle
+from taskflow.flow.options import NO_FLOW_CONTROL, FlowControl, FlowOptions
 from taskflow.retries import Retries
+from taskflow.run import Run
 from taskflow.timeouts import Timeouts
 from taskflow.triggers import Trigger, TriggerCron, TriggerEvent, parse_triggers
 from taskflow.types import FunctionId, Handler, JsonObject
-
-if TYPE_CHECKING:
-    Run: TypeAlias = Any
+from taskflow.values.keywords import check_keywords
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_NAME_CHARS = 128
+NO_TIMEOUTS = Timeouts()
+DEFAULT_RETRIES = Retries()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +42,8 @@ class FunctionSpec:
     slug: str
     name: str
     triggers: tuple[Trigger, ...] = ()
-    retries: Retries = field(default_factory=Retries)
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    retries: Retries = DEFAULT_RETRIES
+    timeouts: Timeouts = NO_TIMEOUTS
     queue: str = "default"
     determinism: Determinism = "warn"
     flow: FlowControl = NO_FLOW_CONTROL
@@ -146,27 +139,13 @@ class FunctionApp(Protocol):
 class Function(Generic[P, R]):
     """A decorated handler. Called, it is the plain handler, as a unit test wants it. Rule S2.1.
 
-    `on_failure`, a handler too, runs when a run has failed (S5.5). Raises ConfigError for a handler that
-    can't be called with `(ctx)` or `(ctx, step)`.
+    Raises ConfigError for a handler that can't be called with `(ctx)` or `(ctx, step)`.
     """
 
-    def __init__(
-        self,
-        handler: Callable[P, R],
-        *,
-        spec: FunctionSpec,
-        app: FunctionApp,
-        on_failure: Handler | None = None,
-    ) -> None:
+    def __init__(self, handler: Callable[P, R], *, spec: FunctionSpec, app: FunctionApp) -> None:
         self.spec = spec
         self.handler = handler
-        self.on_failure = on_failure
         self.shape = handler_shape(handler, what=f"function {spec.id!r}: the handler")
-        self.failure_shape = (
-            None
-            if on_failure is None
-            else handler_shape(on_failure, what=f"function {spec.id!r}: on_failure")
-        )
         self._app = app
         functools.update_wrapper(self, handler)
 
@@ -227,65 +206,68 @@ class Function(Generic[P, R]):
         )
 
 
-def build_spec(
-    handler: Handler,
-    *,
-    app_id: str,
-    id: str | None = None,
-    name: str | None = None,
-    trigger: str | Trigger | Sequence[str | Trigger] | None = None,
-    retries: int | Retries = 4,
-    timeouts: Timeouts | None = None,
-    queue: str = "default",
-    determinism: Determinism = "warn",
-    concurrency: int | Concurrency | Sequence[Concurrency] | None = None,
-    priority: Priority | None = None,
-    throttle: Throttle | None = None,
-    rate_limit: RateLimit | None = None,
-    debounce: Debounce | None = None,
-    batch_events: Batch | None = None,
-    singleton: Singleton | None = None,
-    idempotency: str | None = None,
-    cancel: Cancel | Sequence[Cancel] | None = None,
-) -> FunctionSpec:
-    """The checked spec of a function; the options are those of `@app.function`. Rules S2.1, S2.2 and S2.5.
+class FunctionOptions(FlowOptions, total=False):
+    """The options of `@app.function`; None counts as left out. Those of flow control: see `FlowOptions`.
 
-    `id` is the handler's name with `_` turned to `-` by default, `name` the id.
-    Raises ConfigError, which names function, option, value and remedy.
+    trigger      what starts it: the name of an event, a TriggerEvent, a TriggerCron, or a list of at most 10; without one it can
+                 only be invoked (S2.2)
+    id           within the app; the handler's name with "-" for "_" unless given (S2.1)
+    name         for people; the id unless given
+    retries      attempts after the first one, of each step and of the code between the steps, or a Retries (S5.1); the app's
+                 setting unless given
+    timeouts     how long a run and its steps may take (S6.3)
+    queue        only workers that serve this queue (`-Q`) execute it; "default" unless given
+    determinism  "strict" fails a run whose replay meets the steps in another order (S4.5); the app's setting unless given
+    on_failure   a handler that gets the event `taskflow/function.failed` when a run has failed (S5.5)
     """
+
+    trigger: str | Trigger | Sequence[str | Trigger] | None
+    id: str | None
+    name: str | None
+    retries: int | Retries | None
+    timeouts: Timeouts | None
+    queue: str | None
+    determinism: Determinism | None
+    on_failure: Handler | None
+
+
+def build_spec(handler: Handler, *, app_id: str, **options: Unpack[FunctionOptions]) -> FunctionSpec:
+    """The checked spec of a function. Rules S2.1, S2.2 and S2.5.
+
+    Raises ConfigError, which names function, option, value and remedy, and TypeError for an option that does not exist.
+    """
+    check_keywords(options, FunctionOptions, what="@app.function()")
     check_slug(app_id, what="app_id")
-    slug = check_slug(default_slug(handler) if id is None else id, what="the id of a function")
+    slug = options.get("id")
+    slug = check_slug(default_slug(handler) if slug is None else slug, what="the id of a function")
     try:
-        handler_shape(handler, what="the handler")
-        if name is not None and not (isinstance(name, str) and 1 <= len(name) <= MAX_NAME_CHARS):
-            raise ConfigError(f"name must be a str of 1 to {MAX_NAME_CHARS} characters, got {name!r:.80}")
-        if timeouts is not None and not isinstance(timeouts, Timeouts):
-            raise ConfigError(
-                f"timeouts must be a Timeouts, got {timeouts!r:.80}; write Timeouts(finish='1h')"
-            )
-        return FunctionSpec(
-            app_id=app_id,
-            slug=slug,
-            name=slug if name is None else name,
-            triggers=parse_triggers(trigger),
-            retries=Retries.of(retries),
-            timeouts=Timeouts() if timeouts is None else timeouts,
-            queue=check_slug(queue, what="queue"),
-            determinism=check_determinism(determinism, what="determinism"),
-            flow=FlowControl.of(
-                concurrency=concurrency,
-                priority=priority,
-                throttle=throttle,
-                rate_limit=rate_limit,
-                debounce=debounce,
-                batch_events=batch_events,
-                singleton=singleton,
-                idempotency=idempotency,
-                cancel=cancel,
-            ),  # fmt: skip
-        )
+        return checked_spec(handler, app_id, slug, options)
     except ConfigError as error:
         raise ConfigError(f"function {f'{app_id}/{slug}'!r}: {error}") from error
+
+
+def checked_spec(handler: Handler, app_id: str, slug: str, options: FunctionOptions) -> FunctionSpec:
+    handler_shape(handler, what="the handler")
+    on_failure, name, timeouts = options.get("on_failure"), options.get("name"), options.get("timeouts")
+    queue, determinism = options.get("queue"), options.get("determinism")
+    if on_failure is not None:
+        handler_shape(on_failure, what="on_failure")
+    if name is not None and not (isinstance(name, str) and 1 <= len(name) <= MAX_NAME_CHARS):
+        raise ConfigError(f"name must be a str of 1 to {MAX_NAME_CHARS} characters, got {name!r:.80}")
+    if timeouts is not None and not isinstance(timeouts, Timeouts):
+        raise ConfigError(f"timeouts must be a Timeouts, got {timeouts!r:.80}; write Timeouts(finish='1h')")
+    flow = {option: value for option, value in options.items() if option in FlowOptions.__optional_keys__}
+    return FunctionSpec(
+        app_id=app_id,
+        slug=slug,
+        name=slug if name is None else name,
+        triggers=parse_triggers(options.get("trigger")),
+        retries=Retries.of(options.get("retries")),
+        timeouts=NO_TIMEOUTS if timeouts is None else timeouts,
+        queue="default" if queue is None else check_slug(queue, what="queue"),
+        determinism="warn" if determinism is None else check_determinism(determinism, what="determinism"),
+        flow=FlowControl.of(**cast(FlowOptions, flow)),
+    )
 
 
 def handler_shape(handler: Handler, *, what: str) -> HandlerShape:

@@ -68,8 +68,10 @@ class Retries:
         object.__setattr__(self, "maximum_ms", maximum_ms)
 
     @classmethod
-    def of(cls, value: int | Retries) -> Retries:
-        """The policy that `retries=value` means: so many attempts with the default backoff, or a policy."""
+    def of(cls, value: int | Retries | None) -> Retries:
+        """The policy that `retries=value` means: so many attempts with the default backoff, or a policy; None is the default."""
+        if value is None:
+            return cls()
         return value if isinstance(value, Retries) else cls(attempts=value)
 
 

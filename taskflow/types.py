@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NewType, TypeAlias
 
 Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 JsonObject: TypeAlias = dict[str, Any]
 """A JSON object as user code sees it: values are any JSON."""
+
+EventFields: TypeAlias = Mapping[str, Any]
+"""An event on the wire as an expression reads it; what it has stands in `event.WireEvent`."""
 
 Duration: TypeAlias = str | int | float | timedelta
 """'1h30m', '2 days', seconds, or a timedelta."""

@@ -1,10 +1,11 @@
-from dataclasses import FrozenInstanceError
+import inspect
+from dataclasses import FrozenInstanceError, fields
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from taskflow.config import DEFAULT_URL, Config
+from taskflow.config import DEFAULT_URL, Config, Settings
 from taskflow.errors import ConfigError
 from taskflow.retries import Retries
 
@@ -193,3 +194,17 @@ def test_no_password_shows_in_a_config_or_an_error() -> None:
 def test_a_config_can_not_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         resolve().max_steps = 5  # type: ignore[misc]
+
+
+def test_a_setting_that_does_not_exist_is_refused_with_the_one_that_was_meant() -> None:
+    with pytest.raises(
+        TypeError, match=r"TaskFlow\(\) has no keyword 'retension'; did you mean 'retention'\?"
+    ):
+        resolve(retension="1h")
+
+
+def test_each_setting_has_a_field_that_holds_it_and_a_line_of_help() -> None:
+    held = {field.name.removesuffix("_ms") for field in fields(Config)} - {"app_id"}
+    told = (inspect.getdoc(Settings) or "").splitlines()
+    lines = {line.split()[0] for line in told if "  " in line}
+    assert held == Settings.__optional_keys__ == lines

@@ -9,7 +9,15 @@ import pytest
 from taskflow.errors import ConfigError, InvalidEvent
 from taskflow.event import Event
 from taskflow.flow.cancel import Cancel
-from taskflow.function import Function, FunctionSpec, HandlerShape, build_spec, handler_shape
+from taskflow.flow.options import FlowOptions
+from taskflow.function import (
+    Function,
+    FunctionOptions,
+    FunctionSpec,
+    HandlerShape,
+    build_spec,
+    handler_shape,
+)
 from taskflow.retries import Retries
 from taskflow.timeouts import Timeouts
 from taskflow.triggers import TriggerCron, TriggerEvent
@@ -22,6 +30,7 @@ class RecordingApp:
     def __init__(self) -> None:
         self.sent: list[Event] = []
         self.invoked: list[tuple[str, JsonObject | None, JsonObject | None]] = []
+        self.run: Any = object()
 
     def send(self, event: Event, /) -> list[str]:
         self.sent.append(event)
@@ -29,7 +38,7 @@ class RecordingApp:
 
     def invoke(self, function_id: FunctionId, /, data: JsonObject | None, *, user: JsonObject | None) -> Any:
         self.invoked.append((function_id, data, user))
-        return "run"
+        return self.run
 
     async def ainvoke(
         self, function_id: FunctionId, /, data: JsonObject | None, *, user: JsonObject | None
@@ -204,7 +213,7 @@ def test_any_other_handler_is_refused(handler: Any, reason: str) -> None:
     with pytest.raises(ConfigError, match=f"^function 'shop/it': the handler ({reason})"):
         build_spec(handler, app_id="shop", id="it")
     with pytest.raises(ConfigError, match=f"^function 'shop/send-receipt': on_failure ({reason})"):
-        Function(send_receipt, spec=make().spec, app=RecordingApp(), on_failure=handler)
+        build_spec(send_receipt, app_id="shop", on_failure=handler)
 
 
 async def test_a_function_is_its_plain_handler() -> None:
@@ -222,11 +231,10 @@ async def test_a_function_is_its_plain_handler() -> None:
     assert (charge.takes_step, charge.is_async) == (True, True)
 
 
-def test_on_failure_is_kept_with_its_shape() -> None:
-    function = Function(send_receipt, spec=make().spec, app=RecordingApp(), on_failure=charge_card)
-    assert function.on_failure is charge_card
-    assert function.failure_shape == HandlerShape(takes_step=True, is_async=True)
-    assert make().failure_shape is None
+def test_help_has_a_line_for_each_option() -> None:
+    told = f"{inspect.getdoc(FunctionOptions)}\n{inspect.getdoc(FlowOptions)}".splitlines()
+    lines = {line.split()[0] for line in told if "  " in line and not line.startswith(" ")}
+    assert lines == FunctionOptions.__optional_keys__
 
 
 def test_send_sends_the_first_event_with_a_full_name() -> None:
@@ -252,6 +260,6 @@ def test_send_without_an_event_to_send_names_the_way_out(trigger: Any) -> None:
 async def test_invoke_starts_this_function_alone() -> None:
     app = RecordingApp()
     function = make(app=app)
-    assert function.invoke({"n": 1}, user={"id": 7}) == "run"
-    assert await function.ainvoke() == "run"
+    assert function.invoke({"n": 1}, user={"id": 7}) is app.run
+    assert await function.ainvoke() is app.run
     assert app.invoked == [("shop/send-receipt", {"n": 1}, {"id": 7}), ("shop/send-receipt", None, None)]

@@ -16,9 +16,9 @@ PACKAGE = Path(__file__).parent.parent / "taskflow"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("values", "errors", "types"),
     ("redis", "expressions", "observability"),
-    ("triggers", "retries", "timeouts", "event", "config", "signals", "context", "step", "function", "flow", "broker"),
+    ("triggers", "retries", "timeouts", "event", "config", "signals", "context", "step", "function", "run", "flow", "broker"),
     ("store", "courier", "portal"),
-    ("routing", "engine", "steps", "runs", "run"),
+    ("routing", "engine", "steps", "runs"),
     ("app", "loading"),
     ("worker", "beat", "dev", "terminal"),
     ("commands", "testing", "cli", "__main__", "__init__"),

@@ -9,8 +9,8 @@ import taskflow
 from taskflow import errors
 
 PUBLIC = {
-    "BlockingStep", "Cancel", "Context", "Event", "Function", "ReceivedEvent", "ReceivedSignal", "Retries", "Run", "RunStatus",
-    "Step", "TaskFlow", "Timeouts", "TriggerCron", "TriggerEvent",
+    "BlockingStep", "Cancel", "Context", "Event", "Function", "FunctionOptions", "ReceivedEvent", "ReceivedSignal",
+    "Retries", "Run", "RunStatus", "Settings", "Step", "TaskFlow", "Timeouts", "TriggerCron", "TriggerEvent",
     "Batch", "Concurrency", "Debounce", "Priority", "RateLimit", "Singleton", "Throttle",
     "BrokerUnavailable", "ConfigError", "ExpressionError", "InvalidDuration", "InvalidEvent", "LimitExceeded", "NestedStepError",
     "NonDeterminismError", "NonRetriableError", "RetryAfterError", "RunCancelled", "RunFailed", "RunNotFound",

@@ -14,14 +14,13 @@ from taskflow.beat.cron import latest_tick_ms, missed_ticks, next_tick_ms
 from taskflow.beat.timers import SendWork
 from taskflow.errors import ConfigError
 from taskflow.event import Event, encode_event
-from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
+from taskflow.routing.plan import plan_run
 from taskflow.store.duties import Fence
 from taskflow.store.keys import SEPARATOR
-from taskflow.store.routing import RunPlan
 from taskflow.store.store import Store
 from taskflow.triggers import TriggerCron
-from taskflow.values.ids import derive_ulid, run_id_for
+from taskflow.values.ids import derive_ulid
 
 logger = logging.getLogger("taskflow.beat")
 
@@ -118,15 +117,7 @@ class Crons:
         _, event = encode_event(
             Event(SCHEDULED, data, ts=tick_ms), now_ms=now_ms, max_bytes=1 << 20, uid=uid, internal=True
         )
-        plan = RunPlan(
-            spec.id,
-            spec.queue,
-            run_id_for(uid, spec.id),
-            0,
-            spec.timeouts.start_ms or 0,
-            spec.timeouts.finish_ms or 0,
-            plan_flow(spec.id, spec.flow, orjson.loads(event), is_direct=True),
-        )
+        plan = plan_run(spec, orjson.loads(event))
         _, hints = await self.store.duties.fire_cron(
             schedule.name,
             tick_ms,

@@ -33,7 +33,7 @@ from taskflow.engine.tools import Tools
 from taskflow.engine.trial import Trial
 from taskflow.engine.turns import Turns
 from taskflow.errors import LimitExceeded, StoreUnavailable, Suspend
-from taskflow.event import ReceivedEvent
+from taskflow.event import ReceivedEvent, WireEvent
 from taskflow.function import Function
 from taskflow.redis.connection import CommandError
 from taskflow.step import BlockingStep, Step, is_step_operation
@@ -71,7 +71,7 @@ class Execution:
         self.run_id = claimed.claim.run_id
         self.function = function
         self.host = host
-        self.event_obj: dict[str, Any] = orjson.loads(claimed.event)
+        self.event_obj: WireEvent = orjson.loads(claimed.event)
         self.event = ReceivedEvent.from_wire(self.event_obj)
         self.replay = Replay(
             claimed.steps,

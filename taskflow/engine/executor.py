@@ -17,13 +17,13 @@ from typing import Any, NamedTuple, Protocol
 from taskflow.config import Config
 from taskflow.engine.closing import Ending
 from taskflow.engine.execution import Execution, job_id
-from taskflow.engine.host import Lease
 from taskflow.engine.offered import OfferedStepExecution
 from taskflow.errors import StoreUnavailable
 from taskflow.function import Function
 from taskflow.redis.scripts import Answer
 from taskflow.store.claims import ClaimedRun, ClaimReply, Hint
 from taskflow.store.keys import SEPARATOR
+from taskflow.store.lease import Lease
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock
 

@@ -9,19 +9,9 @@ from typing import Protocol
 
 from taskflow.config import Config
 from taskflow.store.claims import Claims, Hint
+from taskflow.store.lease import Lease
 from taskflow.store.registry import Registry
 from taskflow.values.clock import Clock
-
-
-class Lease(Protocol):
-    """Whether this process still owns its claims. Rule S9.4."""
-
-    @property
-    def epoch(self) -> int:
-        """Grows each time the process was declared dead; claims of an older epoch are lost."""
-        ...
-
-    def is_valid(self, *, epoch: int | None = None) -> bool: ...
 
 
 class Host(Protocol):

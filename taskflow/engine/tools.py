@@ -16,9 +16,9 @@ from taskflow.engine.tasks.unwinding import fetch_outcome
 from taskflow.engine.threads import Threads
 from taskflow.errors import LimitExceeded, NestedStepError, NonRetriableError, StepTimeout
 from taskflow.event import Event, ReceivedEvent, encode_event
-from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
 from taskflow.retries import next_attempt_ms
+from taskflow.routing.plan import plan_run
 from taskflow.signals import OnConflict, ReceivedSignal, check_on_conflict, check_signal_name
 from taskflow.step import ParallelMode
 from taskflow.steps.wait_for_event import plan_wait
@@ -278,14 +278,9 @@ class Tools:
             internal=True,
         )
         op.child = run_id_for(uid, function_id)
+        plan = plan_run(spec, orjson.loads(event), run_id=op.child)
         child = InvokedRun(
-            function_id,
-            spec.queue,
-            op.child,
-            event,
-            spec.timeouts.start_ms or 0,
-            spec.timeouts.finish_ms or 0,
-            plan_flow(spec.id, spec.flow, orjson.loads(event), is_direct=True),
+            spec.id, spec.queue, op.child, event, plan.start_timeout_ms, plan.finish_timeout_ms, plan.flow
         )
         return await self.settle(call, step_id, op, child)
 

@@ -17,14 +17,14 @@ from typing import Any, TypeAlias
 from taskflow.errors import ConfigError, ExpressionError
 from taskflow.expressions.operators import Unsure
 from taskflow.expressions.problem import Problem
-from taskflow.types import Json, JsonObject
+from taskflow.types import EventFields, Json
 
 logger = logging.getLogger("taskflow.expressions")
 
 MAX_CHARS = 4_096
-NO_EVENT: JsonObject = {}
+NO_EVENT: EventFields = {}
 
-Evaluate: TypeAlias = Callable[[JsonObject, JsonObject], Any]
+Evaluate: TypeAlias = Callable[[EventFields, EventFields], Any]
 """Takes the values of `event` and `async`."""
 
 
@@ -49,11 +49,11 @@ class Expression:
     def is_compiled(self) -> bool:
         return self._compiled is not None
 
-    def by_reference(self, event: JsonObject, async_event: JsonObject) -> Any:
+    def by_reference(self, event: EventFields, async_event: EventFields) -> Any:
         """What cel-python makes of it. Raises whatever cel-python raises."""
         return self._reference(event, async_event)
 
-    def evaluate(self, event: JsonObject, async_event: JsonObject | None = None) -> Any:
+    def evaluate(self, event: EventFields, async_event: EventFields | None = None) -> Any:
         """The value for `event` and `async` in plain Python types.
 
         Raises ExpressionError where CEL gives an error, as for a missing field.
@@ -66,7 +66,7 @@ class Expression:
             reason = error.args[0] if error.args else type(error).__name__
             raise ExpressionError(f"CEL expression {self.source!r:.200}: {reason!s:.200}") from error
 
-    def matches(self, event: JsonObject, async_event: JsonObject | None = None) -> bool:
+    def matches(self, event: EventFields, async_event: EventFields | None = None) -> bool:
         """Whether the value is true. An error, a missing field, and a value that is no bool are false.
 
         compile_expression("event.data.total > 100", what="it").matches({"data": {"total": 120}})  # True
@@ -76,7 +76,7 @@ class Expression:
         except Exception:
             return False
 
-    def value(self, event: JsonObject, async_event: JsonObject | None = None) -> Json:
+    def value(self, event: EventFields, async_event: EventFields | None = None) -> Json:
         """The value as a key. A missing field, any other error, null, and what is no JSON (a timestamp) give "".
 
         The first time that an expression gives "" so, a warning says why. Rule S7.
@@ -93,7 +93,7 @@ class Expression:
             return self._no_key(f"CEL expression {self.source!r:.200}: its value, {value!r:.100}, is no JSON")
         return value
 
-    def _run(self, event: JsonObject, async_event: JsonObject) -> Any:
+    def _run(self, event: EventFields, async_event: EventFields) -> Any:
         if self._compiled is not None:
             try:
                 return self._compiled(event, async_event)

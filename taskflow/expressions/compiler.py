@@ -16,14 +16,14 @@ from taskflow.expressions import operators
 from taskflow.expressions.functions import FUNCTIONS, finder, refused
 from taskflow.expressions.operators import NUMBERS, Unsure
 from taskflow.expressions.tree import arguments, literal, literal_token, names_of, string_of, unwrap
-from taskflow.types import JsonObject
+from taskflow.types import EventFields
 
 if TYPE_CHECKING:
     from lark import Token
 
     from taskflow.expressions.tree import Node
 
-Closure: TypeAlias = Callable[[JsonObject, JsonObject], Any]
+Closure: TypeAlias = Callable[[EventFields, EventFields], Any]
 """Takes the values of `event` and `async`."""
 
 ERRORS = (LookupError, TypeError, ValueError, ArithmeticError)
@@ -67,7 +67,7 @@ def build_path(node: Node) -> Closure:
         return binary(operators.item_at, owner, build(node.children[1]))
     name = str(node.children[1])
 
-    def read_member(event: JsonObject, async_: JsonObject) -> Any:
+    def read_member(event: EventFields, async_: EventFields) -> Any:
         value = owner(event, async_)
         if type(value) is dict:
             return value[name]
@@ -83,7 +83,7 @@ def read_path(names: Sequence[str]) -> Closure:
     missing = f"there is no {'.'.join(names)}"
     if variable == "async":
 
-        def read_async(event: JsonObject, async_: JsonObject) -> Any:
+        def read_async(event: EventFields, async_: EventFields) -> Any:
             value: Any = async_
             try:
                 for key in keys:
@@ -94,7 +94,7 @@ def read_path(names: Sequence[str]) -> Closure:
 
         return read_async
 
-    def read_event(event: JsonObject, async_: JsonObject) -> Any:
+    def read_event(event: EventFields, async_: EventFields) -> Any:
         value: Any = event
         try:
             for key in keys:
@@ -139,7 +139,7 @@ def build_map(node: Node) -> Closure:
         raise Unsupported
     fields = list(zip(keys, map(build, entries[1::2]), strict=True))
 
-    def make(event: JsonObject, async_: JsonObject) -> Any:
+    def make(event: EventFields, async_: EventFields) -> Any:
         try:
             return {key: value(event, async_) for key, value in fields}
         except ERRORS:
@@ -179,7 +179,7 @@ def equals(read: Closure, value: Any, *, wanted: bool) -> Closure:
     if isinstance(value, str):
         return lambda event, async_: (read(event, async_) == value) is wanted
 
-    def is_number(event: JsonObject, async_: JsonObject) -> bool:
+    def is_number(event: EventFields, async_: EventFields) -> bool:
         got = read(event, async_)
         return (got == value and type(got) is not bool) is wanted
 
@@ -192,7 +192,7 @@ def is_ordered(read: Closure, compare: Callable[[Any, Any], bool], value: Any) -
         return binary(operators.ordering(compare), read, lambda event, async_: None)
     kinds = NUMBERS if type(value) in NUMBERS else frozenset((type(value),))
 
-    def decide(event: JsonObject, async_: JsonObject) -> bool:
+    def decide(event: EventFields, async_: EventFields) -> bool:
         got = read(event, async_)
         if type(got) in kinds:
             return compare(got, value)
@@ -208,7 +208,7 @@ def build_in(item: Node | Token, container: Node | Token) -> Closure:
         if None not in texts:
             members = frozenset(texts)
 
-            def is_member(event: JsonObject, async_: JsonObject) -> bool:
+            def is_member(event: EventFields, async_: EventFields) -> bool:
                 got = read(event, async_)
                 return type(got) is str and got in members
 
@@ -238,7 +238,7 @@ def logical(left: Closure, right: Closure, *, deciding: bool) -> Closure:
     """`||` is decided by a true on either side, `&&` by a false, whatever the other side is: even an error."""
     neutral = not deciding
 
-    def decide(event: JsonObject, async_: JsonObject) -> Any:
+    def decide(event: EventFields, async_: EventFields) -> Any:
         try:
             first = left(event, async_)
         except ERRORS:
@@ -262,7 +262,7 @@ def logical(left: Closure, right: Closure, *, deciding: bool) -> Closure:
 def build_ternary(node: Node) -> Closure:
     test, one, other = map(build, node.children)
 
-    def choose(event: JsonObject, async_: JsonObject) -> Any:
+    def choose(event: EventFields, async_: EventFields) -> Any:
         value = test(event, async_)
         if value is True:
             return one(event, async_)
@@ -304,7 +304,7 @@ def matching(read: Closure, pattern: str) -> Closure:
     """matches() with a pattern that is known, and was checked: found here once instead of at each call."""
     find = finder(pattern)
 
-    def decide(event: JsonObject, async_: JsonObject) -> bool:
+    def decide(event: EventFields, async_: EventFields) -> bool:
         text = read(event, async_)
         if type(text) is str:
             return find(text) is not None
@@ -314,7 +314,7 @@ def matching(read: Closure, pattern: str) -> Closure:
 
 
 def has(read: Closure) -> Closure:
-    def decide(event: JsonObject, async_: JsonObject) -> bool:
+    def decide(event: EventFields, async_: EventFields) -> bool:
         try:
             read(event, async_)
         except ERRORS:

@@ -12,6 +12,7 @@ from typing import Any
 
 from taskflow.expressions.cel import compile_expression
 from taskflow.expressions.equalities import split_equality
+from taskflow.types import EventFields
 from taskflow.values.tokens import token_of
 
 MISSING = object()
@@ -32,7 +33,7 @@ class WaitPlan:
     token: str | None  # that, as "path=value"
     condition: str | None  # CEL that must hold too
 
-    def is_met_by(self, event: dict[str, Any], *, run_event: dict[str, Any]) -> bool:
+    def is_met_by(self, event: EventFields, *, run_event: EventFields) -> bool:
         """Whether an event of one of the names ends the wait, as the index would find it."""
         if self.path is not None and tokens_of(event, [self.path]) != [self.token]:
             return False
@@ -40,7 +41,7 @@ class WaitPlan:
 
 
 def place_wait(
-    events: Sequence[str], match: str | None, if_exp: str | None, *, event: dict[str, Any]
+    events: Sequence[str], match: str | None, if_exp: str | None, *, event: EventFields
 ) -> WaitPlan:
     """The place in the index of a wait, or of an event that cancels a run, whose arguments are checked."""
     if match is not None:
@@ -55,7 +56,7 @@ def place_wait(
     return WaitPlan(list(events), equality.path, token, equality.residue)
 
 
-def value_at(event: dict[str, Any], path: str) -> Any:
+def value_at(event: EventFields, path: str) -> Any:
     """The value at "data.order.id", or MISSING."""
     value: Any = event
     for part in path.split("."):
@@ -65,7 +66,7 @@ def value_at(event: dict[str, Any], path: str) -> Any:
     return value
 
 
-def token_of_field(path: str, own_path: str, run_event: dict[str, Any]) -> str:
+def token_of_field(path: str, own_path: str, run_event: EventFields) -> str:
     """The token for "`path` of the event is what the run's own event has at `own_path`"."""
     value = value_at(run_event, own_path)
     return NOTHING_EQUAL if value is MISSING else token_for(path, value)
@@ -76,7 +77,7 @@ def token_for(path: str, value: Any) -> str:
     return f"{path}={token_of(value)}"
 
 
-def tokens_of(event: dict[str, Any], paths: Sequence[str]) -> list[str]:
+def tokens_of(event: EventFields, paths: Sequence[str]) -> list[str]:
     """The index entries that an event meets, among the paths that waits look at."""
     tokens = []
     for path in paths:
@@ -87,6 +88,6 @@ def tokens_of(event: dict[str, Any], paths: Sequence[str]) -> list[str]:
     return tokens
 
 
-def meets_condition(condition: str, *, run_event: dict[str, Any], event: dict[str, Any]) -> bool:
+def meets_condition(condition: str, *, run_event: EventFields, event: EventFields) -> bool:
     """Whether an event meets what is left of a wait's expression; an error counts as no."""
     return compile_expression(condition, what="wait", variables=VARIABLES).matches(run_event, event)

@@ -26,7 +26,7 @@ from taskflow.expressions.functions import FUNCTIONS as COMPILED
 from taskflow.expressions.names import NameCheck
 from taskflow.expressions.problem import Problem
 from taskflow.expressions.tree import MAX_INT, MIN_INT, simplify
-from taskflow.types import JsonObject
+from taskflow.types import EventFields
 
 # Of a simplified tree. celpy needs four Python frames for each level, and Python has 1,000 in all, the caller's included.
 MAX_DEPTH = 120
@@ -72,7 +72,7 @@ class Program:
     runner: Runner
     fields: Mapping[str, frozenset[str] | None]
 
-    def run(self, event: JsonObject, async_event: JsonObject) -> Any:
+    def run(self, event: EventFields, async_event: EventFields) -> Any:
         """The value in plain Python types. Raises whatever celpy raises."""
         variables = {"event": event, "async": async_event}
         context = {name: to_cel(pick(variables[name], fields)) for name, fields in self.fields.items()}
@@ -135,7 +135,7 @@ def tree_depth(tree: Tree[Token]) -> int:
     return deepest
 
 
-def pick(event: JsonObject, fields: frozenset[str] | None) -> JsonObject:
+def pick(event: EventFields, fields: frozenset[str] | None) -> EventFields:
     """Only what is read, for converting an event costs more than most expressions."""
     return event if fields is None else {field: event[field] for field in fields if field in event}
 

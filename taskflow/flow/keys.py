@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from taskflow.expressions.cel import compile_expression
+from taskflow.types import EventFields
 from taskflow.values.tokens import token_of
 
 
-def key_token(source: str | None, event: dict[str, Any]) -> str:
+def key_token(source: str | None, event: EventFields) -> str:
     """The value of a key as text that is the same for equal values; empty without a key.
 
     A value that is missing or can't be computed counts as the empty string.

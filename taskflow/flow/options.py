@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from taskflow.errors import ConfigError
 from taskflow.flow.batch import Batch
@@ -18,6 +18,31 @@ from taskflow.flow.rate_limit import RateLimit
 from taskflow.flow.singleton import Singleton
 from taskflow.flow.throttle import Throttle
 from taskflow.types import JsonObject
+
+
+class FlowOptions(TypedDict, total=False):
+    """The options of `@app.function` that are flow control (S7) or cancel runs (S6.1); None counts as left out.
+
+    concurrency   how many steps execute at one time: a number, a Concurrency, or a list of two
+    priority      which run goes first
+    throttle      how often runs start; the excess waits
+    rate_limit    how often events start runs; the excess is skipped
+    debounce      one run once no event has come for a while
+    batch_events  one run for many events
+    singleton     one live run at a time
+    idempotency   CEL over `event`: one run for each value in 24 h
+    cancel        an event that cancels runs, or a list of up to 5
+    """
+
+    concurrency: int | Concurrency | Sequence[Concurrency] | None
+    priority: Priority | None
+    throttle: Throttle | None
+    rate_limit: RateLimit | None
+    debounce: Debounce | None
+    batch_events: Batch | None
+    singleton: Singleton | None
+    idempotency: str | None
+    cancel: Cancel | Sequence[Cancel] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,31 +83,22 @@ class FlowControl:
         return self == NO_FLOW_CONTROL
 
     @classmethod
-    def of(
-        cls,
-        *,
-        concurrency: int | Concurrency | Sequence[Concurrency] | None = None,
-        priority: Priority | None = None,
-        throttle: Throttle | None = None,
-        rate_limit: RateLimit | None = None,
-        debounce: Debounce | None = None,
-        batch_events: Batch | None = None,
-        singleton: Singleton | None = None,
-        idempotency: str | None = None,
-        cancel: Cancel | Sequence[Cancel] | None = None,
-    ) -> FlowControl:
+    def of(cls, **options: Unpack[FlowOptions]) -> FlowControl:
         """Check the options of `@app.function`. Raises ConfigError, which names option, value and remedy."""
+        idempotency = options.get("idempotency")
         check_expression("idempotency", idempotency)
         flow = cls(
-            concurrency=parse_concurrency(concurrency),
-            priority=check_type("priority", priority, Priority, "Priority(run='event.data.rank')"),
-            throttle=check_type("throttle", throttle, Throttle, "Throttle(100, '1m')"),
-            rate_limit=check_type("rate_limit", rate_limit, RateLimit, "RateLimit(10, '1h')"),
-            debounce=check_type("debounce", debounce, Debounce, "Debounce('30s')"),
-            batch=check_type("batch_events", batch_events, Batch, "Batch(100, '5s')"),
-            singleton=check_type("singleton", singleton, Singleton, "Singleton()"),
+            concurrency=parse_concurrency(options.get("concurrency")),
+            priority=check_type(
+                "priority", options.get("priority"), Priority, "Priority(run='event.data.rank')"
+            ),
+            throttle=check_type("throttle", options.get("throttle"), Throttle, "Throttle(100, '1m')"),
+            rate_limit=check_type("rate_limit", options.get("rate_limit"), RateLimit, "RateLimit(10, '1h')"),
+            debounce=check_type("debounce", options.get("debounce"), Debounce, "Debounce('30s')"),
+            batch=check_type("batch_events", options.get("batch_events"), Batch, "Batch(100, '5s')"),
+            singleton=check_type("singleton", options.get("singleton"), Singleton, "Singleton()"),
             idempotency=idempotency,
-            cancel=parse_cancels(cancel),
+            cancel=parse_cancels(options.get("cancel")),
         )
         return NO_FLOW_CONTROL if flow.is_none else flow
 

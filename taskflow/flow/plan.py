@@ -26,15 +26,15 @@ from taskflow.flow.concurrency import Concurrency
 from taskflow.flow.keys import key_token
 from taskflow.flow.options import NO_FLOW_CONTROL, FlowControl
 from taskflow.flow.priority import ahead_ms
-from taskflow.types import FunctionId
+from taskflow.types import EventFields, FunctionId
 
 LIMIT_SEPARATOR = "\x1e"  # between the limits of a lane; includes/lanes.lua reads it
 THROTTLE_SEPARATOR = "\x1d"  # before the throttle of a lane
 
-Wire = dict[str, Any]
 
-
-def plan_flow(function_id: FunctionId, flow: FlowControl, event: Wire, *, is_direct: bool = False) -> bytes:
+def plan_flow(
+    function_id: FunctionId, flow: FlowControl, event: EventFields, *, is_direct: bool = False
+) -> bytes:
     """The packed table for a run that `event` is to start; empty for a function without flow control.
 
     `is_direct`: the run is started by an invoke, a cron or a replay. What picks among events (rate limit, idempotency, debounce,
@@ -60,7 +60,7 @@ def plan_flow(function_id: FunctionId, flow: FlowControl, event: Wire, *, is_dir
     return packed
 
 
-def plan_cancels(cancels: Sequence[Cancel], event: Wire) -> list[dict[str, Any]]:
+def plan_cancels(cancels: Sequence[Cancel], event: EventFields) -> list[dict[str, Any]]:
     """How the events that cancel a run are to stand in the index; those that nothing can meet are left out."""
     entries = []
     for cancel in cancels:
@@ -78,7 +78,7 @@ def plan_cancels(cancels: Sequence[Cancel], event: Wire) -> list[dict[str, Any]]
     return entries
 
 
-def plan_admission(function_id: FunctionId, flow: FlowControl, event: Wire) -> dict[str, Any]:
+def plan_admission(function_id: FunctionId, flow: FlowControl, event: EventFields) -> dict[str, Any]:
     """What decides whether, and with which others, an event starts a run."""
     table: dict[str, Any] = {}
     rate, debounce, batch = flow.rate_limit, flow.debounce, flow.batch
@@ -101,7 +101,7 @@ def plan_admission(function_id: FunctionId, flow: FlowControl, event: Wire) -> d
     return table
 
 
-def lane_of(function_id: FunctionId, flow: FlowControl, event: Wire) -> str:
+def lane_of(function_id: FunctionId, flow: FlowControl, event: EventFields) -> str:
     """The limits that apply when the run executes, as one text; runs of a function with the same lane are limited alike.
 
     The ids of its concurrency limits, then that of its throttle, which counts until the run has started.
@@ -114,7 +114,7 @@ def lane_of(function_id: FunctionId, flow: FlowControl, event: Wire) -> str:
     return lane
 
 
-def limit_id(function_id: FunctionId, place: int, limit: Concurrency, event: Wire) -> str:
+def limit_id(function_id: FunctionId, place: int, limit: Concurrency, event: EventFields) -> str:
     """Who shares a concurrency limit: the function, its app, or all apps, with the value of the key."""
     token = key_token(limit.key, event)
     if limit.scope == "fn":

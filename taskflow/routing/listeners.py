@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from taskflow.event import WireEvent
 from taskflow.expressions.cel import Expression, compile_expression
 from taskflow.function import FunctionSpec
 from taskflow.triggers import TriggerEvent
-
-Wire = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +18,7 @@ class Listener:
     spec: FunctionSpec
     expression: Expression | None
 
-    def wants(self, event: Wire) -> bool:
+    def wants(self, event: WireEvent) -> bool:
         return self.expression is None or self.expression.matches(event)
 
 
@@ -47,7 +45,7 @@ class Listeners:
         else:
             self.by_name.setdefault(trigger.event, []).append(listener)
 
-    def of(self, event: Wire) -> list[FunctionSpec]:
+    def of(self, event: WireEvent) -> list[FunctionSpec]:
         """The functions that the event starts, each once, however many of their triggers it meets."""
         name = event["name"]
         listeners = self.by_name.get(name, [])

@@ -17,23 +17,19 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from taskflow.config import Config
-from taskflow.engine.host import Lease
 from taskflow.errors import InvalidEvent, StoreUnavailable
-from taskflow.event import decode_message
-from taskflow.flow.plan import plan_flow
-from taskflow.function import FunctionSpec
+from taskflow.event import WireEvent, decode_message
 from taskflow.redis.scripts import Answer
 from taskflow.routing.listeners import Listeners
+from taskflow.routing.plan import plan_run
 from taskflow.routing.waits import lookups_of, resume_waits
 from taskflow.store.claims import Claim, ClaimedRun, Hint
-from taskflow.store.routing import Arrival, EventPlan, Routed, RunPlan
+from taskflow.store.lease import Lease
+from taskflow.store.routing import Arrival, EventPlan, Routed
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock
-from taskflow.values.ids import run_id_for
 
 logger = logging.getLogger("taskflow.router")
-
-Wire = dict[str, Any]
 
 BATCH = 50  # events in one script at most, so that it blocks the store for 2 ms or so
 IN_FLIGHT = 2  # scripts at a time
@@ -78,7 +74,7 @@ class Receipt:
 class Arrived(NamedTuple):
     """An event that waits to be routed."""
 
-    event: Wire
+    event: WireEvent
     message: int
     receipt: Receipt
 
@@ -86,7 +82,7 @@ class Arrived(NamedTuple):
 class SentBatch(NamedTuple):
     """A batch whose script is on its way."""
 
-    events: Sequence[Wire]
+    events: Sequence[WireEvent]
     plans: Sequence[EventPlan]
     now_ms: int
     epoch: int  # of the lease, before the script was sent
@@ -189,7 +185,7 @@ class Router:
             return failures
         return []
 
-    def send(self, events: Sequence[Wire]) -> SentBatch:
+    def send(self, events: Sequence[WireEvent]) -> SentBatch:
         """Have events recorded and their runs made."""
         now_ms = self.clock.now_ms()
         plans = [self.plan_event(event, now_ms) for event in events]
@@ -228,22 +224,17 @@ class Router:
             self.taker.send_hints(hints)
         await self.resume_waits(sent.events, sent.plans, routed)
 
-    def plan_event(self, event: Wire, now_ms: int) -> EventPlan:
+    def plan_event(self, event: WireEvent, now_ms: int) -> EventPlan:
         uid, public_id = event["uid"], event["id"]
-        runs = [self.plan(spec, event, now_ms) for spec in self.listeners.of(event)]
+        due_ms = event.get("due", 0)
+        start_at_ms = due_ms if due_ms > now_ms else 0
+        runs = [
+            plan_run(
+                spec, event, start_at_ms=start_at_ms, is_direct=False, is_claimable=spec.queue in self.taker.queues
+            )
+            for spec in self.listeners.of(event)
+        ]  # fmt: skip
         return EventPlan(uid, "" if public_id == uid else public_id, event["name"], orjson.dumps(event), runs)
-
-    def plan(self, spec: FunctionSpec, event: Wire, now_ms: int) -> RunPlan:
-        return RunPlan(
-            spec.id,
-            spec.queue,
-            run_id_for(event["uid"], spec.id),
-            due_ms if (due_ms := event.get("due", 0)) > now_ms else 0,
-            spec.timeouts.start_ms or 0,
-            spec.timeouts.finish_ms or 0,
-            plan_flow(spec.id, spec.flow, event),
-            is_claimable=spec.queue in self.taker.queues,
-        )
 
     def start_claimed(self, plan: EventPlan, routed: Routed, now_ms: int, epoch: int) -> None:
         for run in plan.runs:
@@ -256,7 +247,7 @@ class Router:
                 )
 
     async def resume_waits(
-        self, events: Sequence[Wire], plans: Sequence[EventPlan], routed: Sequence[Routed]
+        self, events: Sequence[WireEvent], plans: Sequence[EventPlan], routed: Sequence[Routed]
     ) -> None:
         """Resolve the waits that the events end."""
         arrivals, arrived = [], []

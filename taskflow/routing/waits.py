@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import orjson
 
@@ -11,11 +10,12 @@ from taskflow.expressions.matching import meets_condition, tokens_of
 from taskflow.store.claims import Hint, parse_hints
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.routing import Arrival, FoundWaits, Routing
+from taskflow.types import EventFields
 
 LOOK_AT = 500  # waits in one script, so that an event that thousands wait for does not block the store
 
 
-def lookups_of(event: dict[str, Any], wait_paths: Sequence[str]) -> list[str]:
+def lookups_of(event: EventFields, wait_paths: Sequence[str]) -> list[str]:
     """What an event looks up in the index: "name:token" for each of `wait_paths`, name or pattern SEPARATOR path."""
     lookups = []
     for entry in wait_paths:
@@ -27,7 +27,7 @@ def lookups_of(event: dict[str, Any], wait_paths: Sequence[str]) -> list[str]:
 async def resume_waits(
     routing: Routing,
     arrivals: Sequence[Arrival],
-    events: Sequence[dict[str, Any]],
+    events: Sequence[EventFields],
     *,
     now_ms: Callable[[], int],
     limit: int = LOOK_AT,
@@ -59,7 +59,7 @@ async def resolve_open(
     routing: Routing,
     found: FoundWaits,
     arrivals: Sequence[Arrival],
-    events: Sequence[dict[str, Any]],
+    events: Sequence[EventFields],
     *,
     now_ms: int,
 ) -> list[Hint]:

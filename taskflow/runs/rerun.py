@@ -15,8 +15,8 @@ import orjson
 
 from taskflow.engine.replay import story_of
 from taskflow.errors import InvalidEvent, RerunRefused
-from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
+from taskflow.routing.plan import plan_run
 from taskflow.run import RunStatus
 from taskflow.store.control import NO_STEPS, KeptSteps
 from taskflow.store.fields import text
@@ -79,10 +79,7 @@ def plan_rerun(
         )
     event = edited_event(stored, edits.data, max_event_bytes) if edits.data is not None else b""
     wire = orjson.loads(event or stored.fields.get("event") or b"{}")
-    run = RunPlan(
-        spec.id, spec.queue, new_id, start_at_ms, spec.timeouts.start_ms or 0, spec.timeouts.finish_ms or 0,
-        plan_flow(spec.id, spec.flow, wire, is_direct=True),
-    )  # fmt: skip
+    run = plan_run(spec, wire, run_id=new_id, start_at_ms=start_at_ms)
     return RerunPlan(run, event, kept_steps(stored, edits, now_ms))
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from taskflow.errors import NonRetriableError
 from taskflow.expressions.cel import compile_expression
 from taskflow.expressions.matching import VARIABLES, WaitPlan, place_wait
 from taskflow.triggers import check_event_name
+from taskflow.types import EventFields
 
 
 def plan_wait(
-    step_id: str, events: Sequence[str], match: str | None, if_exp: str | None, *, event: dict[str, Any]
+    step_id: str, events: Sequence[str], match: str | None, if_exp: str | None, *, event: EventFields
 ) -> WaitPlan:
     """Check the arguments of a wait and work out its place in the index; `event` is the run's own wire object."""
     what = f"step.wait_for_event({step_id!r})"

@@ -6,11 +6,10 @@ import orjson
 
 from taskflow.app import TaskFlow
 from taskflow.event import Event, encode_event
-from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
-from taskflow.store.routing import RunPlan
+from taskflow.routing.plan import plan_run
 from taskflow.types import RunId
-from taskflow.values.ids import new_ulid, run_id_for
+from taskflow.values.ids import new_ulid
 
 
 async def begin_run(app: TaskFlow, spec: FunctionSpec, event: Event) -> RunId:
@@ -20,14 +19,7 @@ async def begin_run(app: TaskFlow, spec: FunctionSpec, event: Event) -> RunId:
     _, encoded = encode_event(
         event, now_ms=now_ms, max_bytes=app.config.max_event_bytes, uid=uid, internal=True
     )
-    plan = RunPlan(
-        spec.id,
-        spec.queue,
-        run_id_for(uid, spec.id),
-        start_timeout_ms=spec.timeouts.start_ms or 0,
-        finish_timeout_ms=spec.timeouts.finish_ms or 0,
-        flow=plan_flow(spec.id, spec.flow, orjson.loads(encoded), is_direct=True),
-    )
+    plan = plan_run(spec, orjson.loads(encoded))
     async with app.session().deadline() as store:
         hints = await store.routing.start_run(
             plan,

@@ -168,7 +168,7 @@ async def test_retries_of_the_handler_take_turns(app: TaskFlow) -> None:
 )
 def test_wrong_limits_are_refused(app: TaskFlow, value: object, what: str) -> None:
     with pytest.raises(ConfigError, match=what) as refused:
-        app.function(trigger="job", id="job", concurrency=value)(lambda ctx: None)  # type: ignore[arg-type]
+        app.function(trigger="job", id="job", concurrency=value)(lambda ctx: None)  # type: ignore[call-overload]
     assert "shop/job" in str(refused.value)
 
 

@@ -16,7 +16,7 @@ from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import ConfigError
 from taskflow.event import Event, ReceivedEvent
-from taskflow.function import Function
+from taskflow.function import Function, FunctionOptions, build_spec
 from taskflow.retries import Retries
 from taskflow.run import RunStatus
 from taskflow.step import BlockingStep, Step
@@ -64,8 +64,47 @@ def test_ids_are_unique_in_an_app_but_not_among_apps(make_app: MakeApp) -> None:
 
 def test_options_are_keyword_only(app: TaskFlow) -> None:
     """S2.1"""
-    with pytest.raises(TypeError):
-        app.function("shop/paid")  # type: ignore[call-arg]
+    with pytest.raises(
+        TypeError, match=r"takes keywords only, got 'shop/paid'; .*trigger='shop/order.created'"
+    ):
+        app.function("shop/paid")  # type: ignore[call-overload]
+
+
+async def test_a_decorator_without_parentheses_makes_a_function_that_can_be_invoked(app: TaskFlow) -> None:
+    """S2.1, S2.2"""
+
+    @app.function
+    async def half(ctx: Context[Step]) -> float:
+        return float(ctx.event.data["n"]) / 2
+
+    assert isinstance(half, Function)
+    assert (half.id, half.spec.triggers) == ("shop/half", ())
+    async with Harness(app):
+        assert await (await half.ainvoke({"n": 3})).aresult() == 1.5
+
+
+def test_an_option_that_does_not_exist_is_refused_with_the_one_that_was_meant(app: TaskFlow) -> None:
+    """S2.5"""
+    with pytest.raises(
+        TypeError, match=r"@app.function\(\) has no keyword 'triger'; did you mean 'trigger'\?"
+    ):
+        app.function(triger="shop/paid")(print)  # type: ignore[call-overload]
+    with pytest.raises(
+        TypeError, match=r"has no keyword 'x'\. There are batch_events, cancel, concurrency, "
+    ):
+        app.function(x=1)(print)  # type: ignore[call-overload]
+    assert app.functions == {}
+
+
+def test_an_option_that_is_none_counts_as_left_out(app: TaskFlow) -> None:
+    """S2.5"""
+
+    def score(ctx: Context[BlockingStep]) -> None: ...
+
+    options: FunctionOptions = {}
+    for option in FunctionOptions.__optional_keys__:
+        options[option] = None  # type: ignore[literal-required]
+    assert app.function(**options)(score).spec == build_spec(score, app_id="shop")
 
 
 async def test_a_decorated_handler_can_be_called_as_the_plain_handler(app: TaskFlow) -> None:

@@ -19,13 +19,13 @@ from taskflow.broker.publisher import AsyncPublisher, Publisher
 from taskflow.broker.topology import events_queue, work_queue
 from taskflow.courier import BrokerMessenger
 from taskflow.engine.executor import Executor
-from taskflow.engine.host import Lease
 from taskflow.engine.tasks.tagging import install_task_factory
 from taskflow.flow.plan import flow_settings
 from taskflow.function import Function
 from taskflow.redis.subscriber import Subscriber
 from taskflow.routing.listeners import Listeners
 from taskflow.routing.router import Router
+from taskflow.store.lease import Lease
 from taskflow.store.registry import AppSettings, RegisteredFunction
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock, SystemClock

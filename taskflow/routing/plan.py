@@ -1,0 +1,37 @@
+"""From a function and an event to the run that is to be made. Rules S6.3, S7."""
+
+from __future__ import annotations
+
+from taskflow.event import WireEvent
+from taskflow.flow.plan import plan_flow
+from taskflow.function import FunctionSpec
+from taskflow.store.routing import RunPlan
+from taskflow.types import RunId
+from taskflow.values.ids import run_id_for
+
+
+def plan_run(
+    spec: FunctionSpec,
+    event: WireEvent,
+    *,
+    run_id: RunId | None = None,
+    start_at_ms: int = 0,
+    is_direct: bool = True,
+    is_claimable: bool = False,
+) -> RunPlan:
+    """The run of a function for an event. Its id derives from both, so that planning twice makes one run, unless `run_id` is given.
+
+    `start_at_ms` (0: at once) is when it is due. `is_direct`: an invoke, a cron, a rerun or a test starts it rather than its event,
+    so the flow control that picks among events is not applied (S7). `is_claimable`: this process may execute it at once.
+    Raises ExpressionError when a key can't be evaluated.
+    """
+    return RunPlan(
+        spec.id,
+        spec.queue,
+        run_id_for(event["uid"], spec.id) if run_id is None else run_id,
+        start_at_ms,
+        spec.timeouts.start_ms or 0,
+        spec.timeouts.finish_ms or 0,
+        plan_flow(spec.id, spec.flow, event, is_direct=is_direct),
+        is_claimable,
+    )
