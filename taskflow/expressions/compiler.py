@@ -1,8 +1,8 @@
-"""Compiles the common part of CEL to Python closures over plain values.
+"""Compiles CEL to Python closures over plain values.
 
-Paths, literals, comparisons, logic, arithmetic, the ternary, `in`, has() and the functions of `functions` are compiled. An
-expression with anything else (macros, timestamps, unsigned integers, bytes) is left to the reference as a whole. Both give
-the same values and the same errors.
+Paths, literals, comparisons, logic, arithmetic, the ternary, `in`, has(), the macros and the functions of `functions` are
+compiled. An expression with anything else (timestamps, unsigned integers, bytes) is left to the reference as a whole. Both
+give the same values and the same errors.
 """
 
 from __future__ import annotations
@@ -10,12 +10,34 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from taskflow.expressions import operators
-from taskflow.expressions.functions import FUNCTIONS, finder, refused
-from taskflow.expressions.operators import NUMBERS, Unsure
-from taskflow.expressions.tree import arguments, literal, literal_token, names_of, string_of, unwrap
+from taskflow.expressions.budget import Budget
+from taskflow.expressions.closures import (
+    binary,
+    equals,
+    has,
+    is_ordered,
+    logical,
+    matching,
+    read_path,
+    weighed,
+    weighing,
+)
+from taskflow.expressions.functions import FUNCTIONS
+from taskflow.expressions.macros import MACROS
+from taskflow.expressions.operators import ERRORS, Unsure
+from taskflow.expressions.scope import NO_ELEMENTS, PLAIN, Closure, Scope, Unsupported
+from taskflow.expressions.tree import (
+    arguments,
+    literal,
+    literal_token,
+    names_of,
+    only_name,
+    string_of,
+    unwrap,
+)
 from taskflow.types import EventFields
 
 if TYPE_CHECKING:
@@ -23,48 +45,53 @@ if TYPE_CHECKING:
 
     from taskflow.expressions.tree import Node
 
-Closure: TypeAlias = Callable[[EventFields, EventFields], Any]
-"""Takes the values of `event` and `async`."""
-
-ERRORS = (LookupError, TypeError, ValueError, ArithmeticError)
-"""What a closure raises for an error of CEL, which `&&`, `||` and has() may absorb."""
-
-
-class Unsupported(Exception):
-    """The expression has a construct that isn't compiled."""
-
 
 def compile_tree(tree: Node) -> Closure | None:
     """A closure for a checked parse tree; None if it is for the reference.
 
-    The closure raises one of `ERRORS` where CEL has an error, and Unsure for data that is for the reference.
+    The closure takes the values of `event` and `async`. It raises one of `ERRORS` where CEL has an error, Unsure for data
+    that is for the reference, and Exhausted for data that is too much work.
     """
     try:
-        return build(tree)
+        if any(macro_of(node) for node in tree.iter_subtrees()):
+            return in_frame(build(tree, Scope(is_framed=True)))
+        return build(tree, PLAIN)
     except Unsupported:
         return None
 
 
-def build(node: Node | Token) -> Closure:
+def in_frame(run: Closure) -> Closure:
+    """Evaluates in a new frame, within a budget that the size of the result counts to."""
+
+    def evaluate(event: EventFields, async_: EventFields) -> Any:
+        budget = Budget()
+        value = run([event, async_, budget, *NO_ELEMENTS], None)
+        budget.weigh(value)
+        return value
+
+    return evaluate
+
+
+def build(node: Node | Token, scope: Scope) -> Closure:
     node = unwrap(node)
     if isinstance(node, str):
         raise Unsupported
     builder = BUILDERS.get(node.data)
     if builder is None:
         raise Unsupported
-    return builder(node)
+    return builder(node, scope)
 
 
-def build_path(node: Node) -> Closure:
+def build_path(node: Node, scope: Scope) -> Closure:
     """`event.data.x` and `event["data"]["x"]`, or a member or item of any other value."""
     names = names_of(node)
     if names is not None:
-        return read_path(names)
+        return read_path(names, scope)
     if node.data not in ("member_dot", "member_index"):
         raise Unsupported
-    owner = build(node.children[0])
+    owner = build(node.children[0], scope)
     if node.data == "member_index":
-        return binary(operators.item_at, owner, build(node.children[1]))
+        return binary(operators.item_at, owner, build(node.children[1], scope))
     name = str(node.children[1])
 
     def read_member(event: EventFields, async_: EventFields) -> Any:
@@ -76,37 +103,7 @@ def build_path(node: Node) -> Closure:
     return read_member
 
 
-def read_path(names: Sequence[str]) -> Closure:
-    variable, *keys = names
-    if variable not in ("event", "async"):
-        raise Unsupported
-    missing = f"there is no {'.'.join(names)}"
-    if variable == "async":
-
-        def read_async(event: EventFields, async_: EventFields) -> Any:
-            value: Any = async_
-            try:
-                for key in keys:
-                    value = value[key]
-            except (KeyError, TypeError):
-                raise LookupError(missing) from None
-            return value
-
-        return read_async
-
-    def read_event(event: EventFields, async_: EventFields) -> Any:
-        value: Any = event
-        try:
-            for key in keys:
-                value = value[key]
-        except (KeyError, TypeError):
-            raise LookupError(missing) from None
-        return value
-
-    return read_event
-
-
-def build_literal(node: Node) -> Closure:
+def build_literal(node: Node, scope: Scope) -> Closure:
     value = literal_of(node)
     return lambda event, async_: value
 
@@ -127,17 +124,17 @@ def constant(node: Node | Token) -> list[Any]:
     return [] if literal_token(node) is None else [literal_of(node)]
 
 
-def build_list(node: Node) -> Closure:
-    items = [build(item) for item in arguments(node.children)]
+def build_list(node: Node, scope: Scope) -> Closure:
+    items = [build(item, scope) for item in arguments(node.children)]
     return lambda event, async_: [item(event, async_) for item in items]
 
 
-def build_map(node: Node) -> Closure:
+def build_map(node: Node, scope: Scope) -> Closure:
     entries = arguments(node.children)
     keys = [string_of(key) for key in entries[::2]]
     if None in keys or len(set(keys)) < len(keys):
         raise Unsupported
-    fields = list(zip(keys, map(build, entries[1::2]), strict=True))
+    fields = list(zip(keys, [build(entry, scope) for entry in entries[1::2]], strict=True))
 
     def make(event: EventFields, async_: EventFields) -> Any:
         try:
@@ -148,11 +145,7 @@ def build_map(node: Node) -> Closure:
     return make
 
 
-def binary(function: Callable[[Any, Any], Any], left: Closure, right: Closure) -> Closure:
-    return lambda event, async_: function(left(event, async_), right(event, async_))
-
-
-def build_binary(node: Node) -> Closure:
+def build_binary(node: Node, scope: Scope) -> Closure:
     """Arithmetic and relations: the operator's node holds the left side, the right one follows."""
     sign, right = node.children
     if isinstance(sign, str):
@@ -161,48 +154,19 @@ def build_binary(node: Node) -> Closure:
     if sign.data in ("relation_eq", "relation_ne"):
         for one, other in ((left, right), (right, left)):
             for value in constant(other):
-                return equals(build(one), value, wanted=sign.data == "relation_eq")
+                return equals(build(one, scope), value, wanted=sign.data == "relation_eq")
     if sign.data in COMPARISONS:
         compare = COMPARISONS[sign.data]
         for value in constant(right):
-            return is_ordered(build(left), compare, value)
-        return binary(operators.ordering(compare), build(left), build(right))
+            return is_ordered(build(left, scope), compare, value)
+        return weighed(operators.ordering(compare), build(left, scope), build(right, scope), scope)
     if sign.data == "relation_in":
-        return build_in(left, right)
-    return binary(OPERATORS[sign.data], build(left), build(right))
+        return build_in(left, right, scope)
+    return weighed(OPERATORS[sign.data], build(left, scope), build(right, scope), scope)
 
 
-def equals(read: Closure, value: Any, *, wanted: bool) -> Closure:
-    """Whether what `read` gives equals a literal, or does not."""
-    if value is None or isinstance(value, bool):
-        return lambda event, async_: (read(event, async_) is value) is wanted
-    if isinstance(value, str):
-        return lambda event, async_: (read(event, async_) == value) is wanted
-
-    def is_number(event: EventFields, async_: EventFields) -> bool:
-        got = read(event, async_)
-        return (got == value and type(got) is not bool) is wanted
-
-    return is_number
-
-
-def is_ordered(read: Closure, compare: Callable[[Any, Any], bool], value: Any) -> Closure:
-    """Whether what `read` gives stands so to a literal."""
-    if value is None:
-        return binary(operators.ordering(compare), read, lambda event, async_: None)
-    kinds = NUMBERS if type(value) in NUMBERS else frozenset((type(value),))
-
-    def decide(event: EventFields, async_: EventFields) -> bool:
-        got = read(event, async_)
-        if type(got) in kinds:
-            return compare(got, value)
-        raise operators.refusal("order", got, value)
-
-    return decide
-
-
-def build_in(item: Node | Token, container: Node | Token) -> Closure:
-    read, inner = build(item), unwrap(container)
+def build_in(item: Node | Token, container: Node | Token, scope: Scope) -> Closure:
+    read, inner = build(item, scope), unwrap(container)
     if not isinstance(inner, str) and inner.data == "list_lit":
         texts = [string_of(member) for member in arguments(inner.children)]
         if None not in texts:
@@ -213,54 +177,29 @@ def build_in(item: Node | Token, container: Node | Token) -> Closure:
                 return type(got) is str and got in members
 
             return is_member
-    return binary(operators.is_in, read, build(container))
+    return weighed(operators.is_in, read, build(container, scope), scope)
 
 
-def build_unary(node: Node) -> Closure:
+def build_unary(node: Node, scope: Scope) -> Closure:
     sign, operand = node.children
     if isinstance(sign, str):
         raise Unsupported
-    apply, read = operators.invert if sign.data == "unary_not" else operators.negate, build(operand)
+    apply, read = operators.invert if sign.data == "unary_not" else operators.negate, build(operand, scope)
     return lambda event, async_: apply(read(event, async_))
 
 
-def build_and(node: Node) -> Closure:
-    left, right = map(build, node.children)
+def build_and(node: Node, scope: Scope) -> Closure:
+    left, right = (build(child, scope) for child in node.children)
     return logical(left, right, deciding=False)
 
 
-def build_or(node: Node) -> Closure:
-    left, right = map(build, node.children)
+def build_or(node: Node, scope: Scope) -> Closure:
+    left, right = (build(child, scope) for child in node.children)
     return logical(left, right, deciding=True)
 
 
-def logical(left: Closure, right: Closure, *, deciding: bool) -> Closure:
-    """`||` is decided by a true on either side, `&&` by a false, whatever the other side is: even an error."""
-    neutral = not deciding
-
-    def decide(event: EventFields, async_: EventFields) -> Any:
-        try:
-            first = left(event, async_)
-        except ERRORS:
-            if right(event, async_) is deciding:
-                return deciding
-            raise
-        if first is deciding:
-            return deciding
-        second = right(event, async_)
-        if first is neutral:
-            return second
-        if second is neutral:  # what is no bool is the result then, as in cel-python
-            return first
-        if second is deciding:
-            return deciding
-        raise operators.refusal("'||'" if deciding else "'&&'", first, second)
-
-    return decide
-
-
-def build_ternary(node: Node) -> Closure:
-    test, one, other = map(build, node.children)
+def build_ternary(node: Node, scope: Scope) -> Closure:
+    test, one, other = (build(child, scope) for child in node.children)
 
     def choose(event: EventFields, async_: EventFields) -> Any:
         value = test(event, async_)
@@ -273,55 +212,50 @@ def build_ternary(node: Node) -> Closure:
     return choose
 
 
-def build_method(node: Node) -> Closure:
+def build_method(node: Node, scope: Scope) -> Closure:
+    if macro_of(node):
+        return build_macro(node, scope)
     owner, name, *rest = node.children
-    return build_function(str(name), [owner, *arguments(rest)])
+    return build_function(str(name), [owner, *arguments(rest)], scope)
 
 
-def build_call(node: Node) -> Closure:
+def macro_of(node: Node) -> str:
+    """The name of the macro that `node` is; empty for anything else."""
+    return str(node.children[1]) if node.data == "member_dot_arg" and node.children[1] in MACROS else ""
+
+
+def build_macro(node: Node, scope: Scope) -> Closure:
+    owner, name, rest = node.children
+    variable, body = arguments([rest])
+    inner, bound = unwrap(body), only_name(variable)
+    if bound is None:
+        raise Unsupported
+    cost = 1 if isinstance(inner, str) else 1 + sum(1 for _ in inner.iter_subtrees())
+    return MACROS[str(name)](build(owner, scope), build(inner, scope.inside(bound)), scope.next_slot, cost)
+
+
+def build_call(node: Node, scope: Scope) -> Closure:
     name, *rest = node.children
     given = arguments(rest)
     if name == "has" and len(given) == 1:
-        return has(build(given[0]))
+        return has(build(given[0], scope))
     if name == "dyn" and len(given) == 1:
-        return build(given[0])
-    return build_function(str(name), given)
+        return build(given[0], scope)
+    return build_function(str(name), given, scope)
 
 
-def build_function(name: str, given: Sequence[Node | Token]) -> Closure:
+def build_function(name: str, given: Sequence[Node | Token], scope: Scope) -> Closure:
     count, function = FUNCTIONS.get(name, (-1, None))
     if function is None or count != len(given):
         raise Unsupported
     if name == "matches" and (pattern := string_of(given[1])) is not None:
-        return matching(build(given[0]), pattern)
+        return matching(weighing(build(given[0], scope), scope), pattern)
     if count == 2:
-        return binary(function, build(given[0]), build(given[1]))
-    read = build(given[0])
+        return weighed(function, build(given[0], scope), build(given[1], scope), scope)
+    read = build(given[0], scope)
+    if name != "size":
+        read = weighing(read, scope)
     return lambda event, async_: function(read(event, async_))
-
-
-def matching(read: Closure, pattern: str) -> Closure:
-    """matches() with a pattern that is known, and was checked: found here once instead of at each call."""
-    find = finder(pattern)
-
-    def decide(event: EventFields, async_: EventFields) -> bool:
-        text = read(event, async_)
-        if type(text) is str:
-            return find(text) is not None
-        raise refused("matches", text)
-
-    return decide
-
-
-def has(read: Closure) -> Closure:
-    def decide(event: EventFields, async_: EventFields) -> bool:
-        try:
-            read(event, async_)
-        except ERRORS:
-            return False
-        return True
-
-    return decide
 
 
 COMPARISONS: MappingProxyType[str, Callable[[Any, Any], bool]] = MappingProxyType(
@@ -343,7 +277,7 @@ OPERATORS: MappingProxyType[str, Callable[[Any, Any], Any]] = MappingProxyType(
         "multiplication_mod": operators.modulo,
     }
 )
-BUILDERS: MappingProxyType[str, Callable[[Node], Closure]] = MappingProxyType(
+BUILDERS: MappingProxyType[str, Callable[[Node, Scope], Closure]] = MappingProxyType(
     {
         "expr": build_ternary,
         "conditionalor": build_or,

@@ -14,6 +14,9 @@ from typing import Any
 
 from taskflow.expressions.operators import Unsure, whole
 
+MAX_PATTERN = 1_000  # characters
+MAX_PATTERN_BYTES = 1 << 20  # of a compiled pattern with its caches, 128 of which are kept
+
 
 def size(value: Any) -> int:
     if value is None:
@@ -52,11 +55,19 @@ def matches(text: Any, pattern: Any) -> bool:
 
 @lru_cache(maxsize=128)
 def finder(pattern: str) -> Callable[[str], Any]:
-    """Searches a text for `pattern`; gives None if it isn't there. Raises ValueError for what is no pattern of RE2."""
+    """Searches a text for `pattern`; gives None if it isn't there. Raises ValueError for what is no pattern of RE2.
+
+    RE2 takes a time that is linear in the text. A pattern may come from an event too, so its length and memory are bounded.
+    """
     import re2
 
+    if len(pattern) > MAX_PATTERN:
+        raise ValueError(
+            f"matches() takes a pattern of at most {MAX_PATTERN:,} characters, got {len(pattern):,}"
+        )
     options = re2.Options()
-    options.log_errors = False  # to stderr, by default; patterns may come from events
+    options.log_errors = False  # to stderr, by default
+    options.max_mem = MAX_PATTERN_BYTES
     try:
         found: Callable[[str], Any] = re2.compile(pattern, options).search
     except re2.error as error:

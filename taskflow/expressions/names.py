@@ -7,7 +7,9 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from taskflow.expressions.functions import finder
+from taskflow.expressions.macros import MACROS
 from taskflow.expressions.problem import Problem
+from taskflow.expressions.scope import MAX_NESTED
 from taskflow.expressions.tree import arguments, only_name, string_of
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ TYPE_NAMES = frozenset(
         "uint",
     )
 )
-# These bind their first argument, a name, as a variable for the second.
-MACROS = frozenset(("all", "exists", "exists_one", "filter", "map"))
 
 
 class NameCheck:
@@ -48,7 +48,7 @@ class NameCheck:
         self._variables = frozenset(variables)
         self._functions = functions
 
-    def check(self, node: Node, bound: frozenset[str] = frozenset()) -> None:
+    def check(self, node: Node, bound: tuple[str, ...] = ()) -> None:
         """Raise Problem for a name that means nothing; `bound` are the variables of the macros around it."""
         kind = node.data
         if kind in ("ident", "dot_ident"):
@@ -67,19 +67,19 @@ class NameCheck:
                 self._check_function(node.children[0], arguments(node.children[1:]))
             self._check_all(node.children, bound)
 
-    def _check_all(self, children: Iterable[Node | Token], bound: frozenset[str]) -> None:
+    def _check_all(self, children: Iterable[Node | Token], bound: tuple[str, ...]) -> None:
         for child in children:
             if not isinstance(child, str):
                 self.check(child, bound)
 
-    def _check_variable(self, name: Node | Token, bound: frozenset[str]) -> None:
+    def _check_variable(self, name: Node | Token, bound: tuple[str, ...]) -> None:
         if name in bound or name in TYPE_NAMES:
             return
         if name not in self._variables:
             raise problem(name, f"unknown variable {str(name)!r}{hint(str(name), self._variables)}")
         self.fields[str(name)] = None
 
-    def _check_member(self, node: Node, bound: frozenset[str]) -> None:
+    def _check_member(self, node: Node, bound: tuple[str, ...]) -> None:
         owner, key = node.children
         variable = only_name(owner)
         member = str(key) if node.data == "member_dot" else string_of(key)
@@ -92,7 +92,7 @@ class NameCheck:
         if read is not None:
             read.add(member)
 
-    def _check_macro(self, node: Node, bound: frozenset[str]) -> None:
+    def _check_macro(self, node: Node, bound: tuple[str, ...]) -> None:
         name = str(node.children[1])
         given = arguments(node.children[2:])
         variable = only_name(given[0]) if len(given) == 2 else None
@@ -100,8 +100,10 @@ class NameCheck:
             raise problem(
                 node.children[1], f"{name}() takes a variable and an expression, as in {name}(item, item > 0)"
             )
+        if len(bound) == MAX_NESTED:
+            raise problem(node.children[1], f"more than {MAX_NESTED} macros stand inside one another")
         self._check_all([node.children[0]], bound)
-        self._check_all([given[1]], bound | {variable})
+        self._check_all([given[1]], (*bound, variable))
 
     def _check_function(self, name: Node | Token, given: Sequence[Node | Token]) -> None:
         if name not in self._functions:

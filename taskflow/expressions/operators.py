@@ -1,6 +1,6 @@
 """What CEL's operators do with plain values, as JSON gives them.
 
-They raise TypeError, ValueError, LookupError or ArithmeticError where CEL has an error, and `Unsure` for the few values that
+They raise one of `ERRORS` where CEL has an error, and `Unsure` for the few values that
 only cel-python knows how to treat.
 """
 
@@ -10,7 +10,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from taskflow.expressions.budget import check_built
 from taskflow.expressions.tree import MAX_INT, MIN_INT
+
+ERRORS = (LookupError, TypeError, ValueError, ArithmeticError)
+"""What stands for an error of CEL, which `&&`, `||`, has() and the macros may absorb."""
 
 NUMBERS = frozenset((int, float))
 ORDERED = frozenset((bool, str, bytes, datetime, timedelta))
@@ -83,6 +87,7 @@ def add(left: Any, right: Any) -> Any:
     if kind in NUMBERS and other in NUMBERS:
         return float(left) + float(right)
     if kind is other and (kind is str or kind is list):
+        check_built(left, right)
         return left + right
     raise refusal("sum", left, right)
 

@@ -43,7 +43,13 @@ values_of_data = st.recursive(
 def events() -> st.SearchStrategy[Wire]:
     """Wire objects: `data` has fields of a known type, and some of any."""
     data = st.fixed_dictionaries(
-        {"n": numbers_of_data, "i": st.integers(-9, 9), "s": texts_of_data, "yes": st.booleans()},
+        {
+            "l": st.lists(values_of_data, max_size=4),
+            "n": numbers_of_data,
+            "i": st.integers(-9, 9),
+            "s": texts_of_data,
+            "yes": st.booleans(),
+        },
         optional=dict.fromkeys(NAMES, values_of_data),
     )
     return st.fixed_dictionaries(
@@ -59,6 +65,16 @@ def quoted(text: str) -> str:
 def written(form: str, *parts: Sources) -> Sources:
     """`form` with each {} filled."""
     return st.tuples(*parts).map(lambda each: form.format(*each))
+
+
+def folded(strategy: Sources) -> Sources:
+    """The same strategy with a short name: hypothesis writes strategies out, and warns when that gets long."""
+
+    @st.composite
+    def folded_strategy(draw: st.DrawFn) -> str:
+        return draw(strategy)
+
+    return folded_strategy()
 
 
 int_literals = st.sampled_from(
@@ -136,8 +152,62 @@ conditions = st.recursive(
     ),
     max_leaves=5,
 )
+
+# What a macro looks through; `x` and `y` are what it binds.
+lists = folded(st.one_of(
+    st.sampled_from(
+        ("[]", "[1, 2, 3]", '["a", "abc", "DE"]', "[true, false]", "[{}, {'a': 1}, {'a': 'a'}]", "[[1], [2, 3], []]", "[null]",
+         "{'a': 1, 'b': 2}", "event.data", "event.data.l", "async.data.l")
+    ),
+    any_paths,
+    written("[{}, {}]", numbers, numbers),
+    written("[{}, {}, {}]", any_paths, texts, any_literals),
+))  # fmt: skip
+tests_of_x = folded(
+    st.one_of(
+        st.sampled_from(
+            (
+                "x == x",
+                "x > 1",
+                "x.a == 1",
+                "has(x.a)",
+                "x == null",
+                "x in [1, 'a', null]",
+                "size(x) > 1",
+                "x != 'a'",
+            )
+        ),
+        written("x {} {}", st.sampled_from(RELATIONS), numbers | texts | any_paths),
+        written("x.contains({})", texts),
+        written("(x > 1 {} {})", st.sampled_from(("&&", "||")), conditions),
+        written("[1, 2].{}(y, y == x)", st.sampled_from(("all", "exists", "exists_one"))),
+        written("x.{}(x, x == {})", st.sampled_from(("all", "exists", "exists_one")), any_literals),
+        conditions,
+    )
+)
+values_of_x = folded(
+    st.one_of(
+        st.sampled_from(
+            ("x", "[x, x]", "x.a", "x + x", "x * 2", "{'x': x}", "string(x)", "size(x)", "[x].map(y, y == x)")
+        ),
+        written("x == 1 ? {} : {}", numbers, texts),
+        any_paths,
+    )
+)
+"""Values for an `x`, which is bound by a macro around them."""
+macros = folded(
+    st.one_of(
+        written(
+            "{}.{}(x, {})", lists, st.sampled_from(("all", "exists", "exists_one", "filter")), tests_of_x
+        ),
+        written("{}.map(x, {})", lists, values_of_x),
+        written("{}.filter(x, {}).map(x, {})", lists, tests_of_x, values_of_x),
+        written("{}.filter(x, {}).exists(y, y == {})", lists, tests_of_x, any_literals),
+        written("size({}.filter(x, {})) {} {}", lists, tests_of_x, st.sampled_from(RELATIONS), numbers),
+    )
+)
 mixtures = st.recursive(
-    any_paths | any_literals,
+    any_paths | any_literals | macros,
     lambda inner: st.one_of(
         written("({} {} {})", inner, st.sampled_from(SIGNS), inner),
         written("({} {} {})", inner, st.sampled_from(("&&", "||")), inner),
@@ -155,4 +225,4 @@ mixtures = st.recursive(
     ),
     max_leaves=8,
 )
-sources = st.one_of(conditions, numbers, texts, mixtures).filter(lambda source: len(source) <= 4_096)
+sources = st.one_of(conditions, numbers, texts, macros, mixtures).filter(lambda source: len(source) <= 4_096)

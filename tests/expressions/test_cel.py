@@ -225,7 +225,10 @@ def test_the_users_recursion_limit_stays_as_it_is(limit: int) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["!" * 112 + "[event.data.yes].exists(i, i)", "false || " * 118 + "[event.data.yes].exists(i, i)"],
+    [
+        "!" * 110 + "[event.data.yes].exists(i, i || 1u > 1u)",
+        "false || " * 118 + "(event.data.yes && 1u == 1u)",
+    ],
 )
 def test_the_deepest_expression_leaves_room_for_its_caller(source: str) -> None:
     """Under Python's default limit of 1,000 frames, 300 of which are in use."""

@@ -250,8 +250,8 @@ def test_an_error_at_the_edge(source: str) -> None:
 @pytest.mark.parametrize(
     ("source", "value"),
     [
-        ("event.data.list.all(i, i > 0) && event.data.n == 2", True),
-        ("event.data.list.filter(i, i > 1).size()", 2),
+        ("event.data.list.all(i, uint(i) > 0u) && event.data.n == 2", True),
+        ("event.data.list.filter(i, uint(i) > 1u).size()", 2),
         ("timestamp('2030-01-01T00:00:00Z') > timestamp('2029-01-01T00:00:00Z')", True),
         ("duration('90s') > duration('1m')", True),
         ("type(event.data.n) == int", True),

@@ -1,0 +1,167 @@
+"""The closures that a compiled expression is made of: each reads, compares or joins what others give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from taskflow.expressions import operators
+from taskflow.expressions.budget import Budget
+from taskflow.expressions.functions import finder, refused
+from taskflow.expressions.operators import ERRORS, NUMBERS
+from taskflow.expressions.scope import ASYNC, BUDGET, Closure, Frame, Scope, Unsupported
+from taskflow.types import EventFields
+
+
+def binary(function: Callable[[Any, Any], Any], left: Closure, right: Closure) -> Closure:
+    """For what takes the same time whatever the values are; else `weighed`."""
+    return lambda event, async_: function(left(event, async_), right(event, async_))
+
+
+def weighed(function: Callable[[Any, Any], Any], left: Closure, right: Closure, scope: Scope) -> Closure:
+    """For what works through its values, which counts where an expression has macros."""
+    if not scope.is_framed:
+        return binary(function, left, right)
+
+    def work(frame: Frame, _: Any) -> Any:
+        one, other = left(frame, _), right(frame, _)
+        budget: Budget = frame[BUDGET]
+        budget.weigh(one)
+        budget.weigh(other)
+        return function(one, other)
+
+    return work
+
+
+def weighing(read: Closure, scope: Scope) -> Closure:
+    """What `read` gives, once it is charged; see `weighed`."""
+    if not scope.is_framed:
+        return read
+
+    def weigh(frame: Frame, _: Any) -> Any:
+        value = read(frame, _)
+        frame[BUDGET].weigh(value)
+        return value
+
+    return weigh
+
+
+def read_path(names: Sequence[str], scope: Scope) -> Closure:
+    variable, *keys = names
+    place = scope.place_of(variable)
+    if place is None:
+        raise Unsupported
+    missing = f"there is no {'.'.join(names)}"
+    if scope.is_framed:
+
+        def read_frame(frame: Frame, _: Any) -> Any:
+            value = frame[place]
+            try:
+                for key in keys:
+                    value = value[key]
+            except (KeyError, TypeError):
+                raise LookupError(missing) from None
+            return value
+
+        return read_frame
+    if place == ASYNC:
+
+        def read_async(event: EventFields, async_: EventFields) -> Any:
+            value: Any = async_
+            try:
+                for key in keys:
+                    value = value[key]
+            except (KeyError, TypeError):
+                raise LookupError(missing) from None
+            return value
+
+        return read_async
+
+    def read_event(event: EventFields, async_: EventFields) -> Any:
+        value: Any = event
+        try:
+            for key in keys:
+                value = value[key]
+        except (KeyError, TypeError):
+            raise LookupError(missing) from None
+        return value
+
+    return read_event
+
+
+def equals(read: Closure, value: Any, *, wanted: bool) -> Closure:
+    """Whether what `read` gives equals a literal, or does not."""
+    if value is None or isinstance(value, bool):
+        return lambda event, async_: (read(event, async_) is value) is wanted
+    if isinstance(value, str):
+        return lambda event, async_: (read(event, async_) == value) is wanted
+
+    def is_number(event: EventFields, async_: EventFields) -> bool:
+        got = read(event, async_)
+        return (got == value and type(got) is not bool) is wanted
+
+    return is_number
+
+
+def is_ordered(read: Closure, compare: Callable[[Any, Any], bool], value: Any) -> Closure:
+    """Whether what `read` gives stands so to a literal."""
+    if value is None:
+        return binary(operators.ordering(compare), read, lambda event, async_: None)
+    kinds = NUMBERS if type(value) in NUMBERS else frozenset((type(value),))
+
+    def decide(event: EventFields, async_: EventFields) -> bool:
+        got = read(event, async_)
+        if type(got) in kinds:
+            return compare(got, value)
+        raise operators.refusal("order", got, value)
+
+    return decide
+
+
+def logical(left: Closure, right: Closure, *, deciding: bool) -> Closure:
+    """`||` is decided by a true on either side, `&&` by a false, whatever the other side is: even an error."""
+    neutral = not deciding
+
+    def decide(event: EventFields, async_: EventFields) -> Any:
+        try:
+            first = left(event, async_)
+        except ERRORS:
+            if right(event, async_) is deciding:
+                return deciding
+            raise
+        if first is deciding:
+            return deciding
+        second = right(event, async_)
+        if first is neutral:
+            return second
+        if second is neutral:  # what is no bool is the result then, as in cel-python
+            return first
+        if second is deciding:
+            return deciding
+        raise operators.refusal("'||'" if deciding else "'&&'", first, second)
+
+    return decide
+
+
+def matching(read: Closure, pattern: str) -> Closure:
+    """matches() with a pattern that is known, and was checked: found here once instead of at each call."""
+    find = finder(pattern)
+
+    def decide(event: EventFields, async_: EventFields) -> bool:
+        text = read(event, async_)
+        if type(text) is str:
+            return find(text) is not None
+        raise refused("matches", text)
+
+    return decide
+
+
+def has(read: Closure) -> Closure:
+    def decide(event: EventFields, async_: EventFields) -> bool:
+        try:
+            read(event, async_)
+        except ERRORS:
+            return False
+        return True
+
+    return decide

@@ -1,0 +1,55 @@
+"""Scope: where the closures of a compiled expression find the variables at one place of it.
+
+Most expressions have no macros. Their closures take `event` and `async`, and nothing stands between. In an expression with
+macros all closures take a frame in place of `event`: a list of the event, the async event, the budget, and one slot for each
+macro around the place, which holds the element that it looks at. A frame lives for one evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+Closure: TypeAlias = Callable[[Any, Any], Any]
+"""Takes `event` and `async`, or a frame and what is ignored."""
+
+Frame: TypeAlias = list[Any]
+
+EVENT, ASYNC, BUDGET, FIRST_SLOT = range(4)
+
+MAX_NESTED = 8
+NO_ELEMENTS = (None,) * MAX_NESTED
+"""The slots of a new frame."""
+
+
+class Unsupported(Exception):
+    """The expression has a construct that isn't compiled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """`is_framed` says what closures take; `slots` where each variable of a macro stands in the frame."""
+
+    is_framed: bool = False
+    slots: Mapping[str, int] = field(default_factory=dict)
+    depth: int = 0
+
+    def inside(self, variable: str) -> Scope:
+        """The scope within a macro that binds `variable`."""
+        return replace(self, slots={**self.slots, variable: self.next_slot}, depth=self.depth + 1)
+
+    @property
+    def next_slot(self) -> int:
+        """Where the element of a macro at this place stands."""
+        return FIRST_SLOT + self.depth
+
+    def place_of(self, variable: str) -> int | None:
+        """Where a variable stands in the frame; None for a name that is none."""
+        slot = self.slots.get(variable)
+        if slot is not None:
+            return slot
+        return {"event": EVENT, "async": ASYNC}.get(variable)
+
+
+PLAIN = Scope()
