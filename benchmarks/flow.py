@@ -137,7 +137,6 @@ async def make_runs(store: Store, first: int, end: int) -> None:
 
 async def claim_cost(store: Store) -> float:
     """Claim and hand back again and again; the mean server time (us) of the script that claims."""
-    sha = store.scripts.sha["claim_runs"]
     await store.client.call("CONFIG", "RESETSTAT")
     spent_us = 0.0
     for _ in range(CLAIMS):
@@ -147,7 +146,7 @@ async def claim_cost(store: Store) -> float:
         )
         spent_us += await script_us(store) - before
         if len(reply.runs) != LIMIT:
-            raise RuntimeError(f"expected {LIMIT} runs, claimed {len(reply.runs)} ({sha!r})")
+            raise RuntimeError(f"expected {LIMIT} runs, claimed {len(reply.runs)}")
         await store.claims.hand_back("host:1", (), crashed=False, cause="", now_ms=2_000_000)
     return spent_us / CLAIMS
 

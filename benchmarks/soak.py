@@ -37,7 +37,7 @@ LEFT_S = 60.0  # after the last run, until nothing may be left
 OF_RUNS = frozenset(
     {
         "run", "steps", "joins", "batch", "batching", "debounce", "singleton", "rate", "idempotency", "ready", "lanes",
-        "blocked", "leases", "throttle", "held", "queue", "claims", "timers", "waits", "event", "events", "event_id",
+        "blocked", "places", "throttle", "held", "queue", "claims", "timers", "waits", "event", "events", "event_id",
         "outbox", "runs", "expiry", "dead_letters", "event_names", "signals", "waitpaths",
     }
 )  # fmt: skip

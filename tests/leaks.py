@@ -1,4 +1,4 @@
-"""What ended runs left behind in the store: entries of indexes, counters, leases, operations that wait. Rules S6.2, S7.10.
+"""What ended runs left behind in the store: entries of indexes, counters, places, operations that wait. Rules S6.2, S7.10.
 
 Each entry names its run, so a test need not end all of its runs: what belongs to live ones is no leak.
 """
@@ -80,12 +80,12 @@ class Leaks:
             kind, *parts = member.split(SEPARATOR)
             if kind in RUN_TIMERS:
                 yield f"timers {kind}", parts[0], LIVE
-        for kind, statuses in (("ready", LIVE), ("claims", LIVE), ("leases", LIVE), ("waits", LIVE)):
+        for kind, statuses in (("ready", LIVE), ("claims", LIVE), ("places", LIVE), ("waits", LIVE)):
             for rest, members in self.keys(kind):
                 for member in members:
                     run_id, *step = member.removeprefix(SEPARATOR).split(SEPARATOR)
                     is_run = kind != "waits" and not step
-                    owned = running if kind in ("claims", "leases") else frozenset({"queued"})
+                    owned = running if kind in ("claims", "places") else frozenset({"queued"})
                     yield f"{kind}:{rest}", run_id, owned if is_run else statuses
         for name, member in self.content.get("signals", {}).items():
             yield f"signals {name}", text(member).split(SEPARATOR)[0], LIVE

@@ -124,7 +124,6 @@ class Crons:
             fence=fence,
             plan=plan,
             event=event,
-            uid=uid,
             version=schedule.version,
             now_ms=now_ms,
         )
@@ -133,7 +132,7 @@ class Crons:
 
     async def note(self, schedule: Schedule, now_ms: int, fence: Fence) -> None:
         await self.store.duties.fire_cron(
-            schedule.name, now_ms, fence=fence, plan=None, event=b"", uid="", version="", now_ms=now_ms
+            schedule.name, now_ms, fence=fence, plan=None, event=b"", version="", now_ms=now_ms
         )
 
 

@@ -1,4 +1,4 @@
-"""The lead among the beats: a lease with a fence. Rule S8.1."""
+"""The lead among the beats: a term with a fence. Rule S8.1."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from taskflow.store.duties import Duties, Fence
 
 logger = logging.getLogger("taskflow.beat")
 
-LEASE_MS = 8_000  # the lead passes within 10 s of its holder's death
+TERM_MS = 8_000  # the lead passes within 10 s of its holder's death
 RENEW_MS = 4_000
 
 
@@ -24,10 +24,10 @@ class Leadership:
 
     async def hold(self, now_ms: int) -> Fence | None:
         """Become or stay the leader; the fence, or None while another beat leads."""
-        # Who stands by asks every time: a lease that has ended must not wait for the next renewal.
+        # Who stands by asks every time: a term that has ended must not wait for the next renewal.
         if self.fence is not None and now_ms < self.renew_at_ms:
             return self.fence
-        fence = await self.duties.lead(self.beat_id, now_ms=now_ms, lease_ms=LEASE_MS)
+        fence = await self.duties.lead(self.beat_id, now_ms=now_ms, term_ms=TERM_MS)
         self.renew_at_ms = now_ms + RENEW_MS
         if (fence is None) != (self.fence is None):
             logger.info("this beat %s", "leads" if fence else "stands by")

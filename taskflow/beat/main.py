@@ -42,7 +42,7 @@ async def serve(beat: Beat, on_ready: Callable[[], None], on_turn: Callable[[], 
     stopping.cancel()
     await asyncio.wait([duties], timeout=STOP_TIMEOUT_S)
     if not duties.done():  # the store is away, and the turn waits for it
-        logger.warning("the store gave no answer; the lead is not given away, its lease runs out")
+        logger.warning("the store gave no answer; the lead is not given away, its term runs out")
         duties.cancel()
         await asyncio.wait([duties], timeout=STOP_TIMEOUT_S)
         return 0

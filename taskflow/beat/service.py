@@ -22,7 +22,7 @@ from taskflow.values.clock import Clock, SystemClock
 
 logger = logging.getLogger("taskflow.beat")
 
-STANDBY_MS = 1_200  # a lease of 8 s and this pause: the lead passes within 10 s
+STANDBY_MS = 1_200  # a term of 8 s and this pause: the lead passes within 10 s
 CLOCK_CHECK_MS = 30_000
 LONGEST_SLEEP_S = 1.0
 NUDGE_WAIT_S = 5  # how long one BLPOP waits
@@ -145,7 +145,7 @@ class Beat:
             async with asyncio.timeout(1.0):
                 await self.leadership.resign()
         except (StoreUnavailable, TimeoutError):
-            logger.debug("the lead was not given away: its lease runs out")
+            logger.debug("the lead was not given away: its term runs out")
         await self.nudges.close()
         await self.messenger.flush()
         await asyncio.get_running_loop().run_in_executor(None, self.close_publishers)

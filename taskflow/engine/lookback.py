@@ -62,7 +62,6 @@ async def store_or_find(
                 since_ms=since_ms,
                 after_seq=after_seq,
                 limit=PAGE,
-                now_ms=execution.host.clock.now_ms(),
             )  # fmt: skip
         )
         if verdict is Verdict.PARKED:

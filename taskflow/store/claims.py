@@ -107,9 +107,6 @@ class InvokedRun(NamedTuple):
     flow: bytes = b""
 
 
-NO_CHILD = ("", "", "", "", "", "", "")
-
-
 class ParkedOp(NamedTuple):
     """An operation to store: its key, its packed form, and the run it starts, if it is an invoke."""
 
@@ -146,17 +143,31 @@ class Claims:
         now_ms: int,
     ) -> Answer[ClaimReply]:
         """Take up to `limit` of the best ready runs of a queue. The command is on its way when this returns."""
-        reply = self.scripts.call(
-            "claim_runs", now_ms, child_id, app_id, queue, limit, "1" if by_hint else "", *unknown
+        reply = self.scripts.claim_runs(
+            now_ms=now_ms,
+            child_id=child_id,
+            app_id=app_id,
+            queue=queue,
+            limit=limit,
+            by_hint=by_hint,
+            unknown_ids=unknown,
         )
         return Answer(reply, partial(parse_claims, child_id=child_id))
 
     async def commit_step(self, claim: Claim, *keys_and_memos: str | bytes, is_completed: bool) -> Verdict:
         """Store outcomes: step key, memo, ..."""
-        verdict, _ = await self.scripts.call_together(
-            "commit_steps", (claim.child_id,), claim.run_id, claim.fence, "1" if is_completed else "",
-            len(keys_and_memos) // 2, *keys_and_memos,
-        )  # fmt: skip
+        memos = (
+            (keys_and_memos,)
+            if len(keys_and_memos) == 2
+            else tuple(zip(keys_and_memos[::2], keys_and_memos[1::2], strict=True))
+        )
+        verdict, _ = await self.scripts.commit_steps(
+            child_id=claim.child_id,
+            run_id=claim.run_id,
+            fence=claim.fence,
+            is_completed=is_completed,
+            memos=memos,
+        )
         return VERDICTS[verdict]
 
     async def mark_warned(self, run_id: str) -> bool:
@@ -165,8 +176,12 @@ class Claims:
 
     async def drop(self, claim: Claim, step_keys: Sequence[str], *, now_ms: int) -> list[Hint]:
         """Give up pending operations of the run: nothing wakes it for them any more."""
-        _, hints = await self.scripts.call(
-            "drop_operations", now_ms, claim.child_id, claim.run_id, claim.fence, *step_keys
+        _, hints = await self.scripts.drop_operations(
+            now_ms=now_ms,
+            child_id=claim.child_id,
+            run_id=claim.run_id,
+            fence=claim.fence,
+            step_keys=step_keys,
         )
         return parse_hints(hints)
 
@@ -184,49 +199,70 @@ class Claims:
 
         `joins`: step key -> number of the join of which all members must succeed before the handler can go on.
         """
-        argv: list[str | bytes | int] = [
-            now_ms, claim.child_id, claim.run_id, claim.fence, "suspend" if suspend else "stay", version, len(ops),
-        ]  # fmt: skip
-        for op in ops:
-            argv += (op.step_key, op.packed, *(op.child or NO_CHILD))
-        for step_key, join in joins.items():
-            argv += (step_key, join)
-        verdict, hints = await self.scripts.call("park_run", *argv)
+        verdict, hints = await self.scripts.park_run(
+            now_ms=now_ms,
+            child_id=claim.child_id,
+            run_id=claim.run_id,
+            fence=claim.fence,
+            suspends=suspend,
+            version=version,
+            joins=joins.items(),
+            operations=[(op.step_key, op.packed, (op.child,) if op.child else ()) for op in ops],
+        )
         return VERDICTS[verdict], parse_hints(hints)
 
     async def look_back(
-        self, claim: Claim, wait: ParkedOp, *, since_ms: int, after_seq: int, limit: int, now_ms: int
+        self, claim: Claim, wait: ParkedOp, *, since_ms: int, after_seq: int, limit: int
     ) -> tuple[Verdict, list[PastEvent]]:
         """The next page of the events that came before a wait, oldest first; PARKED when there are none, and the wait is stored.
 
         `since_ms`: older events don't count. `after_seq` is that of the last event of the page before, or 0.
         """
-        verdict, flat = await self.scripts.call(
-            "look_back", now_ms, claim.child_id, claim.run_id, claim.fence, wait.step_key, wait.packed, since_ms, after_seq,
-            limit,
-        )  # fmt: skip
+        verdict, flat = await self.scripts.look_back(
+            child_id=claim.child_id,
+            run_id=claim.run_id,
+            fence=claim.fence,
+            step_key=wait.step_key,
+            packed=wait.packed,
+            since_ms=since_ms,
+            after_seq=after_seq,
+            limit=limit,
+        )
         page = [PastEvent(flat[i].decode(), flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
         return VERDICTS[verdict], page
 
     def note_resumed(self, claim: Claim, step_key: str, event_uid: str) -> asyncio.Future[Any]:
         """The record of a past event tells that it ended a wait of this run."""
-        return self.scripts.call(
-            "note_resumed", claim.child_id, claim.run_id, claim.fence, step_key, event_uid
+        return self.scripts.note_resumed(
+            child_id=claim.child_id,
+            run_id=claim.run_id,
+            fence=claim.fence,
+            step_key=step_key,
+            uid=event_uid,
         )
 
     async def commit_offered(
         self, claim: Claim, step_key: str, packed: bytes, *, now_ms: int
     ) -> tuple[Verdict, list[Hint]]:
         """Store the outcome of a step that another process offered; the claim's fence is the job's."""
-        verdict, hints = await self.scripts.call(
-            "commit_offered", now_ms, claim.child_id, claim.run_id, step_key, claim.fence, packed
+        verdict, hints = await self.scripts.commit_offered(
+            now_ms=now_ms,
+            child_id=claim.child_id,
+            run_id=claim.run_id,
+            step_key=step_key,
+            fence=claim.fence,
+            memo=packed,
         )
         return VERDICTS[verdict], parse_hints(hints)
 
     async def withdraw_offer(self, claim: Claim, step_key: str, *, now_ms: int) -> tuple[bool, list[Hint]]:
         """Take back a step that the run offered; False when somebody has taken it."""
-        is_ours, hints = await self.scripts.call(
-            "withdraw_offer", now_ms, claim.child_id, claim.run_id, claim.fence, step_key
+        is_ours, hints = await self.scripts.withdraw_offer(
+            now_ms=now_ms,
+            child_id=claim.child_id,
+            run_id=claim.run_id,
+            fence=claim.fence,
+            step_key=step_key,
         )
         return bool(is_ours), parse_hints(hints)
 
@@ -234,8 +270,8 @@ class Claims:
         self, claim: Claim, step_keys: Sequence[str]
     ) -> tuple[Verdict, list[bytes | None]]:
         """What became of pending operations, while the run stays in memory."""
-        verdict, ops = await self.scripts.call(
-            "fetch_resolved", claim.child_id, claim.run_id, claim.fence, *step_keys
+        verdict, ops = await self.scripts.fetch_resolved(
+            child_id=claim.child_id, run_id=claim.run_id, fence=claim.fence, step_keys=step_keys
         )
         return VERDICTS[verdict], ops
 
@@ -243,8 +279,14 @@ class Claims:
         self, claim: Claim, *, attempts: int, due_ms: int, error: bytes, now_ms: int
     ) -> tuple[Verdict, list[Hint]]:
         """Have the handler called again at `due_ms`."""
-        verdict, hints = await self.scripts.call(
-            "retry_run", now_ms, claim.child_id, claim.run_id, claim.fence, attempts, due_ms, error
+        verdict, hints = await self.scripts.retry_run(
+            now_ms=now_ms,
+            child_id=claim.child_id,
+            run_id=claim.run_id,
+            fence=claim.fence,
+            attempts=attempts,
+            due_ms=due_ms,
+            error=error,
         )
         return VERDICTS[verdict], parse_hints(hints)
 
@@ -252,15 +294,23 @@ class Claims:
         self, claim: Claim, status: str, body: bytes, *, has_pending: bool, kept_ms: int, now_ms: int
     ) -> tuple[Verdict, list[Hint]]:
         """End the run, to be removed after `kept_ms`."""
-        verdict, hints = await self.scripts.call_together(
-            "finish_runs", (claim.child_id,), claim.run_id, claim.fence, status, body,
-            "1" if has_pending else "", now_ms, now_ms + kept_ms,
-        )  # fmt: skip
+        verdict, hints = await self.scripts.finish_runs(
+            child_id=claim.child_id,
+            run_id=claim.run_id,
+            fence=claim.fence,
+            status=status,
+            body=body,
+            has_pending=has_pending,
+            now_ms=now_ms,
+            remove_at_ms=now_ms + kept_ms,
+        )
         return VERDICTS[verdict], parse_hints(hints) if hints else []
 
     async def begin_trial(self, claim: Claim) -> bool:
         """The run's next crash would be its last, and it executes now, alone of its kind; False when the claim is lost."""
-        return bool(await self.scripts.call("begin_trial", claim.child_id, claim.run_id, claim.fence))
+        return bool(
+            await self.scripts.begin_trial(child_id=claim.child_id, run_id=claim.run_id, fence=claim.fence)
+        )
 
     async def crash_log(self, run_id: str) -> str:
         """How each process ended that died under the run since its last progress, joined by "; "."""
@@ -286,8 +336,13 @@ class Claims:
         crash = "broke" if run_ids and crashed else "died" if crashed else ""
         total: int = 0
         while True:
-            count, left = await self.scripts.call(
-                "hand_back", now_ms, child_id, crash, cause, limit, *run_ids[:limit]
+            count, left = await self.scripts.hand_back(
+                now_ms=now_ms,
+                child_id=child_id,
+                crashed=crash,
+                cause=cause,
+                limit=limit,
+                jobs=run_ids[:limit],
             )
             total += count
             run_ids = run_ids[limit:]

@@ -50,12 +50,12 @@ class Steering:
 
     async def pause(self, function_id: str, *, now_ms: int) -> tuple[int, list[Hint]]:
         """Let no run of the function begin or go on; since when that is so (ms)."""
-        since_ms, hints = await self.scripts.call("pause_function", now_ms, function_id)
+        since_ms, hints = await self.scripts.pause_function(now_ms=now_ms, function_id=function_id)
         return since_ms, parse_hints(hints)
 
     async def resume(self, function_id: str, *, now_ms: int) -> tuple[int | None, list[Hint]]:
         """Let the function's runs go on; since when it was paused (ms), None when it was not."""
-        since_ms, hints = await self.scripts.call("resume_function", now_ms, function_id)
+        since_ms, hints = await self.scripts.resume_function(now_ms=now_ms, function_id=function_id)
         return int(since_ms) if since_ms else None, parse_hints(hints)
 
     async def paused(self) -> dict[str, int]:
@@ -80,11 +80,23 @@ class Steering:
         now_ms: int,
     ) -> tuple[Rerun, list[Hint]]:
         """Make the run `plan` from a run that has ended; `event` (JSON) only when it is not the same one."""
-        outcome, hints = await self.scripts.call(
-            "rerun_run", now_ms, run_id, plan.run_id, cause, replay_id, plan.queue, event, plan.start_at_ms,
-            plan.start_timeout_ms, plan.finish_timeout_ms, plan.flow, steps.next_order or "", steps.edited_key, steps.edited,
-            *steps.keys,
-        )  # fmt: skip
+        outcome, hints = await self.scripts.rerun_run(
+            now_ms=now_ms,
+            run_id=run_id,
+            new_id=plan.run_id,
+            cause=cause,
+            replay_id=replay_id,
+            queue=plan.queue,
+            event=event,
+            start_at_ms=plan.start_at_ms,
+            start_timeout_ms=plan.start_timeout_ms,
+            finish_timeout_ms=plan.finish_timeout_ms,
+            flow=plan.flow,
+            next_order=steps.next_order or "",
+            edited_key=steps.edited_key,
+            edited=steps.edited,
+            kept_keys=steps.keys,
+        )
         return Rerun(outcome.decode()), parse_hints(hints)
 
 

@@ -44,42 +44,45 @@ class Duties:
     def __init__(self, scripts: Scripts) -> None:
         self.scripts = scripts
 
-    async def lead(self, beat_id: str, *, now_ms: int, lease_ms: int) -> Fence | None:
+    async def lead(self, beat_id: str, *, now_ms: int, term_ms: int) -> Fence | None:
         """Become or stay the leader; the fence, or None while another beat leads."""
-        fence = await self.scripts.call("lead", now_ms, beat_id, lease_ms)
+        fence = await self.scripts.lead(now_ms=now_ms, beat_id=beat_id, term_ms=term_ms)
         return Fence(fence) if fence else None
 
     async def abdicate(self, beat_id: str) -> None:
         """Give the lead away on a clean stop."""
-        await self.scripts.call("abdicate", beat_id)
+        await self.scripts.abdicate(beat_id=beat_id)
 
     async def fire_timers(self, *, limit: int, now_ms: int) -> Fired:
         """Fire up to `limit` timers that are due."""
-        count, hints, first = await self.scripts.call("fire_timers", now_ms, limit)
+        count, hints, first = await self.scripts.fire_timers(now_ms=now_ms, limit=limit)
         return Fired(count, parse_hints(hints), int(float(first)) if first else None)
 
     async def fire_cron(
-        self, schedule: str, tick_ms: int, *, fence: Fence, plan: RunPlan | None, event: bytes, uid: str, version: str,
+        self, schedule: str, tick_ms: int, *, fence: Fence, plan: RunPlan | None, event: bytes, version: str,
         now_ms: int,
     ) -> tuple[str, list[Hint]]:  # fmt: skip
         """Start the run of a tick, or only note it (`plan` is None): 'fired', 'known' or 'fenced'."""
-        run = ("1", plan.run_id, plan.function_id, plan.queue) if plan else ("", "", "", "")
-        timeouts = (plan.start_timeout_ms, plan.finish_timeout_ms) if plan else (0, 0)
-        flow = plan.flow if plan else b""
-        outcome, hints = await self.scripts.call(
-            "fire_cron", now_ms, fence, schedule, tick_ms, *run, event, version, *timeouts, uid, flow
+        outcome, hints = await self.scripts.fire_cron(
+            now_ms=now_ms,
+            fence=fence,
+            schedule=schedule,
+            tick_ms=tick_ms,
+            version=version,
+            event=event,
+            runs=(plan,) if plan else (),
         )
         return outcome.decode(), parse_hints(hints)
 
     async def forget_worker(self, worker_id: str, *, silent_since_ms: int | None = None) -> bool:
         """Forget a worker; with `silent_since_ms`, only when it gave no heartbeat since."""
         since: str | int = "" if silent_since_ms is None else silent_since_ms
-        return bool(await self.scripts.call("forget_worker", worker_id, since))
+        return bool(await self.scripts.forget_worker(worker_id=worker_id, silent_since_ms=since))
 
     async def find_lost(self, *, hint_age_ms: int, event_age_ms: int, silence_ms: int, now_ms: int) -> Lost:
         """Queues with ready runs but no fresh work message, events that nobody published, workers without heartbeat."""
-        hints, flat, rows, next_ms, timer_ms = await self.scripts.call(
-            "find_lost", now_ms, hint_age_ms, event_age_ms, silence_ms
+        hints, flat, rows, next_ms, timer_ms = await self.scripts.find_lost(
+            now_ms=now_ms, hint_age_ms=hint_age_ms, event_age_ms=event_age_ms, silence_ms=silence_ms
         )
         return Lost(
             hints=parse_hints(hints),
@@ -94,4 +97,6 @@ class Duties:
 
         Events are kept as long as the longest retention of all apps; `event_retention_ms` counts when there is none.
         """
-        return int(await self.scripts.call("trim_history", now_ms, event_retention_ms, limit))
+        return int(
+            await self.scripts.trim_history(now_ms=now_ms, event_retention_ms=event_retention_ms, limit=limit)
+        )

@@ -89,7 +89,7 @@ class History:
 
     async def places_taken(self, limit_ids: Sequence[str]) -> list[int]:
         """How many steps execute under each of these concurrency limits."""
-        counts = [self.client.call("SCARD", self.keys.leases(limit_id)) for limit_id in limit_ids]
+        counts = [self.client.call("SCARD", self.keys.places(limit_id)) for limit_id in limit_ids]
         return [await count for count in counts]
 
     async def throttle_full_us(self, throttle_id: str) -> int:

@@ -39,8 +39,8 @@ class Keys:
     def lane(self, function_id: str, lane: str) -> str:
         return f"{self.prefix}ready:{function_id}{SEPARATOR}{lane}"
 
-    def leases(self, limit_id: str) -> str:
-        return f"{self.prefix}leases:{limit_id}"
+    def places(self, limit_id: str) -> str:
+        return f"{self.prefix}places:{limit_id}"
 
     def throttle(self, throttle_id: str) -> str:
         return f"{self.prefix}throttle:{throttle_id}"

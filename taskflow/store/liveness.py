@@ -19,7 +19,7 @@ from taskflow.redis.client import describe
 from taskflow.redis.connection import Argument, pack_command
 from taskflow.redis.scripts import load_scripts
 from taskflow.store.keys import SEPARATOR, Keys
-from taskflow.store.store import DATA_VERSION
+from taskflow.store.store import DATA_VERSION, PACKAGE
 
 CALL_TIMEOUT_S = 1.0  # for one round trip, with connecting and greeting where that is needed
 HAND_BACK_BATCH = 500  # runs a script, so that each stays short
@@ -50,8 +50,13 @@ class LivenessStore:
     def heartbeat(self, worker_id: str, child_ids: list[str], *, now_ms: int) -> bool:
         """See HeartbeatStore. Reads the store's clock on the way, for the calls to come."""
         self._begin()
-        about = (self.serving, *child_ids) if self.serving else child_ids
-        beat = self._script("heartbeat", now_ms + self.skew_ms, worker_id, *about)
+        beat = self._script(
+            "heartbeat",
+            now_ms=now_ms + self.skew_ms,
+            worker_id=worker_id,
+            serving=self.serving,
+            child_ids=child_ids,
+        )
         registered_ms, now = self._round_trip(beat, ("TIME",))
         self._follow_clock(now)
         # Not whether the store knows the worker: an earlier heartbeat of ours, held up by the network, may have
@@ -66,7 +71,15 @@ class LivenessStore:
         while True:
             self._begin()
             crash = "died" if crashed else ""
-            script = self._script("hand_back", now_ms + self.skew_ms, child_id, crash, cause, HAND_BACK_BATCH)
+            script = self._script(
+                "hand_back",
+                now_ms=now_ms + self.skew_ms,
+                child_id=child_id,
+                crashed=crash,
+                cause=cause,
+                limit=HAND_BACK_BATCH,
+                jobs=(),
+            )
             ((count, left),) = self._round_trip(script)
             total += count
             if not left:
@@ -75,7 +88,7 @@ class LivenessStore:
     def leave(self, worker_id: str) -> None:
         """See HeartbeatStore."""
         self._begin()
-        self._round_trip(self._script("forget_worker", worker_id, ""))
+        self._round_trip(self._script("forget_worker", worker_id=worker_id, silent_since_ms=""))
         self._registered_ms = None
 
     def close(self) -> None:
@@ -110,7 +123,7 @@ class LivenessStore:
             )
         self._follow_clock(now)
         # Not before: a server that wants another password cuts off who sends it long scripts, without saying why.
-        self._round_trip(*[("SCRIPT", "LOAD", load_scripts()[name].source) for name in SCRIPTS])
+        self._round_trip(*[("SCRIPT", "LOAD", load_scripts(PACKAGE)[name].source) for name in SCRIPTS])
 
     def _follow_clock(self, now: list[bytes]) -> None:
         seconds, micros = now
@@ -118,8 +131,9 @@ class LivenessStore:
 
     # Talking
 
-    def _script(self, name: str, *argv: Argument) -> tuple[Argument, ...]:
-        return ("EVALSHA", load_scripts()[name].sha, 1, self.prefix, *argv)
+    def _script(self, name: str, **named: Any) -> tuple[Argument, ...]:
+        script = load_scripts(PACKAGE)[name]
+        return ("EVALSHA", script.sha, 1, self.prefix, *script.argv(**named))
 
     def _round_trip(self, *commands: tuple[Argument, ...]) -> list[Any]:
         """Send the commands in one go and return their replies. After a failure the connection is closed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from taskflow.redis.client import StoreClient
 from taskflow.redis.scripts import Scripts
@@ -20,8 +21,7 @@ class AppSettings:
     max_crashes: int
 
 
-@dataclass(frozen=True, slots=True)
-class RegisteredFunction:
+class RegisteredFunction(NamedTuple):
     """A function as it stands in the store."""
 
     slug: str
@@ -41,17 +41,15 @@ class Registry:
         self, app_id: str, settings: AppSettings, functions: Sequence[RegisteredFunction]
     ) -> bool:
         """Make these the app's functions. True when something changed."""
-        flat = [part for function in functions for part in (function.slug, function.manifest, function.flow)]
         return bool(
-            await self.scripts.call(
-                "register_app",
-                app_id,
-                settings.version,
-                settings.retention_ms,
-                settings.failed_retention_ms,
-                settings.max_crashes,
-                *flat,
-            )  # fmt: skip
+            await self.scripts.register_app(
+                app_id=app_id,
+                version=settings.version,
+                retention_ms=settings.retention_ms,
+                failed_retention_ms=settings.failed_retention_ms,
+                max_crashes=settings.max_crashes,
+                functions=functions,
+            )
         )
 
     async def manifest(self, function_id: str) -> bytes | None:

@@ -97,47 +97,45 @@ class Routing:
 
         The command is on its way when this returns, before its outcome is awaited.
         """
-        argv: list[str | bytes | int] = [now_ms, child_id, free_slots, version, app_id]
-        for event in events:
-            argv += (event.uid, event.public_id, event.name, event.text, len(event.runs))
-            for run in event.runs:
-                argv += (
-                    run.function_id, run.queue, run.run_id, run.start_at_ms, run.start_timeout_ms,
-                    run.finish_timeout_ms, run.flow, "1" if run.is_claimable else "",
-                )  # fmt: skip
-        return Answer(self.scripts.call("route_events", *argv), partial(parse_routed, events))
+        reply = self.scripts.route_events(
+            now_ms=now_ms,
+            child_id=child_id,
+            free=free_slots,
+            version=version,
+            app_id=app_id,
+            events=events,
+        )
+        return Answer(reply, partial(parse_routed, events))
 
     async def start_run(
         self, plan: RunPlan, *, uid: str, name: str, event: bytes, cause: str, version: str, now_ms: int
     ) -> list[Hint]:
         """Make one run directly."""
         return parse_hints(
-            await self.scripts.call(
-                "start_run",
-                now_ms,
-                plan.run_id,
-                plan.function_id,
-                plan.queue,
-                event,
-                cause,
-                version,
-                plan.start_at_ms,
-                plan.start_timeout_ms,
-                plan.finish_timeout_ms,
-                uid,
-                name,
-                plan.flow,
-            )  # fmt: skip
+            await self.scripts.start_run(
+                now_ms=now_ms,
+                function_id=plan.function_id,
+                queue=plan.queue,
+                run_id=plan.run_id,
+                start_at_ms=plan.start_at_ms,
+                start_timeout_ms=plan.start_timeout_ms,
+                finish_timeout_ms=plan.finish_timeout_ms,
+                flow=plan.flow,
+                event=event,
+                cause=cause,
+                version=version,
+                uid=uid,
+                name=name,
+            )
         )
 
     async def find_waits(
         self, arrivals: Sequence[Arrival], *, limit: int, cursor: bytes = b"0", now_ms: int
     ) -> FoundWaits:
         """Resolve the waits that events meet by equality, about `limit` of them; return those with an expression to evaluate."""
-        argv: list[str | bytes | int] = [now_ms, limit, cursor]
-        for arrival in arrivals:
-            argv += (arrival.uid, arrival.seq, arrival.text, len(arrival.lookups), *arrival.lookups)
-        hints, flat, rest = await self.scripts.call("find_waits", *argv)
+        hints, flat, rest = await self.scripts.find_waits(
+            now_ms=now_ms, limit=limit, cursor=cursor, arrivals=arrivals
+        )
         waits = [
             OpenWait(flat[i], flat[i + 1].decode(), flat[i + 2].decode(), flat[i + 3].decode(), flat[i + 4])
             for i in range(0, len(flat), 5)
@@ -146,24 +144,24 @@ class Routing:
 
     def resolve_wait(self, wait: OpenWait, arrival: Arrival, *, now_ms: int) -> asyncio.Future[Any]:
         """The event met the wait's expression; `parse_hints` reads the future's value."""
-        return self.scripts.call(
-            "resolve_wait", now_ms, wait.run_id, wait.step_key, arrival.text, arrival.uid
+        return self.scripts.resolve_wait(
+            now_ms=now_ms, run_id=wait.run_id, step_key=wait.step_key, event=arrival.text, uid=arrival.uid
         )
 
     async def send_signal(
         self, signal: str, body: bytes, *, uid: str, now_ms: int
     ) -> tuple[str | None, list[Hint]]:
         """Resolve the wait for a signal; the run that waited, or None. `uid` makes a repeat of this call known (S3.4)."""
-        run_id, hints = await self.scripts.call("send_signal", now_ms, signal, body, uid)
+        run_id, hints = await self.scripts.send_signal(now_ms=now_ms, signal=signal, data=body, uid=uid)
         return run_id.decode() or None, parse_hints(hints)
 
     async def clear_outbox(self, uids: Sequence[str]) -> None:
         """These events are published."""
-        await self.scripts.call("clear_outbox", *uids)
+        await self.scripts.clear_outbox(uids=uids)
 
     async def cancel(self, run_id: str, *, reason: bytes, now_ms: int) -> tuple[str, list[Hint]]:
         """Cancel a run: 'unknown', 'final', 'requested' (it ends after its running steps) or 'cancelled'."""
-        outcome, hints = await self.scripts.call("cancel_run", now_ms, run_id, reason)
+        outcome, hints = await self.scripts.cancel_run(now_ms=now_ms, run_id=run_id, reason=reason)
         return outcome.decode(), parse_hints(hints)
 
 

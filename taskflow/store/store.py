@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from taskflow.errors import StoreVersionMismatch
 from taskflow.redis.address import parse_server_url
@@ -17,7 +18,9 @@ from taskflow.store.registry import Registry
 from taskflow.store.routing import Routing
 from taskflow.values.clock import SystemClock
 
-DATA_VERSION = "1"  # of the keys and their content; a store of another version is refused
+# Of the keys and their content. A store of another version is refused: before 1.0 nothing is migrated.
+DATA_VERSION = "2"
+PACKAGE = "taskflow.store"
 
 CLOCK_ERROR_MS = 50  # how wrong a clock may stay without being asked about again
 CLOCK_TRIES = 3  # a store that is always that slow can't tell better
@@ -31,7 +34,7 @@ class Store:
     def __init__(self, client: StoreClient, keys: Keys) -> None:
         self.client = client
         self.keys = keys
-        scripts = Scripts(client, keys.prefix)
+        scripts = Scripts(client, keys.prefix, PACKAGE)
         self.scripts = scripts
         self.claims = Claims(scripts, keys)
         self.routing = Routing(scripts)
@@ -43,7 +46,9 @@ class Store:
     @classmethod
     async def open(cls, url: str, *, namespace: str = "tf", timeout_s: float = 3.0) -> Store:
         """Connect and check the version. Raises StoreUnavailable, StoreVersionMismatch or ConfigError."""
-        client = StoreClient(parse_server_url(url, what="store"), on_connected=loading_commands)
+        client = StoreClient(
+            parse_server_url(url, what="store"), on_connected=partial(loading_commands, PACKAGE)
+        )
         store = cls(client, Keys(namespace))
         try:
             await client.connect(timeout_s=timeout_s)
@@ -55,7 +60,7 @@ class Store:
 
     async def check_version(self) -> None:
         """Refuse a store whose data another major version wrote."""
-        found = (await self.scripts.call("check_version", DATA_VERSION)).decode()
+        found = (await self.scripts.check_version(version=DATA_VERSION)).decode()
         if found != DATA_VERSION:
             raise StoreVersionMismatch(
                 f"the store at {self.client.address} holds data of taskflow's format {found}, but this version reads format "

@@ -13,6 +13,7 @@ import pytest
 from taskflow.cli import main
 from taskflow.config import Settings
 from taskflow.redis.scripts import load_scripts
+from taskflow.store.store import PACKAGE
 from tests.docs.blocks import PAGES, REPOSITORY, Block, blocks
 
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
@@ -60,7 +61,7 @@ def test_commands_have_the_options_that_are_shown(line: str) -> None:
 def test_every_script_is_described() -> None:
     text = (REPOSITORY / "docs" / "architecture.md").read_text()
     table = text[text.index("## Scripts") : text.index("## Messages")]
-    assert set(re.findall(r"`(\w+)`", table)) - {"now_ms"} == set(load_scripts())
+    assert set(re.findall(r"`(\w+)`", table)) - {"now_ms"} == set(load_scripts(PACKAGE))
 
 
 def test_every_setting_is_described() -> None:

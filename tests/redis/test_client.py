@@ -327,10 +327,10 @@ async def test_scripts_that_the_server_forgot_are_taught_again(server: ValkeySer
     store = await Store.open(server.url)
     await store.client.call("SCRIPT", "FLUSH")
     fences = await asyncio.gather(
-        *[store.duties.lead("beat", now_ms=1_000, lease_ms=1_000) for _ in range(20)]
+        *[store.duties.lead("beat", now_ms=1_000, term_ms=1_000) for _ in range(20)]
     )
     assert set(fences) == {1}
-    assert await store.duties.lead("beat", now_ms=1_000, lease_ms=1_000) == 1
+    assert await store.duties.lead("beat", now_ms=1_000, term_ms=1_000) == 1
     await store.close()
 
 
@@ -339,15 +339,15 @@ async def test_scripts_are_there_after_a_restart_of_the_server() -> None:
     with ValkeyServer() as server:
         store = await Store.open(server.url)
         await asyncio.get_running_loop().run_in_executor(None, server.restart)
-        assert await asyncio.wait_for(store.duties.lead("beat", now_ms=1_000, lease_ms=1_000), 10) == 1
+        assert await asyncio.wait_for(store.duties.lead("beat", now_ms=1_000, term_ms=1_000), 10) == 1
         await store.close()
 
 
 async def test_data_of_another_version_is_refused(server: ValkeyServer) -> None:
     client = StoreClient(parse_server_url(server.url, what="store"))
     await client.connect()
-    await client.call("SET", "tf:{0}:version", "0")
-    with pytest.raises(StoreVersionMismatch, match="format 0, but this version reads format 1"):
+    await client.call("SET", "tf:{0}:version", "1")
+    with pytest.raises(StoreVersionMismatch, match="format 1, but this version reads format 2"):
         await Store.open(server.url)
     store = await Store.open(server.url, namespace="another")
     await store.close()

@@ -19,6 +19,7 @@ from taskflow.app import TaskFlow
 from taskflow.errors import StoreUnavailable
 from taskflow.redis.connection import Argument
 from taskflow.redis.scripts import load_scripts
+from taskflow.store.store import PACKAGE
 from taskflow.testing import Harness
 from taskflow.worker.child.process import ProcessOptions, WorkerProcess
 
@@ -122,7 +123,7 @@ def name_of(command: tuple[Argument, ...]) -> str:
     """The script's name, or the command's."""
     if command[0] != b"EVALSHA":
         return str(command[0])
-    return next(script.name for script in load_scripts().values() if script.sha.encode() == command[1])
+    return next(script.name for script in load_scripts(PACKAGE).values() if script.sha.encode() == command[1])
 
 
 def new_worker(app: TaskFlow, harness: Harness, *, concurrency: int = 100) -> WorkerProcess:

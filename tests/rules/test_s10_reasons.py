@@ -78,8 +78,11 @@ async def test_queued_running_and_scheduled_runs_say_why(app: TaskFlow) -> None:
         running = await flow.ainvoke()
         await until(lambda: harness.slots_in_use == 1, description="the run to begin")
         worker_id = harness.workers[0].child_id.rpartition(":")[0]
-        await harness.store.scripts.call(
-            "heartbeat", harness.clock.now_ms(), worker_id, harness.workers[0].child_id
+        await harness.store.scripts.heartbeat(
+            now_ms=harness.clock.now_ms(),
+            worker_id=worker_id,
+            serving="",
+            child_ids=[harness.workers[0].child_id],
         )
         queued = [await flow.ainvoke() for _ in range(2)]
         (event_id,) = await app.asend("order", ts=harness.clock.now_ms() + 60_000)

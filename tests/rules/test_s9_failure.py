@@ -46,7 +46,9 @@ async def test_the_runs_of_a_silent_worker_go_to_others(app: TaskFlow) -> None:
         doomed = await Doomed.start(app, harness, cut=Cut(after=1_000))
         worker_id = doomed.worker.child_id.rpartition(":")[0]
         now_ms = harness.clock.now_ms()
-        await harness.store.scripts.call("heartbeat", now_ms, worker_id, doomed.worker.child_id)
+        await harness.store.scripts.heartbeat(
+            now_ms=now_ms, worker_id=worker_id, serving="", child_ids=[doomed.worker.child_id]
+        )
         run = await flow.ainvoke()
         await until(lambda: len(executed) == 2, description="the second step to begin")
         doomed.kill()

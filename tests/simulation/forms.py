@@ -8,9 +8,12 @@ from typing import Any
 
 import msgpack
 
+from taskflow.redis.scripts import load_scripts
+from taskflow.redis.signature import Parameter
+from taskflow.store.store import PACKAGE
 from tests.simulation.history import Record
 
-EVENT_FIELDS, FUNCTION_FIELDS, OPERATION_FIELDS, END_FIELDS = 5, 8, 9, 7  # how many arguments each takes
+SIGNATURES = {name: script.signature for name, script in load_scripts(PACKAGE).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,48 @@ class Arrival:
     functions: tuple[tuple[str, str, int], ...]  # function, run, when it starts (ms) or 0
 
 
-def texts(record: Record) -> list[str]:
-    return [part.decode(errors="replace") for part in record["argv"]]
+Row = dict[str, Any]
+"""Arguments by name: bytes, and lists of bytes or of rows."""
+
+
+def arguments_of(record: Record) -> Row:
+    """The arguments of a script by the names in its header."""
+    argv: Sequence[bytes] = record["argv"]
+    row: Row = {}
+    at = 0
+    parameters = SIGNATURES[record["name"]].parameters
+    for parameter in parameters:
+        if parameter.kind != "list":
+            row[parameter.name], at = argv[at], at + 1
+        elif parameter is parameters[-1]:
+            items = row[parameter.name] = []
+            while at < len(argv):
+                item, at = read_item(parameter, argv, at)
+                items.append(item)
+        else:
+            row[parameter.name], at = read_counted(parameter, argv, at)
+    return row
+
+
+def read_item(parameter: Parameter, argv: Sequence[bytes], at: int) -> tuple[Any, int]:
+    """One item of a list, and where the next one begins."""
+    if not parameter.fields:
+        return argv[at], at + 1
+    row: Row = {}
+    for field in parameter.scalars:
+        row[field.name], at = argv[at], at + 1
+    if parameter.nested is not None:
+        row[parameter.nested.name], at = read_counted(parameter.nested, argv, at)
+    return row, at
+
+
+def read_counted(parameter: Parameter, argv: Sequence[bytes], at: int) -> tuple[list[Any], int]:
+    count, at = int(argv[at]), at + 1
+    items = []
+    for _ in range(count):
+        item, at = read_item(parameter, argv, at)
+        items.append(item)
+    return items, at
 
 
 def is_answered(record: Record, *names: str) -> bool:
@@ -59,27 +102,27 @@ def is_answered(record: Record, *names: str) -> bool:
 def arrivals_in(record: Record) -> Iterator[Arrival]:
     if not is_answered(record, "route_events"):
         return
-    argv = texts(record)
-    at = 5
-    while at < len(argv):
-        first, count = at + EVENT_FIELDS, int(argv[at + 4])
-        end = first + FUNCTION_FIELDS * count
+    row = arguments_of(record)
+    for event in row["events"]:
         functions = tuple(
-            (argv[i].partition("/")[2], argv[i + 2], int(argv[i + 3]))
-            for i in range(first, end, FUNCTION_FIELDS)
+            (
+                run["function_id"].decode().partition("/")[2],
+                run["run_id"].decode(),
+                int(run["start_at_ms"]),
+            )
+            for run in event["runs"]
         )
-        yield Arrival(record.place, int(argv[0]), argv[at], functions)
-        at = end
+        yield Arrival(record.place, int(row["now_ms"]), event["uid"].decode(), functions)
 
 
 def grants_in(record: Record) -> Iterator[Grant]:
     if is_answered(record, "route_events"):
-        child = texts(record)[1]
+        child = arguments_of(record)["child_id"].decode()
         flat = record["reply"][2]
         for i in range(0, len(flat), 2):
             yield Grant(flat[i].decode(), "", child, flat[i + 1])
     elif is_answered(record, "claim_runs"):
-        child = texts(record)[1]
+        child = arguments_of(record)["child_id"].decode()
         for row in record["reply"][2]:
             yield Grant(row[0].decode(), row[11].decode(), child, row[1])
 
@@ -88,62 +131,53 @@ def handed_back_in(record: Record) -> tuple[str, list[str]] | None:
     """The child, and the jobs that it loses; none: all."""
     if not is_answered(record, "hand_back"):
         return None
-    argv = texts(record)
-    return argv[1], argv[5:]
+    row = arguments_of(record)
+    return row["child_id"].decode(), [job.decode() for job in row["jobs"]]
 
 
 def invoked_in(record: Record) -> Iterator[str]:
     """Runs that a parked run starts."""
     if is_answered(record, "park_run") and record["reply"][0] != b"fenced":
-        argv = texts(record)
-        for i in range(7, 7 + OPERATION_FIELDS * int(argv[6]), OPERATION_FIELDS):
-            if argv[i + 4]:
-                yield argv[i + 4]
+        for operation in arguments_of(record)["operations"]:
+            for child in operation["children"]:
+                yield child["run_id"].decode()
 
 
 def writes_in(record: Record) -> Iterator[Write]:
     """What was written by claims; nothing for other scripts, and for refusals."""
-    if record.what != "script" or isinstance(record["reply"], Exception):
+    if record.what != "script" or isinstance(record["reply"], Exception) or record["name"] not in WRITERS:
         return
-    for write in WRITERS.get(record["name"], no_writes)(record, record["argv"], record["reply"]):
+    for write in WRITERS[record["name"]](record, arguments_of(record), record["reply"]):
         if write.status != "fenced":
             yield write
 
 
-def commit_steps(record: Record, raw: Sequence[bytes], reply: Any) -> Iterator[Write]:
-    at = 1
-    for status in reply[1:]:
-        end = at + 4 + 2 * int(raw[at + 3])
-        yield make_write(record, raw[0], raw[at], raw[at + 1], status, raw[at + 4 : end])
-        at = end
+def commit_steps(record: Record, row: Row, reply: Any) -> Iterator[Write]:
+    for commit, status in zip(row["commits"], reply[1:], strict=True):
+        memos = [(memo["step_key"], memo["memo"]) for memo in commit["memos"]]
+        yield make_write(record, row, commit, status, memos)
 
 
-def commit_offered(record: Record, raw: Sequence[bytes], reply: Any) -> Iterator[Write]:
-    yield make_write(
-        record, raw[1], raw[2], raw[4], reply[0], [raw[3], raw[5]], key=raw[3], ends_claim="committed"
-    )
+def commit_offered(record: Record, row: Row, reply: Any) -> Iterator[Write]:
+    memos = [(row["step_key"], row["memo"])]
+    yield make_write(record, row, row, reply[0], memos, key=row["step_key"], ends_claim="committed")
 
 
-def park_run(record: Record, raw: Sequence[bytes], reply: Any) -> Iterator[Write]:
-    pairs = [raw[7 + OPERATION_FIELDS * i + j] for i in range(int(raw[6])) for j in (0, 1)]
-    ends_claim = "parked" if reply[0] == b"parked" and raw[4] == b"suspend" else ""
-    yield make_write(record, raw[1], raw[2], raw[3], reply[0], pairs, ends_claim=ends_claim)
+def park_run(record: Record, row: Row, reply: Any) -> Iterator[Write]:
+    memos = [(operation["step_key"], operation["packed"]) for operation in row["operations"]]
+    ends_claim = "parked" if reply[0] == b"parked" and row["suspends"] else ""
+    yield make_write(record, row, row, reply[0], memos, ends_claim=ends_claim)
 
 
-def retry_run(record: Record, raw: Sequence[bytes], reply: Any) -> Iterator[Write]:
+def retry_run(record: Record, row: Row, reply: Any) -> Iterator[Write]:
     ends_claim = "retried" if reply[0] == b"ok" else ""
-    yield make_write(record, raw[1], raw[2], raw[3], reply[0], (), ends_claim=ends_claim)
+    yield make_write(record, row, row, reply[0], (), ends_claim=ends_claim)
 
 
-def finish_runs(record: Record, raw: Sequence[bytes], reply: Any) -> Iterator[Write]:
-    for number, status in enumerate(reply[1:]):
-        at = 1 + END_FIELDS * number
+def finish_runs(record: Record, row: Row, reply: Any) -> Iterator[Write]:
+    for end, status in zip(row["ends"], reply[1:], strict=True):
         ends_claim = "finished" if status == b"ok" else ""
-        yield make_write(record, raw[0], raw[at], raw[at + 1], status, (), ends_claim=ends_claim)
-
-
-def no_writes(record: Record, raw: Sequence[bytes], reply: Any) -> Iterator[Write]:
-    return iter(())
+        yield make_write(record, row, end, status, (), ends_claim=ends_claim)
 
 
 WRITERS = {
@@ -157,19 +191,18 @@ WRITERS = {
 
 def make_write(
     record: Record,
-    child: bytes,
-    run: bytes,
-    fence: bytes,
+    row: Row,
+    claim: Row,
     status: bytes,
-    pairs: Sequence[bytes],
+    memos: Sequence[tuple[bytes, bytes]],
     *,
     key: bytes = b"",
     ends_claim: str = "",
 ) -> Write:
-    memos = tuple((pairs[i].decode(), read_memo(pairs[i + 1])) for i in range(0, len(pairs), 2))
+    """`claim` is the row with the run and the fence."""
     return Write(
-        record.place, record["name"], run.decode(), key.decode(), child.decode(), int(fence), status.decode(), memos,
-        ends_claim,
+        record.place, record["name"], claim["run_id"].decode(), key.decode(), row["child_id"].decode(), int(claim["fence"]),
+        status.decode(), tuple((step_key.decode(), read_memo(memo)) for step_key, memo in memos), ends_claim,
     )  # fmt: skip
 
 

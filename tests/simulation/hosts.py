@@ -262,8 +262,11 @@ class WorkerHost:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             store = await self.connected()
             await store.correct(self.clock)
-            registered_ms = await store.scripts.call(
-                "heartbeat", self.clock.now_ms(), self.worker_id, *[child.child_id for child in self.children]
+            registered_ms = await store.scripts.heartbeat(
+                now_ms=self.clock.now_ms(),
+                worker_id=self.worker_id,
+                serving="",
+                child_ids=[child.child_id for child in self.children],
             )
         if self.registered_ms not in (None, registered_ms):
             for child in self.children:

@@ -1,4 +1,4 @@
-"""Checks of what is left: no key, timer, lease or wait outlives its run, and the engine has no errors of its own. Rule S10.1."""
+"""Checks of what is left: no key, timer, place or wait outlives its run, and the engine has no errors of its own. Rule S10.1."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.simulation.evidence import Evidence
 
 # Of live runs only: all ended, nothing of these may be there.
 LIVE = (
-    "claims:", "ready:", "lanes:", "blocked", "leases:", "timers", "waits:", "waitpaths:", "waitpatterns", "signals", "joins:",
+    "claims:", "ready:", "lanes:", "blocked", "places:", "timers", "waits:", "waitpaths:", "waitpatterns", "signals", "joins:",
     "queue:", "outbox", "singleton:", "debounce:", "batching:", "held:", "paused",
 )  # fmt: skip
 # What stays for ever, or for minutes: its size does not depend on how many runs there were.

@@ -6,7 +6,6 @@ Each is a context manager that changes a line of the Lua scripts, or a method, a
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 from taskflow.engine.offering import Offering
 from taskflow.redis.scripts import Script, load_scripts
 from taskflow.routing.router import Receipt, Router
+from taskflow.store.store import PACKAGE
 from tests.simulation.hosts import SimulatedLease
 
 MakeBug = Callable[[], AbstractContextManager[None]]
@@ -38,16 +38,14 @@ def lua(old: str, new: str, *, script: str | None = None) -> MakeBug:
 
     @contextmanager
     def bug() -> Iterator[None]:
-        scripts = load_scripts()
+        scripts = load_scripts(PACKAGE)
         changed = {
             name: known for name, known in scripts.items() if old in known.source and script in (None, name)
         }
         assert changed, f"no script has {old!r} any more: change the mutation"
         try:
             for name, known in changed.items():
-                source = known.source.replace(old, new)
-                sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-                scripts[name] = Script(name, source, sha)
+                scripts[name] = Script.of(name, known.source.replace(old, new), known.signature)
             yield
         finally:
             scripts.update(changed)
@@ -92,7 +90,7 @@ def keep_slot(self: Offering, slot: asyncio.Future[None]) -> None:
 MUTATIONS = (
     Mutation(
         "commits without a fence", "S9.4", 7,
-        lua("if run[1] ~= ARGV[1] or run[2] ~= fence or run[6] ~= 'running' then", "if false then", script="commit_steps"),
+        lua("if run[1] ~= child_id or run[2] ~= fence or run[6] ~= 'running' then", "if false then", script="commit_steps"),
     ),
     Mutation(
         "suspends without a fence", "S9.4", 11,
@@ -107,7 +105,7 @@ MUTATIONS = (
     Mutation(
         "routes an event anew each time", "S", 5,
         lua(
-            "local is_decided = not is_new and redis.call('HEXISTS', key, 'fn:' .. fn) == 1",
+            "local is_decided = not is_new and redis.call('HEXISTS', key, 'fn:' .. function_id) == 1",
             "local is_decided, is_new = false, true",
         ),
     ),
@@ -133,10 +131,10 @@ MUTATIONS = (
     ),
     Mutation("lets one more than the limit execute", "S7.1", 3, lua(">= most end", "> most end")),
     Mutation(
-        "releases a lease twice", "S7.1", 15,
+        "gives a place back twice", "S7.1", 15,
         lua(
-            "for _ = 1, redis.call('SREM', leases_key(limit), unpack(holders)) do",
-            "for _ = 1, redis.call('SREM', leases_key(limit), unpack(holders)) + #redis.call('SPOP', leases_key(limit), 1) do",
+            "for _ = 1, on_pages('SREM', places_key(limit), holders) do",
+            "for _ = 1, on_pages('SREM', places_key(limit), holders) + #redis.call('SPOP', places_key(limit), 1) do",
         ),
     ),
     Mutation(
@@ -175,11 +173,11 @@ MUTATIONS = (
     ),
     Mutation(
         "forgets which values have run", "S7.8", 0,
-        lua("redis.call('HSET', prefix .. 'idempotency:' .. id, 'run', run_id, 'until', now_ms + IDEMPOTENCY_MS)", ""),
+        lua("redis.call('HSET', prefix .. 'idempotency:' .. id, 'run', run_id, 'until', now_ms + 86400000)", ""),
     ),
     Mutation(
         "takes every event for the first with its id", "S1.3", 0,
-        lua("if first[1] and first[1] ~= uid and tonumber(first[2]) > tonumber(now) then", "if false then"),
+        lua("if first[1] and first[1] ~= uid and tonumber(first[2]) > tonumber(now_ms) then", "if false then"),
     ),
     Mutation(
         "promises a cancellation, and forgets it", "S6.2", 2,
@@ -188,7 +186,7 @@ MUTATIONS = (
     Mutation(
         "takes the outcome of an offered step from anybody", "S", 15,
         lua(
-            "if not op or op.state ~= 'taken' or op.by ~= child_id or tostring(op.fence) ~= ARGV[5] then", "if not op then",
+            "if not op or op.state ~= 'taken' or op.by ~= child_id or tostring(op.fence) ~= fence then", "if not op then",
             script="commit_offered",
         ),
     ),

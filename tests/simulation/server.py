@@ -14,6 +14,7 @@ import hiredis
 from taskflow.dev.valkey import EmbeddedValkey
 from taskflow.redis.connection import Argument, pack_command
 from taskflow.redis.scripts import load_scripts
+from taskflow.store.store import PACKAGE
 
 READ_BYTES = 1 << 20
 TIMEOUT_S = 10.0
@@ -62,7 +63,7 @@ class StoreServer:
         self.learn()
 
     def learn(self) -> None:
-        scripts = list(load_scripts().values())
+        scripts = list(load_scripts(PACKAGE).values())
         known = self.ask("SCRIPT", "EXISTS", *[script.sha for script in scripts])
         for script, is_known in zip(scripts, known, strict=True):
             sha = script.sha.encode()

@@ -100,7 +100,7 @@ class Scene:
         limit: int = 10,
     ) -> tuple[Verdict, list[PastEvent]]:
         return await self.claims.look_back(
-            claim, wait or wait_op(), since_ms=since_ms, after_seq=after_seq, limit=limit, now_ms=self.now_ms
+            claim, wait or wait_op(), since_ms=since_ms, after_seq=after_seq, limit=limit
         )
 
     async def finish(self, claim: Claim, status: str = "completed", *, pending: bool = True) -> Verdict:
@@ -179,7 +179,11 @@ class Scene:
 
     async def heartbeat(self, worker_id: str, *child_ids: str) -> int:
         """When the worker was registered (ms): now, if the store did not know it."""
-        return int(await self.store.scripts.call("heartbeat", self.now_ms, worker_id, *child_ids))
+        return int(
+            await self.store.scripts.heartbeat(
+                now_ms=self.now_ms, worker_id=worker_id, serving="", child_ids=child_ids
+            )
+        )
 
     # --- what is there ---
 

@@ -20,8 +20,8 @@ async def fetch(scene: Scene, claim: Claim) -> Verdict:
 
 
 async def drop(scene: Scene, claim: Claim) -> Any:
-    dropped, _ = await scene.store.scripts.call(
-        "drop_operations", NOW_MS, claim.child_id, claim.run_id, claim.fence, "nap"
+    dropped, _ = await scene.store.scripts.drop_operations(
+        now_ms=NOW_MS, child_id=claim.child_id, run_id=claim.run_id, fence=claim.fence, step_keys=["nap"]
     )
     return dropped
 

@@ -1,4 +1,4 @@
-"""Limits on what executes: leases, lanes, turns and priority, as the scripts keep them. Rules S7.1, S7.2, S7.3, S7.11."""
+"""Limits on what executes: places, lanes, turns and priority, as the scripts keep them. Rules S7.1, S7.2, S7.3, S7.11."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_a_run_that_goes_on_needs_a_place_again_and_goes_first(scene: Scen
 
 
 async def test_a_dead_workers_places_are_free_again(scene: Scene) -> None:
-    """S7.1, S9.3: leases belong to claims."""
+    """S7.1, S9.3: places belong to claims."""
     await scene.register(flow="2 - - -")
     await make_runs(scene, "a", "b", "c", in_lane=LIMIT)
     assert await claim_ids(scene) == ["a", "b"]
@@ -172,7 +172,7 @@ async def test_a_cancelled_run_leaves_its_lane(scene: Scene) -> None:
     await scene.finish(claim_of("a"), pending=False)
     state = await scene.state()
     left = [
-        key for key in state if any(word in key for word in ("ready", "lanes", "blocked", "leases", "queue:"))
+        key for key in state if any(word in key for word in ("ready", "lanes", "blocked", "places", "queue:"))
     ]
     assert left == []
 

@@ -21,7 +21,7 @@ LEAKS: dict[str, tuple[str, ...]] = {
     "ready:": ("ZADD", f"ready:{FN}", "1", DONE),
     "queue:": ("ZADD", "queue:shop:default", "1", "shop/idle"),
     "claims:": ("HSET", "claims:host-a:1", DONE, "1"),
-    "leases:": ("SADD", "leases:fn:x", DONE),
+    "places:": ("SADD", "places:fn:x", DONE),
     "lanes:": ("ZADD", f"lanes:{FN}", "1", "fn:x"),
     "blocked:fn": ("ZADD", "blocked:fn:x", "1", f"default{SEP}{FN}{SEP}fn:x"),
     "blocked: ": ("ZADD", "blocked", "1", "fn:y"),

@@ -243,7 +243,7 @@ def test_store_of_another_version_is_refused_before_anything_is_written(
     store: LivenessStore, client: redis.Redis, keys: Keys
 ) -> None:
     client.set(f"{keys.prefix}version", "99")
-    with pytest.raises(StoreVersionMismatch, match="format 99, but this version reads format 1"):
+    with pytest.raises(StoreVersionMismatch, match="format 99, but this version reads format 2"):
         store.heartbeat(WORKER, [], now_ms=now_ms())
     assert client.keys(f"{keys.prefix}*") == [f"{keys.prefix}version"]
 

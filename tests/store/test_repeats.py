@@ -16,6 +16,7 @@ from taskflow.store.claims import Claim, InvokedRun, ParkedOp, Verdict
 from taskflow.store.control import KeptSteps
 from taskflow.store.duties import Fence
 from taskflow.store.routing import Arrival, EventPlan, RunPlan
+from taskflow.store.store import PACKAGE
 from taskflow.types import RunId
 from tests.store.scene import (
     CHILD,
@@ -78,7 +79,7 @@ async def retry_due(scene: Scene) -> None:
 
 
 async def leading(scene: Scene) -> None:
-    await scene.store.duties.lead("beat-1", now_ms=NOW_MS, lease_ms=8_000)
+    await scene.store.duties.lead("beat-1", now_ms=NOW_MS, term_ms=8_000)
 
 
 async def finished_long_ago(scene: Scene) -> None:
@@ -100,7 +101,6 @@ async def take_cron(scene: Scene) -> Any:
         fence=Fence(1),
         plan=plan,
         event=EVENT,
-        uid="T1",
         version="1",
         now_ms=NOW_MS,
     )
@@ -125,17 +125,18 @@ async def send_signal(scene: Scene) -> Any:
     return await scene.store.routing.send_signal("shop\x1fgo", b"{}", uid="S1", now_ms=NOW_MS)
 
 
-def call(name: str, *argv: str | int | bytes) -> Act:
-    return lambda scene: scene.store.scripts.call(name, *argv)
+def call(name: str, **named: Any) -> Act:
+    return lambda scene: getattr(scene.store.scripts, name)(**named)
 
 
 CASES: dict[str, Case] = {
-    "abdicate": Case(call("abdicate", "beat-1"), leading),
+    "abdicate": Case(call("abdicate", beat_id="beat-1"), leading),
     "cancel_run, executing": Case(lambda scene: scene.cancel(), claimed),
     "cancel_run, suspended": Case(lambda scene: scene.cancel(), suspended),
     "cancel_run, queued": Case(lambda scene: scene.cancel(), lambda scene: scene.make_run(start_timeout_ms=5_000)),
     "resolve_wait, a cancellation": Case(
-        call("resolve_wait", NOW_MS, "", "r1\x1f1", EVENT, "U9"), lambda scene: scene.make_run(flow=cancellable())
+        call("resolve_wait", now_ms=NOW_MS, run_id="", step_key="r1\x1f1", event=EVENT, uid="U9"),
+        lambda scene: scene.make_run(flow=cancellable())
     ),
     "find_waits, a cancellation": Case(find_waits, lambda scene: scene.make_run(flow=cancellable())),
     "finish_runs, with cancel events": Case(
@@ -149,12 +150,12 @@ CASES: dict[str, Case] = {
     "cancel_run, scheduled": Case(
         lambda scene: scene.cancel(), lambda scene: scene.make_run(start_at_ms=NOW_MS + 1, start_timeout_ms=5_000)
     ),
-    "check_version": Case(call("check_version", "1")),
+    "check_version": Case(call("check_version", version="2")),
     "claim_runs": Case(lambda scene: scene.claim(), lambda scene: scene.make_run(start_timeout_ms=5_000, finish_timeout_ms=9_000)),
     "claim_runs, by a hint": Case(lambda scene: scene.claim(by_hint=True), lambda scene: scene.make_run()),
     "claim_runs, an offered step": Case(lambda scene: scene.claim(OTHER), parked),
     "clear_outbox": Case(
-        call("clear_outbox", news_uid()), lambda scene: fail_with_news(scene)
+        call("clear_outbox", uids=[news_uid()]), lambda scene: fail_with_news(scene)
     ),
     "commit_offered, done": Case(lambda scene: offer_and_commit(scene, memo()), offer_taken),
     "commit_offered, failed": Case(lambda scene: offer_and_commit(scene, memo(state="failed")), offer_taken),
@@ -162,9 +163,17 @@ CASES: dict[str, Case] = {
     "begin_trial": Case(lambda scene: scene.begin_trial(claim_of()), claimed),
     "commit_steps": Case(lambda scene: scene.commit(claim_of()), claimed),
     "commit_steps, failed": Case(lambda scene: scene.commit(claim_of(), state="failed"), claimed),
-    "drop_operations": Case(call("drop_operations", NOW_MS, CHILD, "r1", 1, "nap", "paid", "offered", "child"), parked),
+    "drop_operations": Case(
+        call(
+            "drop_operations", now_ms=NOW_MS, child_id=CHILD, run_id="r1", fence=1, step_keys=["nap", "paid", "offered", "child"],
+        ),
+        parked,
+    ),
     "fetch_resolved": Case(lambda scene: scene.claims.fetch_resolved(claim_of(), ["nap", "gone"]), parked),
-    "find_lost": Case(call("find_lost", NOW_MS + 9_000, 3_000, 5_000, 11_000), lambda scene: fail_with_news(scene)),
+    "find_lost": Case(
+        call("find_lost", now_ms=NOW_MS + 9_000, hint_age_ms=3_000, event_age_ms=5_000, silence_ms=11_000),
+        lambda scene: fail_with_news(scene),
+    ),
     "find_waits": Case(find_waits, suspended),
     "finish_runs, completed": Case(lambda scene: scene.finish(claim_of()), parked),
     "finish_runs, at once": Case(
@@ -187,15 +196,17 @@ CASES: dict[str, Case] = {
     "finish_runs, a singleton that another waits for": Case(
         lambda scene: scene.finish(claim_of(), "cancelled"), lambda scene: wait_for_singleton(scene)
     ),
-    "forget_worker": Case(call("forget_worker", "host-a", ""), lambda scene: scene.heartbeat("host-a", CHILD)),
+    "forget_worker": Case(
+        call("forget_worker", worker_id="host-a", silent_since_ms=""), lambda scene: scene.heartbeat("host-a", CHILD)
+    ),
     "hand_back": Case(lambda scene: scene.hand_back(), parked),
     "hand_back, crashed": Case(lambda scene: scene.hand_back(crashed=True), parked),
     "hand_back, a step": Case(lambda scene: scene.hand_back(OTHER, crashed=True), offer_taken),
     "hand_back, one run": Case(lambda scene: scene.hand_back(CHILD, "r1"), claimed),
     "heartbeat": Case(lambda scene: scene.heartbeat("host-a", CHILD, "host-a:2")),
-    "lead": Case(lambda scene: scene.store.duties.lead("beat-1", now_ms=NOW_MS, lease_ms=8_000)),
+    "lead": Case(lambda scene: scene.store.duties.lead("beat-1", now_ms=NOW_MS, term_ms=8_000)),
     "lead, after another": Case(
-        lambda scene: scene.store.duties.lead("beat-2", now_ms=NOW_MS + 8_000, lease_ms=8_000), leading
+        lambda scene: scene.store.duties.lead("beat-2", now_ms=NOW_MS + 8_000, term_ms=8_000), leading
     ),
     "look_back": Case(lambda scene: scene.look_back(claim_of(), since_ms=NOW_MS + 1), event_routed),
     "note_resumed": Case(lambda scene: scene.claims.note_resumed(claim_of(), "paid", "U9"), event_routed),
@@ -223,7 +234,7 @@ CASES: dict[str, Case] = {
         lambda scene: scene.store.steering.resume("shop/work", now_ms=NOW_MS), lambda scene: paused(scene)
     ),
     "register_app": Case(lambda scene: scene.register()),
-    "resolve_wait": Case(call("resolve_wait", NOW_MS, "r1", "paid", EVENT, "U9"), suspended),
+    "resolve_wait": Case(call("resolve_wait", now_ms=NOW_MS, run_id="r1", step_key="paid", event=EVENT, uid="U9"), suspended),
     "retry_run": Case(lambda scene: scene.retry(claim_of()), claimed),
     "route_events": Case(lambda scene: scene.route("U1", "r1", "r2", public_id="mine")),
     "route_events, claimed": Case(lambda scene: scene.route("U1", "r1", "r2", free=1)),
@@ -315,7 +326,7 @@ def at(scene: Scene, now_ms: int) -> Scene:
 
 def test_every_script_is_repeated() -> None:
     """A new script needs a case here."""
-    assert {name.partition(",")[0] for name in CASES} == set(load_scripts())
+    assert {name.partition(",")[0] for name in CASES} == set(load_scripts(PACKAGE))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,87 +1,137 @@
-"""The scripts as files: headers, includes, keys, and a snapshot of what the server gets.
+"""The scripts as files: headers, arguments, includes, keys, and a snapshot of what the server gets.
 
-When a script has changed on purpose, renew the snapshot and look at its diff: a changed include shows in all that use it.
+When a script has changed on purpose, renew the snapshots and look at their diff: a changed include shows in all that use it.
 
     python -m tests.store.test_scripts
 """
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from taskflow.redis.scripts import (
-    Script,
-    expand,
+    Library,
     load_scripts,
     loading_commands,
+    signature_of,
     split_definitions,
     strip,
+    words_of,
 )
+from taskflow.store.claims import InvokedRun
 from taskflow.store.keys import SEPARATOR, Keys
-from taskflow.store.store import Store
+from taskflow.store.registry import RegisteredFunction
+from taskflow.store.routing import Arrival, EventPlan, RunPlan
+from taskflow.store.store import PACKAGE, Store
 
 LUA = Path(__file__).parents[2] / "taskflow" / "store" / "lua"
-SNAPSHOT = Path(__file__).with_name("scripts.snapshot")
+SNAPSHOTS = Path(__file__).with_name("snapshots")
 RULE = re.compile(r"Rules? S\d+\.\d+")
-NAMES = sorted(load_scripts())
+SCRIPTS = load_scripts(PACKAGE)
+NAMES = sorted(SCRIPTS)
 WORD = re.compile(r"[A-Za-z_]\w*")
 
 
-def snapshot_of(scripts: Mapping[str, Script]) -> str:
-    """A line a script: name, sha of what the server gets, and its number of lines."""
-    rows = [f"{name} {scripts[name].sha} {scripts[name].source.count(chr(10))}" for name in sorted(scripts)]
-    return "\n".join(rows) + "\n"
+def script_calls() -> Iterator[tuple[str, list[str], str]]:
+    """Each call of a script: its name, the keywords, and where."""
+    for path in (LUA.parent).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            owner = node.func.value
+            if isinstance(owner, ast.Attribute) and owner.attr == "scripts" and node.func.attr in SCRIPTS:
+                yield (
+                    node.func.attr,
+                    [str(keyword.arg) for keyword in node.keywords],
+                    f"{path}:{node.lineno}",
+                )
 
 
-def test_scripts_are_as_in_the_snapshot() -> None:
+CALLS = list(script_calls())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_script_is_as_in_its_snapshot(name: str) -> None:
     """See above for how to renew it."""
-    assert SNAPSHOT.read_text() == snapshot_of(load_scripts()), (
-        "renew it with: python -m tests.store.test_scripts"
+    assert (SNAPSHOTS / f"{name}.lua").read_text() == SCRIPTS[name].source, (
+        "if that is meant: python -m tests.store.test_scripts"
     )
+
+
+def test_there_is_no_snapshot_without_a_script() -> None:
+    assert {path.stem for path in SNAPSHOTS.glob("*.lua")} == set(NAMES)
 
 
 def header_of(name: str) -> list[str]:
     lines = (LUA / f"{name}.lua").read_text().splitlines()
-    count = next(
-        place for place, line in enumerate(lines) if not line.startswith("--") or line.startswith("--@")
-    )
-    return lines[:count]
+    return lines[: next(place for place, line in enumerate(lines) if not line.startswith("--"))]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_header_tells_what_the_script_takes_and_gives(name: str) -> None:
-    """What it is for with its rule, KEYS, ARGV numbered from 1, and the reply."""
+    """What it is for with its rule, KEYS, the arguments, and the reply."""
     header = header_of(name)
     text = "\n".join(header)
     assert header[0].startswith(f"-- {name}: ")
     if name != "check_version":
         assert RULE.search(text), "it names no rule"
     assert "-- KEYS   1 prefix" in header
-    argv = re.search(r"^-- ARGV   (.+(?:\n--        .+)*)", text, re.MULTILINE)
-    assert argv is not None
-    numbers = [int(number) for number in re.findall(r"(?<![\w.])(\d+)(?:\.\.\.)? (?=[\w'])", argv[1])]
-    assert numbers[:1] == [1]
+    assert "--@argv " in text
     assert re.search(r"^-- Reply  \S", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_script_reads_all_arguments_that_its_header_numbers(name: str) -> None:
-    """The highest ARGV[n] of the code is one of the header's."""
+def test_a_script_uses_all_arguments_that_its_header_names(name: str) -> None:
+    """And it takes none by its place."""
     code = strip((LUA / f"{name}.lua").read_text())
-    used = [int(number) for number in re.findall(r"ARGV\[(\d+)\]", code)]
-    text = "\n".join(header_of(name))
-    told = [int(number) for number in re.findall(r"(?:ARGV  |   |  )\s?(\d+)(?:\.\.\.)? ", text)]
-    assert max(used, default=0) <= max(told, default=0), f"ARGV[{max(used)}] is not in the header"
+    signature = SCRIPTS[name].signature
+    for parameter in signature.parameters:
+        assert parameter.name in words_of(code), parameter.name
+    assert not re.search(r"ARGV\[", code)
+
+
+def test_calls_name_the_arguments_that_the_headers_name() -> None:
+    """`scripts.lead(...)` in the store's methods: mypy can't know what lead.lua takes."""
+    assert {name for name, _, _ in CALLS} >= set(NAMES) - {"heartbeat"}, "some script is never called"
+    for name, keywords, where in CALLS:
+        assert sorted(keywords) == sorted(SCRIPTS[name].signature.names), f"{where}: {name}"
+
+
+@pytest.mark.parametrize(
+    ("script", "items", "record"),
+    [
+        ("route_events", "events", EventPlan),
+        ("route_events", "runs", RunPlan),
+        ("fire_cron", "runs", RunPlan),
+        ("find_waits", "arrivals", Arrival),
+        ("park_run", "children", InvokedRun),
+        ("register_app", "functions", RegisteredFunction),
+    ],
+)
+def test_records_have_the_fields_that_the_headers_name(
+    script: str, items: str, record: type[EventPlan]
+) -> None:
+    """They are sent by their order, which saves a name for each field of each item."""
+    parameter = SCRIPTS[script].signature.find_list(items)
+    assert parameter is not None
+    assert record._fields == tuple(field.name for field in parameter.fields)
+
+
+def test_no_line_is_longer_than_132_columns() -> None:
+    for path in LUA.rglob("*.lua"):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            assert len(line) <= 132, f"{path.name}:{number}"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_script_asks_the_server_for_the_time_or_chance(name: str) -> None:
     """S8.3: `now` is an argument, so that tests can turn the clock, and replicas do the same."""
-    source = load_scripts()[name].source
+    source = SCRIPTS[name].source
     assert not re.search(r"redis\.call\(\s*'(TIME|RANDOMKEY|SRANDMEMBER|SPOP)'", source, re.IGNORECASE)
     assert "math.random" not in source
 
@@ -89,7 +139,7 @@ def test_no_script_asks_the_server_for_the_time_or_chance(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_key_begins_with_the_prefix(name: str) -> None:
     """Else it lies in another cluster slot. Key names are made by includes/keys.lua, or from `prefix` or KEYS[1]."""
-    source = load_scripts()[name].source
+    source = SCRIPTS[name].source
     keys = re.findall(r"redis\.call\('(?!PUBLISH)[A-Z]+', ([^,)]+)", source)
     for key in keys:
         assert not key.startswith(("'", '"')), f"{key} is a key without the prefix"
@@ -98,7 +148,7 @@ def test_every_key_begins_with_the_prefix(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_script_calls_is_defined_above_the_call(name: str) -> None:
     """A missing include shows here, and not when that branch first runs in production."""
-    source = load_scripts()[name].source
+    source = SCRIPTS[name].source
     defined = {
         "redis",
         "string",
@@ -145,36 +195,46 @@ def test_includes_hold_definitions_only() -> None:
             assert piece.startswith("local "), f"{path.name}: {piece[:60]!r}"
 
 
-def test_no_include_is_unused() -> None:
-    used = {
-        word
-        for name in NAMES
-        for match in re.finditer(r"^--@include (.+)$", (LUA / f"{name}.lua").read_text(), re.MULTILINE)
-        for word in match[1].split()
-    }
-    assert used == {path.stem for path in (LUA / "includes").glob("*.lua")}
+def test_no_definition_is_unused() -> None:
+    """Each is needed by a script, and so is each constant by a definition or a script."""
+    used = {word for script in SCRIPTS.values() for word in WORD.findall(script.source)}
+    texts = [path.read_text() for path in [*LUA.glob("*.lua"), *(LUA / "includes").glob("*.lua")]]
+    library = Library({path.stem: path.read_text() for path in sorted((LUA / "includes").glob("*.lua"))})
+    for name in library.pieces:
+        assert name in used, name
+    for name in library.constants:
+        assert sum(name in words_of(strip(text)) for text in texts) > 0, name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_local_name_hides_a_definition(name: str) -> None:
+    """A word brings in the definition of that name: a local variable must have another one."""
+    library = Library({path.stem: path.read_text() for path in sorted((LUA / "includes").glob("*.lua"))})
+    code = strip((LUA / f"{name}.lua").read_text())
+    signature = signature_of((LUA / f"{name}.lua").read_text())
+    local = set(signature.names)
+    for group in re.findall(r"\b(?:local|for) ([\w, ]+?)\s*(?:=| in |$)", code):
+        local |= set(WORD.findall(group))
+    for group in re.findall(r"\bfunction(?: \w+)?\(([^)]*)\)", code):
+        local |= set(WORD.findall(group))
+    assert not local & library.pieces.keys()
 
 
 @pytest.mark.parametrize("name", ["route_events", "park_run", "start_run", "fire_cron"])
 def test_what_only_admission_needs_is_defined_when_a_run_needs_it(name: str) -> None:
     """Each definition costs every call a little, and most runs have no limits."""
-    source = load_scripts()[name].source
-    before, _, rest = source.partition("\nlocal function load_admission()\n")
+    source = SCRIPTS[name].source
+    before, _, rest = source.partition("\nlocal function late_admit()\n")
     late, _, after = rest.partition("\nreturn admit\nend\n")
     for definition in ("finalize", "cancel", "skip_run", "join_debounce", "admit"):
         assert f"local function {definition}(" in late
-    assert "local function make_ready(" in before
+    assert "local function run_key(" in before
     assert "local function create_run(" in after
-
-
-def test_a_script_without_a_proper_header_is_refused() -> None:
-    text = (LUA / "lead.lua").read_text()
-    assert expand(text).startswith("local prefix = KEYS[1]")
 
 
 async def test_a_server_learns_all_scripts_and_to_collect_garbage_in_small_steps(store: Store) -> None:
     """On each connection; `setstepmul` gives what was set before."""
-    loads, (verb, script, keys) = loading_commands()[:-1], loading_commands()[-1]
+    loads, (verb, script, keys) = loading_commands(PACKAGE)[:-1], loading_commands(PACKAGE)[-1]
     assert [command[:2] for command in loads] == [("SCRIPT", "LOAD")] * len(NAMES)
     assert await store.client.call(verb, script, keys) == 50
 
@@ -199,7 +259,7 @@ def test_python_and_lua_make_the_same_keys() -> None:
 
 def test_plain_keys_of_python_are_used_by_scripts_under_the_same_name() -> None:
     keys = Keys()
-    text = "\n".join(script.source for script in load_scripts().values())
+    text = "\n".join(script.source for script in SCRIPTS.values())
     for key in (keys.apps, keys.event_names, keys.timers, keys.nudge, keys.crons, keys.workers, keys.paused):
         name = key.removeprefix(keys.prefix)
         assert f"prefix .. '{name}'" in text, name
@@ -212,4 +272,8 @@ def keys_lua() -> str:
 
 
 if __name__ == "__main__":
-    SNAPSHOT.write_text(snapshot_of(load_scripts()))
+    SNAPSHOTS.mkdir(exist_ok=True)
+    for old in SNAPSHOTS.glob("*.lua"):
+        old.unlink()
+    for script in SCRIPTS.values():
+        (SNAPSHOTS / f"{script.name}.lua").write_text(script.source)

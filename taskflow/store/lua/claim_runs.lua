@@ -1,22 +1,21 @@
 -- claim_runs: a child takes the best ready runs of a queue. Rules S7.1, S7.2, S7.3, S7.11, S9.4.
 -- KEYS   1 prefix
--- ARGV   1 now_ms   2 child_id   3 app_id   4 queue   5 limit   6 '1' when a work message brought the child here
---        7... functions that this child does not know (an older or newer code base): left to others
--- Reply  {1 when ready runs are left, hints, claimed: {run_id, fence, fn, event, attempt, started, created, cause, crashes,
---        cancel reason or '', steps, key of the offered step or '', the other events of a batch}, ...}; '' for no steps or other events,
---        since each table in a reply takes 0.5 us
---@include keys hint listing timer lanes throttle ready claim offer
-local now_ms, child_id, app, queue, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local index = queue_key(app, queue)
+--@argv now_ms child_id app_id queue limit:int by_hint:flag unknown_ids[]
+--       by_hint: a work message brought the child here. unknown_ids: functions that this child does not know (an older or newer
+--       code base), which are left to others
+-- Reply  {1 when ready runs are left, hints, claimed: {run_id, fence, function_id, event, attempt, started, created, cause,
+--        crashes, cancel reason or '', steps, key of the offered step or '', the other events of a batch}, ...}; '' for no steps or
+--        other events, since each table in a reply takes 0.5 us
+local index = queue_key(app_id, queue)
 local unknown = {}
-for i = 7, #ARGV do
-  unknown[ARGV[i]] = true
-  unknown[ARGV[i] .. LANES] = true
+for function_id in unknown_ids do
+  unknown[function_id] = true
+  unknown[function_id .. LANES] = true
 end
 
 -- The entry of the index whose best run is the oldest, and the score at which the next entry's turn comes.
 local function best_entry()
-  local heads = redis.call('ZRANGE', index, 0, 2 * (#ARGV - 6) + 1, 'WITHSCORES')
+  local heads = redis.call('ZRANGE', index, 0, 2 * count_of(unknown_ids) + 1, 'WITHSCORES')
   local entry
   for i = 1, #heads, 2 do
     if not unknown[heads[i]] then
@@ -28,12 +27,14 @@ local function best_entry()
 end
 
 local claimed, claims = {}, {}
--- member: a run, or a step that a run offers (S4.4). lane: what limits it; nil for nothing. False when there is no such step any more.
+-- member: a run, or a step that a run offers (S4.4). lane: what limits it; nil for nothing. False when there is no such step any
+-- more.
 local function take(member, lane)
   local run_id, step_key = split_job(member)
   run_id = run_id or member
   local key = run_key(run_id)
-  local run = redis.call('HMGET', key, 'function', 'event', 'created', 'cause', 'fence', 'start_timeout_ms', 'finish_timeout_ms', 'batched', 'kept')
+  local run = redis.call('HMGET', key, 'function', 'event', 'created', 'cause', 'fence', 'start_timeout_ms',
+    'finish_timeout_ms', 'batched', 'kept')
   local fence, steps = tonumber(run[5] or 0) + 1, ''
   -- A run that nobody has claimed yet, as most are, has none of these.
   local past = run[5] and redis.call('HMGET', key, 'started', 'attempt', 'crashes', 'cancel', 'dirty') or {}
@@ -43,23 +44,25 @@ local function take(member, lane)
     if not fence then return false end
     steps = redis.call('HGETALL', steps_key(run_id))
   elseif started then
-    redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', fence)
+    redis.call('HSET', key, 'status', RUNNING, 'by', child_id, 'fence', fence)
     steps = redis.call('HGETALL', steps_key(run_id))
     redis.call('DEL', joins_key(run_id))
     if past[5] then redis.call('HDEL', key, 'dirty') end
   else
-    local fields = {'status', 'running', 'by', child_id, 'fence', fence, 'started', now_ms}
+    local fields = {'status', RUNNING, 'by', child_id, 'fence', fence, 'started', now_ms}
     local limits = lane and count_start(run[1], lane, tonumber(now_ms))
     if limits and limits ~= lane then fields[9], fields[10] = 'lane', limits end
     redis.call('HSET', key, unpack(fields))
-    if run[9] then steps = redis.call('HGETALL', steps_key(run_id)) end  -- of the run that it is a rerun of
+    -- Of the run that it is a rerun of.
+    if run[9] then steps = redis.call('HGETALL', steps_key(run_id)) end
     if run[6] or run[7] then start_clocks(run_id, run[6], run[7], tonumber(now_ms)) end
   end
-  if lane then hold_leases(lane, member) end
+  if lane then take_places(lane, member) end
   claims[#claims + 1] = member
   claims[#claims + 1] = fence
-  claimed[#claimed + 1] = {run_id, fence, run[1], run[2], tonumber(past[2] or 0), tonumber(started or now_ms), tonumber(run[3]), run[4],
-    tonumber(past[3] or 0), past[4] or '', steps, step_key or '', run[8] and redis.call('LRANGE', batch_key(run_id), 0, -1) or ''}
+  local more = run[8] and redis.call('LRANGE', batch_key(run_id), 0, -1) or ''
+  claimed[#claimed + 1] = {run_id, fence, run[1], run[2], tonumber(past[2] or 0), tonumber(started or now_ms), tonumber(run[3]),
+    run[4], tonumber(past[3] or 0), past[4] or '', steps, step_key or '', more}
   return true
 end
 
@@ -115,14 +118,15 @@ end
 while #claimed < limit do
   local entry, turn_ends = best_entry()
   if not entry then break end
-  if string.sub(entry, -1) == LANES then take_from_lanes(string.sub(entry, 1, -2), turn_ends) else take_ready(entry, turn_ends) end
+  if string.sub(entry, -1) == LANES then take_from_lanes(string.sub(entry, 1, -2), turn_ends)
+  else take_ready(entry, turn_ends) end
 end
-if claims[1] then redis.call('HSET', claims_key(child_id), unpack(claims)) end
+if claims[1] then on_pages('HSET', claims_key(child_id), claims) end
 
 local has_more = best_entry() and 1 or 0
-if ARGV[6] == '1' then
+if by_hint then
   -- This message is spent. With work left, one more wakes another child; without, the next ready run sends one.
-  if has_more == 1 and claimed[1] then hint(app, queue, tonumber(now_ms), true)
-  else redis.call('HDEL', prefix .. 'hints', app .. SEP .. queue) end
+  if has_more == 1 and claimed[1] then hint(app_id, queue, tonumber(now_ms), true)
+  else redis.call('HDEL', prefix .. 'hints', app_id .. SEP .. queue) end
 end
 return {has_more, hints, claimed}

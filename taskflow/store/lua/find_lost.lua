@@ -1,23 +1,23 @@
--- find_lost: what was lost with a message or with a worker. One script, for an idle beat asks for it all the time. Rules S7.1, S9.1 to S9.3.
+-- find_lost: what was lost with a message or with a worker. One script, for an idle beat asks for it all the time. Rules S7.1, S9.1
+-- to S9.3.
 -- KEYS   1 prefix
--- ARGV   1 now_ms   2 how old (ms) a work message must be to count as lost   3 how old (ms) an unpublished event
---        4 for how long (ms) a dead worker gave no heartbeat
--- Reply  {hints, {uid, event, ...} to publish, {{worker_id, or '' for a child whose end is known, child_id, ...}, ...} that are dead,
---        when (ms) something of these is lost if nothing changes, or '', due time of the first timer or ''}
---@include keys hint listing timer lanes
-local now_ms, hint_age_ms, event_age_ms, silence_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+--@argv now_ms:int hint_age_ms:int event_age_ms:int silence_ms:int
+--       hint_age_ms: how old a work message must be to count as lost. event_age_ms: how old an unpublished event.
+--       silence_ms: for how long a dead worker gave no heartbeat
+-- Reply  {hints, {uid, event, ...} to publish, {{worker_id, or '' for a child whose end is known, child_id, ...}, ...} that are
+--        dead, when (ms) something of these is lost if nothing changes, or '', due time of the first timer or ''}
 local GRAVE_MS = 1200000
 local next_ms
 local function look_at(at_ms) next_ms = math.min(next_ms or at_ms, at_ms) end
 for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'queues')) do
-  local app, queue = string.match(name, '^(.-)' .. SEP .. '(.*)$')
-  if redis.call('EXISTS', queue_key(app, queue)) == 0 then
+  local app_id, queue = string.match(name, '^(.-)' .. SEP .. '(.*)$')
+  if redis.call('EXISTS', queue_key(app_id, queue)) == 0 then
     redis.call('SREM', prefix .. 'queues', name)
     redis.call('HDEL', prefix .. 'hints', name)
   else
     local sent_ms = tonumber(redis.call('HGET', prefix .. 'hints', name) or 0)
     if now_ms - sent_ms >= hint_age_ms then
-      hint(app, queue, now_ms, true)
+      hint(app_id, queue, now_ms, true)
       sent_ms = now_ms
     end
     look_at(sent_ms + hint_age_ms)
@@ -48,8 +48,8 @@ for _, worker_id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'workers', '-in
   table.insert(row, 1, worker_id)
   dead[#dead + 1] = row
 end
--- What a child sent may arrive after its claims were handed back: what it claims then is nobody's. A kernel tries for 16 minutes at most
--- to deliver what a dead process has left.
+-- What a child sent may arrive after its claims were handed back: what it claims then is nobody's. A kernel tries for 16 minutes at
+-- most to deliver what a dead process has left.
 redis.call('ZREMRANGEBYSCORE', prefix .. 'graves', '-inf', now_ms - GRAVE_MS)
 for _, child_id in ipairs(redis.call('ZRANGE', prefix .. 'graves', 0, -1)) do
   if redis.call('EXISTS', claims_key(child_id)) == 1 then dead[#dead + 1] = {'', child_id} end

@@ -1,11 +1,9 @@
 -- fire_timers: do what fell due. Rules S3.2, S6.3, S7.3, S7.5, S7.6, S8.2.
 -- KEYS   1 prefix
--- ARGV   1 now_ms   2 limit
+--@argv now_ms:int limit:int
 -- Reply  {how many fired, hints, due time of the next timer or ''}
---@include keys hint listing timer lanes ready unready wake wait resolve singleton cancel_index final_event finalize cancel skip singleton_entry scheduled
-local now_ms = tonumber(ARGV[1])
 local timers = prefix .. 'timers'
-local due = redis.call('ZRANGEBYSCORE', timers, '-inf', now_ms, 'LIMIT', 0, tonumber(ARGV[2]))
+local due = redis.call('ZRANGEBYSCORE', timers, '-inf', now_ms, 'LIMIT', 0, limit)
 local TIMEOUTS = {
   start_timeout = 'was not started within timeouts.start',
   finish_timeout = 'did not finish within timeouts.finish',
@@ -20,7 +18,8 @@ local function fire_operation(run_id, step_key)
     redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
     wake(run_id, now_ms)
   elseif op.kind == 'invoke' then
-    resolve(run_id, step_key, {error = {name = 'InvokeTimeout', message = 'the invoked run ' .. op.child .. ' did not finish in time'}}, now_ms)
+    local message = 'the invoked run ' .. op.child .. ' did not finish in time'
+    resolve(run_id, step_key, {error = {name = 'InvokeTimeout', message = message}}, now_ms)
   else
     resolve(run_id, step_key, {data = 'null'}, now_ms)
   end

@@ -1,20 +1,15 @@
 -- hand_back: give runs of a child to others: it died, it drains, or its host is silent. Rules S4.1, S9.3, S9.6, S9.8, S10.4.
 -- KEYS   1 prefix
--- ARGV   1 now_ms   2 child_id   3 'died' when the process did while it held them, 'broke' when the run itself broke the engine,
---        else ''   4 how it ended   5 limit
---        6... runs or jobs (none: all that the child holds)
+--@argv now_ms:int child_id crashed cause limit:int jobs[]
+--       crashed: 'died' when the process did while it held them, 'broke' when the run itself broke the engine, else ''. cause: how
+--       it ended. jobs: runs, or steps that others offered; none: all that the child holds
 -- Reply  {runs handed back, runs left}
 -- No work message is asked for: the caller may have no broker. A child that starts looks for work anyhow, and the reaper sends a
 -- message with its next turn: the mark of one that is under way is taken off, since it may have died with the child.
 -- Who claims a run that crashed too often fails it.
---@include keys hint listing timer lanes ready offer
-local now_ms, child_id, crashed, cause, limit = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local run_ids = {}
-if #ARGV > 5 then
-  for i = 6, #ARGV do run_ids[#run_ids + 1] = ARGV[i] end
-else
-  run_ids = redis.call('HKEYS', claims_key(child_id))
-end
+local held = {}
+for job in jobs do held[#held + 1] = job end
+if count_of(jobs) == 0 then held = redis.call('HKEYS', claims_key(child_id)) end
 -- A run whose next crash would be its last executes alone of its kind in a process: on trial. Then only the one on trial is blamed,
 -- and not those that waited for theirs. Before that all go on at once (S9.3).
 local function note_crash(key, is_certain)
@@ -34,7 +29,7 @@ local function hand_back_step(run_id, step_key)
   local op = packed and cmsgpack.unpack(packed)
   if not op or op.state ~= 'taken' or op.by ~= child_id then
     -- It was given up while it executed here (see unlist), and counted until now.
-    release_leases(redis.call('HGET', run_key(run_id), 'lane'), job_of(run_id, step_key), now_ms, true)
+    free_place(redis.call('HGET', run_key(run_id), 'lane'), job_of(run_id, step_key), now_ms, true)
     return 0
   end
   op.state = 'offer'
@@ -42,37 +37,37 @@ local function hand_back_step(run_id, step_key)
   note_crash(run_key(run_id), true)
   local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
   offer_step(run_id, step_key, now_ms, true)
-  release_leases(run[3], job_of(run_id, step_key), now_ms, true)
+  free_place(run[3], job_of(run_id, step_key), now_ms, true)
   ask_reaper(run[1], run[2])
   return 1
 end
 -- Who claims a run that is to be cancelled ends it. Of a paused function nobody does (S10.4).
 local function end_cancelled(run_id, reason)
---@include unready wake wait resolve singleton cancel_index final_event finalize
-finalize(run_id, 'cancelled', reason, true, now_ms)
+  --@late finalize
+  finalize(run_id, CANCELLED, reason, true, now_ms)
 end
 local count = 0
-for i = 1, math.min(#run_ids, limit) do
-  redis.call('HDEL', claims_key(child_id), run_ids[i])
-  local run_id, step_key = split_job(run_ids[i])
+for i = 1, math.min(#held, limit) do
+  redis.call('HDEL', claims_key(child_id), held[i])
+  local run_id, step_key = split_job(held[i])
   if step_key then count = count + hand_back_step(run_id, step_key) end
-  run_id = run_ids[i]
+  run_id = held[i]
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'by', 'function', 'queue', 'score', 'status', 'lane', 'cancel')
-  if run[1] == child_id and run[5] == 'running' then
+  if run[1] == child_id and run[5] == RUNNING then
     count = count + 1
     -- A new fence: what the old owner still commits is refused from now on.
     redis.call('HINCRBY', key, 'fence', 1)
-    redis.call('HSET', key, 'status', 'queued')
+    redis.call('HSET', key, 'status', QUEUED)
     note_crash(key, crashed == 'broke')
     make_ready(run_id, run[2], run[3], run[6], tonumber(run[4]), now_ms, true)
-    release_leases(run[6], run_id, now_ms, true)
+    free_place(run[6], run_id, now_ms, true)
     if run[7] and is_paused(run[2]) then end_cancelled(run_id, run[7]) end
     ask_reaper(run[2], run[3])
   end
 end
-local left = math.max(0, #run_ids - limit)
-if #ARGV == 5 and left == 0 then
+local left = math.max(0, #held - limit)
+if count_of(jobs) == 0 and left == 0 then
   redis.call('SREM', prefix .. 'worker:' .. string.match(child_id, '^(.*):'), child_id)
   redis.call('ZADD', prefix .. 'graves', now_ms, child_id)
 end

@@ -1,16 +1,15 @@
 -- look_back: events that came before a wait, a page at a time, oldest first; once there are no more, the wait is stored. Rule S3.3.
 -- KEYS   1 prefix
--- ARGV   1 now_ms   2 child_id   3 run_id   4 fence   5 step_key   6 the wait (msgpack)   7 since (ms): what is older does not count
---        8 seq of the last event that was looked at, or 0   9 events in a page
+--@argv child_id run_id fence step_key packed since_ms:int after_seq:int limit:int
+--       packed: the wait (msgpack). since_ms: what is older does not count. after_seq: of the last event that was looked at, or 0.
+--       limit: events in a page
 -- Reply  {'fenced' | 'cancel' | 'parked' (the wait is stored) | 'ok', the page: {uid, seq, event (JSON), ...}}
 -- The last look and the storing are one script: an event is either looked at, or finds the wait.
---@include keys timer claim wait event
 local MAX_PAGE_BYTES = 1048576
-local run_id, step_key, since_ms, after_seq, limit = ARGV[3], ARGV[5], tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-if not owns(run_id, ARGV[2], ARGV[4]) then return {'fenced', {}} end
+if not owns(run_id, child_id, fence) then return {'fenced', {}} end
 if redis.call('HEXISTS', run_key(run_id), 'cancel') == 1 then return {'cancel', {}} end
 if redis.call('HEXISTS', steps_key(run_id), step_key) == 1 then return {'parked', {}} end
-local op = cmsgpack.unpack(ARGV[6])
+local op = cmsgpack.unpack(packed)
 
 local function names_of_wait()
   local names, is_there = {}, {}
@@ -57,7 +56,8 @@ end
 table.sort(found, function(one, other) return one[2] < other[2] end)
 
 if #found == 0 then
-  redis.call('HDEL', run_key(run_id), 'crashes', 'crash_log', 'trial')  -- progress, as in park_run (S9.8)
+  -- Progress, as in park_run (S9.8).
+  redis.call('HDEL', run_key(run_id), 'crashes', 'crash_log', 'trial')
   op.seq = redis.call('INCR', prefix .. 'seq')
   add_wait(op, run_id .. SEP .. step_key)
   redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))

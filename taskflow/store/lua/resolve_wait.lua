@@ -1,17 +1,14 @@
 -- resolve_wait: an event met the condition of a wait, or of an event that cancels a run. Rules S3.3, S6.1.
 -- KEYS   1 prefix
--- ARGV   1 now_ms   2 run_id   3 step_key; to cancel: '' and run_id SEP place   4 event (JSON)   5 event uid
+--@argv now_ms:int run_id step_key event uid
+--       to cancel: run_id is '', and step_key is run_id SEP place. event: JSON
 -- Reply  hints
---@include keys hint listing timer lanes ready unready wake wait resolve
-local function load_cancel()
---@include singleton cancel_index final_event finalize cancel cancel_by_event
-return cancel_by_event
-end
-if ARGV[2] == '' then
-  load_cancel()(string.match(ARGV[3], '^(.-)' .. SEP), ARGV[5], tonumber(ARGV[1]))
+if run_id == '' then
+  --@late cancel_by_event
+  cancel_by_event(string.match(step_key, '^(.-)' .. SEP), uid, now_ms)
   return hints
 end
-if resolve(ARGV[2], ARGV[3], {data = ARGV[4]}, tonumber(ARGV[1])) then
-  redis.call('HSET', event_key(ARGV[5]), 'wait:' .. ARGV[2] .. ':' .. ARGV[3], 'resumed')
+if resolve(run_id, step_key, {data = event}, now_ms) then
+  redis.call('HSET', event_key(uid), 'wait:' .. run_id .. ':' .. step_key, 'resumed')
 end
 return hints

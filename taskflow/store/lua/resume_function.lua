@@ -1,18 +1,16 @@
 -- resume_function: the runs of a paused function begin and go on again. Rule S10.4.
 -- KEYS   1 prefix
--- ARGV   1 now_ms   2 fn
+--@argv now_ms:int function_id
 -- Reply  {since when it was paused (ms), or '' when it was not, hints}
---@include keys hint listing timer lanes
-local now_ms, fn = tonumber(ARGV[1]), ARGV[2]
-local since_ms = redis.call('HGET', prefix .. 'paused', fn)
+local since_ms = redis.call('HGET', prefix .. 'paused', function_id)
 if not since_ms then return {'', hints} end
-redis.call('HDEL', prefix .. 'paused', fn)
-local run = redis.call('ZRANGE', ready_key(fn), 0, 0, 'WITHSCORES')
-local lane = redis.call('ZRANGE', lanes_key(fn), 0, 0)[1]
-local head = lane and redis.call('ZRANGE', lane_key(fn, lane), 0, 0, 'WITHSCORES') or {}
-for _, queue in ipairs(redis.call('SMEMBERS', held_key(fn))) do
-  if run[1] then list_function(queue, fn, fn, run[2], now_ms) end
-  if head[1] then list_function(queue, fn, fn .. LANES, head[2], now_ms) end
+redis.call('HDEL', prefix .. 'paused', function_id)
+local run = redis.call('ZRANGE', ready_key(function_id), 0, 0, 'WITHSCORES')
+local lane = redis.call('ZRANGE', lanes_key(function_id), 0, 0)[1]
+local head = lane and redis.call('ZRANGE', lane_key(function_id, lane), 0, 0, 'WITHSCORES') or {}
+for _, queue in ipairs(redis.call('SMEMBERS', held_key(function_id))) do
+  if run[1] then list_function(queue, function_id, function_id, run[2], now_ms) end
+  if head[1] then list_function(queue, function_id, function_id .. LANES, head[2], now_ms) end
 end
-redis.call('DEL', held_key(fn))
+redis.call('DEL', held_key(function_id))
 return {since_ms, hints}

@@ -1,11 +1,11 @@
 -- trim_history: remove finished runs and events whose retention is over, with all their keys. Rule S10.1.
 -- KEYS   1 prefix
--- ARGV   1 now_ms   2 how long (ms) events are kept when no app says so   3 limit
+--@argv now_ms:int event_retention_ms:int limit:int
+--       event_retention_ms: how long events are kept when no app says so
 -- Reply  how many entries were removed; `limit` or more means that there may be others
---@include keys event
-local limit = tonumber(ARGV[3])
-local runs = redis.call('ZRANGEBYSCORE', prefix .. 'expiry', '-inf', ARGV[1], 'LIMIT', 0, limit)
-local run_ids, keys = {}, {}  -- by function; a command for many of them costs a third of one for each
+local runs = redis.call('ZRANGEBYSCORE', prefix .. 'expiry', '-inf', now_ms, 'LIMIT', 0, limit)
+-- By function; a command for many of them costs a third of one for each.
+local run_ids, keys = {}, {}
 for _, run_id in ipairs(runs) do
   local fn = redis.call('HGET', run_key(run_id), 'function')
   if fn then
@@ -15,9 +15,9 @@ for _, run_id in ipairs(runs) do
   for _, key in ipairs({run_key(run_id), steps_key(run_id), batch_key(run_id)}) do keys[#keys + 1] = key end
 end
 if runs[1] then
-  for fn, ids in pairs(run_ids) do redis.call('ZREM', runs_key(fn), unpack(ids)) end
-  redis.call('DEL', unpack(keys))
-  redis.call('ZREM', prefix .. 'expiry', unpack(runs))
+  for fn, ids in pairs(run_ids) do on_pages('ZREM', runs_key(fn), ids) end
+  on_keys('DEL', keys)
+  on_pages('ZREM', prefix .. 'expiry', runs)
 end
 -- An event belongs to no app: the longest retention of all counts.
 local kept_ms
@@ -25,7 +25,7 @@ for _, app in ipairs(redis.call('SMEMBERS', prefix .. 'apps')) do
   local retention_ms = tonumber(redis.call('HGET', app_key(app), 'retention_ms') or 0)
   kept_ms = math.max(kept_ms or 0, retention_ms)
 end
-local oldest_ms = tonumber(ARGV[1]) - (kept_ms or tonumber(ARGV[2]))
+local oldest_ms = now_ms - (kept_ms or event_retention_ms)
 local removed, events = 0, {}
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'event_names', '-inf', oldest_ms, 'LIMIT', 0, limit)) do
   local key, next_seq, next_ms = events_key(name), nil, nil
@@ -47,5 +47,5 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'event_names', '-inf
   end
   if removed >= limit then break end
 end
-if events[1] then redis.call('DEL', unpack(events)) end
+on_keys('DEL', events)
 return math.max(#runs, removed)

@@ -1,17 +1,16 @@
 -- withdraw_offer: a run takes back a step that it offered: it found a slot itself. Rule S4.4.
 -- KEYS   1 prefix
--- ARGV   1 now_ms   2 child_id   3 run_id   4 fence   5 step_key
+--@argv now_ms:int child_id run_id fence step_key
 -- Reply  {1, or 0 when somebody has taken the step, or the claim is lost, hints}
--- Nobody but the run's owner removes the operation: when it is not there, this is a repeat after a lost reply, and the step is still the owner's.
--- One with failed attempts stays, so that they count should the owner die now; a repeat is told 0 then, and finds the step due.
---@include keys hint listing timer lanes ready unready claim wake wait resolve
-local run_id, step_key = ARGV[3], ARGV[5]
-if not owns(run_id, ARGV[2], ARGV[4]) then return {0, {}} end
+-- Nobody but the run's owner removes the operation: when it is not there, this is a repeat after a lost reply, and the step is
+-- still the owner's. One with failed attempts stays, so that they count should the owner die now; a repeat is told 0 then, and
+-- finds the step due.
+if not owns(run_id, child_id, fence) then return {0, {}} end
 local packed = redis.call('HGET', steps_key(run_id), step_key)
 if not packed then return {1, {}} end
 local op = cmsgpack.unpack(packed)
 if op.state ~= 'offer' then return {0, {}} end
-unlist(run_id, step_key, op, tonumber(ARGV[1]))
+unlist(run_id, step_key, op, now_ms)
 if op.attempts then
   op.state = 'due'
   redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))

@@ -1,21 +1,22 @@
--- admission: what an event comes to when the function it starts picks among events: a run, a part of one, or none (S7.4 to S7.9). Needs keys,
--- skip, rate_limit, idempotency, singleton_entry, debounce, batch, cancel_index. run and flow as in create_run.
--- Refusals are looked for first and counted last, so that an event that is refused for one reason uses nothing up.
+-- admission: what an event comes to when the function it starts picks among events: a run, a part of one, or none (S7.4 to S7.9).
+-- run and flow as in create_run. Refusals are looked for first and counted last, so that an event that is refused for one reason
+-- uses nothing up.
 local function refusal(run, flow, is_immediate, now_ms)
   return flow.idem and idempotency_refusal(run.fn, flow.idem, now_ms)
     or is_immediate and flow.single and singleton_refusal(run.fn, flow.single, run.id)
     or flow.rate and rate_refusal(run.fn, flow.rate, now_ms)
 end
--- What the event's record says when no run is to be made: 'skipped: <reason>', or the run that the event went to. nil: make it, with
--- run.fields and, when run.behind, only once that run has ended.
--- flow may be false. A rerun was asked for by somebody who knows: it is made, and held like other live runs, while the function is paused (S10.4).
+-- What the event's record says when no run is to be made: 'skipped: <reason>', or the run that the event went to. nil: make it,
+-- with run.fields and, when run.behind, only once that run has ended.
+-- flow may be false. A rerun was asked for by somebody who knows: it is made, and held like other live runs, while the function is
+-- paused (S10.4).
 local function admit(run, flow, now_ms)
   if is_paused(run.fn) and not run.rerun_of then
     skip_run(run, 'paused', now_ms)
     return 'skipped: paused'
   end
   if not flow then return nil end
-  local is_delayed = run.start_at > now_ms
+  local is_delayed = run.start_at_ms > now_ms
   -- An event whose time is still to come waits alone: a batch that starts when it is full could not wait for it.
   local batch = not is_delayed and flow.batch
   local is_immediate = not (is_delayed or batch or flow.debounce)

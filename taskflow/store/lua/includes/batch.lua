@@ -1,19 +1,20 @@
--- batch: one run for many events (S7.6). Needs keys, scheduled. `batching:<id>` leads to the run that gathers them; its first event is in its
--- hash, the others are in the list `batch:<run_id>`.
+-- batch: one run for many events (S7.6). `batching:<id>` leads to the run that gathers them; its first event is in its hash, the
+-- others are in the list `batch:<run_id>`.
 local MAX_BATCH_BYTES = 4194304
--- The run that the event went to; nil when it makes a run, to start at run.start_at.
+-- The run that the event went to; nil when it makes a run, to start at run.start_at_ms.
 local function join_batch(run, batch, now_ms)
   local name, size, bytes = 'batching:' .. batch[1], batch[2], #run.event
   local run_id = redis.call('GET', prefix .. name)
   local open = run_id and redis.call('HMGET', run_key(run_id), 'due', 'batched', 'bytes')
-  if open and tonumber(open[1]) <= now_ms then  -- its time is over, and its timer is about to fire
+  -- Its time is over, and its timer is about to fire.
+  if open and tonumber(open[1]) <= now_ms then
     start_scheduled(run_id, now_ms)
     open = nil
   end
   if not open then
     if bytes >= MAX_BATCH_BYTES then return nil end
-    run.start_at = now_ms + batch[3]
-    run.fields = {'gathers', name, 'due', run.start_at, 'batched', 1, 'batch_size', size, 'bytes', bytes}
+    run.start_at_ms = now_ms + batch[3]
+    run.fields = {'gathers', name, 'due', run.start_at_ms, 'batched', 1, 'batch_size', size, 'bytes', bytes}
     redis.call('SET', prefix .. name, run.id)
     return nil
   end
@@ -22,7 +23,8 @@ local function join_batch(run, batch, now_ms)
   redis.call('RPUSH', batch_key(run_id), run.event)
   redis.call('HSET', run_key(run_id), 'batched', count, 'batch_size', size, 'bytes', bytes)
   if count >= size or bytes >= MAX_BATCH_BYTES then
-    redis.call('HSET', run_key(run_id), 'score', now_ms)  -- it is as old as this, and not as its timeout
+    -- It is as old as this, and not as its timeout.
+    redis.call('HSET', run_key(run_id), 'score', now_ms)
     start_scheduled(run_id, now_ms)
   end
   return run_id

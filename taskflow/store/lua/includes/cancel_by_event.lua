@@ -1,4 +1,4 @@
--- cancel_by_event: an event meets one of those that cancel a run (S6.1). Needs keys, wait, cancel_index, cancel and what that needs.
+-- cancel_by_event: an event meets one of those that cancel a run (S6.1).
 -- The entry, or nil when this event does not count for it. What is too late for ever leaves the index.
 local function open_cancel(run_id, place, seq, now_ms)
   local field = redis.call('HGET', run_key(run_id), 'cancels')

@@ -1,5 +1,6 @@
--- cancel_index: the events that cancel a run stand in the index of waits as long as it lives (S6.1). Needs keys, wait.
--- Member: SEP run_id SEP place; the empty first part tells it from a wait. The run's field `cancels` is the packed list of them, each
+-- cancel_index: the events that cancel a run stand in the index of waits as long as it lives (S6.1).
+-- Member: SEP run_id SEP place; the empty first part tells it from a wait. The run's field `cancels` is the packed list of them,
+-- each
 -- {events, path, token, condition, seq, until_ms}: only an event that came after `seq`, and up to `until_ms`, counts.
 local function cancel_member(run_id, place) return SEP .. run_id .. SEP .. place end
 -- seq: of the event that starts the run, which is not to cancel it; nil when it comes by no route. Returns the field.

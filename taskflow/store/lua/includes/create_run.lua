@@ -1,18 +1,18 @@
--- create_run: make a run and put it where it belongs: claimed at once, ready, or delayed. Needs keys, hint, timer, lanes, throttle, ready,
--- claim.
--- run: id, fn, queue, event (JSON), cause, version, start_at (ms or 0), start_timeout_ms, finish_timeout_ms (timeouts or 0), parent (or ''),
+-- create_run: make a run and put it where it belongs: claimed at once, ready, or delayed.
+-- run: id, fn, queue, event (JSON), cause, version, start_at_ms (or 0), start_timeout_ms, finish_timeout_ms (or 0), parent (or ''),
 -- flow ('' or a packed table, see taskflow/flow/plan.py).
 -- now is ARGV's text: a number would be formatted anew at each use.
--- A script that includes this has a function `load_admission` that returns `admit`: few runs need what that takes.
--- Returns the fence when `child_id` got the claim, else 0; and what `admit` said when it made no run of its own. A run that exists is left as it is, so that routing an event twice
--- makes one run (S1.6); its fence is told again to the child that already holds it and missed the first reply.
+-- Returns the fence when `child_id` got the claim, else 0; and what `admit` said when it made no run of its own. A run that exists
+-- is left as it is, so that routing an event twice makes one run (S1.6); its fence is told again to the child that already holds it
+-- and missed the first reply.
 local function known_fence(run_id, child_id)
   local known = redis.call('HMGET', run_key(run_id), 'function', 'by', 'fence', 'status')
   if not known[1] then return nil end
-  return known[2] == child_id and known[4] == 'running' and tonumber(known[3]) or 0
+  return known[2] == child_id and known[4] == RUNNING and tonumber(known[3]) or 0
 end
 -- Whether a run that is made now may execute at once: older runs go first (S7.2), and its limits must have room.
-local has_ready = {}  -- by function, as far as this script has found out
+-- By function, as far as this script has found out.
+local has_ready = {}
 local function may_start(fn, lane, now_ms)
   if not lane then
     if not has_ready[fn] then has_ready[fn] = redis.call('EXISTS', ready_key(fn)) == 1 end
@@ -35,27 +35,27 @@ local function tie(fields, run, lane)
   if run.start_timeout_ms > 0 then add('start_timeout_ms', run.start_timeout_ms) end
   add('tied', (run.fields or run.parent ~= '' or run.finish_timeout_ms > 0 or run.start_timeout_ms > 0) and 'more' or 'lane')
 end
-local admission = nil  -- what load_admission gave
 local function create_run(run, child_id, now)
   local key, now_ms = run_key(run.id), tonumber(now)
   local flow = run.flow ~= '' and cmsgpack.unpack(run.flow)
-  if is_paused(run.fn) or flow and (flow.single or flow.rate or flow.idem or flow.debounce or flow.batch or flow.cancels) then
-    admission = admission or load_admission()
-    local landed = admission(run, flow, now_ms)
+  local picks = flow and (flow.single or flow.rate or flow.idem or flow.debounce or flow.batch or flow.cancels)
+  if picks or is_paused(run.fn) then
+    --@late admit
+    local landed = admit(run, flow, now_ms)
     if landed then return 0, landed end
   end
   local lane = flow and flow.lane
-  local is_delayed = run.start_at > now_ms
-  local score = is_delayed and run.start_at or now
+  local is_delayed = run.start_at_ms > now_ms
+  local score = is_delayed and run.start_at_ms or now
   if flow and flow.ahead then score = score - flow.ahead end
   local is_claimed = child_id ~= '' and not is_delayed and not run.behind and may_start(run.fn, lane, now_ms)
   redis.call('ZADD', runs_key(run.fn), now, run.id)
   if is_claimed and lane then
     lane = count_start(run.fn, lane, now_ms)
-    hold_leases(lane, run.id)
+    take_places(lane, run.id)
   end
   local fields = {'function', run.fn, 'queue', run.queue, 'event', run.event, 'cause', run.cause, 'created', now, 'score', score,
-    'version', run.version, 'status', is_claimed and 'running' or (is_delayed or run.behind) and 'scheduled' or 'queued'}
+    'version', run.version, 'status', is_claimed and RUNNING or (is_delayed or run.behind) and SCHEDULED or QUEUED}
   if is_claimed then
     for _, part in ipairs({'by', child_id, 'fence', '1', 'started', now}) do fields[#fields + 1] = part end
   end
@@ -66,10 +66,10 @@ local function create_run(run, child_id, now)
     start_clocks(run.id, nil, run.finish_timeout_ms > 0 and run.finish_timeout_ms, now_ms)
     return 1
   end
-  local due_ms = is_delayed and run.start_at or now_ms
+  local due_ms = is_delayed and run.start_at_ms or now_ms
   if run.start_timeout_ms > 0 then set_timer(due_ms + run.start_timeout_ms, 'start_timeout' .. SEP .. run.id) end
   if is_delayed then
-    set_timer(run.start_at, 'start' .. SEP .. run.id)
+    set_timer(run.start_at_ms, 'start' .. SEP .. run.id)
   elseif not run.behind then
     make_ready(run.id, run.fn, run.queue, lane, score, now_ms)
   end

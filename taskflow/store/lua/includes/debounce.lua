@@ -1,5 +1,5 @@
--- debounce: the first event makes a run that starts later; those that follow move its start, and the last one is its event (S7.5). Needs keys,
--- timer, scheduled, cancel_index. `debounce:<id>` is a hash: the run, when its first and last event came, when it is due; ts, uid and earliest start of its event.
+-- debounce: the first event makes a run that starts later; those that follow move its start, and the last one is its event (S7.5).
+-- `debounce:<id>` is a hash: the run, when its first and last event came, when it is due; ts, uid and earliest start of its event.
 -- The last event is the one with the latest ts: routers that work side by side may change the order in which events were sent.
 local function debounce_due(debounce, first_ms, start_at, now_ms)
   local due_ms = now_ms + debounce[2]
@@ -19,25 +19,28 @@ local function set_debounced_event(run, run_id, flow)
   end
 end
 local function debounced_text(run_id) return 'debounced: run ' .. run_id .. ' has a later event' end
--- The run whose window the event falls into, and what the event's record says; nil when it makes a run, to start at run.start_at.
+-- The run whose window the event falls into, and what the event's record says; nil when it makes a run, to start at
+-- run.start_at_ms.
 local function join_debounce(run, flow, now_ms)
   local debounce = flow.debounce
   local name, ts, uid = 'debounce:' .. debounce[1], debounce[4], debounce[5]
   local window = redis.call('HMGET', prefix .. name, 'run', 'first', 'due', 'ts', 'uid', 'start_at', 'last')
   local run_id = window[1]
-  if run_id and tonumber(window[3]) <= now_ms then  -- the window is over, and its timer is about to fire
+  -- The window is over, and its timer is about to fire.
+  if run_id and tonumber(window[3]) <= now_ms then
     start_scheduled(run_id, now_ms)
     run_id = nil
   end
   if not run_id then
-    local due_ms = debounce_due(debounce, now_ms, run.start_at, now_ms)
-    redis.call('HSET', prefix .. name, 'run', run.id, 'first', now_ms, 'last', now_ms, 'due', due_ms, 'ts', ts, 'uid', uid, 'start_at', run.start_at)
-    run.start_at, run.fields = due_ms, {'gathers', name, 'due', due_ms}
+    local due_ms = debounce_due(debounce, now_ms, run.start_at_ms, now_ms)
+    redis.call('HSET', prefix .. name, 'run', run.id, 'first', now_ms, 'last', now_ms, 'due', due_ms, 'ts', ts, 'uid', uid,
+      'start_at', run.start_at_ms)
+    run.start_at_ms, run.fields = due_ms, {'gathers', name, 'due', due_ms}
     return nil
   end
   local last_ts, last_uid, start_at, text = tonumber(window[4]), window[5], tonumber(window[6]), run_id
   if ts > last_ts or ts == last_ts and uid >= last_uid then
-    start_at = run.start_at
+    start_at = run.start_at_ms
     set_debounced_event(run, run_id, flow)
     redis.call('HSET', prefix .. name, 'ts', ts, 'uid', uid, 'start_at', start_at)
     if redis.call('EXISTS', event_key(last_uid)) == 1 then

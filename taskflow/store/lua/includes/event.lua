@@ -1,10 +1,11 @@
--- event: the index of events, by name. Needs keys.
+-- event: the index of events, by name.
 -- `events:<name>` is a stream of `seq-received (ms)`, u: uid; it says what came when without a look at the events.
 -- `event_names` holds the names, by when (ms) the oldest event was received that is kept.
 local function list_event(name, uid, seq, now)
   local key, id = prefix .. 'events:' .. name, seq .. '-' .. now
   if redis.call('XADD', key, 'NOMKSTREAM', id, 'u', uid) then return end
-  redis.call('XADD', key, id, 'u', uid)  -- the first of its name
+  -- The first of its name.
+  redis.call('XADD', key, id, 'u', uid)
   redis.call('ZADD', prefix .. 'event_names', now, name)
 end
 local function split_listed(entry)

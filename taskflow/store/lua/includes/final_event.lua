@@ -1,6 +1,6 @@
--- final_event: the event that tells of a run that did not complete, `taskflow/function.failed` or `.cancelled` (S5.5, S6.2). Needs keys, hint.
--- It is stored in the outbox together with the end, and stands among the hints: the caller publishes it and clears the outbox, or the
--- reaper does when the caller died. Ids of runs and functions need no escapes in JSON; `event` and `error` are JSON.
+-- final_event: the event that tells of a run that did not complete, `taskflow/function.failed` or `.cancelled` (S5.5, S6.2).
+-- It is stored in the outbox together with the end, and stands among the hints: the caller publishes it and clears the outbox, or
+-- the reaper does when the caller died. Ids of runs and functions need no escapes in JSON; `event` and `error` are JSON.
 local BASE32 = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 -- A ULID that is the same however often it is made: hex digits are digits of Crockford's base32 too.
 local function final_uid(run_id, status, now_ms)
@@ -15,8 +15,9 @@ end
 -- In the form that taskflow/event.py gives to events.
 local function tell_end(run_id, fn, status, event, error, now_ms)
   local uid = final_uid(run_id, status, now_ms)
-  local text = '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"taskflow/function.' .. status .. '","data":{"function_id":"' .. fn
-    .. '","run_id":"' .. run_id .. '","error":' .. error .. ',"event":' .. event .. '},"ts":' .. string.format('%.0f', now_ms) .. '}'
+  local data = '{"function_id":"' .. fn .. '","run_id":"' .. run_id .. '","error":' .. error .. ',"event":' .. event .. '}'
+  local text = '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"taskflow/function.' .. status .. '","data":' .. data
+    .. ',"ts":' .. string.format('%.0f', now_ms) .. '}'
   redis.call('ZADD', prefix .. 'outbox', now_ms, uid)
   redis.call('HSET', prefix .. 'outbox:events', uid, text)
   hints[#hints + 1] = SEP .. uid

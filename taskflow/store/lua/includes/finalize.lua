@@ -1,7 +1,6 @@
--- finalize: bring a run to its final status, once. Needs keys, hint, ready, unready, timer, wake, wait, resolve, singleton,
--- cancel_index, final_event.
--- Clears what it held (claim, ready entry, timers, waits, its cancel events, its singleton, its debounce or batch), resolves the `invoke` it serves, dates its removal (S10.1), and
--- tells of it when it failed or was cancelled.
+-- finalize: bring a run to its final status, once. Clears what it held (claim, ready entry, timers, waits, its cancel events, its
+-- singleton, its debounce or batch), resolves the `invoke` it serves, dates its removal (S10.1), and tells of it when it failed or
+-- was cancelled.
 local DAY_MS = 86400000
 local function sweep_operations(run_id, now_ms)
   redis.call('DEL', joins_key(run_id))
@@ -18,14 +17,14 @@ end
 -- body: the output or the error as JSON. has_pending: false only when the caller knows that no operation is pending.
 local function finalize(run_id, status, body, has_pending, now_ms)
   local key = run_key(run_id)
-  local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms', 'lane', 'gathers',
-    'single', 'cancels')
+  local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms',
+    'lane', 'gathers', 'single', 'cancels')
   local fn = run[2]
-  if run[1] == 'queued' then remove_ready(run_id, fn, run[3], run[8], now_ms) end
-  if run[1] == 'scheduled' or run[1] == 'waiting' then clear_timer('start' .. SEP .. run_id) end
-  if run[1] == 'running' then
+  if run[1] == QUEUED then remove_ready(run_id, fn, run[3], run[8], now_ms) end
+  if run[1] == SCHEDULED or run[1] == WAITING then clear_timer('start' .. SEP .. run_id) end
+  if run[1] == RUNNING then
     redis.call('HDEL', claims_key(run[4]), run_id)
-    release_leases(run[8], run_id, now_ms)
+    free_place(run[8], run_id, now_ms)
   end
   if run[6] then clear_timer('start_timeout' .. SEP .. run_id) end
   if run[7] then clear_timer('finish_timeout' .. SEP .. run_id) end
@@ -35,13 +34,13 @@ local function finalize(run_id, status, body, has_pending, now_ms)
     redis.call('HDEL', key, 'cancels')
   end
   if has_pending then sweep_operations(run_id, now_ms) end
-  redis.call('HSET', key, 'status', status, 'ended', now_ms, status == 'completed' and 'output' or 'error', body)
+  redis.call('HSET', key, 'status', status, 'ended', now_ms, status == COMPLETED and 'output' or 'error', body)
   local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
-  local kept_ms = status == 'failed' and tonumber(app[2] or 7 * DAY_MS) or tonumber(app[1] or DAY_MS)
+  local kept_ms = status == FAILED and tonumber(app[2] or 7 * DAY_MS) or tonumber(app[1] or DAY_MS)
   redis.call('ZADD', prefix .. 'expiry', now_ms + kept_ms, run_id)
   if run[5] then
     local parent_id, step_key = string.match(run[5], '^(.-)' .. SEP .. '(.*)$')
-    if status == 'completed' then
+    if status == COMPLETED then
       resolve(parent_id, step_key, {data = body}, now_ms)
     else
       local cause = cjson.decode(body)
@@ -49,7 +48,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
     end
   end
   if run[10] then leave_singleton(run[10], run_id, now_ms) end
-  if status == 'failed' or status == 'cancelled' then
+  if status == FAILED or status == CANCELLED then
     tell_end(run_id, fn, status, redis.call('HGET', key, 'event'), body, now_ms)
   end
   redis.call('PUBLISH', done_channel(run_id), status)

@@ -1,8 +1,9 @@
--- hint: note that a queue needs a work message. Needs keys.
+-- hint: note that a queue needs a work message.
 -- One message in flight a queue is enough: who gets it claims what it can, and asks for another when work is left. The
 -- mark is renewed after HINT_LIFE_MS, so a message that the broker lost delays work, but never strands it (S9.2).
 local HINT_LIFE_MS = 2000
-local hints, hinted = {}, {}  -- reply: app, queue, ...; among them events of the outbox, to be published now: SEP uid, event (JSON)
+-- For the reply: app, queue, ...; among them events of the outbox, to be published now: SEP uid, event (JSON).
+local hints, hinted = {}, {}
 local function hint(app, queue, now_ms, force)
   local name = app .. SEP .. queue
   if hinted[name] then return end

@@ -1,4 +1,4 @@
--- idempotency: one run for each value in 24 h (S7.8). Needs keys. `idempotency:<id>` is a hash: the run, and until when it counts.
+-- idempotency: one run for each value in 24 h (S7.8). `idempotency:<id>` is a hash: the run, and until when it counts.
 local IDEMPOTENCY_MS = 86400000
 local function idempotency_refusal(fn, id, now_ms)
   local known = redis.call('HMGET', prefix .. 'idempotency:' .. id, 'run', 'until')
@@ -7,5 +7,6 @@ local function idempotency_refusal(fn, id, now_ms)
 end
 local function note_idempotency(id, run_id, now_ms)
   redis.call('HSET', prefix .. 'idempotency:' .. id, 'run', run_id, 'until', now_ms + IDEMPOTENCY_MS)
-  redis.call('PEXPIRE', prefix .. 'idempotency:' .. id, IDEMPOTENCY_MS + 3600000)  -- only tidies up
+  -- The lifetime only tidies up.
+  redis.call('PEXPIRE', prefix .. 'idempotency:' .. id, IDEMPOTENCY_MS + 3600000)
 end

@@ -1,16 +1,18 @@
 -- lanes: ready runs of a function with limits, apart by the keys of these limits, so that a key at its limit holds up no other
--- (S7.1, S7.3, S7.11). Needs keys, hint, timer. A lane is the ids of its concurrency limits, joined by \30, then \29 and the id of its throttle
+-- (S7.1, S7.3, S7.11). A lane is the ids of its concurrency limits, joined by \30, then \29 and the id of its throttle
 -- as long as its runs have not started; taskflow/flow/plan.py writes it. A lane with ready runs stands in exactly one of
 --   lanes:<fn>           to be served, by its turn: when its best run was made, or when it was served last, if that is later
---   blocked:<limit id>   it found this limit reached; a lease that is given back brings the first one back
+--   blocked:<limit id>   it found this limit reached; a place that is given back brings the first one back
 --   timers               it found its throttle closed, and comes back when that opens
 -- `blocked` lists the limits that lanes wait for, by when they were looked at last.
--- `leases:<limit id>` holds the runs and steps that execute under a limit. They belong to claims: who ends a claim gives them back.
-local LANES = SEP  -- after a function's name in its queue's index: all its lanes
-local TURN_MS = 0.001  -- lanes are served in turn even within one millisecond
+-- `places:<limit id>` holds the runs and steps that execute under a limit. They belong to claims: who ends a claim gives them back.
+-- After a function's name in its queue's index: all its lanes.
+local LANES = SEP
+-- Lanes are served in turn even within one millisecond.
+local TURN_MS = 0.001
 local function lane_key(fn, lane) return ready_key(fn .. SEP .. lane) end
 local function lanes_key(fn) return prefix .. 'lanes:' .. fn end
-local function leases_key(limit) return prefix .. 'leases:' .. limit end
+local function places_key(limit) return prefix .. 'places:' .. limit end
 local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
 local function lane_member(queue, fn, lane) return queue .. SEP .. fn .. SEP .. lane end
 -- A lane taken apart, once a script: {text, without the throttle; limits, their ids; throttle or nil}.
@@ -29,26 +31,28 @@ local function split_lane(lane)
   return known.text, known.throttle
 end
 local function each_limit(lane, visit)
-  for place, limit in ipairs(parse_lane(lane).limits) do visit(limit, place) end
+  for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
 end
--- What the function's limits are now: {limits = {number, ...}, interval_us, tolerance_us}; those of a function that is gone are not.
+-- What the function's limits are now: {limits = {number, ...}, interval_us, tolerance_us}; those of a function that is gone are
+-- not.
 local known_settings = {}
 local function settings_of(fn)
   local settings = known_settings[fn]
   if not settings then
     local text = redis.call('HGET', prefix .. 'flow', fn) or '- - - -'
     local first, second, interval_us, tolerance_us = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
-    settings = {limits = {tonumber(first), tonumber(second)}, interval_us = tonumber(interval_us), tolerance_us = tonumber(tolerance_us)}
+    settings = {limits = {tonumber(first), tonumber(second)}}
+    settings.interval_us, settings.tolerance_us = tonumber(interval_us), tonumber(tolerance_us)
     known_settings[fn] = settings
   end
   return settings
 end
-local function is_full(limit, most) return most and redis.call('SCARD', leases_key(limit)) >= most end
+local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
 -- The first of the lane's limits that is reached.
 local function full_limit(fn, lane)
   local limits, full = settings_of(fn).limits, nil
-  each_limit(lane, function(limit, place)
-    if not full and is_full(limit, limits[place]) then full = limit end
+  each_limit(lane, function(limit, nth)
+    if not full and is_full(limit, limits[nth]) then full = limit end
   end)
   return full
 end
@@ -60,23 +64,24 @@ local function serve_lane(queue, fn, lane, turn, now_ms, silent)
   redis.call('ZADD', lanes_key(fn), turn, lane)
   list_function(queue, fn, fn .. LANES, head[2], now_ms, silent)
 end
--- Room has come up under a limit, perhaps: the lane that has waited longest for it is served again.
+-- A place under this limit may be free: serve the lane that has waited longest for it.
 local function unblock(limit, now_ms, silent)
   local first = redis.call('ZRANGE', blocked_key(limit), 0, 0, 'WITHSCORES')
   if not first[1] then return false end
   local queue, fn, lane = string.match(first[1], '^(.-)' .. SEP .. '(.-)' .. SEP .. '(.*)$')
   local most
-  each_limit(lane, function(id, place) if id == limit then most = settings_of(fn).limits[place] end end)
+  each_limit(lane, function(id, nth) if id == limit then most = settings_of(fn).limits[nth] end end)
   if is_full(limit, most) then return false end
   redis.call('ZREM', blocked_key(limit), first[1])
   if redis.call('EXISTS', blocked_key(limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
   -- Who gives a place back claims the next run itself, whatever message is under way to others: a place shall not lie idle.
   if not silent then hint(app_of(fn), queue, now_ms, true) end
   serve_lane(queue, fn, lane, first[2], now_ms, silent)
-  if is_paused(fn) then return unblock(limit, now_ms, silent) end  -- it does not take the room until it is resumed
+  -- It does not take the place until it is resumed.
+  if is_paused(fn) then return unblock(limit, now_ms, silent) end
   return true
 end
--- The lane found `full` reached: it waits for that one. What room its other limit has goes to others.
+-- The lane found `full` reached: it waits for that one. A place under its other limit goes to others.
 local function block_lane(queue, fn, lane, turn, full, now_ms)
   redis.call('ZREM', lanes_key(fn), lane)
   redis.call('ZADD', blocked_key(full), turn, lane_member(queue, fn, lane))
@@ -92,30 +97,31 @@ local function make_lane_ready(member, fn, queue, lane, score, now_ms, silent)
 end
 local function remove_from_lane(member, fn, queue, lane, now_ms)
   if redis.call('ZREM', lane_key(fn, lane), member) == 0 or redis.call('EXISTS', lane_key(fn, lane)) == 1 then return end
-  local place = lane_member(queue, fn, lane)
-  clear_timer('lane' .. SEP .. place)
+  local member_of_lane = lane_member(queue, fn, lane)
+  clear_timer('lane' .. SEP .. member_of_lane)
   if redis.call('ZREM', lanes_key(fn), lane) == 1 and redis.call('EXISTS', lanes_key(fn)) == 0 then
     unlist_function(queue, fn, fn .. LANES)
   end
   each_limit(lane, function(limit)
-    if redis.call('ZREM', blocked_key(limit), place) == 1 and redis.call('EXISTS', blocked_key(limit)) == 0 then
+    if redis.call('ZREM', blocked_key(limit), member_of_lane) == 1 and redis.call('EXISTS', blocked_key(limit)) == 0 then
       redis.call('ZREM', prefix .. 'blocked', limit)
     end
-    unblock(limit, now_ms)  -- it may have been brought back for room that it does not take now
+    -- It may have been brought back for a place that it does not take now.
+    unblock(limit, now_ms)
   end)
 end
 
-local function hold_leases(lane, holder)
-  each_limit(lane, function(limit) redis.call('SADD', leases_key(limit), holder) end)
+local function take_places(lane, holder)
+  each_limit(lane, function(limit) redis.call('SADD', places_key(limit), holder) end)
 end
--- Claims end: their places are free for the next. holders: runs, or jobs of offered steps.
-local function release_all(lane, holders, now_ms, silent)
+-- Claims end: their places are free for the next ones. holders: runs, or jobs of offered steps.
+local function free_places(lane, holders, now_ms, silent)
   each_limit(lane, function(limit)
-    for _ = 1, redis.call('SREM', leases_key(limit), unpack(holders)) do
+    for _ = 1, on_pages('SREM', places_key(limit), holders) do
       if not unblock(limit, now_ms, silent) then break end
     end
   end)
 end
-local function release_leases(lane, holder, now_ms, silent)
-  if lane then release_all(lane, {holder}, now_ms, silent) end
+local function free_place(lane, holder, now_ms, silent)
+  if lane then free_places(lane, {holder}, now_ms, silent) end
 end

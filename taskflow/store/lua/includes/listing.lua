@@ -1,6 +1,6 @@
--- listing: the index of a queue, which holds each function with ready runs, with the score of its best. Needs keys, hint.
--- A function that is paused stands in none, so nobody claims its runs (S10.4): `held:<fn>` notes the queues where it is to be listed once it
--- is resumed. `paused` is a hash: function to when it was paused (ms).
+-- listing: the index of a queue, which holds each function with ready runs, with the score of its best.
+-- A function that is paused stands in none, so nobody claims its runs (S10.4): `held:<fn>` notes the queues where it is to be
+-- listed once it is resumed. `paused` is a hash: function to when it was paused (ms).
 local paused_functions
 local function is_paused(fn)
   if not paused_functions then
@@ -10,7 +10,8 @@ local function is_paused(fn)
   return paused_functions[fn]
 end
 -- member: the function, or the function and LANES for its runs that are in lanes. A script that makes many runs lists it once.
-local listed = {}  -- queue SEP member: its score
+-- By queue SEP member: its score.
+local listed = {}
 local function unlist_function(queue, fn, member)
   listed[queue .. SEP .. member] = nil
   redis.call('ZREM', queue_key(app_of(fn), queue), member)

@@ -1,4 +1,4 @@
--- rate_limit: how often events start runs, by GCRA (S7.4). Needs keys. `rate:<id>` is the time at which the next start is due if all keep their
+-- rate_limit: how often events start runs, by GCRA (S7.4). `rate:<id>` is the time at which the next start is due if all keep their
 -- distance, as "ms parts": a part is 1/limit ms, so that nothing is ever rounded.
 local function rate_refusal(fn, rate, now_ms)
   local id, period_ms, limit = rate[1], rate[2], rate[3]

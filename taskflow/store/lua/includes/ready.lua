@@ -1,4 +1,4 @@
--- ready: put a run, or an offered step of one, where it waits for a slot: oldest first (S7.2). Needs keys, hint, timer, lanes.
+-- ready: put a run, or an offered step of one, where it waits for a slot: oldest first (S7.2).
 -- silent: the caller can't send a work message.
 local function make_ready(member, fn, queue, lane, score, now_ms, silent)
   if lane and lane ~= '' then return make_lane_ready(member, fn, queue, lane, score, now_ms, silent) end

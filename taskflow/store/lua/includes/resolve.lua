@@ -1,4 +1,4 @@
--- resolve: write the outcome of a pending operation and wake its run. Needs keys, hint, ready, unready, timer, wake, wait.
+-- resolve: write the outcome of a pending operation and wake its run.
 -- outcome is {data = JSON} or {error = {name, message}}; a resolved or vanished operation is left alone (safe to repeat).
 local PENDING = {wait = true, retry = true, offer = true, taken = true}
 local function is_pending(op) return PENDING[op.state] end
@@ -30,7 +30,8 @@ local function resolve(run_id, step_key, outcome, now_ms)
     op.state, op.error = 'failed', outcome.error
   else
     op.state, op.data = 'done', outcome.data
-    redis.call('HDEL', run_key(run_id), 'attempt')  -- a step that completes resets the counter of the code outside (S5.1)
+    -- A step that completes resets the counter of the code outside (S5.1).
+    redis.call('HDEL', run_key(run_id), 'attempt')
   end
   redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
   if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, now_ms) end

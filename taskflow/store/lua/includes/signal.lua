@@ -1,4 +1,4 @@
--- signal: a wait for a signal takes its name, which one run of an app has at most (S3.4). Needs keys, wait, resolve.
+-- signal: a wait for a signal takes its name, which one run of an app has at most (S3.4).
 -- op.signal is app SEP name. Who comes second fails, or with `op.replaces` the first one does.
 local function signal_error(op, kind, what, run_id)
   local name = string.match(op.signal, SEP .. '(.*)$')
@@ -15,7 +15,8 @@ local function take_signal(run_id, step_key, op, now_ms)
         op.error = signal_error(op, 'SignalConflict', 'is waited for already, by', other_id)
         return false
       end
-      resolve(other_id, other_key, {error = signal_error(op, 'SignalReplaced', 'is waited for by another run now,', run_id)}, now_ms)
+      local error = signal_error(op, 'SignalReplaced', 'is waited for by another run now,', run_id)
+      resolve(other_id, other_key, {error = error}, now_ms)
     end
   end
   redis.call('HSET', prefix .. 'signals', op.signal, run_id .. SEP .. step_key)

@@ -1,4 +1,4 @@
--- singleton: who holds the key of a singleton (S7.7). Needs keys, hint, listing, timer, lanes, ready. `singleton:<id>` is a hash: `run` is the
+-- singleton: who holds the key of a singleton (S7.7). `singleton:<id>` is a hash: `run` is the
 -- one that lives, `next` the one that starts once that has ended.
 local function singleton_key(id) return prefix .. 'singleton:' .. id end
 -- A run ends: the key is free, or goes to the run that waits for it.
@@ -12,7 +12,7 @@ local function leave_singleton(id, run_id, now_ms)
   redis.call('HSET', key, 'run', next_id)
   redis.call('HDEL', key, 'next')
   local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane')
-  redis.call('HSET', run_key(next_id), 'status', 'queued')
+  redis.call('HSET', run_key(next_id), 'status', QUEUED)
   redis.call('HDEL', run_key(next_id), 'behind')
   make_ready(next_id, run[1], run[2], run[4], tonumber(run[3]), now_ms)
 end

@@ -1,4 +1,4 @@
--- singleton_entry: a run is about to be ready, and takes the key of its singleton (S7.7). Needs keys, singleton, cancel and what that needs.
+-- singleton_entry: a run is about to be ready, and takes the key of its singleton (S7.7).
 -- The live run that holds the key, if another one does, and the run that waits for it.
 local function singleton_holder(id, run_id)
   local held = redis.call('HMGET', singleton_key(id), 'run', 'next')
@@ -12,7 +12,8 @@ local function singleton_refusal(fn, single, run_id)
   local holder = single[2] == 'skip' and singleton_holder(single[1], run_id)
   return holder and 'singleton: run ' .. holder .. ' is live' .. key_text(fn, single[1]) or nil
 end
--- Take the key. The live run is cancelled, and who waits for its end is as well; returns the live run when the new one has to wait too.
+-- Take the key. The live run is cancelled, and who waits for its end is as well; returns the live run when the new one has to wait
+-- too.
 local function enter_singleton(single, run_id, now_ms)
   local id = single[1]
   local holder, waiting = singleton_holder(id, run_id)

@@ -1,10 +1,10 @@
--- skip: record a run that is not to be, with the reason (S1.3, S7, S10.4). Needs keys, hint, listing, timer, lanes, ready, unready, wake,
--- wait, resolve; `skip_scheduled` also finalize.
+-- skip: record a run that is not to be, with the reason (S1.3, S7, S10.4).
 -- run is as for create_run. It becomes a final run that a replay can pick up; the `invoke` that it was to serve fails.
-local SKIPPED_RETENTION_MS = 86400000  -- of an app that no worker has registered yet
+-- Of an app that no worker has registered yet.
+local SKIPPED_RETENTION_MS = 86400000
 local function skip_run(run, reason, now_ms)
-  redis.call('HSET', run_key(run.id), 'function', run.fn, 'queue', run.queue, 'event', run.event, 'cause', run.cause, 'created', now_ms,
-    'version', run.version, 'status', 'skipped', 'ended', now_ms, 'skipped', reason)
+  redis.call('HSET', run_key(run.id), 'function', run.fn, 'queue', run.queue, 'event', run.event, 'cause', run.cause,
+    'created', now_ms, 'version', run.version, 'status', SKIPPED, 'ended', now_ms, 'skipped', reason)
   redis.call('ZADD', runs_key(run.fn), now_ms, run.id)
   local kept_ms = tonumber(redis.call('HGET', app_key(app_of(run.fn)), 'retention_ms') or SKIPPED_RETENTION_MS)
   redis.call('ZADD', prefix .. 'expiry', now_ms + kept_ms, run.id)
@@ -23,7 +23,7 @@ end
 -- The same for a run that exists, and waits for its start.
 local function skip_scheduled(run_id, reason, now_ms)
   local message = 'run ' .. run_id .. ' was skipped: ' .. reason
-  finalize(run_id, 'skipped', cjson.encode({name = 'RunSkipped', message = message, stack = ''}), true, now_ms)
+  finalize(run_id, SKIPPED, cjson.encode({name = 'RunSkipped', message = message, stack = ''}), true, now_ms)
   redis.call('HDEL', run_key(run_id), 'error')
   redis.call('HSET', run_key(run_id), 'skipped', reason)
 end

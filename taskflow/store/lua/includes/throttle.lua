@@ -1,4 +1,4 @@
--- throttle: how often runs start, by GCRA (S7.3). Needs keys, lanes. `throttle:<id>` is the time (us) at which the next start is due if all keep
+-- throttle: how often runs start, by GCRA (S7.3). `throttle:<id>` is the time (us) at which the next start is due if all keep
 -- their distance; a start is allowed up to the tolerance before that. Whole microseconds: exact in Lua's numbers.
 local function throttle_key(id) return prefix .. 'throttle:' .. id end
 -- When (ms) a run of the lane may start; 0 for a lane without a throttle.

@@ -1,4 +1,4 @@
--- timer: set and clear entries of the timers. Needs keys. A member is its kind and what it is about:
+-- timer: set and clear entries of the timers. A member is its kind and what it is about:
 --   op SEP run_id SEP step_key       a sleep, a retry or the timeout of a wait falls due
 --   start SEP run_id                 a run whose start was delayed
 --   start_timeout SEP run_id         too long queued (S6.3)

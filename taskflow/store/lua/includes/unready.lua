@@ -1,4 +1,4 @@
--- unready: take something off where it waits for a slot. Needs keys, lanes and what that needs.
+-- unready: take something off where it waits for a slot.
 local function remove_ready(member, fn, queue, lane, now_ms)
   if lane and lane ~= '' then return remove_from_lane(member, fn, queue, lane, now_ms) end
   if redis.call('ZREM', ready_key(fn), member) == 1 and redis.call('EXISTS', ready_key(fn)) == 0 then

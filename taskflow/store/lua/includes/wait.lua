@@ -1,6 +1,6 @@
--- wait: the indexes of waiting operations. Needs keys.
--- For events (S3.3), by name and by the value of an equality: `waits:<name>:<token>` is a set of run_id SEP step_key. The name may be
--- a pattern, "shop/*"; the token is `path=value`, or empty without an equality. `waitpaths:<name>` counts the waits of each
+-- wait: the indexes of waiting operations.
+-- For events (S3.3), by name and by the value of an equality: `waits:<name>:<token>` is a set of run_id SEP step_key. The name may
+-- be a pattern, "shop/*"; the token is `path=value`, or empty without an equality. `waitpaths:<name>` counts the waits of each
 -- path, so that an event knows which of its values to look up. `waitpatterns` holds the patterns that waits use now.
 -- For signals (S3.4): the hash `signals` leads from app SEP signal to run_id SEP step_key.
 local function is_pattern(name) return string.sub(name, -1) == '*' end

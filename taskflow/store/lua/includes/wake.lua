@@ -1,12 +1,13 @@
--- wake: a run may go on, since one of its operations is resolved. Needs keys, hint, ready.
+-- wake: a run may go on, since one of its operations is resolved.
 local function wake(run_id, now_ms)
   local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane')
-  if run[1] == 'waiting' then
-    if run[6] then return end  -- the handler itself is to be retried at `due`: not before
-    redis.call('HSET', run_key(run_id), 'status', 'queued')
+  if run[1] == WAITING then
+    -- The handler itself is to be retried at `due`: not before.
+    if run[6] then return end
+    redis.call('HSET', run_key(run_id), 'status', QUEUED)
     make_ready(run_id, run[2], run[3], run[7], tonumber(run[4]), now_ms)
-  elseif run[1] == 'running' then
-    -- `dirty` is what counts: suspend_run refuses while it is set. The message only makes it quick.
+  elseif run[1] == RUNNING then
+    -- `dirty` is what counts: park_run refuses while it is set. The message only makes it quick.
     redis.call('HSET', run_key(run_id), 'dirty', 1)
     redis.call('PUBLISH', child_channel(run[5]), 'resolved' .. SEP .. run_id)
   end

@@ -1,0 +1,16 @@
+-- pages: commands over many items: a call takes some 8,000 values at most, or Lua says "too many results to unpack".
+local PAGE = 1000
+-- items: keys, or members, or pairs. The sum of the replies, which are numbers.
+local function on_pages(command, key, items, first, last)
+  local sum = 0
+  last = last or #items
+  for i = first or 1, last, PAGE do
+    sum = sum + redis.call(command, key, unpack(items, i, math.min(i + PAGE - 1, last)))
+  end
+  return sum
+end
+local function on_keys(command, keys)
+  local sum = 0
+  for i = 1, #keys, PAGE do sum = sum + redis.call(command, unpack(keys, i, math.min(i + PAGE - 1, #keys))) end
+  return sum
+end

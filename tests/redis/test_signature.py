@@ -1,0 +1,159 @@
+"""The arguments of scripts, by name: what Python sends is what Lua reads, on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from taskflow.redis.address import parse_server_url
+from taskflow.redis.client import StoreClient
+from taskflow.redis.scripts import Library, Script, callers_of, signature_of, strip
+from tests.servers import ValkeyServer
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ValkeyServer]:
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def client(server: ValkeyServer) -> AsyncIterator[StoreClient]:
+    client = StoreClient(parse_server_url(server.url, what="store"))
+    await client.connect()
+    yield client
+    await client.close()
+
+
+def script(text: str, **includes: str) -> Script:
+    signature = signature_of(text)
+    source = Library(includes).expand(signature.bind_lua(strip(text)))
+    return Script.of("example", source, signature)
+
+
+async def run(client: StoreClient, made: Script, **named: Any) -> Any:
+    """Loads the script and calls it by names, on its way through the generated function."""
+    await client.call("SCRIPT", "LOAD", made.source)
+    call = callers_of(made.name, made.signature)["bind"](client, made.sha.encode(), b"prefix:")
+    return await call(**named)
+
+
+async def test_arguments_come_by_name_and_type(client: StoreClient) -> None:
+    made = script(
+        "--@argv text number:int yes:flag no:flag\nreturn {text, number + 1, yes and 1 or 0, no and 1 or 0}\n"
+    )
+    assert await run(client, made, no=False, number=41, text="a", yes=True) == [b"a", 42, 1, 0]
+
+
+async def test_lists_and_records_come_in_any_number(client: StoreClient) -> None:
+    made = script(
+        "--@argv first names[] pairs[key value:int] last rows[id words[]]\n"
+        "local found = {first, last}\n"
+        "for name in names do found[#found + 1] = name end\n"
+        "for value, key in pairs do found[#found + 1] = key .. '=' .. value + 1 end\n"
+        "for id, words in rows do\n"
+        "  found[#found + 1] = id .. ':' .. count_of(words)\n"
+        "  for word in words do found[#found + 1] = word end\n"
+        "end\n"
+        "return found\n"
+    )
+    named: dict[str, Any] = {"first": "f", "last": "l", "names": ["a", "b"], "pairs": [("x", 1), ("y", 2)]}
+    assert await run(client, made, **named, rows=[("r", ["w", "z"]), ("s", [])]) == [
+        b"f", b"l", b"a", b"b", b"x=2", b"y=3", b"r:2", b"w", b"z", b"s:0",
+    ]  # fmt: skip
+    assert await run(client, made, first="f", last="l", names=[], pairs=[], rows=[]) == [b"f", b"l"]
+
+
+async def test_the_places_of_a_list_are_known(client: StoreClient) -> None:
+    """For commands that take all of it at once."""
+    made = script("--@argv key rest[]\nreturn {rest, last_of(rest), count_of(rest)}\n")
+    assert await run(client, made, key="k", rest=["a", "b", "c"]) == [2, 4, 3]
+
+
+async def test_items_of_one_turn_of_the_loop_leave_together(client: StoreClient) -> None:
+    made = script(
+        "--@argv owner\n--@together ends[id is_last:flag notes[word]]\n"
+        "local reply = {owner}\n"
+        "for id, is_last, notes in ends do\n"
+        "  reply[#reply + 1] = id .. (is_last and '!' or '') .. count_of(notes)\n"
+        "end\n"
+        "return reply\n"
+    )
+    await client.call("SCRIPT", "LOAD", made.source)
+    call = callers_of(made.name, made.signature)["bind"](client, made.sha.encode(), b"prefix:")
+    one = call(owner="me", id="a", is_last=False, notes=[("x",)])
+    two = call(owner="me", id="b", is_last=True, notes=[])
+    assert (await one, await two) == ((b"a1", b"me"), (b"b!0", None))
+
+
+def test_a_wrong_name_is_refused_where_the_call_stands() -> None:
+    made = script("--@argv now_ms:int run_id\nreturn {now_ms, run_id}\n")
+    assert made.argv(now_ms=1, run_id="r") == (1, "r")
+    with pytest.raises(TypeError, match="run"):
+        made.argv(now_ms=1, run="r")
+    with pytest.raises(TypeError, match="run_id"):
+        made.argv(now_ms=1)
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "message"),
+    [
+        ("rows[a b]", "for c in rows do end", "rows has no field 'c'"),
+        ("names[]", "for a, b in names do end", "names is a list of texts"),
+        ("rows[words[] id]", "", "a list must be the last field"),
+        ("rows[words[]] last", "", "only the last list"),
+        ("rows[a", "", "is not closed"),
+        ("Name", "", "expected name"),
+    ],
+)
+def test_a_header_that_does_not_fit_is_refused(header: str, body: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        script(f"--@argv {header}\n{body}\n")
+
+
+# --- includes ---
+
+
+def test_a_word_brings_in_its_definition_and_what_that_needs() -> None:
+    made = script(
+        "return outer()\n",
+        one="local function inner() return LIMIT end\nlocal LIMIT = 5\nlocal function unused() end\n",
+        two="local function outer() return inner() end\n",
+    )
+    assert (
+        made.source
+        == "local function inner() return 5 end\nlocal function outer() return inner() end\nreturn outer()\n"
+    )
+
+
+def test_words_in_strings_and_fields_bring_in_nothing() -> None:
+    made = script("return t.outer .. 'outer' -- outer\n", two="local function outer() end\n")
+    assert made.source == "return t.outer .. 'outer'\n"
+
+
+async def test_what_is_late_is_made_when_it_is_needed_and_once(client: StoreClient) -> None:
+    """State that both parts use is made at once."""
+    made = script(
+        "local function twice()\n  --@late outer\n  return outer()\nend\ntwice()\nreturn {twice(), count}\n",
+        one="local count = 0\nlocal function helper() count = count + 1 end\n",
+        two="local function outer()\n  helper()\n  return count\nend\n",
+    )
+    assert made.source.index("local count = 0") < made.source.index("local function late_outer()")
+    assert (
+        made.source.index("late_outer")
+        < made.source.index("local function helper")
+        < made.source.index("return outer\n")
+    )
+    assert await run(client, made) == [2, 2]
+
+
+def test_definitions_that_need_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="need each other"):
+        script("return a()\n", one="local function a() return b() end\nlocal function b() return a() end\n")
+
+
+def test_a_name_has_one_definition() -> None:
+    with pytest.raises(ValueError, match="defined twice"):
+        script("return 1\n", one="local function a() end\n", two="local function a() end\n")

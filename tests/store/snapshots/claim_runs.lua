@@ -1,0 +1,277 @@
+local prefix = KEYS[1]
+local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
+local function split_job(job) return string.match(job, '^(.-)' .. '\31' .. '(.*)$') end
+local function run_key(run_id) return prefix .. 'run:' .. run_id end
+local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
+local function take_step(run_id, step_key, child_id)
+  local packed = redis.call('HGET', steps_key(run_id), step_key)
+  local op = packed and cmsgpack.unpack(packed)
+  if not op or op.state ~= 'offer' then return nil end
+  op.state, op.by, op.fence = 'taken', child_id, redis.call('HINCRBY', run_key(run_id), 'takings', 1)
+  redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
+  return op.fence
+end
+local function joins_key(run_id) return prefix .. 'joins:' .. run_id end
+local known_lanes = {}
+local function parse_lane(lane)
+  local known = known_lanes[lane]
+  if known then return known end
+  local text, throttle = string.match(lane, '^(.-)\29(.*)$')
+  known = {text = text or lane, throttle = throttle, limits = {}}
+  for limit in string.gmatch(known.text, '[^\30]+') do known.limits[#known.limits + 1] = limit end
+  known_lanes[lane] = known
+  return known
+end
+local function split_lane(lane)
+  local known = parse_lane(lane)
+  return known.text, known.throttle
+end
+local known_settings = {}
+local function settings_of(fn)
+  local settings = known_settings[fn]
+  if not settings then
+    local text = redis.call('HGET', prefix .. 'flow', fn) or '- - - -'
+    local first, second, interval_us, tolerance_us = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
+    settings = {limits = {tonumber(first), tonumber(second)}}
+    settings.interval_us, settings.tolerance_us = tonumber(interval_us), tonumber(tolerance_us)
+    known_settings[fn] = settings
+  end
+  return settings
+end
+local function throttle_key(id) return prefix .. 'throttle:' .. id end
+local function count_start(fn, lane, now_ms)
+  local limits, throttle = split_lane(lane)
+  local interval_us = settings_of(fn).interval_us
+  if throttle and interval_us then
+    local due_us = math.max(tonumber(redis.call('GET', throttle_key(throttle)) or 0), now_ms * 1000) + interval_us
+    local life_ms = math.ceil(due_us / 1000) - now_ms + 3600000
+    redis.call('SET', throttle_key(throttle), string.format('%.0f', due_us), 'PX', life_ms)
+  end
+  return limits
+end
+local function clear_timer(member) redis.call('ZREM', prefix .. 'timers', member) end
+local function set_timer(due_ms, member)
+  local timers = prefix .. 'timers'
+  local first = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
+  redis.call('ZADD', timers, due_ms, member)
+  if (not first[2] or due_ms < tonumber(first[2])) and redis.call('LLEN', prefix .. 'nudge') == 0 then
+    redis.call('LPUSH', prefix .. 'nudge', due_ms)
+  end
+end
+local function start_clocks(run_id, start_timeout_ms, finish_timeout_ms, now_ms)
+  if start_timeout_ms then clear_timer('start_timeout' .. '\31' .. run_id) end
+  if finish_timeout_ms then set_timer(now_ms + tonumber(finish_timeout_ms), 'finish_timeout' .. '\31' .. run_id) end
+end
+local function each_limit(lane, visit)
+  for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
+end
+local function places_key(limit) return prefix .. 'places:' .. limit end
+local function take_places(lane, holder)
+  each_limit(lane, function(limit) redis.call('SADD', places_key(limit), holder) end)
+end
+local function batch_key(run_id) return prefix .. 'batch:' .. run_id end
+local function ready_key(fn) return prefix .. 'ready:' .. fn end
+local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
+local function full_limit(fn, lane)
+  local limits, full = settings_of(fn).limits, nil
+  each_limit(lane, function(limit, nth)
+    if not full and is_full(limit, limits[nth]) then full = limit end
+  end)
+  return full
+end
+local function lanes_key(fn) return prefix .. 'lanes:' .. fn end
+local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
+local function lane_member(queue, fn, lane) return queue .. '\31' .. fn .. '\31' .. lane end
+local hints, hinted = {}, {}
+local function hint(app, queue, now_ms, force)
+  local name = app .. '\31' .. queue
+  if hinted[name] then return end
+  hinted[name] = true
+  if not force then
+    local last_ms = redis.call('HGET', prefix .. 'hints', name)
+    if last_ms and now_ms - tonumber(last_ms) < 2000 then return end
+  end
+  redis.call('HSET', prefix .. 'hints', name, now_ms)
+  hints[#hints + 1] = app
+  hints[#hints + 1] = queue
+end
+local function app_of(fn) return string.match(fn, '^([^/]+)/') end
+local function lane_key(fn, lane) return ready_key(fn .. '\31' .. lane) end
+local listed = {}
+local paused_functions
+local function is_paused(fn)
+  if not paused_functions then
+    paused_functions = {}
+    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_functions[each] = true end
+  end
+  return paused_functions[fn]
+end
+local function held_key(fn) return prefix .. 'held:' .. fn end
+local function list_function(queue, fn, member, score, now_ms, silent)
+  local best = listed[queue .. '\31' .. member]
+  if best and best <= tonumber(score) and not silent then return end
+  if is_paused(fn) then return redis.call('SADD', held_key(fn), queue) end
+  listed[queue .. '\31' .. member] = tonumber(score)
+  local app = app_of(fn)
+  if redis.call('ZADD', queue_key(app, queue), 'LT', score, member) == 1 then
+    redis.call('SADD', prefix .. 'queues', app .. '\31' .. queue)
+  end
+  if silent then
+    redis.call('HDEL', prefix .. 'hints', app .. '\31' .. queue)
+  else
+    hint(app, queue, now_ms)
+  end
+end
+local function serve_lane(queue, fn, lane, turn, now_ms, silent)
+  local head = redis.call('ZRANGE', lane_key(fn, lane), 0, 0, 'WITHSCORES')
+  if not head[1] then return end
+  redis.call('ZADD', lanes_key(fn), turn, lane)
+  list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
+end
+local function unblock(limit, now_ms, silent)
+  local first = redis.call('ZRANGE', blocked_key(limit), 0, 0, 'WITHSCORES')
+  if not first[1] then return false end
+  local queue, fn, lane = string.match(first[1], '^(.-)' .. '\31' .. '(.-)' .. '\31' .. '(.*)$')
+  local most
+  each_limit(lane, function(id, nth) if id == limit then most = settings_of(fn).limits[nth] end end)
+  if is_full(limit, most) then return false end
+  redis.call('ZREM', blocked_key(limit), first[1])
+  if redis.call('EXISTS', blocked_key(limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
+  if not silent then hint(app_of(fn), queue, now_ms, true) end
+  serve_lane(queue, fn, lane, first[2], now_ms, silent)
+  if is_paused(fn) then return unblock(limit, now_ms, silent) end
+  return true
+end
+local function block_lane(queue, fn, lane, turn, full, now_ms)
+  redis.call('ZREM', lanes_key(fn), lane)
+  redis.call('ZADD', blocked_key(full), turn, lane_member(queue, fn, lane))
+  redis.call('ZADD', prefix .. 'blocked', 'NX', now_ms, full)
+  each_limit(lane, function(limit) if limit ~= full then unblock(limit, now_ms) end end)
+end
+local function opens_at(fn, lane)
+  local _, throttle = split_lane(lane)
+  local tolerance_us = throttle and settings_of(fn).tolerance_us
+  if not tolerance_us then return 0 end
+  local due_us = redis.call('GET', throttle_key(throttle))
+  return due_us and math.ceil((tonumber(due_us) - tolerance_us) / 1000) or 0
+end
+local function on_pages(command, key, items, first, last)
+  local sum = 0
+  last = last or #items
+  for i = first or 1, last, 1000 do
+    sum = sum + redis.call(command, key, unpack(items, i, math.min(i + 1000 - 1, last)))
+  end
+  return sum
+end
+local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
+local now_ms, child_id, app_id, queue, limit, by_hint = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), (ARGV[6] ~= '')
+local index = queue_key(app_id, queue)
+local unknown = {}
+for unknown_ids_at = 7, #ARGV do
+local function_id = ARGV[unknown_ids_at]
+
+  unknown[function_id] = true
+  unknown[function_id .. '\31'] = true
+end
+local function best_entry()
+  local heads = redis.call('ZRANGE', index, 0, 2 * (#ARGV - 6) + 1, 'WITHSCORES')
+  local entry
+  for i = 1, #heads, 2 do
+    if not unknown[heads[i]] then
+      if entry then return entry, tonumber(heads[i + 1]) end
+      entry = heads[i]
+    end
+  end
+  return entry, math.huge
+end
+local claimed, claims = {}, {}
+local function take(member, lane)
+  local run_id, step_key = split_job(member)
+  run_id = run_id or member
+  local key = run_key(run_id)
+  local run = redis.call('HMGET', key, 'function', 'event', 'created', 'cause', 'fence', 'start_timeout_ms',
+    'finish_timeout_ms', 'batched', 'kept')
+  local fence, steps = tonumber(run[5] or 0) + 1, ''
+  local past = run[5] and redis.call('HMGET', key, 'started', 'attempt', 'crashes', 'cancel', 'dirty') or {}
+  local started = past[1]
+  if step_key then
+    fence = take_step(run_id, step_key, child_id)
+    if not fence then return false end
+    steps = redis.call('HGETALL', steps_key(run_id))
+  elseif started then
+    redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', fence)
+    steps = redis.call('HGETALL', steps_key(run_id))
+    redis.call('DEL', joins_key(run_id))
+    if past[5] then redis.call('HDEL', key, 'dirty') end
+  else
+    local fields = {'status', 'running', 'by', child_id, 'fence', fence, 'started', now_ms}
+    local limits = lane and count_start(run[1], lane, tonumber(now_ms))
+    if limits and limits ~= lane then fields[9], fields[10] = 'lane', limits end
+    redis.call('HSET', key, unpack(fields))
+    if run[9] then steps = redis.call('HGETALL', steps_key(run_id)) end
+    if run[6] or run[7] then start_clocks(run_id, run[6], run[7], tonumber(now_ms)) end
+  end
+  if lane then take_places(lane, member) end
+  claims[#claims + 1] = member
+  claims[#claims + 1] = fence
+  local more = run[8] and redis.call('LRANGE', batch_key(run_id), 0, -1) or ''
+  claimed[#claimed + 1] = {run_id, fence, run[1], run[2], tonumber(past[2] or 0), tonumber(started or now_ms), tonumber(run[3]),
+    run[4], tonumber(past[3] or 0), past[4] or '', steps, step_key or '', more}
+  return true
+end
+local function take_ready(fn, turn_ends)
+  local best = redis.call('ZRANGE', ready_key(fn), 0, limit - #claimed - 1, 'WITHSCORES')
+  local taken = 0
+  for i = 1, #best, 2 do
+    if taken > 0 and tonumber(best[i + 1]) > turn_ends then break end
+    take(best[i])
+    taken = taken + 1
+  end
+  if taken > 0 then redis.call('ZREMRANGEBYRANK', ready_key(fn), 0, taken - 1) end
+  local head = redis.call('ZRANGE', ready_key(fn), 0, 0, 'WITHSCORES')
+  if head[1] then redis.call('ZADD', index, head[2], fn) else redis.call('ZREM', index, fn) end
+end
+local function serve(fn, lane, turn, head)
+  local full = full_limit(fn, lane)
+  if full then return block_lane(queue, fn, lane, turn, full, tonumber(now_ms)) end
+  local opens_ms = opens_at(fn, lane)
+  if opens_ms > tonumber(now_ms) then
+    redis.call('ZREM', lanes_key(fn), lane)
+    return set_timer(opens_ms, 'lane' .. '\31' .. lane_member(queue, fn, lane))
+  end
+  redis.call('ZREM', lane_key(fn, lane), head)
+  take(head, lane)
+  if redis.call('EXISTS', lane_key(fn, lane)) == 1 then
+    redis.call('ZADD', lanes_key(fn), string.format('%.3f', math.max(tonumber(turn) + 0.001, tonumber(now_ms))), lane)
+  else
+    redis.call('ZREM', lanes_key(fn), lane)
+  end
+end
+local function next_lane(fn)
+  local first = redis.call('ZRANGE', lanes_key(fn), 0, 0, 'WITHSCORES')
+  if not first[1] then return nil end
+  local head = redis.call('ZRANGE', lane_key(fn, first[1]), 0, 0, 'WITHSCORES')
+  return first[1], first[2], head[1], head[2]
+end
+local function take_from_lanes(fn, turn_ends)
+  local before = #claimed
+  local lane, turn, head, score = next_lane(fn)
+  while lane and #claimed < limit and (#claimed == before or tonumber(score) <= turn_ends) do
+    serve(fn, lane, turn, head)
+    lane, turn, head, score = next_lane(fn)
+  end
+  if lane then redis.call('ZADD', index, score, fn .. '\31') else redis.call('ZREM', index, fn .. '\31') end
+end
+while #claimed < limit do
+  local entry, turn_ends = best_entry()
+  if not entry then break end
+  if string.sub(entry, -1) == '\31' then take_from_lanes(string.sub(entry, 1, -2), turn_ends)
+  else take_ready(entry, turn_ends) end
+end
+if claims[1] then on_pages('HSET', claims_key(child_id), claims) end
+local has_more = best_entry() and 1 or 0
+if by_hint then
+  if has_more == 1 and claimed[1] then hint(app_id, queue, tonumber(now_ms), true)
+  else redis.call('HDEL', prefix .. 'hints', app_id .. '\31' .. queue) end
+end
+return {has_more, hints, claimed}

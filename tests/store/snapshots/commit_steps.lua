@@ -1,0 +1,31 @@
+local prefix = KEYS[1]
+local function run_key(run_id) return prefix .. 'run:' .. run_id end
+local function on_pages(command, key, items, first, last)
+  local sum = 0
+  last = last or #items
+  for i = first or 1, last, 1000 do
+    sum = sum + redis.call(command, key, unpack(items, i, math.min(i + 1000 - 1, last)))
+  end
+  return sum
+end
+local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
+local child_id = ARGV[1]
+local reply = {''}
+local commits_next = 2
+while commits_next <= #ARGV do
+local commits_at = commits_next
+commits_next = commits_at + 4 + ARGV[commits_at + 3] * 2
+local run_id, fence, is_completed, memos = ARGV[commits_at], ARGV[commits_at + 1], (ARGV[commits_at + 2] ~= ''), commits_at + 4
+
+  local key = run_key(run_id)
+  local run = redis.call('HMGET', key, 'by', 'fence', 'cancel', 'crashes', 'attempt', 'status')
+  if run[1] ~= child_id or run[2] ~= fence or run[6] ~= 'running' then
+    reply[#reply + 1] = 'fenced'
+  else
+    on_pages('HSET', steps_key(run_id), ARGV, memos, (memos + ARGV[memos - 1] * 2 - 1))
+    if run[4] then redis.call('HDEL', key, 'crashes', 'crash_log', 'trial') end
+    if is_completed and run[5] then redis.call('HDEL', key, 'attempt') end
+    reply[#reply + 1] = run[3] and 'cancel' or 'ok'
+  end
+end
+return reply

@@ -1,0 +1,761 @@
+local prefix = KEYS[1]
+local function run_key(run_id) return prefix .. 'run:' .. run_id end
+local function owns(run_id, child_id, fence)
+  local run = redis.call('HMGET', run_key(run_id), 'by', 'fence', 'status')
+  return run[1] == child_id and run[2] == fence and run[3] == 'running'
+end
+local function each_wait(op, visit)
+  for _, name in ipairs(op.events) do visit(name, op.path or '', op.token or '') end
+end
+local function is_pattern(name) return string.sub(name, -1) == '*' end
+local function add_wait(op, member)
+  each_wait(op, function(name, path, token)
+    if redis.call('SADD', prefix .. 'waits:' .. name .. ':' .. token, member) == 1 then
+      redis.call('HINCRBY', prefix .. 'waitpaths:' .. name, path, 1)
+      if is_pattern(name) then redis.call('SADD', prefix .. 'waitpatterns', name) end
+    end
+  end)
+end
+local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
+local PENDING = {wait = true, retry = true, offer = true, taken = true}
+local function is_pending(op) return PENDING[op.state] end
+local function signal_error(op, kind, what, run_id)
+  local name = string.match(op.signal, '\31' .. '(.*)$')
+  return {name = kind, message = "signal '" .. name .. "' " .. what .. ' run ' .. run_id, stack = ''}
+end
+local function ready_key(fn) return prefix .. 'ready:' .. fn end
+local function lane_key(fn, lane) return ready_key(fn .. '\31' .. lane) end
+local function lane_member(queue, fn, lane) return queue .. '\31' .. fn .. '\31' .. lane end
+local function clear_timer(member) redis.call('ZREM', prefix .. 'timers', member) end
+local function lanes_key(fn) return prefix .. 'lanes:' .. fn end
+local listed = {}
+local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
+local function app_of(fn) return string.match(fn, '^([^/]+)/') end
+local function unlist_function(queue, fn, member)
+  listed[queue .. '\31' .. member] = nil
+  redis.call('ZREM', queue_key(app_of(fn), queue), member)
+end
+local known_lanes = {}
+local function parse_lane(lane)
+  local known = known_lanes[lane]
+  if known then return known end
+  local text, throttle = string.match(lane, '^(.-)\29(.*)$')
+  known = {text = text or lane, throttle = throttle, limits = {}}
+  for limit in string.gmatch(known.text, '[^\30]+') do known.limits[#known.limits + 1] = limit end
+  known_lanes[lane] = known
+  return known
+end
+local function each_limit(lane, visit)
+  for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
+end
+local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
+local known_settings = {}
+local function settings_of(fn)
+  local settings = known_settings[fn]
+  if not settings then
+    local text = redis.call('HGET', prefix .. 'flow', fn) or '- - - -'
+    local first, second, interval_us, tolerance_us = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
+    settings = {limits = {tonumber(first), tonumber(second)}}
+    settings.interval_us, settings.tolerance_us = tonumber(interval_us), tonumber(tolerance_us)
+    known_settings[fn] = settings
+  end
+  return settings
+end
+local function places_key(limit) return prefix .. 'places:' .. limit end
+local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
+local hints, hinted = {}, {}
+local function hint(app, queue, now_ms, force)
+  local name = app .. '\31' .. queue
+  if hinted[name] then return end
+  hinted[name] = true
+  if not force then
+    local last_ms = redis.call('HGET', prefix .. 'hints', name)
+    if last_ms and now_ms - tonumber(last_ms) < 2000 then return end
+  end
+  redis.call('HSET', prefix .. 'hints', name, now_ms)
+  hints[#hints + 1] = app
+  hints[#hints + 1] = queue
+end
+local paused_functions
+local function is_paused(fn)
+  if not paused_functions then
+    paused_functions = {}
+    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_functions[each] = true end
+  end
+  return paused_functions[fn]
+end
+local function held_key(fn) return prefix .. 'held:' .. fn end
+local function list_function(queue, fn, member, score, now_ms, silent)
+  local best = listed[queue .. '\31' .. member]
+  if best and best <= tonumber(score) and not silent then return end
+  if is_paused(fn) then return redis.call('SADD', held_key(fn), queue) end
+  listed[queue .. '\31' .. member] = tonumber(score)
+  local app = app_of(fn)
+  if redis.call('ZADD', queue_key(app, queue), 'LT', score, member) == 1 then
+    redis.call('SADD', prefix .. 'queues', app .. '\31' .. queue)
+  end
+  if silent then
+    redis.call('HDEL', prefix .. 'hints', app .. '\31' .. queue)
+  else
+    hint(app, queue, now_ms)
+  end
+end
+local function serve_lane(queue, fn, lane, turn, now_ms, silent)
+  local head = redis.call('ZRANGE', lane_key(fn, lane), 0, 0, 'WITHSCORES')
+  if not head[1] then return end
+  redis.call('ZADD', lanes_key(fn), turn, lane)
+  list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
+end
+local function unblock(limit, now_ms, silent)
+  local first = redis.call('ZRANGE', blocked_key(limit), 0, 0, 'WITHSCORES')
+  if not first[1] then return false end
+  local queue, fn, lane = string.match(first[1], '^(.-)' .. '\31' .. '(.-)' .. '\31' .. '(.*)$')
+  local most
+  each_limit(lane, function(id, nth) if id == limit then most = settings_of(fn).limits[nth] end end)
+  if is_full(limit, most) then return false end
+  redis.call('ZREM', blocked_key(limit), first[1])
+  if redis.call('EXISTS', blocked_key(limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
+  if not silent then hint(app_of(fn), queue, now_ms, true) end
+  serve_lane(queue, fn, lane, first[2], now_ms, silent)
+  if is_paused(fn) then return unblock(limit, now_ms, silent) end
+  return true
+end
+local function remove_from_lane(member, fn, queue, lane, now_ms)
+  if redis.call('ZREM', lane_key(fn, lane), member) == 0 or redis.call('EXISTS', lane_key(fn, lane)) == 1 then return end
+  local member_of_lane = lane_member(queue, fn, lane)
+  clear_timer('lane' .. '\31' .. member_of_lane)
+  if redis.call('ZREM', lanes_key(fn), lane) == 1 and redis.call('EXISTS', lanes_key(fn)) == 0 then
+    unlist_function(queue, fn, fn .. '\31')
+  end
+  each_limit(lane, function(limit)
+    if redis.call('ZREM', blocked_key(limit), member_of_lane) == 1 and redis.call('EXISTS', blocked_key(limit)) == 0 then
+      redis.call('ZREM', prefix .. 'blocked', limit)
+    end
+    unblock(limit, now_ms)
+  end)
+end
+local function remove_ready(member, fn, queue, lane, now_ms)
+  if lane and lane ~= '' then return remove_from_lane(member, fn, queue, lane, now_ms) end
+  if redis.call('ZREM', ready_key(fn), member) == 1 and redis.call('EXISTS', ready_key(fn)) == 0 then
+    unlist_function(queue, fn, fn)
+  end
+end
+local function op_timer(run_id, step_key) return 'op' .. '\31' .. run_id .. '\31' .. step_key end
+local function remove_wait(op, member)
+  each_wait(op, function(name, path, token)
+    if redis.call('SREM', prefix .. 'waits:' .. name .. ':' .. token, member) == 0 then return end
+    if redis.call('HINCRBY', prefix .. 'waitpaths:' .. name, path, -1) > 0 then return end
+    redis.call('HDEL', prefix .. 'waitpaths:' .. name, path)
+    if is_pattern(name) and redis.call('EXISTS', prefix .. 'waitpaths:' .. name) == 0 then
+      redis.call('SREM', prefix .. 'waitpatterns', name)
+    end
+  end)
+end
+local function remove_signal(op, member)
+  if redis.call('HGET', prefix .. 'signals', op.signal) == member then redis.call('HDEL', prefix .. 'signals', op.signal) end
+end
+local function unlist(run_id, step_key, op, now_ms)
+  local job = run_id .. '\31' .. step_key
+  if op.state == 'offer' then
+    local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
+    remove_ready(job, run[1], run[2], run[3], now_ms)
+  end
+  if op.due then clear_timer(op_timer(run_id, step_key)) end
+  if op.kind == 'event' then remove_wait(op, job) end
+  if op.kind == 'signal' then remove_signal(op, job) end
+end
+local function joins_key(run_id) return prefix .. 'joins:' .. run_id end
+local function is_join_open(run_id, step_key)
+  local join = redis.call('HGET', joins_key(run_id), step_key)
+  return join and redis.call('HINCRBY', joins_key(run_id), '\31' .. join, -1) > 0
+end
+local function make_lane_ready(member, fn, queue, lane, score, now_ms, silent)
+  local key = lane_key(fn, lane)
+  local is_listed = redis.call('EXISTS', key) == 1
+  redis.call('ZADD', key, score, member)
+  if not is_listed then serve_lane(queue, fn, lane, score, now_ms, silent) end
+end
+local function make_ready(member, fn, queue, lane, score, now_ms, silent)
+  if lane and lane ~= '' then return make_lane_ready(member, fn, queue, lane, score, now_ms, silent) end
+  redis.call('ZADD', ready_key(fn), score, member)
+  list_function(queue, fn, fn, score, now_ms, silent)
+end
+local function child_channel(child_id) return prefix .. 'child:' .. child_id end
+local function wake(run_id, now_ms)
+  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane')
+  if run[1] == 'waiting' then
+    if run[6] then return end
+    redis.call('HSET', run_key(run_id), 'status', 'queued')
+    make_ready(run_id, run[2], run[3], run[7], tonumber(run[4]), now_ms)
+  elseif run[1] == 'running' then
+    redis.call('HSET', run_key(run_id), 'dirty', 1)
+    redis.call('PUBLISH', child_channel(run[5]), 'resolved' .. '\31' .. run_id)
+  end
+end
+local function resolve(run_id, step_key, outcome, now_ms)
+  local packed = redis.call('HGET', steps_key(run_id), step_key)
+  if not packed then return false end
+  local op = cmsgpack.unpack(packed)
+  if not is_pending(op) then return false end
+  unlist(run_id, step_key, op, now_ms)
+  op.due, op.ended = nil, now_ms
+  if outcome.error then
+    op.state, op.error = 'failed', outcome.error
+  else
+    op.state, op.data = 'done', outcome.data
+    redis.call('HDEL', run_key(run_id), 'attempt')
+  end
+  redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
+  if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, now_ms) end
+  return true
+end
+local function take_signal(run_id, step_key, op, now_ms)
+  local holder = redis.call('HGET', prefix .. 'signals', op.signal)
+  if holder then
+    local other_id, other_key = string.match(holder, '^(.-)' .. '\31' .. '(.*)$')
+    local packed = redis.call('HGET', steps_key(other_id), other_key)
+    if packed and is_pending(cmsgpack.unpack(packed)) then
+      if not op.replaces then
+        op.state, op.due, op.ended = 'failed', nil, now_ms
+        op.error = signal_error(op, 'SignalConflict', 'is waited for already, by', other_id)
+        return false
+      end
+      local error = signal_error(op, 'SignalReplaced', 'is waited for by another run now,', run_id)
+      resolve(other_id, other_key, {error = error}, now_ms)
+    end
+  end
+  redis.call('HSET', prefix .. 'signals', op.signal, run_id .. '\31' .. step_key)
+  return true
+end
+local function job_of(run_id, step_key) return run_id .. '\31' .. step_key end
+local function offer_step(run_id, step_key, now_ms, silent)
+  local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'score', 'lane')
+  make_ready(job_of(run_id, step_key), run[1], run[2], run[4], tonumber(run[3]), now_ms, silent)
+end
+local function set_timer(due_ms, member)
+  local timers = prefix .. 'timers'
+  local first = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
+  redis.call('ZADD', timers, due_ms, member)
+  if (not first[2] or due_ms < tonumber(first[2])) and redis.call('LLEN', prefix .. 'nudge') == 0 then
+    redis.call('LPUSH', prefix .. 'nudge', due_ms)
+  end
+end
+local function known_fence(run_id, child_id)
+  local known = redis.call('HMGET', run_key(run_id), 'function', 'by', 'fence', 'status')
+  if not known[1] then return nil end
+  return known[2] == child_id and known[4] == 'running' and tonumber(known[3]) or 0
+end
+local has_ready = {}
+local function full_limit(fn, lane)
+  local limits, full = settings_of(fn).limits, nil
+  each_limit(lane, function(limit, nth)
+    if not full and is_full(limit, limits[nth]) then full = limit end
+  end)
+  return full
+end
+local function split_lane(lane)
+  local known = parse_lane(lane)
+  return known.text, known.throttle
+end
+local function throttle_key(id) return prefix .. 'throttle:' .. id end
+local function opens_at(fn, lane)
+  local _, throttle = split_lane(lane)
+  local tolerance_us = throttle and settings_of(fn).tolerance_us
+  if not tolerance_us then return 0 end
+  local due_us = redis.call('GET', throttle_key(throttle))
+  return due_us and math.ceil((tonumber(due_us) - tolerance_us) / 1000) or 0
+end
+local function may_start(fn, lane, now_ms)
+  if not lane then
+    if not has_ready[fn] then has_ready[fn] = redis.call('EXISTS', ready_key(fn)) == 1 end
+    return not has_ready[fn]
+  end
+  return redis.call('EXISTS', lanes_key(fn), lane_key(fn, lane)) == 0 and not full_limit(fn, lane)
+    and opens_at(fn, lane) <= now_ms
+end
+local function runs_key(fn) return prefix .. 'runs:' .. fn end
+local function count_start(fn, lane, now_ms)
+  local limits, throttle = split_lane(lane)
+  local interval_us = settings_of(fn).interval_us
+  if throttle and interval_us then
+    local due_us = math.max(tonumber(redis.call('GET', throttle_key(throttle)) or 0), now_ms * 1000) + interval_us
+    local life_ms = math.ceil(due_us / 1000) - now_ms + 3600000
+    redis.call('SET', throttle_key(throttle), string.format('%.0f', due_us), 'PX', life_ms)
+  end
+  return limits
+end
+local function take_places(lane, holder)
+  each_limit(lane, function(limit) redis.call('SADD', places_key(limit), holder) end)
+end
+local function tie(fields, run, lane)
+  local function add(name, value)
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  for _, part in ipairs(run.fields or {}) do fields[#fields + 1] = part end
+  if lane then add('lane', lane) end
+  if run.parent ~= '' then add('parent', run.parent) end
+  if run.finish_timeout_ms > 0 then add('finish_timeout_ms', run.finish_timeout_ms) end
+  if run.start_timeout_ms > 0 then add('start_timeout_ms', run.start_timeout_ms) end
+  add('tied', (run.fields or run.parent ~= '' or run.finish_timeout_ms > 0 or run.start_timeout_ms > 0) and 'more' or 'lane')
+end
+local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
+local function start_clocks(run_id, start_timeout_ms, finish_timeout_ms, now_ms)
+  if start_timeout_ms then clear_timer('start_timeout' .. '\31' .. run_id) end
+  if finish_timeout_ms then set_timer(now_ms + tonumber(finish_timeout_ms), 'finish_timeout' .. '\31' .. run_id) end
+end
+local function on_pages(command, key, items, first, last)
+  local sum = 0
+  last = last or #items
+  for i = first or 1, last, 1000 do
+    sum = sum + redis.call(command, key, unpack(items, i, math.min(i + 1000 - 1, last)))
+  end
+  return sum
+end
+local function free_places(lane, holders, now_ms, silent)
+  each_limit(lane, function(limit)
+    for _ = 1, on_pages('SREM', places_key(limit), holders) do
+      if not unblock(limit, now_ms, silent) then break end
+    end
+  end)
+end
+local function free_place(lane, holder, now_ms, silent)
+  if lane then free_places(lane, {holder}, now_ms, silent) end
+end
+local made_admit
+local function late_admit()
+if made_admit then return made_admit end
+local FINAL = {['completed'] = true, ['failed'] = true, ['cancelled'] = true, ['skipped'] = true}
+local function cancel_member(run_id, place) return '\31' .. run_id .. '\31' .. place end
+local function add_cancels(run_id, cancels, seq, made_ms)
+  seq = tonumber(seq or redis.call('GET', prefix .. 'seq') or 0)
+  for place, each in ipairs(cancels) do
+    each.seq, each.until_ms, each.timeout_ms = seq, each.timeout_ms and made_ms + each.timeout_ms, nil
+    add_wait(each, cancel_member(run_id, place))
+  end
+  return cmsgpack.pack(cancels)
+end
+local function app_key(app) return prefix .. 'app:' .. app end
+local function skip_run(run, reason, now_ms)
+  redis.call('HSET', run_key(run.id), 'function', run.fn, 'queue', run.queue, 'event', run.event, 'cause', run.cause,
+    'created', now_ms, 'version', run.version, 'status', 'skipped', 'ended', now_ms, 'skipped', reason)
+  redis.call('ZADD', runs_key(run.fn), now_ms, run.id)
+  local kept_ms = tonumber(redis.call('HGET', app_key(app_of(run.fn)), 'retention_ms') or 86400000)
+  redis.call('ZADD', prefix .. 'expiry', now_ms + kept_ms, run.id)
+  if run.parent ~= '' then
+    redis.call('HSET', run_key(run.id), 'parent', run.parent)
+    local parent_id, step_key = string.match(run.parent, '^(.-)' .. '\31' .. '(.*)$')
+    local message = 'run ' .. run.id .. ' of ' .. run.fn .. ' was skipped: ' .. reason
+    resolve(parent_id, step_key, {error = {name = 'RunSkipped', message = message, stack = ''}}, now_ms)
+  end
+end
+local function idempotency_refusal(fn, id, now_ms)
+  local known = redis.call('HMGET', prefix .. 'idempotency:' .. id, 'run', 'until')
+  if not known[1] or tonumber(known[2]) <= now_ms then return nil end
+  return 'idempotency: ' .. string.sub(id, #fn + 2) .. ' has run as ' .. known[1]
+end
+local function singleton_key(id) return prefix .. 'singleton:' .. id end
+local function singleton_holder(id, run_id)
+  local held = redis.call('HMGET', singleton_key(id), 'run', 'next')
+  if not held[1] or held[1] == run_id then return nil end
+  local status = redis.call('HGET', run_key(held[1]), 'status')
+  if not status or FINAL[status] then return nil end
+  return held[1], held[2]
+end
+local function key_text(fn, id)
+  local token = string.sub(id, #fn + 2)
+  return token == '' and '' or ' for key ' .. token
+end
+local function singleton_refusal(fn, single, run_id)
+  local holder = single[2] == 'skip' and singleton_holder(single[1], run_id)
+  return holder and 'singleton: run ' .. holder .. ' is live' .. key_text(fn, single[1]) or nil
+end
+local function rate_refusal(fn, rate, now_ms)
+  local id, period_ms, limit = rate[1], rate[2], rate[3]
+  local key = prefix .. 'rate:' .. id
+  local due_ms, parts = now_ms, 0
+  local ms_text, parts_text = string.match(redis.call('GET', key) or '', '^(%d+) (%d+)$')
+  if ms_text and tonumber(ms_text) >= now_ms then due_ms, parts = tonumber(ms_text), tonumber(parts_text) end
+  if (due_ms - now_ms) * limit + parts > period_ms * (limit - 1) then
+    return 'rate limit: ' .. limit .. ' in ' .. period_ms / 1000 .. ' s' .. key_text(fn, id)
+  end
+  parts = parts + period_ms
+  due_ms = due_ms + math.floor(parts / limit)
+  redis.call('SET', key, string.format('%.0f %.0f', due_ms, parts % limit), 'PX', due_ms - now_ms + 3600000)
+end
+local function refusal(run, flow, is_immediate, now_ms)
+  return flow.idem and idempotency_refusal(run.fn, flow.idem, now_ms)
+    or is_immediate and flow.single and singleton_refusal(run.fn, flow.single, run.id)
+    or flow.rate and rate_refusal(run.fn, flow.rate, now_ms)
+end
+local function remove_cancels(run_id, field)
+  for place, each in ipairs(cmsgpack.unpack(field)) do remove_wait(each, cancel_member(run_id, place)) end
+end
+local function sweep_operations(run_id, now_ms)
+  redis.call('DEL', joins_key(run_id))
+  local steps = redis.call('HGETALL', steps_key(run_id))
+  for i = 1, #steps, 2 do
+    local op = cmsgpack.unpack(steps[i + 1])
+    if is_pending(op) then
+      unlist(run_id, steps[i], op, now_ms)
+      op.state, op.due = 'dropped', nil
+      redis.call('HSET', steps_key(run_id), steps[i], cmsgpack.pack(op))
+    end
+  end
+end
+local function leave_singleton(id, run_id, now_ms)
+  local key = singleton_key(id)
+  local held = redis.call('HMGET', key, 'run', 'next')
+  if held[2] == run_id then redis.call('HDEL', key, 'next') end
+  if held[1] ~= run_id then return end
+  local next_id = held[2]
+  if not next_id then return redis.call('DEL', key) end
+  redis.call('HSET', key, 'run', next_id)
+  redis.call('HDEL', key, 'next')
+  local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane')
+  redis.call('HSET', run_key(next_id), 'status', 'queued')
+  redis.call('HDEL', run_key(next_id), 'behind')
+  make_ready(next_id, run[1], run[2], run[4], tonumber(run[3]), now_ms)
+end
+local function final_uid(run_id, status, now_ms)
+  local time, rest = '', now_ms
+  for _ = 1, 10 do
+    local digit = rest % 32
+    time = string.sub('0123456789ABCDEFGHJKMNPQRSTVWXYZ', digit + 1, digit + 1) .. time
+    rest = (rest - digit) / 32
+  end
+  return time .. string.upper(string.sub(redis.sha1hex(run_id .. ':' .. status), 1, 16))
+end
+local function tell_end(run_id, fn, status, event, error, now_ms)
+  local uid = final_uid(run_id, status, now_ms)
+  local data = '{"function_id":"' .. fn .. '","run_id":"' .. run_id .. '","error":' .. error .. ',"event":' .. event .. '}'
+  local text = '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"taskflow/function.' .. status .. '","data":' .. data
+    .. ',"ts":' .. string.format('%.0f', now_ms) .. '}'
+  redis.call('ZADD', prefix .. 'outbox', now_ms, uid)
+  redis.call('HSET', prefix .. 'outbox:events', uid, text)
+  hints[#hints + 1] = '\31' .. uid
+  hints[#hints + 1] = text
+end
+local function done_channel(run_id) return prefix .. 'done:' .. run_id end
+local function finalize(run_id, status, body, has_pending, now_ms)
+  local key = run_key(run_id)
+  local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms',
+    'lane', 'gathers', 'single', 'cancels')
+  local fn = run[2]
+  if run[1] == 'queued' then remove_ready(run_id, fn, run[3], run[8], now_ms) end
+  if run[1] == 'scheduled' or run[1] == 'waiting' then clear_timer('start' .. '\31' .. run_id) end
+  if run[1] == 'running' then
+    redis.call('HDEL', claims_key(run[4]), run_id)
+    free_place(run[8], run_id, now_ms)
+  end
+  if run[6] then clear_timer('start_timeout' .. '\31' .. run_id) end
+  if run[7] then clear_timer('finish_timeout' .. '\31' .. run_id) end
+  if run[9] then redis.call('DEL', prefix .. run[9]) end
+  if run[11] then
+    remove_cancels(run_id, run[11])
+    redis.call('HDEL', key, 'cancels')
+  end
+  if has_pending then sweep_operations(run_id, now_ms) end
+  redis.call('HSET', key, 'status', status, 'ended', now_ms, status == 'completed' and 'output' or 'error', body)
+  local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
+  local kept_ms = status == 'failed' and tonumber(app[2] or 7 * 86400000) or tonumber(app[1] or 86400000)
+  redis.call('ZADD', prefix .. 'expiry', now_ms + kept_ms, run_id)
+  if run[5] then
+    local parent_id, step_key = string.match(run[5], '^(.-)' .. '\31' .. '(.*)$')
+    if status == 'completed' then
+      resolve(parent_id, step_key, {data = body}, now_ms)
+    else
+      local cause = cjson.decode(body)
+      resolve(parent_id, step_key, {error = {name = cause.name, message = cause.message, stack = cause.stack}}, now_ms)
+    end
+  end
+  if run[10] then leave_singleton(run[10], run_id, now_ms) end
+  if status == 'failed' or status == 'cancelled' then
+    tell_end(run_id, fn, status, redis.call('HGET', key, 'event'), body, now_ms)
+  end
+  redis.call('PUBLISH', done_channel(run_id), status)
+end
+local function skip_scheduled(run_id, reason, now_ms)
+  local message = 'run ' .. run_id .. ' was skipped: ' .. reason
+  finalize(run_id, 'skipped', cjson.encode({name = 'RunSkipped', message = message, stack = ''}), true, now_ms)
+  redis.call('HDEL', run_key(run_id), 'error')
+  redis.call('HSET', run_key(run_id), 'skipped', reason)
+end
+local function cancel(run_id, reason, now_ms)
+  local run = redis.call('HMGET', run_key(run_id), 'status', 'by')
+  if not run[1] then return 'unknown' end
+  if FINAL[run[1]] then return 'final' end
+  if run[1] == 'running' then
+    redis.call('HSETNX', run_key(run_id), 'cancel', reason)
+    redis.call('PUBLISH', child_channel(run[2]), 'cancel' .. '\31' .. run_id)
+    return 'requested'
+  end
+  finalize(run_id, 'cancelled', reason, true, now_ms)
+  return 'cancelled'
+end
+local function enter_singleton(single, run_id, now_ms)
+  local id = single[1]
+  local holder, waiting = singleton_holder(id, run_id)
+  if holder and waiting == run_id then return holder end
+  if holder then
+    local message = 'run ' .. run_id .. ' of the same singleton has come'
+    local reason = cjson.encode({name = 'Cancelled', message = message, stack = ''})
+    if waiting then cancel(waiting, reason, now_ms) end
+    if cancel(holder, reason, now_ms) == 'requested' then
+      redis.call('HSET', singleton_key(id), 'next', run_id)
+      return holder
+    end
+  end
+  redis.call('HSET', singleton_key(id), 'run', run_id)
+end
+local function start_scheduled(run_id, now_ms)
+  local key = run_key(run_id)
+  local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'score', 'lane', 'gathers', 'single', 'single_mode',
+    'start_timeout_ms')
+  if run[1] ~= 'scheduled' and run[1] ~= 'waiting' then return end
+  if run[6] then
+    redis.call('DEL', prefix .. run[6])
+    clear_timer('start' .. '\31' .. run_id)
+    if run[9] then set_timer(now_ms + tonumber(run[9]), 'start_timeout' .. '\31' .. run_id) end
+  end
+  redis.call('HDEL', key, 'due', 'gathers')
+  if run[7] and run[1] == 'scheduled' then
+    local single = {run[7], run[8]}
+    local refusal = singleton_refusal(run[2], single, run_id)
+    if refusal then return skip_scheduled(run_id, refusal, now_ms) end
+    local behind = enter_singleton(single, run_id, now_ms)
+    if behind then return redis.call('HSET', key, 'behind', behind) end
+  end
+  redis.call('HSET', key, 'status', 'queued')
+  make_ready(run_id, run[2], run[3], run[5], tonumber(run[4]), now_ms)
+end
+local function debounce_due(debounce, first_ms, start_at, now_ms)
+  local due_ms = now_ms + debounce[2]
+  if debounce[3] > 0 then due_ms = math.min(due_ms, first_ms + debounce[3]) end
+  return math.max(due_ms, start_at)
+end
+local function set_debounced_event(run, run_id, flow)
+  redis.call('HSET', run_key(run_id), 'event', run.event, 'version', run.version)
+  if flow.lane then redis.call('HSET', run_key(run_id), 'lane', flow.lane) end
+  if flow.single then redis.call('HSET', run_key(run_id), 'single', flow.single[1], 'single_mode', flow.single[2]) end
+  local old = redis.call('HMGET', run_key(run_id), 'cancels', 'created')
+  if old[1] then remove_cancels(run_id, old[1]) end
+  if flow.cancels then
+    redis.call('HSET', run_key(run_id), 'cancels', add_cancels(run_id, flow.cancels, run.seq, tonumber(old[2])))
+  elseif old[1] then
+    redis.call('HDEL', run_key(run_id), 'cancels')
+  end
+end
+local function event_key(uid) return prefix .. 'event:' .. uid end
+local function debounced_text(run_id) return 'debounced: run ' .. run_id .. ' has a later event' end
+local function join_debounce(run, flow, now_ms)
+  local debounce = flow.debounce
+  local name, ts, uid = 'debounce:' .. debounce[1], debounce[4], debounce[5]
+  local window = redis.call('HMGET', prefix .. name, 'run', 'first', 'due', 'ts', 'uid', 'start_at', 'last')
+  local run_id = window[1]
+  if run_id and tonumber(window[3]) <= now_ms then
+    start_scheduled(run_id, now_ms)
+    run_id = nil
+  end
+  if not run_id then
+    local due_ms = debounce_due(debounce, now_ms, run.start_at_ms, now_ms)
+    redis.call('HSET', prefix .. name, 'run', run.id, 'first', now_ms, 'last', now_ms, 'due', due_ms, 'ts', ts, 'uid', uid,
+      'start_at', run.start_at_ms)
+    run.start_at_ms, run.fields = due_ms, {'gathers', name, 'due', due_ms}
+    return nil
+  end
+  local last_ts, last_uid, start_at, text = tonumber(window[4]), window[5], tonumber(window[6]), run_id
+  if ts > last_ts or ts == last_ts and uid >= last_uid then
+    start_at = run.start_at_ms
+    set_debounced_event(run, run_id, flow)
+    redis.call('HSET', prefix .. name, 'ts', ts, 'uid', uid, 'start_at', start_at)
+    if redis.call('EXISTS', event_key(last_uid)) == 1 then
+      redis.call('HSET', event_key(last_uid), 'fn:' .. run.fn, debounced_text(run_id))
+    end
+  else
+    text = debounced_text(run_id)
+  end
+  local last_ms = math.max(tonumber(window[7] or 0), now_ms)
+  local due_ms = debounce_due(debounce, tonumber(window[2]), start_at, last_ms)
+  redis.call('HSET', prefix .. name, 'due', due_ms, 'last', last_ms)
+  redis.call('HSET', run_key(run_id), 'due', due_ms, 'score', due_ms - (flow.ahead or 0))
+  set_timer(due_ms, 'start' .. '\31' .. run_id)
+  if run.start_timeout_ms > 0 then set_timer(due_ms + run.start_timeout_ms, 'start_timeout' .. '\31' .. run_id) end
+  return run_id, text
+end
+local function batch_key(run_id) return prefix .. 'batch:' .. run_id end
+local function join_batch(run, batch, now_ms)
+  local name, size, bytes = 'batching:' .. batch[1], batch[2], #run.event
+  local run_id = redis.call('GET', prefix .. name)
+  local open = run_id and redis.call('HMGET', run_key(run_id), 'due', 'batched', 'bytes')
+  if open and tonumber(open[1]) <= now_ms then
+    start_scheduled(run_id, now_ms)
+    open = nil
+  end
+  if not open then
+    if bytes >= 4194304 then return nil end
+    run.start_at_ms = now_ms + batch[3]
+    run.fields = {'gathers', name, 'due', run.start_at_ms, 'batched', 1, 'batch_size', size, 'bytes', bytes}
+    redis.call('SET', prefix .. name, run.id)
+    return nil
+  end
+  local count = tonumber(open[2]) + 1
+  bytes = bytes + tonumber(open[3])
+  redis.call('RPUSH', batch_key(run_id), run.event)
+  redis.call('HSET', run_key(run_id), 'batched', count, 'batch_size', size, 'bytes', bytes)
+  if count >= size or bytes >= 4194304 then
+    redis.call('HSET', run_key(run_id), 'score', now_ms)
+    start_scheduled(run_id, now_ms)
+  end
+  return run_id
+end
+local function note_idempotency(id, run_id, now_ms)
+  redis.call('HSET', prefix .. 'idempotency:' .. id, 'run', run_id, 'until', now_ms + 86400000)
+  redis.call('PEXPIRE', prefix .. 'idempotency:' .. id, 86400000 + 3600000)
+end
+local function admit(run, flow, now_ms)
+  if is_paused(run.fn) and not run.rerun_of then
+    skip_run(run, 'paused', now_ms)
+    return 'skipped: paused'
+  end
+  if not flow then return nil end
+  local is_delayed = run.start_at_ms > now_ms
+  local batch = not is_delayed and flow.batch
+  local is_immediate = not (is_delayed or batch or flow.debounce)
+  local reason = refusal(run, flow, is_immediate, now_ms)
+  if reason then
+    skip_run(run, reason, now_ms)
+    return 'skipped: ' .. reason
+  end
+  local landed, text
+  if flow.debounce then landed, text = join_debounce(run, flow, now_ms) end
+  if batch then landed = join_batch(run, batch, now_ms) end
+  if flow.idem then note_idempotency(flow.idem, landed or run.id, now_ms) end
+  if landed then return text or landed end
+  if flow.single then
+    run.fields = run.fields or {}
+    for _, part in ipairs({'single', flow.single[1], 'single_mode', flow.single[2]}) do run.fields[#run.fields + 1] = part end
+    if is_immediate then
+      run.behind = enter_singleton(flow.single, run.id, now_ms)
+      if run.behind then
+        run.fields[#run.fields + 1] = 'behind'
+        run.fields[#run.fields + 1] = run.behind
+      end
+    end
+  end
+  if flow.cancels then
+    run.fields = run.fields or {}
+    run.fields[#run.fields + 1] = 'cancels'
+    run.fields[#run.fields + 1] = add_cancels(run.id, flow.cancels, run.seq, now_ms)
+  end
+  return nil
+end
+made_admit = admit
+return admit
+end
+local function create_run(run, child_id, now)
+  local key, now_ms = run_key(run.id), tonumber(now)
+  local flow = run.flow ~= '' and cmsgpack.unpack(run.flow)
+  local picks = flow and (flow.single or flow.rate or flow.idem or flow.debounce or flow.batch or flow.cancels)
+  if picks or is_paused(run.fn) then
+    local admit = late_admit()
+    local landed = admit(run, flow, now_ms)
+    if landed then return 0, landed end
+  end
+  local lane = flow and flow.lane
+  local is_delayed = run.start_at_ms > now_ms
+  local score = is_delayed and run.start_at_ms or now
+  if flow and flow.ahead then score = score - flow.ahead end
+  local is_claimed = child_id ~= '' and not is_delayed and not run.behind and may_start(run.fn, lane, now_ms)
+  redis.call('ZADD', runs_key(run.fn), now, run.id)
+  if is_claimed and lane then
+    lane = count_start(run.fn, lane, now_ms)
+    take_places(lane, run.id)
+  end
+  local fields = {'function', run.fn, 'queue', run.queue, 'event', run.event, 'cause', run.cause, 'created', now, 'score', score,
+    'version', run.version, 'status', is_claimed and 'running' or (is_delayed or run.behind) and 'scheduled' or 'queued'}
+  if is_claimed then
+    for _, part in ipairs({'by', child_id, 'fence', '1', 'started', now}) do fields[#fields + 1] = part end
+  end
+  if run.fields or lane or run.parent ~= '' or run.finish_timeout_ms > 0 or run.start_timeout_ms > 0 then tie(fields, run, lane) end
+  redis.call('HSET', key, unpack(fields))
+  if is_claimed then
+    redis.call('HSET', claims_key(child_id), run.id, '1')
+    start_clocks(run.id, nil, run.finish_timeout_ms > 0 and run.finish_timeout_ms, now_ms)
+    return 1
+  end
+  local due_ms = is_delayed and run.start_at_ms or now_ms
+  if run.start_timeout_ms > 0 then set_timer(due_ms + run.start_timeout_ms, 'start_timeout' .. '\31' .. run.id) end
+  if is_delayed then
+    set_timer(run.start_at_ms, 'start' .. '\31' .. run.id)
+  elseif not run.behind then
+    make_ready(run.id, run.fn, run.queue, lane, score, now_ms)
+  end
+  return 0
+end
+local function create_run_once(run, child_id, now)
+  local fence = known_fence(run.id, child_id)
+  if fence then return fence end
+  return create_run(run, child_id, now)
+end
+local now_ms, child_id, run_id, fence, suspends, version = ARGV[1], ARGV[2], ARGV[3], ARGV[4], (ARGV[5] ~= ''), ARGV[6]
+local key = run_key(run_id)
+if not owns(run_id, child_id, fence) then return {'fenced', {}} end
+local function is_news(op, known)
+  if not known then return true end
+  local old = cmsgpack.unpack(known)
+  if op.state == 'offer' then return old.state == 'due' end
+  if op.state ~= 'retry' or old.state == 'done' or old.state == 'failed' then return false end
+  return #(op.attempts or {}) > #(old.attempts or {})
+end
+local function store(op, step_key, packed)
+  redis.call('HDEL', key, 'crashes', 'crash_log', 'trial')
+  if op.kind == 'event' then
+    op.seq = redis.call('INCR', prefix .. 'seq')
+    add_wait(op, run_id .. '\31' .. step_key)
+  elseif op.kind == 'signal' and not take_signal(run_id, step_key, op, tonumber(now_ms)) then
+    wake(run_id, tonumber(now_ms))
+  end
+  redis.call('HSET', steps_key(run_id), step_key, (op.seq or op.signal) and cmsgpack.pack(op) or packed)
+  if op.state == 'offer' then offer_step(run_id, step_key, tonumber(now_ms)) end
+  if op.due then set_timer(op.due, op_timer(run_id, step_key)) end
+end
+local parent_id = run_id
+local operations_next = 8 + ARGV[7] * 2
+while operations_next <= #ARGV do
+local operations_at = operations_next
+operations_next = operations_at + 3 + ARGV[operations_at + 2] * 7
+local step_key, packed, children = ARGV[operations_at], ARGV[operations_at + 1], operations_at + 3
+
+  local op = cmsgpack.unpack(packed)
+  local known = redis.call('HGET', steps_key(parent_id), step_key)
+  if op.state == 'done' or op.state == 'failed' then
+    redis.call('HSET', steps_key(parent_id), step_key, packed)
+    if op.state == 'done' then redis.call('HDEL', key, 'attempt') end
+  elseif is_news(op, known) then
+    store(op, step_key, packed)
+    for children_at = children, children + ARGV[children - 1] * 7 - 1, 7 do
+local function_id, queue, run_id, event, start_timeout_ms, finish_timeout_ms, flow = ARGV[children_at], ARGV[children_at + 1], ARGV[children_at + 2], ARGV[children_at + 3], tonumber(ARGV[children_at + 4]), tonumber(ARGV[children_at + 5]), ARGV[children_at + 6]
+
+      create_run_once({
+        id = run_id, fn = function_id, queue = queue, event = event, cause = 'invoke', version = version, start_at_ms = 0,
+        start_timeout_ms = start_timeout_ms, finish_timeout_ms = finish_timeout_ms, parent = parent_id .. '\31' .. step_key,
+        flow = flow,
+      }, '', now_ms)
+    end
+  end
+end
+local run = redis.call('HMGET', key, 'cancel', 'dirty', 'lane')
+if run[1] then return {'cancel', hints} end
+if not suspends then return {'parked', hints} end
+if run[2] then return {'dirty', hints} end
+redis.call('HSET', key, 'status', 'waiting')
+redis.call('HDEL', claims_key(child_id), run_id)
+free_place(run[3], run_id, tonumber(now_ms))
+for joins_at = 8, 8 + ARGV[7] * 2 - 1, 2 do
+local step_key, join = ARGV[joins_at], ARGV[joins_at + 1]
+
+  redis.call('HSET', joins_key(run_id), step_key, join)
+  redis.call('HINCRBY', joins_key(run_id), '\31' .. join, 1)
+end
+return {'parked', hints}

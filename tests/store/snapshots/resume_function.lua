@@ -1,0 +1,57 @@
+local prefix = KEYS[1]
+local hints, hinted = {}, {}
+local function ready_key(fn) return prefix .. 'ready:' .. fn end
+local function lanes_key(fn) return prefix .. 'lanes:' .. fn end
+local function lane_key(fn, lane) return ready_key(fn .. '\31' .. lane) end
+local function held_key(fn) return prefix .. 'held:' .. fn end
+local listed = {}
+local paused_functions
+local function is_paused(fn)
+  if not paused_functions then
+    paused_functions = {}
+    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_functions[each] = true end
+  end
+  return paused_functions[fn]
+end
+local function app_of(fn) return string.match(fn, '^([^/]+)/') end
+local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
+local function hint(app, queue, now_ms, force)
+  local name = app .. '\31' .. queue
+  if hinted[name] then return end
+  hinted[name] = true
+  if not force then
+    local last_ms = redis.call('HGET', prefix .. 'hints', name)
+    if last_ms and now_ms - tonumber(last_ms) < 2000 then return end
+  end
+  redis.call('HSET', prefix .. 'hints', name, now_ms)
+  hints[#hints + 1] = app
+  hints[#hints + 1] = queue
+end
+local function list_function(queue, fn, member, score, now_ms, silent)
+  local best = listed[queue .. '\31' .. member]
+  if best and best <= tonumber(score) and not silent then return end
+  if is_paused(fn) then return redis.call('SADD', held_key(fn), queue) end
+  listed[queue .. '\31' .. member] = tonumber(score)
+  local app = app_of(fn)
+  if redis.call('ZADD', queue_key(app, queue), 'LT', score, member) == 1 then
+    redis.call('SADD', prefix .. 'queues', app .. '\31' .. queue)
+  end
+  if silent then
+    redis.call('HDEL', prefix .. 'hints', app .. '\31' .. queue)
+  else
+    hint(app, queue, now_ms)
+  end
+end
+local now_ms, function_id = tonumber(ARGV[1]), ARGV[2]
+local since_ms = redis.call('HGET', prefix .. 'paused', function_id)
+if not since_ms then return {'', hints} end
+redis.call('HDEL', prefix .. 'paused', function_id)
+local run = redis.call('ZRANGE', ready_key(function_id), 0, 0, 'WITHSCORES')
+local lane = redis.call('ZRANGE', lanes_key(function_id), 0, 0)[1]
+local head = lane and redis.call('ZRANGE', lane_key(function_id, lane), 0, 0, 'WITHSCORES') or {}
+for _, queue in ipairs(redis.call('SMEMBERS', held_key(function_id))) do
+  if run[1] then list_function(queue, function_id, function_id, run[2], now_ms) end
+  if head[1] then list_function(queue, function_id, function_id .. '\31', head[2], now_ms) end
+end
+redis.call('DEL', held_key(function_id))
+return {since_ms, hints}

@@ -1,0 +1,206 @@
+local prefix = KEYS[1]
+local hints, hinted = {}, {}
+local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
+local PENDING = {wait = true, retry = true, offer = true, taken = true}
+local function is_pending(op) return PENDING[op.state] end
+local function run_key(run_id) return prefix .. 'run:' .. run_id end
+local function ready_key(fn) return prefix .. 'ready:' .. fn end
+local function lane_key(fn, lane) return ready_key(fn .. '\31' .. lane) end
+local function lane_member(queue, fn, lane) return queue .. '\31' .. fn .. '\31' .. lane end
+local function clear_timer(member) redis.call('ZREM', prefix .. 'timers', member) end
+local function lanes_key(fn) return prefix .. 'lanes:' .. fn end
+local listed = {}
+local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
+local function app_of(fn) return string.match(fn, '^([^/]+)/') end
+local function unlist_function(queue, fn, member)
+  listed[queue .. '\31' .. member] = nil
+  redis.call('ZREM', queue_key(app_of(fn), queue), member)
+end
+local known_lanes = {}
+local function parse_lane(lane)
+  local known = known_lanes[lane]
+  if known then return known end
+  local text, throttle = string.match(lane, '^(.-)\29(.*)$')
+  known = {text = text or lane, throttle = throttle, limits = {}}
+  for limit in string.gmatch(known.text, '[^\30]+') do known.limits[#known.limits + 1] = limit end
+  known_lanes[lane] = known
+  return known
+end
+local function each_limit(lane, visit)
+  for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
+end
+local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
+local known_settings = {}
+local function settings_of(fn)
+  local settings = known_settings[fn]
+  if not settings then
+    local text = redis.call('HGET', prefix .. 'flow', fn) or '- - - -'
+    local first, second, interval_us, tolerance_us = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
+    settings = {limits = {tonumber(first), tonumber(second)}}
+    settings.interval_us, settings.tolerance_us = tonumber(interval_us), tonumber(tolerance_us)
+    known_settings[fn] = settings
+  end
+  return settings
+end
+local function places_key(limit) return prefix .. 'places:' .. limit end
+local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
+local function hint(app, queue, now_ms, force)
+  local name = app .. '\31' .. queue
+  if hinted[name] then return end
+  hinted[name] = true
+  if not force then
+    local last_ms = redis.call('HGET', prefix .. 'hints', name)
+    if last_ms and now_ms - tonumber(last_ms) < 2000 then return end
+  end
+  redis.call('HSET', prefix .. 'hints', name, now_ms)
+  hints[#hints + 1] = app
+  hints[#hints + 1] = queue
+end
+local paused_functions
+local function is_paused(fn)
+  if not paused_functions then
+    paused_functions = {}
+    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_functions[each] = true end
+  end
+  return paused_functions[fn]
+end
+local function held_key(fn) return prefix .. 'held:' .. fn end
+local function list_function(queue, fn, member, score, now_ms, silent)
+  local best = listed[queue .. '\31' .. member]
+  if best and best <= tonumber(score) and not silent then return end
+  if is_paused(fn) then return redis.call('SADD', held_key(fn), queue) end
+  listed[queue .. '\31' .. member] = tonumber(score)
+  local app = app_of(fn)
+  if redis.call('ZADD', queue_key(app, queue), 'LT', score, member) == 1 then
+    redis.call('SADD', prefix .. 'queues', app .. '\31' .. queue)
+  end
+  if silent then
+    redis.call('HDEL', prefix .. 'hints', app .. '\31' .. queue)
+  else
+    hint(app, queue, now_ms)
+  end
+end
+local function serve_lane(queue, fn, lane, turn, now_ms, silent)
+  local head = redis.call('ZRANGE', lane_key(fn, lane), 0, 0, 'WITHSCORES')
+  if not head[1] then return end
+  redis.call('ZADD', lanes_key(fn), turn, lane)
+  list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
+end
+local function unblock(limit, now_ms, silent)
+  local first = redis.call('ZRANGE', blocked_key(limit), 0, 0, 'WITHSCORES')
+  if not first[1] then return false end
+  local queue, fn, lane = string.match(first[1], '^(.-)' .. '\31' .. '(.-)' .. '\31' .. '(.*)$')
+  local most
+  each_limit(lane, function(id, nth) if id == limit then most = settings_of(fn).limits[nth] end end)
+  if is_full(limit, most) then return false end
+  redis.call('ZREM', blocked_key(limit), first[1])
+  if redis.call('EXISTS', blocked_key(limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
+  if not silent then hint(app_of(fn), queue, now_ms, true) end
+  serve_lane(queue, fn, lane, first[2], now_ms, silent)
+  if is_paused(fn) then return unblock(limit, now_ms, silent) end
+  return true
+end
+local function remove_from_lane(member, fn, queue, lane, now_ms)
+  if redis.call('ZREM', lane_key(fn, lane), member) == 0 or redis.call('EXISTS', lane_key(fn, lane)) == 1 then return end
+  local member_of_lane = lane_member(queue, fn, lane)
+  clear_timer('lane' .. '\31' .. member_of_lane)
+  if redis.call('ZREM', lanes_key(fn), lane) == 1 and redis.call('EXISTS', lanes_key(fn)) == 0 then
+    unlist_function(queue, fn, fn .. '\31')
+  end
+  each_limit(lane, function(limit)
+    if redis.call('ZREM', blocked_key(limit), member_of_lane) == 1 and redis.call('EXISTS', blocked_key(limit)) == 0 then
+      redis.call('ZREM', prefix .. 'blocked', limit)
+    end
+    unblock(limit, now_ms)
+  end)
+end
+local function remove_ready(member, fn, queue, lane, now_ms)
+  if lane and lane ~= '' then return remove_from_lane(member, fn, queue, lane, now_ms) end
+  if redis.call('ZREM', ready_key(fn), member) == 1 and redis.call('EXISTS', ready_key(fn)) == 0 then
+    unlist_function(queue, fn, fn)
+  end
+end
+local function op_timer(run_id, step_key) return 'op' .. '\31' .. run_id .. '\31' .. step_key end
+local function each_wait(op, visit)
+  for _, name in ipairs(op.events) do visit(name, op.path or '', op.token or '') end
+end
+local function is_pattern(name) return string.sub(name, -1) == '*' end
+local function remove_wait(op, member)
+  each_wait(op, function(name, path, token)
+    if redis.call('SREM', prefix .. 'waits:' .. name .. ':' .. token, member) == 0 then return end
+    if redis.call('HINCRBY', prefix .. 'waitpaths:' .. name, path, -1) > 0 then return end
+    redis.call('HDEL', prefix .. 'waitpaths:' .. name, path)
+    if is_pattern(name) and redis.call('EXISTS', prefix .. 'waitpaths:' .. name) == 0 then
+      redis.call('SREM', prefix .. 'waitpatterns', name)
+    end
+  end)
+end
+local function remove_signal(op, member)
+  if redis.call('HGET', prefix .. 'signals', op.signal) == member then redis.call('HDEL', prefix .. 'signals', op.signal) end
+end
+local function unlist(run_id, step_key, op, now_ms)
+  local job = run_id .. '\31' .. step_key
+  if op.state == 'offer' then
+    local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
+    remove_ready(job, run[1], run[2], run[3], now_ms)
+  end
+  if op.due then clear_timer(op_timer(run_id, step_key)) end
+  if op.kind == 'event' then remove_wait(op, job) end
+  if op.kind == 'signal' then remove_signal(op, job) end
+end
+local function joins_key(run_id) return prefix .. 'joins:' .. run_id end
+local function is_join_open(run_id, step_key)
+  local join = redis.call('HGET', joins_key(run_id), step_key)
+  return join and redis.call('HINCRBY', joins_key(run_id), '\31' .. join, -1) > 0
+end
+local function make_lane_ready(member, fn, queue, lane, score, now_ms, silent)
+  local key = lane_key(fn, lane)
+  local is_listed = redis.call('EXISTS', key) == 1
+  redis.call('ZADD', key, score, member)
+  if not is_listed then serve_lane(queue, fn, lane, score, now_ms, silent) end
+end
+local function make_ready(member, fn, queue, lane, score, now_ms, silent)
+  if lane and lane ~= '' then return make_lane_ready(member, fn, queue, lane, score, now_ms, silent) end
+  redis.call('ZADD', ready_key(fn), score, member)
+  list_function(queue, fn, fn, score, now_ms, silent)
+end
+local function child_channel(child_id) return prefix .. 'child:' .. child_id end
+local function wake(run_id, now_ms)
+  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane')
+  if run[1] == 'waiting' then
+    if run[6] then return end
+    redis.call('HSET', run_key(run_id), 'status', 'queued')
+    make_ready(run_id, run[2], run[3], run[7], tonumber(run[4]), now_ms)
+  elseif run[1] == 'running' then
+    redis.call('HSET', run_key(run_id), 'dirty', 1)
+    redis.call('PUBLISH', child_channel(run[5]), 'resolved' .. '\31' .. run_id)
+  end
+end
+local function resolve(run_id, step_key, outcome, now_ms)
+  local packed = redis.call('HGET', steps_key(run_id), step_key)
+  if not packed then return false end
+  local op = cmsgpack.unpack(packed)
+  if not is_pending(op) then return false end
+  unlist(run_id, step_key, op, now_ms)
+  op.due, op.ended = nil, now_ms
+  if outcome.error then
+    op.state, op.error = 'failed', outcome.error
+  else
+    op.state, op.data = 'done', outcome.data
+    redis.call('HDEL', run_key(run_id), 'attempt')
+  end
+  redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
+  if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, now_ms) end
+  return true
+end
+local now_ms, signal, data, uid = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
+local KEPT_MS = 3600000
+local sent = prefix .. 'signal:' .. uid
+local told = redis.call('GET', sent)
+if told then return {told, hints} end
+local holder = redis.call('HGET', prefix .. 'signals', signal)
+if not holder then return {'', hints} end
+local run_id, step_key = string.match(holder, '^(.-)' .. '\31' .. '(.*)$')
+if not resolve(run_id, step_key, {data = data}, now_ms) then return {'', hints} end
+redis.call('SET', sent, run_id, 'PX', KEPT_MS)
+return {run_id, hints}
