@@ -20,7 +20,7 @@ from benchmarks.report import Benchmark, Figures, Row, Scale
 from taskflow.app import TaskFlow
 from taskflow.engine.execution import Execution
 from taskflow.engine.tasks.tagging import install_task_factory
-from taskflow.event import decode_message
+from taskflow.event import decode_message, encode_events
 from taskflow.routing.listeners import Listeners
 from taskflow.store.claims import Claim, ClaimedRun, ClaimReply, Verdict
 from taskflow.store.routing import EventPlan, RunPlan
@@ -73,12 +73,17 @@ def repeat(count: int, work: Callable[[], object]) -> None:
 
 
 def encode(producer: TaskFlow) -> object:
-    return producer.encode("bench/noop", {"n": 1}, id=None, ts=None, user=None, v=None)
+    return encode_events(
+        "bench/noop",
+        {"n": 1},
+        now_ms=producer._link.clock.now_ms(),
+        max_bytes=producer.config.max_event_bytes,
+    )
 
 
 def plan_events(count: int) -> list[EventPlan]:
     """What the router does before its script: read the message, find the functions, name the runs."""
-    listeners = Listeners(app.specs)
+    listeners = Listeners([function.spec for function in app.functions.values()])
     plans = []
     for number in range(count):
         uid = new_ulid(NOW_MS)

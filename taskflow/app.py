@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
-from weakref import WeakKeyDictionary
 
-import orjson
-
-from taskflow.broker.publisher import AsyncPublisher, Publisher
 from taskflow.config import Config, Settings
-from taskflow.errors import BrokerUnavailable, ConfigError
-from taskflow.event import Event, encode_event, pack_messages
+from taskflow.connections import Connections
+from taskflow.errors import ConfigError
+from taskflow.event import Event, encode_events
 from taskflow.function import Function, FunctionOptions, FunctionSpec, build_spec
-from taskflow.portal import LoopThread
-from taskflow.routing.plan import plan_run
 from taskflow.run import Run
-from taskflow.runs.control import Steering
-from taskflow.signals import encode_signal
-from taskflow.store.claims import Hint, events_of, queues_of
-from taskflow.store.keys import signal_key
-from taskflow.store.session import StoreSession
+from taskflow.runs.cancel import LiveRuns, select_live
+from taskflow.runs.control import RunControl
+from taskflow.runs.replay import ReplayOptions, plan_replay
+from taskflow.runs.rerun import UNCHANGED, Edits
 from taskflow.triggers import TriggerEvent
 from taskflow.types import Handler, JsonObject, RunId
-from taskflow.values.clock import Clock, SystemClock
-from taskflow.values.ids import new_ulid
-
-logger = logging.getLogger("taskflow")
+from taskflow.values.keywords import check_keywords
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-MAX_EVENTS = 5_000  # in one call of send (S1.2)
 FAILED = "taskflow/function.failed"
+INVOKED = "taskflow/function.invoked"
 
 
-class TaskFlow(Steering):
+class TaskFlow:
     """An app: one code base with its functions.
 
         app = TaskFlow("shop", broker="redis://localhost:6379/0")
@@ -51,27 +41,28 @@ class TaskFlow(Steering):
 
         app.send("shop/order.created", {"sku": "A7"})
 
-    The keywords are those of `Settings`; each has a TASKFLOW_* variable. Nothing is connected before it is needed.
+    The keywords are those of `Settings`; each has a TASKFLOW_* variable. Nothing is connected before it is needed. Sync methods
+    block, from any thread; each that waits has an async twin that starts with `a`.
     Raises ConfigError, and TypeError for a setting that does not exist.
     """
 
     def __init__(self, app_id: str, **settings: Unpack[Settings]) -> None:
-        self.config = Config.resolve(app_id, **settings)
-        self.functions: dict[str, Function[Any, Any]] = {}  # by full id, those for failures included
-        self.clock: Clock = SystemClock()
-        self.publisher = Publisher(
-            self.config.broker, app_id=self.config.app_id, send_timeout_ms=self.config.send_timeout_ms
-        )
-        self.async_publisher = AsyncPublisher(self.publisher)
-        self.loop_thread = LoopThread("taskflow-store")
-        self.sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, StoreSession] = WeakKeyDictionary()
+        self._link = Connections(Config.resolve(app_id, **settings))
+        self._functions: dict[str, Function[Any, Any]] = {}
+        # By full id, "app/function"; those for failures are among them.
+        self.functions: Mapping[str, Function[Any, Any]] = MappingProxyType(self._functions)
 
     def __repr__(self) -> str:
         return f"<TaskFlow {self.id!r}: {len(self.functions)} functions>"
 
     @property
     def id(self) -> str:
-        return self.config.app_id
+        return self._link.config.app_id
+
+    @property
+    def config(self) -> Config:
+        """The settings, checked."""
+        return self._link.config
 
     # --- functions ---
 
@@ -94,49 +85,45 @@ class TaskFlow(Steering):
         Raises ConfigError when the decorator runs, and TypeError for an option that does not exist.
         """
         if handler is None:
-            return lambda handler: self.define(handler, options)
+            return lambda handler: self._define(handler, options)
         if not callable(handler):
             raise TypeError(
                 f"@app.function takes keywords only, got {handler!r:.80}; to start it by an event write "
                 "@app.function(trigger='shop/order.created')"
             )
-        return self.define(handler, options)
+        return self._define(handler, options)
 
-    def define(self, handler: Callable[P, R], options: FunctionOptions) -> Function[P, R]:
+    def _define(self, handler: Callable[P, R], options: FunctionOptions) -> Function[P, R]:
         if options.get("retries") is None:
             options["retries"] = self.config.retries
         if options.get("determinism") is None:
             options["determinism"] = self.config.determinism
         function = Function(handler, spec=build_spec(handler, app_id=self.id, **options), app=self)
-        self.register(function)
+        self._register(function)
         if (on_failure := options.get("on_failure")) is not None:
-            self.register_failure_handler(function, on_failure)
+            self._register_failure_handler(function, on_failure)
         return function
 
-    def register(self, function: Function[Any, Any]) -> None:
+    def _register(self, function: Function[Any, Any]) -> None:
         spec = function.spec
-        known = self.functions.get(spec.id)
+        known = self._functions.get(spec.id)
         if known is not None:
             raise ConfigError(
                 f"function {spec.id!r} exists already, as {known.handler.__module__}.{known.handler.__qualname__}; "
                 f"give {function.handler.__module__}.{function.handler.__qualname__} another one: @app.function(id='...')"
             )
-        self.functions[spec.id] = function
+        self._functions[spec.id] = function
 
-    def register_failure_handler(self, function: Function[Any, Any], handler: Handler) -> None:
+    def _register_failure_handler(self, function: Function[Any, Any], handler: Handler) -> None:
         """`on_failure` is a function like others: it is triggered by the event that tells of the failure."""
         spec = build_spec(
             handler, app_id=self.id, id=f"{function.spec.slug}-on-failure", name=f"{function.spec.name} (on failure)",
             trigger=TriggerEvent(FAILED, expression=f'event.data.function_id == "{function.spec.id}"'),
             retries=function.spec.retries, queue=function.spec.queue, determinism=function.spec.determinism,
         )  # fmt: skip
-        self.register(Function(handler, spec=spec, app=self))
+        self._register(Function(handler, spec=spec, app=self))
 
-    @property
-    def specs(self) -> list[FunctionSpec]:
-        return [function.spec for function in self.functions.values()]
-
-    # --- events ---
+    # --- events and signals ---
 
     def send(
         self, event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None,
@@ -150,8 +137,11 @@ class TaskFlow(Steering):
         What follows `event` is for an event given by its name; an Event has it as fields. Raises InvalidEvent (nothing is
         published) and, within `send_timeout`, BrokerUnavailable.
         """
-        ids, messages = self.encode(event, data, id=id, ts=ts, user=user, v=v)
-        self.publisher.publish_events(messages)
+        link = self._link
+        ids, messages = encode_events(
+            event, data, id=id, ts=ts, user=user, v=v, now_ms=link.clock.now_ms(), max_bytes=link.config.max_event_bytes
+        )  # fmt: skip
+        link.publisher.publish_events(messages)
         return ids
 
     async def asend(
@@ -159,114 +149,12 @@ class TaskFlow(Steering):
         ts: int | None = None, user: JsonObject | None = None, v: str | None = None,
     ) -> list[str]:  # fmt: skip
         """As `send`, for async code: never blocks the loop, and sends what is pending in one go."""
-        ids, messages = self.encode(event, data, id=id, ts=ts, user=user, v=v)
-        await self.async_publisher.publish_events(messages)
+        link = self._link
+        ids, messages = encode_events(
+            event, data, id=id, ts=ts, user=user, v=v, now_ms=link.clock.now_ms(), max_bytes=link.config.max_event_bytes
+        )  # fmt: skip
+        await link.async_publisher.publish_events(messages)
         return ids
-
-    def encode(
-        self, event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None,
-        ts: int | None = None, user: JsonObject | None = None, v: str | None = None,
-    ) -> tuple[list[str], list[bytes]]:  # fmt: skip
-        """The ids of the events that the arguments of `send` mean, and the broker messages that carry them."""
-        if isinstance(event, str):
-            events: Sequence[Event] = (
-                Event(event, {} if data is None else data, id=id, ts=ts, user=user, v=v),
-            )
-        else:
-            if data is not None or id is not None or ts is not None or user is not None or v is not None:
-                raise TypeError(
-                    "send(Event) and send([Event, ...]) take no further arguments: they are fields of Event"
-                )
-            events = (event,) if isinstance(event, Event) else event
-        if len(events) > MAX_EVENTS:
-            raise ConfigError(
-                f"send takes at most {MAX_EVENTS:,} events at a time, but got {len(events):,}: send them in parts"
-            )
-        now_ms, max_bytes = self.clock.now_ms(), self.config.max_event_bytes
-        ids, encoded = [], []
-        for one in events:
-            public_id, body = encode_event(one, now_ms=now_ms, max_bytes=max_bytes)
-            ids.append(public_id)
-            encoded.append(body)
-        return ids, pack_messages(encoded)
-
-    # --- runs ---
-
-    def invoke(
-        self,
-        function: Function[..., Any] | str,
-        /,
-        data: JsonObject | None = None,
-        *,
-        user: JsonObject | None = None,
-    ) -> Run:
-        """Start one run of a function of this app, and return its handle; `function` may also be "app/function".
-
-        Raises ConfigError for an unknown function, InvalidEvent, StoreUnavailable.
-        """
-        return self.block_on(lambda: self.ainvoke(function, data, user=user))
-
-    async def ainvoke(
-        self,
-        function: Function[..., Any] | str,
-        /,
-        data: JsonObject | None = None,
-        *,
-        user: JsonObject | None = None,
-    ) -> Run:
-        """See `invoke`."""
-        session = self.session()
-        spec = await self.find_spec(function, session)
-        now_ms = self.clock.now_ms()
-        uid = new_ulid(now_ms)
-        event = Event("taskflow/function.invoked", data or {}, user=user)
-        _, encoded = encode_event(
-            event, now_ms=now_ms, max_bytes=self.config.max_event_bytes, uid=uid, internal=True
-        )
-        plan = plan_run(spec, orjson.loads(encoded))
-        async with session.deadline() as store:
-            hints = await store.routing.start_run(
-                plan,
-                uid=uid,
-                name=event.name,
-                event=encoded,
-                cause="invoke",
-                version=self.config.app_version,
-                now_ms=now_ms,
-            )
-        await self.send_hints(hints)
-        return Run(plan.run_id, self)
-
-    async def find_spec(self, function: Function[..., Any] | str, session: StoreSession) -> FunctionSpec:
-        if isinstance(function, Function):
-            return function.spec
-        known = self.functions.get(function)
-        if known is not None:
-            return known.spec
-        async with session.deadline() as store:
-            manifest = await store.registry.manifest(function)
-        if manifest is None:
-            raise ConfigError(
-                f"there is no function {function!r}: this app has {sorted(self.functions) or 'none'}, and no worker has "
-                "registered it. An id is 'app/function'."
-            )
-        return FunctionSpec.from_manifest(orjson.loads(manifest))
-
-    def run(self, run_id: str) -> Run:
-        """The handle of a run whose id is known; nothing is looked up yet."""
-        return Run(RunId(run_id), self)
-
-    async def send_hints(self, hints: Sequence[Hint]) -> None:
-        """Tell workers of ready runs and ended ones. A failure costs time, nothing else: the reaper sends what is missing."""
-        try:
-            for app_id, queues in queues_of(hints).items():
-                await self.async_publisher.publish_work(queues, app_id=app_id)
-            if events := events_of(hints):
-                await self.async_publisher.publish_events(pack_messages([event for _, event in events]))
-                async with self.session().deadline() as store:
-                    await store.routing.clear_outbox([uid for uid, _ in events])
-        except BrokerUnavailable as error:
-            logger.warning("%s What it is to be told is stored, and sent once the broker is back.", error)
 
     def send_signal(self, name: str, data: Any = None) -> bool:
         """Resume the run of this app that waits for the signal, with JSON for it; whether one did. Rule S3.4.
@@ -275,56 +163,209 @@ class TaskFlow(Steering):
 
         Raises NonRetriableError for a name or data that can't be sent, SerializationError, StoreUnavailable.
         """
-        return self.block_on(lambda: self.asend_signal(name, data))
+        return self._link.block_on(lambda: self.asend_signal(name, data))
 
     async def asend_signal(self, name: str, data: Any = None) -> bool:
         """See `send_signal`."""
-        return await self.resume_by_signal(name, data) is not None
+        return await self._control().signal(self.id, name, data) is not None
 
-    async def resume_by_signal(self, name: str, data: Any) -> str | None:
-        """The id of the run that got the signal, or None."""
-        body = encode_signal(name, data, max_bytes=self.config.max_event_bytes)
-        now_ms = self.clock.now_ms()
-        async with self.session().deadline() as store:
-            run_id, hints = await store.routing.send_signal(
-                signal_key(self.id, name), body, uid=new_ulid(now_ms), now_ms=now_ms
-            )
-        await self.send_hints(hints)
-        return run_id
+    # --- runs ---
 
-    # --- what handles need (RunReader) ---
+    @overload
+    def invoke(
+        self, function: Function[..., Coroutine[Any, Any, T]], /, data: JsonObject | None = None, *,
+        user: JsonObject | None = None,
+    ) -> Run[T]: ...  # fmt: skip
 
-    def session(self) -> StoreSession:
-        """The store for the running loop."""
-        loop = asyncio.get_running_loop()
-        session = self.sessions.get(loop)
-        if session is None:
-            session = self.sessions[loop] = StoreSession(self.config.store, self.config.namespace)
-        return session
+    @overload
+    def invoke(
+        self, function: Function[..., T], /, data: JsonObject | None = None, *, user: JsonObject | None = None
+    ) -> Run[T]: ...
 
-    def block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return self.loop_thread.run(make)
+    @overload
+    def invoke(
+        self, function: str, /, data: JsonObject | None = None, *, user: JsonObject | None = None
+    ) -> Run[Any]: ...
 
-    async def run_fields(self, run_id: str, *names: str) -> list[bytes | None]:
-        return await self.session().run_fields(run_id, *names)
+    def invoke(
+        self,
+        function: Function[..., Any] | str,
+        /,
+        data: JsonObject | None = None,
+        *,
+        user: JsonObject | None = None,
+    ) -> Run[Any]:
+        """Start one run of a function of this app, and return its handle; `function` may also be "app/function".
 
-    async def wait_until_done(self, run_id: str, timeout_s: float | None) -> None:
-        await self.session().wait_until_done(run_id, timeout_s)
+        Raises ConfigError for an unknown function, InvalidEvent, StoreUnavailable.
+        """
+        return self._link.block_on(lambda: self.ainvoke(function, data, user=user))
+
+    @overload
+    async def ainvoke(
+        self, function: Function[..., Coroutine[Any, Any, T]], /, data: JsonObject | None = None, *,
+        user: JsonObject | None = None,
+    ) -> Run[T]: ...  # fmt: skip
+
+    @overload
+    async def ainvoke(
+        self, function: Function[..., T], /, data: JsonObject | None = None, *, user: JsonObject | None = None
+    ) -> Run[T]: ...
+
+    @overload
+    async def ainvoke(
+        self, function: str, /, data: JsonObject | None = None, *, user: JsonObject | None = None
+    ) -> Run[Any]: ...
+
+    async def ainvoke(
+        self,
+        function: Function[..., Any] | str,
+        /,
+        data: JsonObject | None = None,
+        *,
+        user: JsonObject | None = None,
+    ) -> Run[Any]:
+        """See `invoke`."""
+        control = self._control()
+        run_id = await control.start(
+            await self._spec(function, control), Event(INVOKED, data or {}, user=user), version=self.config.app_version
+        )  # fmt: skip
+        return self.run(run_id)
+
+    def run(self, run_id: str) -> Run[Any]:
+        """The handle of a run whose id is known; nothing is looked up yet."""
+        return Run(RunId(run_id), self._link)
+
+    # --- for operators ---
+
+    def pause(self, function: Function[..., Any] | str, /, *, cancel_running: bool = False) -> int:
+        """Let no run of the function begin or go on until it is resumed; how many live runs were cancelled. Rule S10.4.
+
+        Events, crons and invokes are recorded as skipped runs, which a replay picks up. Live runs stop before their next step,
+        or with `cancel_running` are cancelled. Deploys and restarts of workers don't resume it. Safe to repeat.
+        Raises ConfigError for an unknown function, StoreUnavailable.
+        """
+        return self._link.block_on(lambda: self.apause(function, cancel_running=cancel_running))
+
+    async def apause(self, function: Function[..., Any] | str, /, *, cancel_running: bool = False) -> int:
+        """See `pause`."""
+        return await self._control().pause(id_of(function), cancel_running=cancel_running)
+
+    def resume(self, function: Function[..., Any] | str, /) -> bool:
+        """Let the runs of a paused function go on; False when it was not paused. Safe to repeat. Rule S10.4.
+
+        What was skipped meanwhile stays so until it is replayed: `app.replay(function, since=..., status=["skipped"])`.
+        Raises StoreUnavailable.
+        """
+        return self._link.block_on(lambda: self.aresume(function))
+
+    async def aresume(self, function: Function[..., Any] | str, /) -> bool:
+        """See `resume`."""
+        return (await self._control().resume(id_of(function))).was_paused
+
+    def cancel_runs(
+        self,
+        function: Function[..., Any] | str | None = None,
+        *,
+        reason: str = "cancelled in bulk",
+        **which: Unpack[LiveRuns],
+    ) -> int:
+        """Cancel the live runs of a function, or of all functions of this app; how many. Rules S6.1, S6.2.
+
+            app.cancel_runs(fulfil, status="queued", since="1h")
+            app.cancel_runs("shop/fulfil", if_exp="event.data.customer == 'acme'", reason="acme has left")
+
+        `reason` is kept with the runs; the other keywords are those of `LiveRuns`. Runs that execute end after their steps. Safe to
+        repeat.
+        Raises ConfigError, InvalidDuration, StoreUnavailable.
+        """
+        return self._link.block_on(lambda: self.acancel_runs(function, reason=reason, **which))
+
+    async def acancel_runs(
+        self,
+        function: Function[..., Any] | str | None = None,
+        *,
+        reason: str = "cancelled in bulk",
+        **which: Unpack[LiveRuns],
+    ) -> int:
+        """See `cancel_runs`."""
+        check_keywords(which, LiveRuns, what="cancel_runs")
+        control = self._control()
+        if function is None:
+            functions = await control.functions(self.id)
+        else:
+            functions = [id_of(function)]
+            await control.check_function(functions[0])
+        selection = select_live(functions, now_ms=self._link.clock.now_ms(), **which)
+        return await control.cancel_runs(selection, reason=reason)
+
+    def rerun(
+        self,
+        run_id: str,
+        *,
+        from_step: str | None = None,
+        data: JsonObject | None = None,
+        output: Any = UNCHANGED,
+    ) -> Run[Any]:
+        """Make a run that has ended anew, and return the new run. Rule S10.3.
+
+            app.rerun(run_id)
+            app.rerun(run_id, data={"sku": "A8"})                         # with another input
+            app.rerun(run_id, from_step="charge")                         # what came before is not executed again
+            app.rerun(run_id, from_step="charge", output={"paid": True})  # nor is this step
+
+        Raises RunNotFound, RerunRefused, InvalidEvent, SerializationError, ConfigError when its function is gone, StoreUnavailable.
+        """
+        return self._link.block_on(lambda: self.arerun(run_id, from_step=from_step, data=data, output=output))
+
+    async def arerun(
+        self,
+        run_id: str,
+        *,
+        from_step: str | None = None,
+        data: JsonObject | None = None,
+        output: Any = UNCHANGED,
+    ) -> Run[Any]:
+        """See `rerun`."""
+        edits = Edits(from_step=from_step, data=data, output=output)
+        return self.run(await self._control().rerun(run_id, edits))
+
+    def replay(self, function: Function[..., Any] | str, /, **options: Unpack[ReplayOptions]) -> int:
+        """Rerun all runs of a function that ended as failed, cancelled or skipped; how many. Rule S10.3.
+
+            app.replay(fulfil, since="1d")
+            app.replay("shop/fulfil", since="2h", status=["failed"], if_exp="event.data.total > 100", over="10m")
+
+        The keywords are those of `ReplayOptions`. A run that was rerun before is left out: its rerun stands for it.
+        Raises ConfigError, InvalidDuration, StoreUnavailable.
+        """
+        return self._link.block_on(lambda: self.areplay(function, **options))
+
+    async def areplay(self, function: Function[..., Any] | str, /, **options: Unpack[ReplayOptions]) -> int:
+        """See `replay`."""
+        check_keywords(options, ReplayOptions, what="replay")
+        control = self._control()
+        spec = await self._spec(function, control)
+        request = plan_replay(spec, now_ms=self._link.clock.now_ms(), **options)
+        return await control.replay(request, await control.find_replayed(request))
+
+    # --- the end ---
 
     def close(self) -> None:
         """Close connections of sync code, and end its threads; the app can be used again."""
-        if self.loop_thread.is_running and not self.loop_thread.is_current:
-            self.loop_thread.run(self.close_session)
-            self.loop_thread.stop()
-        self.async_publisher.close()
-        self.publisher.close()
+        self._link.close()
 
     async def aclose(self) -> None:
         """Close this loop's connection to the store, and what sync code has opened."""
-        await self.close_session()
-        self.close()
+        await self._link.aclose()
 
-    async def close_session(self) -> None:
-        session = self.sessions.pop(asyncio.get_running_loop(), None)
-        if session is not None:
-            await session.close()
+    def _control(self) -> RunControl:
+        return self._link.control(self._functions)
+
+    async def _spec(self, function: Function[..., Any] | str, control: RunControl) -> FunctionSpec:
+        return function.spec if isinstance(function, Function) else await control.spec(function)
+
+
+def id_of(function: Function[..., Any] | str) -> str:
+    """The full id of a function that is given by itself or by its id."""
+    return function.id if isinstance(function, Function) else function

@@ -8,7 +8,7 @@ from typing import Any, NotRequired, TypedDict
 
 import orjson
 
-from taskflow.errors import InvalidEvent, SerializationError
+from taskflow.errors import ConfigError, InvalidEvent, SerializationError
 from taskflow.types import JsonObject
 from taskflow.values.ids import is_ulid, new_ulid
 from taskflow.values.json import to_json
@@ -16,6 +16,7 @@ from taskflow.values.json import to_json
 # Events of one call share messages up to this size; SQS, the smallest broker, takes 256 KiB.
 MESSAGE_BYTES = 128 * 1024
 MESSAGE_EVENTS = 100
+MAX_EVENTS = 5_000  # in one call of send (S1.2)
 MAX_NAME_CHARS = 256
 MAX_ID_CHARS = 256
 MAX_VERSION_CHARS = 64
@@ -127,6 +128,31 @@ def encode_event(
             "Store what is large elsewhere and send a reference to it, or raise max_event_bytes."
         )
     return public_id, encoded
+
+
+def encode_events(
+    event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None, ts: int | None = None,
+    user: JsonObject | None = None, v: str | None = None, now_ms: int, max_bytes: int,
+) -> tuple[list[str], list[bytes]]:  # fmt: skip
+    """The ids of the events that the arguments of `send` mean, and the broker messages that carry them. Rules S1.2, S1.5."""
+    if isinstance(event, str):
+        events: Sequence[Event] = (Event(event, {} if data is None else data, id=id, ts=ts, user=user, v=v),)
+    else:
+        if data is not None or id is not None or ts is not None or user is not None or v is not None:
+            raise TypeError(
+                "send(Event) and send([Event, ...]) take no further arguments: they are fields of Event"
+            )
+        events = (event,) if isinstance(event, Event) else event
+    if len(events) > MAX_EVENTS:
+        raise ConfigError(
+            f"send takes at most {MAX_EVENTS:,} events at a time, but got {len(events):,}: send them in parts"
+        )
+    ids, encoded = [], []
+    for one in events:
+        public_id, body = encode_event(one, now_ms=now_ms, max_bytes=max_bytes)
+        ids.append(public_id)
+        encoded.append(body)
+    return ids, pack_messages(encoded)
 
 
 def pack_messages(encoded: Sequence[bytes]) -> list[bytes]:

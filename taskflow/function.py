@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from taskflow.config import MAX_SLUG_CHARS, Determinism, check_determinism, check_slug
 from taskflow.errors import ConfigError
@@ -25,6 +25,7 @@ from taskflow.values.keywords import check_keywords
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 MAX_NAME_CHARS = 128
 NO_TIMEOUTS = Timeouts()
@@ -125,13 +126,15 @@ class FunctionApp(Protocol):
         """Send the event; return the ids, here one. Rule S1.2."""
         ...
 
-    def invoke(self, function_id: FunctionId, /, data: JsonObject | None, *, user: JsonObject | None) -> Run:
+    def invoke(
+        self, function_id: FunctionId, /, data: JsonObject | None, *, user: JsonObject | None
+    ) -> Run[Any]:
         """Start a run of the function."""
         ...
 
     async def ainvoke(
         self, function_id: FunctionId, /, data: JsonObject | None, *, user: JsonObject | None
-    ) -> Run:
+    ) -> Run[Any]:
         """Start a run of the function, without blocking the loop."""
         ...
 
@@ -186,11 +189,37 @@ class Function(Generic[P, R]):
         event = Event(self._event_name(), {} if data is None else data, id=id, ts=ts, user=user)
         return self._app.send(event)[0]
 
-    def invoke(self, data: JsonObject | None = None, *, user: JsonObject | None = None) -> Run:
+    @overload
+    def invoke(
+        self: Function[P, Coroutine[Any, Any, T]],
+        data: JsonObject | None = None,
+        *,
+        user: JsonObject | None = None,
+    ) -> Run[T]: ...
+
+    @overload
+    def invoke(
+        self: Function[P, T], data: JsonObject | None = None, *, user: JsonObject | None = None
+    ) -> Run[T]: ...
+
+    def invoke(self, data: JsonObject | None = None, *, user: JsonObject | None = None) -> Run[Any]:
         """Start one run of this function alone, whatever its triggers."""
         return self._app.invoke(self.spec.id, data, user=user)
 
-    async def ainvoke(self, data: JsonObject | None = None, *, user: JsonObject | None = None) -> Run:
+    @overload
+    async def ainvoke(
+        self: Function[P, Coroutine[Any, Any, T]],
+        data: JsonObject | None = None,
+        *,
+        user: JsonObject | None = None,
+    ) -> Run[T]: ...
+
+    @overload
+    async def ainvoke(
+        self: Function[P, T], data: JsonObject | None = None, *, user: JsonObject | None = None
+    ) -> Run[T]: ...
+
+    async def ainvoke(self, data: JsonObject | None = None, *, user: JsonObject | None = None) -> Run[Any]:
         """As `invoke`, for async code; it never blocks the loop."""
         return await self._app.ainvoke(self.spec.id, data, user=user)
 

@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("triggers", "retries", "timeouts", "event", "config", "signals", "context", "step", "function", "run", "flow", "broker"),
     ("store", "courier", "portal"),
     ("routing", "engine", "steps", "runs"),
-    ("app", "loading"),
+    ("app", "connections", "loading"),
     ("worker", "beat", "dev", "terminal"),
     ("commands", "testing", "cli", "__main__", "__init__"),
 )  # fmt: skip

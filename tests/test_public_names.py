@@ -50,3 +50,42 @@ def test_importing_the_package_and_the_command_line_loads_no_broker_library() ->
         "sys.exit(bool({'kombu', 'redis', 'asyncio', 'celpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def members(kind: type) -> set[str]:
+    """What a user sees of a class: what it defines without an underscore, the attributes of its instances included."""
+    named = {
+        name for each in kind.__mro__[:-1] for name in [*vars(each), *vars(each).get("__annotations__", {})]
+    }
+    return {name for name in named if not name.startswith("_")}
+
+
+def test_members_of_the_classes_that_users_hold_are_these() -> None:
+    app = taskflow.TaskFlow("shop", store="redis://localhost", broker="redis://localhost")
+
+    @app.function
+    def work(ctx: taskflow.Context[taskflow.BlockingStep]) -> None: ...
+
+    assert members(taskflow.TaskFlow) | {name for name in vars(app) if name[0] != "_"} == {
+        "id", "config", "functions", "function",
+        "send", "asend", "send_signal", "asend_signal", "invoke", "ainvoke", "run",
+        "pause", "apause", "resume", "aresume", "cancel_runs", "acancel_runs", "rerun", "arerun", "replay", "areplay",
+        "close", "aclose",
+    }  # fmt: skip
+    assert members(taskflow.Run) == {
+        "id", "status", "astatus", "view", "aview", "result", "aresult", "cancel", "acancel",
+    }  # fmt: skip
+    own = {name for name in vars(work) if not name.startswith("_")}
+    assert members(taskflow.Function) | own == {
+        "id", "spec", "handler", "shape", "takes_step", "is_async", "send", "invoke", "ainvoke",
+    }  # fmt: skip
+    tools = {
+        "run", "sleep", "sleep_until", "wait_for_event", "wait_for_signal", "send_event", "invoke", "parallel",
+    }  # fmt: skip
+    assert members(taskflow.Step) == members(taskflow.BlockingStep) == {"engine", *tools}
+    assert members(taskflow.Context) == {
+        "attempt", "event", "events", "function_id", "logger", "run_id", "step", "started_at",
+    }  # fmt: skip
+    assert members(taskflow.Event) == {"name", "data", "id", "ts", "user", "v"}
+    assert members(taskflow.ReceivedEvent) == {"uid", "id", "name", "data", "ts", "user", "v", "from_wire"}
+    assert members(taskflow.ReceivedSignal) == {"name", "data", "from_wire"}

@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
+from taskflow.run import RunView
 from taskflow.runs.reasons import ChildRun, Moment, Surroundings
-from taskflow.runs.view import RunView, run_view
+from taskflow.runs.view import run_view
 from taskflow.store.operation import Operation
 
 NOON_MS = 1_893_499_200_000  # 2030-01-01 12:00 UTC

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from itertools import groupby
-from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
-from taskflow.app import TaskFlow
 from taskflow.commands.options import (
     Target,
     check_broker_is_known,
@@ -19,25 +15,20 @@ from taskflow.commands.options import (
     find_target,
     full_function_id,
     json_option,
-    open_store,
+    open_control,
     print_json,
     run,
 )
 from taskflow.commands.replay import parse_past_option
 from taskflow.errors import RunNotFound
-from taskflow.runs.cancel import LIVE, count_live, select_live
-from taskflow.runs.lookup import registered_functions
-from taskflow.runs.selection import Selection
-
-if TYPE_CHECKING:
-    from click._termui_impl import ProgressBar
-
-Plan: TypeAlias = tuple[TaskFlow, Selection]
+from taskflow.runs.cancel import count_live, select_live
+from taskflow.runs.control import Cancelled, RunControl
+from taskflow.runs.selection import LIVE, Selection
 
 OUTCOMES = {
-    "cancelled": "cancelled",
-    "cancelling": "is cancelled once its running steps have ended",
-    "ended": "had ended before",
+    Cancelled.CANCELLED.value: "cancelled",
+    Cancelled.CANCELLING.value: "is cancelled once its running steps have ended",
+    Cancelled.ENDED.value: "had ended before",
 }
 
 
@@ -126,26 +117,13 @@ def cancel_command(
 async def cancel_named(target: Target, run_ids: tuple[str, ...], reason: str) -> dict[str, str]:
     """What each came to: a key of OUTCOMES, or "unknown"."""
     outcomes: dict[str, str] = {}
-    async with open_store(target) as (opened, _):
+    async with open_control(target) as control:
         for run_id in run_ids:
-            (function,) = await opened.history.fields(run_id, "function")
-            if function is None:
+            try:
+                outcomes[run_id] = (await control.cancel(run_id, reason)).value
+            except RunNotFound:
                 outcomes[run_id] = "unknown"
-                continue
-            outcomes[run_id] = await cancel_one(target.app_for(app_of(function.decode())), run_id, reason)
     return outcomes
-
-
-async def cancel_one(app: TaskFlow, run_id: str, reason: str) -> str:
-    try:
-        if not await app.cancel_run(run_id, reason):
-            return "ended"
-        (status,) = await app.run_fields(run_id, "status")
-        return "cancelled" if status == b"cancelled" else "cancelling"
-    except RunNotFound:
-        return "unknown"
-    finally:
-        await app.aclose()
 
 
 def report_named(outcomes: dict[str, str], as_json: bool) -> None:
@@ -167,63 +145,33 @@ async def cancel_matching(
     target: Target, wishes: Wishes, reason: str, *, is_dry: bool, asks: bool
 ) -> tuple[int, int | None]:
     """How many runs were found, and how many of them cancelled; None when none was to be."""
-    plans = await plan(target, wishes)
-    try:
-        found = sum([await count_live(app.session(), selection) for app, selection in plans])
+    async with open_control(target) as control:
+        selection = await select(target, control, wishes)
+        found = await count_live(control.session, selection)
         if is_dry or not found:
             return found, None
         if asks:
             click.confirm(f"Cancel {found:,} runs?", abort=True, err=True)
-        return found, await with_progress(plans, found, reason)
-    finally:
-        for app, _ in plans:
-            await app.aclose()
+        return found, await with_progress(control, selection, found, reason)
 
 
-async def plan(target: Target, wishes: Wishes) -> list[Plan]:
-    """What to cancel, and in the name of which app. Raises ConfigError for a function that never was."""
-    async with open_store(target) as (opened, moment):
-        functions = await registered_functions(opened) if wishes.function is None else []
-    if wishes.function is not None:
-        functions = [await check_function(target, full_function_id(target, wishes.function))]
-    return [
-        (
-            target.app_for(app_id),
-            select_live(
-                list(own), status=wishes.statuses or None, since=wishes.since, until=wishes.until, if_exp=wishes.if_exp,
-                now_ms=moment.now_ms,
-            ),
-        )
-        for app_id, own in groupby(sorted(functions), key=app_of)
-    ]  # fmt: skip
+async def select(target: Target, control: RunControl, wishes: Wishes) -> Selection:
+    """What to cancel. Raises ConfigError for a function that never was."""
+    if wishes.function is None:
+        functions = await control.functions()
+    else:
+        functions = [full_function_id(target, wishes.function)]
+        await control.check_function(functions[0])
+    return select_live(
+        functions, status=wishes.statuses or None, since=wishes.since, until=wishes.until, if_exp=wishes.if_exp,
+        now_ms=control.clock.now_ms(),
+    )  # fmt: skip
 
 
-async def check_function(target: Target, function_id: str) -> str:
-    app = target.app_for(app_of(function_id))
-    try:
-        await app.functions_with_runs(function_id)
-    finally:
-        await app.aclose()
-    return function_id
-
-
-async def with_progress(plans: Sequence[Plan], found: int, reason: str) -> int:
+async def with_progress(control: RunControl, selection: Selection, found: int, reason: str) -> int:
     """Cancel, with a bar on a terminal; how many."""
     if not sys.stderr.isatty():
-        return sum([await app.cancel_selected(selection, reason=reason) for app, selection in plans])
-    count = 0
+        return await control.cancel_runs(selection, reason=reason)
     with click.progressbar(length=found, file=sys.stderr) as bar:
-        for app, selection in plans:
-            count += await app.cancel_selected(
-                selection, reason=reason, on_progress=partial(advance, bar, bar.pos)
-            )
-    return count
-
-
-def advance(bar: ProgressBar[int], before: int, done: int) -> None:
-    """Move the bar to `done` of a part that began at `before`."""
-    bar.update(before + done - bar.pos)
-
-
-def app_of(function_id: str) -> str:
-    return function_id.partition("/")[0]
+        advance: Callable[[int], object] = lambda done: bar.update(done - bar.pos)  # noqa: E731
+        return await control.cancel_runs(selection, reason=reason, on_progress=advance)

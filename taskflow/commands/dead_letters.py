@@ -14,8 +14,9 @@ from taskflow.commands.options import (
     look,
     print_json,
 )
-from taskflow.runs.reasons import Moment, short
+from taskflow.runs.reasons import Moment
 from taskflow.terminal.screen import Screen, plain
+from taskflow.values.text import short
 from taskflow.values.times import date_and_time, relative
 
 BODY_CHARS = 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -14,14 +15,16 @@ import click
 import orjson
 
 from taskflow.app import TaskFlow
-from taskflow.config import Config
+from taskflow.config import Config, check_slug
+from taskflow.connections import Connections
 from taskflow.dev.directory import DevInfo, running_dev
 from taskflow.errors import ConfigError, InvalidDuration
 from taskflow.loading import load_app
+from taskflow.runs.control import RunControl
 from taskflow.runs.reasons import Moment
 from taskflow.store.session import CALL_TIMEOUT_S
 from taskflow.store.store import Store
-from taskflow.values.clock import SystemClock
+from taskflow.values.clock import Clock, SystemClock
 from taskflow.values.durations import parse_duration_ms
 
 T = TypeVar("T")
@@ -38,12 +41,10 @@ class Target:
     app: TaskFlow | None
     dev: DevInfo | None  # the dev server whose URLs are used
 
-    def app_for(self, app_id: str) -> TaskFlow:
-        """An app to act in the name of: the one of -A if it is that, else one without functions."""
-        if self.app is not None and self.app.id == app_id:
-            return self.app
-        config = self.config
-        return TaskFlow(app_id, store=config.store, broker=config.broker, namespace=config.namespace)
+    def connections(self, app_id: str = "", *, clock: Clock | None = None) -> Connections:
+        """Connections to these servers, in the name of this app; of that of -A by default, else of none. Raises ConfigError."""
+        app_id = check_slug(app_id, what="app_id") if app_id else self.app.id if self.app else ""
+        return Connections(dataclasses.replace(self.config, app_id=app_id), clock=clock)
 
 
 def connection_options(function: F) -> F:
@@ -138,6 +139,19 @@ async def open_store(target: Target) -> AsyncIterator[tuple[Store, Moment]]:
         yield store, Moment(clock.now_ms())
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def open_control(target: Target) -> AsyncIterator[RunControl]:
+    """What acts on runs of the target's store, by the store's clock. Raises StoreUnavailable."""
+    clock = SystemClock()
+    connections = target.connections(clock=clock)
+    try:
+        async with connections.session().deadline() as store:
+            await store.correct(clock)
+        yield connections.control(target.app.functions if target.app else None)
+    finally:
+        await connections.aclose()
 
 
 def look(target: Target, read: Callable[[Store, Moment], Awaitable[T]]) -> tuple[T, Moment]:

@@ -11,6 +11,7 @@ from taskflow.commands.options import (
     find_target,
     full_function_id,
     json_option,
+    open_control,
     print_json,
     run,
 )
@@ -42,8 +43,5 @@ def command(
 
 
 async def pause(target: Target, function_id: str, cancel_running: bool) -> int:
-    app = target.app_for(function_id.partition("/")[0])
-    try:
-        return await app.apause(function_id, cancel_running=cancel_running)
-    finally:
-        await app.aclose()
+    async with open_control(target) as control:
+        return await control.pause(function_id, cancel_running=cancel_running)

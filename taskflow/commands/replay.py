@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import click
 
-from taskflow.app import TaskFlow
 from taskflow.commands.options import (
     Target,
     check_broker_is_known,
@@ -16,13 +15,15 @@ from taskflow.commands.options import (
     find_target,
     full_function_id,
     json_option,
+    open_control,
     parse_duration_option,
     print_json,
     run,
 )
 from taskflow.errors import InvalidDuration
 from taskflow.run import FINAL
-from taskflow.runs.replay import REPLAYED, ReplayRequest, find_runs, plan_replay
+from taskflow.runs.control import RunControl
+from taskflow.runs.replay import REPLAYED, ReplayRequest, plan_replay
 from taskflow.runs.selection import parse_past_ms
 from taskflow.values.clock import SystemClock
 
@@ -148,27 +149,24 @@ def command(
 
 
 async def replay(target: Target, function_id: str, wishes: Wishes) -> Outcome:
-    app = target.app_for(function_id.partition("/")[0])
-    try:
+    async with open_control(target) as control:
         request = plan_replay(
-            await app.find_spec(function_id, app.session()), since=wishes.since, until=wishes.until, status=wishes.statuses,
-            if_exp=wishes.if_exp, over=wishes.over_ms / 1000, replay_id=wishes.replay_id, now_ms=app.clock.now_ms(),
+            await control.spec(function_id), since=wishes.since, until=wishes.until, status=wishes.statuses,
+            if_exp=wishes.if_exp, over=wishes.over_ms / 1000, replay_id=wishes.replay_id, now_ms=control.clock.now_ms(),
         )  # fmt: skip
-        found = await find_runs(app.session(), request)
+        found = await control.find_replayed(request)
         if wishes.is_dry or not found:
             return Outcome(request.replay_id, len(found), None)
         if wishes.asks:
             click.confirm(f"Run {len(found):,} runs of {function_id} anew?", abort=True, err=True)
         click.echo(f"replay {request.replay_id}: to go on with it after a crash, give --replay-id", err=True)
-        return Outcome(request.replay_id, len(found), await with_progress(app, request, found))
-    finally:
-        await app.aclose()
+        return Outcome(request.replay_id, len(found), await with_progress(control, request, found))
 
 
-async def with_progress(app: TaskFlow, request: ReplayRequest, found: list[str]) -> int:
+async def with_progress(control: RunControl, request: ReplayRequest, found: list[str]) -> int:
     """Replay, with a bar on a terminal."""
     if not sys.stderr.isatty():
-        return await app.replay_found(request, found)
+        return await control.replay(request, found)
     with click.progressbar(length=len(found), file=sys.stderr) as bar:
         advance: Callable[[int], object] = lambda done: bar.update(done - bar.pos)  # noqa: E731
-        return await app.replay_found(request, found, on_progress=advance)
+        return await control.replay(request, found, on_progress=advance)

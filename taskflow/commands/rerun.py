@@ -13,12 +13,11 @@ from taskflow.commands.options import (
     connection_options,
     find_target,
     json_option,
-    open_store,
+    open_control,
     parse_json_object,
     print_json,
     run,
 )
-from taskflow.errors import RunNotFound
 from taskflow.runs.rerun import UNCHANGED, Edits
 from taskflow.types import JsonObject
 
@@ -71,15 +70,5 @@ def rerun_command(
 
 
 async def rerun(target: Target, run_id: str, edits: Edits) -> str:
-    async with open_store(target) as (opened, _):
-        (function,) = await opened.history.fields(run_id, "function")
-    if function is None:
-        raise RunNotFound(
-            f"there is no run {run_id}: check the id; finished runs are removed after the retention"
-        )
-    app = target.app_for(function.decode().partition("/")[0])
-    try:
-        made = await app.arerun(run_id, from_step=edits.from_step, data=edits.data, output=edits.output)
-    finally:
-        await app.aclose()
-    return made.id
+    async with open_control(target) as control:
+        return await control.rerun(run_id, edits)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import click
 
 from taskflow.cli import Failure
@@ -14,21 +12,18 @@ from taskflow.commands.options import (
     find_target,
     json_option,
     look,
-    open_store,
     parse_duration_option,
     print_json,
     run,
 )
 from taskflow.commands.rerun import rerun_command
-from taskflow.errors import TaskFlowError
-from taskflow.run import RunStatus
+from taskflow.run import Run, RunStatus, RunView
 from taskflow.runs.lookup import find_run, recent_runs, registered_functions
 from taskflow.runs.reasons import Moment
-from taskflow.runs.view import RunView
 from taskflow.store.store import Store
 from taskflow.terminal.run_page import LIST_HEADER, list_row, run_page
 from taskflow.terminal.screen import Screen, plain
-from taskflow.values.durations import format_duration
+from taskflow.types import RunId
 
 
 @click.group("runs")
@@ -128,21 +123,11 @@ def wait_command(
 
 
 async def wait_for(target: Target, run_id: str, timeout_ms: int | None) -> object:
-    reader = target.app_for(target.app.id if target.app else target.config.app_id)
+    connections = target.connections()
     try:
-        return await reader.run(run_id).aresult(None if timeout_ms is None else timeout_ms / 1000)
-    except TimeoutError:
-        raise Failure(await timeout_text(target, run_id, timeout_ms or 0)) from None
+        run: Run = Run(RunId(run_id), connections)
+        return await run.aresult(None if timeout_ms is None else timeout_ms / 1000)
+    except TimeoutError as error:
+        raise Failure(str(error)) from None
     finally:
-        await reader.aclose()
-
-
-async def timeout_text(target: Target, run_id: str, timeout_ms: int) -> str:
-    """What to say of a run that is not through in time."""
-    text = f"run {run_id} has not ended within {format_duration(timeout_ms)}"
-    try:
-        async with asyncio.timeout(2), open_store(target) as (opened, moment):
-            found = await find_run(opened, run_id, moment)
-    except (TaskFlowError, TimeoutError):
-        return text
-    return f"{text}; {found.why or found.status}"
+        await connections.aclose()

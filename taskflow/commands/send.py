@@ -14,7 +14,10 @@ from taskflow.commands.options import (
     parse_json_object,
     print_json,
 )
+from taskflow.connections import Connections
 from taskflow.errors import InvalidDuration
+from taskflow.event import encode_events
+from taskflow.types import JsonObject
 from taskflow.values.durations import parse_when_ms
 
 MAX_TS_DIGITS = 15  # of ms up to the year 9999
@@ -31,6 +34,26 @@ def parse_ts(ctx: click.Context, parameter: click.Parameter, value: str | None) 
         return parse_when_ms(value, now_ms=1 << 62)
     except InvalidDuration as error:
         raise click.BadParameter(str(error)) from None
+
+
+def send(
+    connections: Connections,
+    name: str,
+    data: JsonObject | None,
+    *,
+    id: str | None,
+    ts: int | None,
+    user: JsonObject | None,
+) -> str:
+    """Send one event; its id."""
+    (sent_id,), messages = encode_events(
+        name, data, id=id, ts=ts, user=user, now_ms=connections.clock.now_ms(), max_bytes=connections.config.max_event_bytes
+    )  # fmt: skip
+    try:
+        connections.publisher.publish_events(messages)
+    finally:
+        connections.close()
+    return sent_id
 
 
 @click.command("send")
@@ -67,11 +90,7 @@ def command(
     if not sender_id:
         known = " --broker URL" if not (broker or os.environ.get("TASKFLOW_BROKER")) else ""
         raise click.UsageError(f"which app is the event for? Give -A MODULE[:APP], or --app ID{known}")
-    sender = target.app_for(sender_id)
-    try:
-        (sent_id,) = sender.send(name, data, id=event_id, ts=ts, user=user)
-    finally:
-        sender.close()
+    sent_id = send(target.connections(sender_id), name, data, id=event_id, ts=ts, user=user)
     if as_json:
         print_json({"id": sent_id})
     else:

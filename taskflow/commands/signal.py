@@ -8,8 +8,15 @@ from typing import Any
 import click
 import orjson
 
-from taskflow.app import TaskFlow
-from taskflow.commands.options import connection_options, find_target, json_option, print_json, run
+from taskflow.commands.options import (
+    Target,
+    connection_options,
+    find_target,
+    json_option,
+    open_control,
+    print_json,
+    run,
+)
 
 
 def parse_json(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:
@@ -25,11 +32,9 @@ def parse_json(ctx: click.Context, parameter: click.Parameter, value: str | None
         ) from None
 
 
-async def send(sender: TaskFlow, name: str, data: Any) -> str | None:
-    try:
-        return await sender.resume_by_signal(name, data)
-    finally:
-        await sender.aclose()
+async def send(target: Target, app_id: str, name: str, data: Any) -> str | None:
+    async with open_control(target) as control:
+        return await control.signal(app_id, name, data)
 
 
 @click.command("signal")
@@ -55,7 +60,7 @@ def command(
     sender_id = app_id or (target.app.id if target.app else "") or (target.dev.app_id if target.dev else "")
     if not sender_id:
         raise click.UsageError("which app is the signal for? Give -A MODULE[:APP], or --app ID")
-    run_id = run(send(target.app_for(sender_id), name, data))
+    run_id = run(send(target, sender_id, name, data))
     if as_json:
         print_json({"run_id": run_id})
     elif run_id is not None:

@@ -28,7 +28,7 @@ class AppFacts:
 
 
 def facts_of(app: TaskFlow) -> AppFacts:
-    queues = sorted({"default", *(spec.queue for spec in app.specs)})
+    queues = sorted({"default", *(function.spec.queue for function in app.functions.values())})
     config = app.config
     return AppFacts(
         app_id=app.id, store=config.store, broker=config.broker, namespace=config.namespace, queues=queues

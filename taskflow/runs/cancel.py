@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypedDict
 
 from taskflow.errors import ConfigError
 from taskflow.expressions.cel import compile_expression
-from taskflow.run import RunStatus
-from taskflow.runs.selection import Past, Selection, parse_past_ms, selected_runs
+from taskflow.runs.selection import LIVE, Past, Selection, parse_past_ms, selected_runs
 from taskflow.store.claims import Hint
 from taskflow.store.control import cancel_reason
 from taskflow.store.session import StoreSession
 from taskflow.values.clock import Clock
 
-LIVE = frozenset(status.value for status in RunStatus if not status.is_final)
 CANCELLED = ("cancelled", "requested")  # what cancelling a run may come to when it had not ended
+
+
+class LiveRuns(TypedDict, total=False):
+    """Which live runs `cancel_runs` cancels.
+
+    status        one or several of scheduled, queued, running, waiting; all unless given
+    since, until  when they were made: "1h" is an hour ago; also a timedelta, an aware datetime, ISO-8601 text
+    if_exp        CEL over their event
+    """
+
+    status: str | Sequence[str] | None
+    since: Past | None
+    until: Past | None
+    if_exp: str | None
 
 
 def select_live(
@@ -57,7 +70,7 @@ async def cancel_live(
     *,
     reason: str,
     clock: Clock,
-    send_hints: Callable[[Sequence[Hint]], Awaitable[None]],
+    tell: Callable[[Sequence[Hint]], Awaitable[None]],
     on_progress: Callable[[int], object] = lambda done: None,
 ) -> int:
     """Cancel these runs; how many. `on_progress` is told how many there were so far. Raises StoreUnavailable."""
@@ -67,7 +80,7 @@ async def cancel_live(
             replies = await asyncio.gather(
                 *[store.routing.cancel(run_id, reason=body, now_ms=clock.now_ms()) for run_id in page]
             )
-        await send_hints([hint for _, hints in replies for hint in hints])
+        await tell([hint for _, hints in replies for hint in hints])
         count += sum(outcome in CANCELLED for outcome, _ in replies)
         found += len(page)
         on_progress(found)

@@ -1,300 +1,246 @@
-"""What people do to functions and to runs: pause, resume, cancel many, rerun, replay. Rules S6.1, S10.3, S10.4."""
+"""`RunControl`: acts on functions and on runs, of any app. Rules S2.1, S3.4, S6.1, S10.3, S10.4.
+
+It needs the store, a way to tell the broker what a script asked for, and a clock; no app object and no code of the functions.
+The command line and `TaskFlow` are faces of it.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, TypeAlias
 
-from taskflow.config import Config
-from taskflow.errors import RunNotFound
+import orjson
+
+from taskflow.errors import ConfigError, RunNotFound
+from taskflow.event import Event, encode_event
 from taskflow.function import Function, FunctionSpec
-from taskflow.run import Run, RunReader
-from taskflow.runs.cancel import cancel_live, select_live
+from taskflow.routing.plan import plan_run
+from taskflow.run import no_run
+from taskflow.runs.cancel import cancel_live
 from taskflow.runs.lookup import registered_functions
-from taskflow.runs.replay import REPLAYED, ReplayRequest, find_runs, plan_replay, replay_runs
-from taskflow.runs.rerun import UNCHANGED, Edits, plan_rerun
-from taskflow.runs.selection import Past, Selection
+from taskflow.runs.replay import PAUSED, ReplayRequest, find_runs, plan_replay, replay_runs
+from taskflow.runs.rerun import NO_EDITS, Edits, plan_rerun
+from taskflow.runs.selection import Selection
+from taskflow.signals import encode_signal
 from taskflow.store.claims import Hint
 from taskflow.store.control import Rerun, cancel_reason
+from taskflow.store.fields import text
+from taskflow.store.keys import signal_key
 from taskflow.store.session import StoreSession
-from taskflow.types import Duration, JsonObject, RunId
+from taskflow.types import RunId
 from taskflow.values.clock import Clock
+from taskflow.values.durations import EPOCH
 from taskflow.values.ids import new_ulid, run_id_for
 
-T = TypeVar("T")
+MAX_SKEW_MS = 60_000  # a worker's clock may have been behind that of who paused
+
+Tell: TypeAlias = Callable[[Sequence[Hint]], Awaitable[None]]
+"""Tells workers of ready runs, and apps of events, as a script asked for. A failure costs time only: beat tells it again."""
+
+Progress: TypeAlias = Callable[[int], object]
+"""Is told how many runs were looked at so far."""
 
 
-class Steering(ABC, RunReader):
-    """The part of `TaskFlow` for operators."""
+class Cancelled(StrEnum):
+    """What cancelling a run came to."""
 
-    config: Config
-    clock: Clock
-    functions: dict[str, Function[Any, Any]]
+    CANCELLED = "cancelled"
+    CANCELLING = "cancelling"  # it ends after its running steps
+    ENDED = "ended"  # it had ended before
 
-    @abstractmethod
-    def session(self) -> StoreSession: ...
 
-    @abstractmethod
-    async def find_spec(self, function: Function[..., Any] | str, session: StoreSession) -> FunctionSpec: ...
+OUTCOMES = {"cancelled": Cancelled.CANCELLED, "requested": Cancelled.CANCELLING, "final": Cancelled.ENDED}
 
-    @abstractmethod
-    async def send_hints(self, hints: Sequence[Hint]) -> None: ...
 
-    @abstractmethod
-    def block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T: ...
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What resuming a function came to."""
 
-    # --- cancel one ---
+    was_paused: bool
+    replayed: int = 0  # runs that were skipped meanwhile
 
-    async def cancel_run(self, run_id: str, reason: str) -> bool:
-        """Cancel a run; False when it had ended. Raises RunNotFound. Rule S6.2."""
-        session = self.session()
-        async with session.deadline() as store:
-            outcome, hints = await store.routing.cancel(
-                run_id, reason=cancel_reason(reason), now_ms=self.clock.now_ms()
+
+class RunControl:
+    """Each method raises StoreUnavailable. All are safe to repeat unless they say otherwise.
+
+    `functions` are those whose code is here, by full id: their options beat what workers have registered.
+    """
+
+    def __init__(
+        self,
+        session: StoreSession,
+        *,
+        tell: Tell,
+        clock: Clock,
+        max_event_bytes: int,
+        functions: Mapping[str, Function[Any, Any]] | None = None,
+    ) -> None:
+        self.session = session
+        self.tell = tell
+        self.clock = clock
+        self.max_event_bytes = max_event_bytes
+        self.known = functions or {}
+
+    # --- functions ---
+
+    async def spec(self, function_id: str) -> FunctionSpec:
+        """What is known of "app/function". Raises ConfigError when nobody knows it."""
+        if (function := self.known.get(function_id)) is not None:
+            return function.spec
+        async with self.session.deadline() as store:
+            manifest = await store.registry.manifest(function_id)
+        if manifest is None:
+            here = f" among {', '.join(self.known)}" if self.known else ""
+            raise ConfigError(
+                f"there is no function {function_id!r}{here}, and no worker has registered it. An id is 'app/function'."
             )
-        if outcome == "unknown":
-            raise RunNotFound(
-                f"there is no run {run_id}: check the id; finished runs are removed after the retention"
-            )
-        await self.send_hints(hints)
-        return outcome != "final"
+        return FunctionSpec.from_manifest(orjson.loads(manifest))
 
-    # --- pause ---
+    async def functions(self, app_id: str | None = None) -> list[str]:
+        """The ids of all functions, or of those of one app: the ones whose code is here, and the ones that are registered."""
+        async with self.session.deadline() as store:
+            found = {*self.known, *await registered_functions(store)}
+        return sorted(each for each in found if app_id is None or each.startswith(f"{app_id}/"))
 
-    def pause(self, function: Function[..., Any] | str, /, *, cancel_running: bool = False) -> int:
-        """Let no run of the function begin or go on until it is resumed; how many live runs were cancelled. Rule S10.4.
+    async def check_function(self, function_id: str) -> None:
+        """Raise ConfigError for a function that never was; the code may be gone and its runs still be there."""
+        async with self.session.deadline() as store:
+            has_runs = bool(await store.history.recent_runs(function_id, limit=1))
+        if not has_runs:
+            await self.spec(function_id)
 
-        Events, crons and invokes are recorded as skipped runs, which a replay picks up. Live runs stop before their next step,
-        or with `cancel_running` are cancelled. Deploys and restarts of workers don't resume it. Safe to repeat.
-        Raises ConfigError for an unknown function, StoreUnavailable.
-        """
-        return self.block_on(lambda: self.apause(function, cancel_running=cancel_running))
+    async def pause(self, function_id: str, *, cancel_running: bool = False) -> int:
+        """Let no run of the function begin or go on; how many live runs were cancelled. Rule S10.4. Raises ConfigError."""
+        await self.spec(function_id)
+        async with self.session.deadline() as store:
+            _, hints = await store.steering.pause(function_id, now_ms=self.clock.now_ms())
+        await self.tell(hints)
+        if not cancel_running:
+            return 0
+        return await self.cancel_runs(Selection.live((function_id,)), reason="its function was paused")
 
-    async def apause(self, function: Function[..., Any] | str, /, *, cancel_running: bool = False) -> int:
-        """See `pause`."""
-        spec = await self.find_spec(function, self.session())
-        async with self.session().deadline() as store:
-            _, hints = await store.steering.pause(spec.id, now_ms=self.clock.now_ms())
-        await self.send_hints(hints)
-        return await self.acancel_runs(spec.id, reason="its function was paused") if cancel_running else 0
+    async def resume(self, function_id: str, *, replay_skipped: bool = False) -> Resumed:
+        """Let the runs of a paused function go on, and replay those that were skipped meanwhile if asked to. Rule S10.4."""
+        async with self.session.deadline() as store:
+            since_ms = await store.steering.paused_since(function_id)
+        if since_ms is None or not replay_skipped:
+            return Resumed(await self.unpause(function_id))
+        # Reruns are held while it is paused: if this process dies now, it is still paused, and the call can be repeated.
+        replayed = await self.replay_paused(function_id, since_ms)
+        await self.unpause(function_id)
+        # What came in between.
+        return Resumed(True, replayed + await self.replay_paused(function_id, since_ms))
 
-    def resume(self, function: Function[..., Any] | str, /) -> bool:
-        """Let the runs of a paused function go on; False when it was not paused. Safe to repeat. Rule S10.4.
-
-        What was skipped meanwhile stays so until it is replayed: `app.replay(function, since=..., status=["skipped"])`.
-        Raises StoreUnavailable.
-        """
-        return self.block_on(lambda: self.aresume(function))
-
-    async def aresume(self, function: Function[..., Any] | str, /) -> bool:
-        """See `resume`."""
-        function_id = function.id if isinstance(function, Function) else function
-        async with self.session().deadline() as store:
+    async def unpause(self, function_id: str) -> bool:
+        """Whether it was paused."""
+        async with self.session.deadline() as store:
             since_ms, hints = await store.steering.resume(function_id, now_ms=self.clock.now_ms())
-        await self.send_hints(hints)
+        await self.tell(hints)
         return since_ms is not None
+
+    # --- start ---
+
+    async def start(
+        self, spec: FunctionSpec, event: Event, *, cause: str = "invoke", version: str = ""
+    ) -> RunId:
+        """Make one run of the function whose event is this, past triggers and flow control that picks among events.
+
+        Each call makes another run. Raises InvalidEvent.
+        """
+        now_ms = self.clock.now_ms()
+        uid = new_ulid(now_ms)
+        _, encoded = encode_event(
+            event, now_ms=now_ms, max_bytes=self.max_event_bytes, uid=uid, internal=True
+        )
+        plan = plan_run(spec, orjson.loads(encoded))
+        async with self.session.deadline() as store:
+            hints = await store.routing.start_run(
+                plan, uid=uid, name=event.name, event=encoded, cause=cause, version=version, now_ms=now_ms
+            )  # fmt: skip
+        await self.tell(hints)
+        return plan.run_id
+
+    async def signal(self, app_id: str, name: str, data: Any) -> str | None:
+        """Resume the run of the app that waits for the signal; its id, or None when none does. Rule S3.4.
+
+        Not safe to repeat: a second signal may find another run. Raises NonRetriableError, SerializationError.
+        """
+        body = encode_signal(name, data, max_bytes=self.max_event_bytes)
+        now_ms = self.clock.now_ms()
+        async with self.session.deadline() as store:
+            run_id, hints = await store.routing.send_signal(
+                signal_key(app_id, name), body, uid=new_ulid(now_ms), now_ms=now_ms
+            )
+        await self.tell(hints)
+        return run_id
 
     # --- cancel ---
 
-    def cancel_runs(
-        self,
-        function: Function[..., Any] | str | None = None,
-        *,
-        status: str | Sequence[str] | None = None,
-        since: Past | None = None,
-        until: Past | None = None,
-        if_exp: str | None = None,
-        reason: str = "cancelled in bulk",
-    ) -> int:
-        """Cancel the live runs of a function, or of all functions of this app; how many. Rules S6.1, S6.2.
-
-            app.cancel_runs(fulfil, status="queued", since="1h")
-            app.cancel_runs("shop/fulfil", if_exp="event.data.customer == 'acme'", reason="acme has left")
-
-        `status`: one or several of scheduled, queued, running, waiting. `since`, `until`: when the runs were made; "1h" is an hour
-        ago. `if_exp`: CEL over their event. Runs that execute end after their steps. Safe to repeat.
-        Raises ConfigError, InvalidDuration, StoreUnavailable.
-        """
-        return self.block_on(
-            lambda: self.acancel_runs(
-                function, status=status, since=since, until=until, if_exp=if_exp, reason=reason
+    async def cancel(self, run_id: str, reason: str) -> Cancelled:
+        """Cancel a run, at once or after its running steps. Rule S6.2. Raises RunNotFound."""
+        async with self.session.deadline() as store:
+            outcome, hints = await store.routing.cancel(
+                run_id, reason=cancel_reason(reason), now_ms=self.clock.now_ms()
             )
-        )
+        if outcome not in OUTCOMES:
+            raise RunNotFound(no_run(run_id))
+        await self.tell(hints)
+        return OUTCOMES[outcome]
 
-    async def acancel_runs(
-        self,
-        function: Function[..., Any] | str | None = None,
-        *,
-        status: str | Sequence[str] | None = None,
-        since: Past | None = None,
-        until: Past | None = None,
-        if_exp: str | None = None,
-        reason: str = "cancelled in bulk",
+    async def cancel_runs(
+        self, selection: Selection, *, reason: str, on_progress: Progress = lambda done: None
     ) -> int:
-        """See `cancel_runs`."""
-        functions = await self.functions_with_runs(function)
-        now_ms = self.clock.now_ms()
-        selection = select_live(
-            functions, status=status, since=since, until=until, if_exp=if_exp, now_ms=now_ms
-        )
-        return await self.cancel_selected(selection, reason=reason)
-
-    async def cancel_selected(
-        self, selection: Selection, *, reason: str, on_progress: Callable[[int], object] = lambda done: None
-    ) -> int:
-        """Cancel the runs that `select_live` selects; `on_progress` is told how many there were so far."""
+        """Cancel the runs that `select_live` selects; how many. Rule S6.1."""
         return await cancel_live(
-            self.session(),
-            selection,
-            reason=reason,
-            clock=self.clock,
-            send_hints=self.send_hints,
-            on_progress=on_progress,
+            self.session, selection, reason=reason, clock=self.clock, tell=self.tell, on_progress=on_progress
         )
 
-    async def functions_with_runs(self, function: Function[..., Any] | str | None) -> list[str]:
-        """The id of this function, or those of all functions of the app. Raises ConfigError for one that never was."""
-        if isinstance(function, Function):
-            return [function.id]
-        async with self.session().deadline() as store:
-            if function is None:
-                registered = await registered_functions(store)
-                return sorted(
-                    {
-                        *self.functions,
-                        *[each for each in registered if each.startswith(f"{self.config.app_id}/")],
-                    }
-                )
-            # The code may be gone, and its runs still be there.
-            if not await store.history.recent_runs(function, limit=1):
-                await self.find_spec(function, self.session())
-        return [function]
+    # --- rerun and replay ---
 
-    # --- rerun ---
+    async def rerun(self, run_id: str, edits: Edits = NO_EDITS) -> RunId:
+        """Make a run that has ended anew; the id of the new run. Rule S10.3. Each call makes another one.
 
-    def rerun(
-        self,
-        run_id: str,
-        *,
-        from_step: str | None = None,
-        data: JsonObject | None = None,
-        output: Any = UNCHANGED,
-    ) -> Run:
-        """Make a run that has ended anew, and return the new run. Rule S10.3.
-
-            app.rerun(run_id)
-            app.rerun(run_id, data={"sku": "A8"})                         # with another input
-            app.rerun(run_id, from_step="charge")                         # what came before is not executed again
-            app.rerun(run_id, from_step="charge", output={"paid": True})  # nor is this step
-
-        Raises RunNotFound, RerunRefused, InvalidEvent, SerializationError, ConfigError when its function is gone, StoreUnavailable.
+        Raises RunNotFound, RerunRefused, InvalidEvent, SerializationError, ConfigError when its function is gone.
         """
-        return self.block_on(lambda: self.arerun(run_id, from_step=from_step, data=data, output=output))
-
-    async def arerun(
-        self,
-        run_id: str,
-        *,
-        from_step: str | None = None,
-        data: JsonObject | None = None,
-        output: Any = UNCHANGED,
-    ) -> Run:
-        """See `rerun`."""
-        session, run = self.session(), Run(RunId(run_id), self)
-        async with session.deadline() as store:
+        async with self.session.deadline() as store:
             stored = await store.history.run(run_id)
         if stored is None:
-            raise run.not_found()
-        spec = await self.find_spec(stored.fields["function"].decode(), session)
+            raise RunNotFound(no_run(run_id))
+        spec = await self.spec(text(stored.fields, "function"))
         now_ms = self.clock.now_ms()
         plan = plan_rerun(
-            stored,
-            spec,
-            new_id=run_id_for(new_ulid(now_ms), spec.id),
-            edits=Edits(from_step=from_step, data=data, output=output),
-            max_event_bytes=self.config.max_event_bytes,
-            now_ms=now_ms,
-        )
-        async with session.deadline() as store:
+            stored, spec, new_id=run_id_for(new_ulid(now_ms), spec.id), edits=edits,
+            max_event_bytes=self.max_event_bytes, now_ms=now_ms,
+        )  # fmt: skip
+        async with self.session.deadline() as store:
             outcome, hints = await store.steering.rerun(
                 run_id, plan.run, cause="rerun", event=plan.event, steps=plan.steps, now_ms=now_ms
             )
         if outcome is Rerun.UNKNOWN:  # removed since
-            raise run.not_found()
-        await self.send_hints(hints)
-        return Run(plan.run.run_id, self)
+            raise RunNotFound(no_run(run_id))
+        await self.tell(hints)
+        return plan.run.run_id
 
-    # --- replay ---
-
-    def replay(
-        self,
-        function: Function[..., Any] | str,
-        /,
-        *,
-        since: Past,
-        until: Past | None = None,
-        status: Sequence[str] = REPLAYED,
-        if_exp: str | None = None,
-        over: Duration = 0,
-        replay_id: str | None = None,
+    async def replay(
+        self, request: ReplayRequest, run_ids: Sequence[str], *, on_progress: Progress = lambda done: None
     ) -> int:
-        """Rerun all runs of a function that ended in one of these statuses; how many. Rule S10.3.
-
-            app.replay(fulfil, since="1d")
-            app.replay("shop/fulfil", since="2h", status=["failed"], if_exp="event.data.total > 100", over="10m")
-
-        `since`, `until`: when the runs were made; "1d" is a day ago. `if_exp`: CEL over their event. `over`: spread their starts
-        evenly over this time. A run that was rerun before is left out: its rerun stands for it. A call with a `replay_id` of yours
-        can be repeated after a crash: no run is replayed twice.
-        Raises ConfigError, InvalidDuration, StoreUnavailable.
-        """
-        return self.block_on(
-            lambda: self.areplay(
-                function,
-                since=since,
-                until=until,
-                status=status,
-                if_exp=if_exp,
-                over=over,
-                replay_id=replay_id,
-            )
-        )
-
-    async def areplay(
-        self,
-        function: Function[..., Any] | str,
-        /,
-        *,
-        since: Past,
-        until: Past | None = None,
-        status: Sequence[str] = REPLAYED,
-        if_exp: str | None = None,
-        over: Duration = 0,
-        replay_id: str | None = None,
-    ) -> int:
-        """See `replay`."""
-        request = plan_replay(
-            await self.find_spec(function, self.session()),
-            since=since, until=until, status=status, if_exp=if_exp, over=over, replay_id=replay_id,
-            now_ms=self.clock.now_ms(),
-        )  # fmt: skip
-        return await self.replay_found(request, await find_runs(self.session(), request))
-
-    async def replay_found(
-        self,
-        request: ReplayRequest,
-        run_ids: Sequence[str],
-        *,
-        on_progress: Callable[[int], object] = lambda done: None,
-    ) -> int:
-        """Replay runs that `find_runs` found; `on_progress` is told how many were looked at so far."""
+        """Rerun the runs that `find_replayed` found; how many. Rule S10.3."""
         return await replay_runs(
-            self.session(),
-            request,
-            run_ids,
-            now_ms=self.clock.now_ms(),
-            max_event_bytes=self.config.max_event_bytes,
-            send_hints=self.send_hints,
+            self.session, request, run_ids, now_ms=self.clock.now_ms(), max_event_bytes=self.max_event_bytes, tell=self.tell,
             on_progress=on_progress,
-        )
+        )  # fmt: skip
+
+    async def find_replayed(self, request: ReplayRequest) -> list[str]:
+        """The ids of the runs to replay, oldest first."""
+        return await find_runs(self.session, request)
+
+    async def replay_paused(self, function_id: str, since_ms: int) -> int:
+        """Replay the runs that were skipped since then because the function was paused."""
+        request = plan_replay(
+            await self.spec(function_id), since=EPOCH + timedelta(milliseconds=since_ms - MAX_SKEW_MS), status=["skipped"],
+            skipped_for=PAUSED, replay_id=f"resume-{since_ms}", now_ms=self.clock.now_ms(),
+        )  # fmt: skip
+        return await self.replay(request, await self.find_replayed(request))

@@ -13,10 +13,10 @@ import orjson
 from taskflow.errors import ConfigError, RunNotFound
 from taskflow.flow.reasons import LaneState, LimitLevel, key_of_limit, split_lane
 from taskflow.function import FunctionSpec
-from taskflow.run import RunStatus
+from taskflow.run import RunStatus, RunView, no_run
 from taskflow.runs.pages import PAGE, RunPages
 from taskflow.runs.reasons import ChildRun, Moment, Surroundings
-from taskflow.runs.view import RunView, run_view
+from taskflow.runs.view import run_view
 from taskflow.store.fields import number, text
 from taskflow.store.history import Serving, StoredRun
 from taskflow.store.operation import Operation
@@ -41,11 +41,6 @@ async def find_run(store: Store, run_id: str, moment: Moment) -> RunView:
     if stored is None:
         raise RunNotFound(no_run(run_id))
     return await view_of(store, stored, moment)
-
-
-def no_run(run_id: str) -> str:
-    """What to say of a run that the store does not have."""
-    return f"there is no run {run_id}: check the id; finished runs are removed after the retention"
 
 
 async def view_of(store: Store, stored: StoredRun, moment: Moment) -> RunView:

@@ -14,11 +14,11 @@ from taskflow.flow.reasons import LaneState, lane_reason
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.operation import DUE, OFFER, RETRY, TAKEN, WAIT, Operation
 from taskflow.values.durations import format_duration
+from taskflow.values.text import short
 from taskflow.values.times import time_of_day
 
 SILENT_MS = 6_000  # a worker's heartbeats come every 3 s
 LONG_READY_MS = 3_000  # a run that is ready and next for this long is not waiting for a busy slot alone
-MAX_REASON_CHARS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +164,3 @@ def running_reason(child_id: str, cancel: str | None, around: Surroundings, mome
     if cancel is not None:
         return f"{text}, cancelled once its step ends: {cancel}"
     return text if around.paused_ms is None else f"{text}, paused once its step ends"
-
-
-def short(text: str, limit: int = MAX_REASON_CHARS) -> str:
-    """One line of at most `limit` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"

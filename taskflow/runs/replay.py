@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Required, TypedDict
 
 from taskflow.errors import ConfigError
 from taskflow.expressions.cel import compile_expression
@@ -36,6 +37,24 @@ REPLAYED = (
 )  # the statuses of the runs that are replayed unless told otherwise
 NEEDED = ("status", "event", "created", "batched")
 PAUSED = "paused"  # why a run was skipped that came while its function was paused
+
+
+class ReplayOptions(TypedDict, total=False):
+    """Which runs `replay` runs anew, and when.
+
+    since, until  when they were made: "1d" is a day ago; also a timedelta, an aware datetime, ISO-8601 text
+    status        one or several of completed, failed, cancelled, skipped; the last three unless given
+    if_exp        CEL over their event
+    over          a duration over which their starts are spread evenly
+    replay_id     of your own: then the call can be repeated after a crash, and no run is replayed twice
+    """
+
+    since: Required[Past]
+    until: Past | None
+    status: Sequence[str]
+    if_exp: str | None
+    over: Duration
+    replay_id: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +133,7 @@ async def replay_runs(
     *,
     now_ms: int,
     max_event_bytes: int,
-    send_hints: Callable[[Sequence[Hint]], Awaitable[None]],
+    tell: Callable[[Sequence[Hint]], Awaitable[None]],
     on_progress: Callable[[int], object],
 ) -> int:
     """Make the reruns, and return how many; `on_progress` is told after every 100 runs how many are done.
@@ -145,7 +164,7 @@ async def replay_runs(
                 ]
             )
         made += sum(outcome is Rerun.MADE for outcome, _ in replies)
-        await send_hints(list(dict.fromkeys(hint for _, hints in replies for hint in hints)))
+        await tell(list(dict.fromkeys(hint for _, hints in replies for hint in hints)))
         on_progress(first + len(page))
     return made
 

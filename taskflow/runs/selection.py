@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import orjson
 
 from taskflow.errors import InvalidDuration
 from taskflow.expressions.cel import Expression
+from taskflow.run import RunStatus
 from taskflow.runs.pages import RunPages
 from taskflow.store.fields import text
 from taskflow.store.store import Store
 from taskflow.values.durations import parse_duration_ms, parse_when_ms
+
+LIVE = frozenset(status.value for status in RunStatus if not status.is_final)
 
 Past: TypeAlias = str | timedelta | datetime
 """A point in the past: "1d" or a timedelta (so long ago), an aware datetime, or ISO-8601 text with an offset."""
@@ -29,6 +32,11 @@ class Selection:
     since_ms: int | None = None
     until_ms: int | None = None
     condition: Expression | None = None  # over `event`
+
+    @classmethod
+    def live(cls, functions: Sequence[str]) -> Self:
+        """All runs of these functions that have not ended."""
+        return cls(functions=functions, statuses=LIVE)
 
 
 async def selected_runs(

@@ -1,4 +1,4 @@
-"""A run as people and programs see it: the command line, the API, the tests. Rules S10.2, S10.5.
+"""What is stored of a run, and what surrounds it, as a `RunView`: for the command line, the API, the tests. Rules S10.2, S10.5.
 
 `run_view` is a pure function of the stored hash, the stored operations, the time, and what surrounds the run.
 Times are ms since the epoch.
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from taskflow.run import RunStatus
+from taskflow.run import WAITS, AttemptView, ErrorView, RunStatus, RunView, StepView
 from taskflow.runs.reasons import (
     NOTHING_KNOWN,
     Moment,
@@ -22,148 +21,15 @@ from taskflow.runs.reasons import (
     retry_reason,
     running_reason,
     scheduled_reason,
-    short,
     step_reason,
     waiting_reason,
 )
 from taskflow.store.fields import number, text
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.operation import DONE, FAILED, RETRY, WAIT, Operation
-from taskflow.types import Json, JsonObject
+from taskflow.values.text import short
 
 CAUSE_END = re.compile(r"; (?![^()]*\))")  # not the one within "killed by signal 9 (SIGKILL; out of memory?)"
-WAITS = ("sleep", "event", "signal", "invoke")  # kinds of steps during which nothing executes
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorView:
-    """An error as it was stored; `str()` is one line."""
-
-    name: str
-    message: str
-    stack: str = ""
-
-    def __str__(self) -> str:
-        return short(f"{self.name}: {self.message}") if self.message else self.name
-
-    def to_json(self) -> JsonObject:
-        return {"name": self.name, "message": self.message, "stack": self.stack}
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptView:
-    """An attempt of a step that failed."""
-
-    started_ms: int
-    ended_ms: int
-    worker: str
-    error: ErrorView
-
-    def to_json(self) -> JsonObject:
-        return {
-            "started_ms": self.started_ms, "ended_ms": self.ended_ms, "worker": self.worker, "error": self.error.to_json()
-        }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepView:
-    """One step. `started_ms` is the start of its first attempt, `last_started_ms` that of the one that ended it."""
-
-    key: str
-    kind: str  # step, sleep, event, signal, invoke
-    state: str  # done, failed, wait, retry, due, dropped
-    started_ms: int | None
-    last_started_ms: int | None
-    ended_ms: int | None
-    due_ms: int | None
-    attempts: int  # that have ended, the successful one included
-    failed_attempts: tuple[AttemptView, ...]
-    worker: str | None
-    error: ErrorView | None  # the final one
-    child: str | None  # the run that an invoke started
-    why: str | None  # why it has no outcome yet
-    is_kept: bool  # its memo was taken over from the run that this one is a rerun of
-    output: Json
-    has_output: bool
-
-    @property
-    def is_wait(self) -> bool:
-        return self.kind in WAITS
-
-    def to_json(self) -> JsonObject:
-        return {
-            "key": self.key, "kind": self.kind, "state": self.state, "why": self.why, "started_ms": self.started_ms,
-            "ended_ms": self.ended_ms, "due_ms": self.due_ms, "attempts": self.attempts,
-            "failed_attempts": [attempt.to_json() for attempt in self.failed_attempts], "worker": self.worker,
-            "child": self.child, "is_kept": self.is_kept, "output": self.output,
-            "error": self.error.to_json() if self.error else None,
-        }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunView:
-    """A run with its steps, in the order in which the handler called them."""
-
-    run_id: str
-    function: str
-    status: RunStatus
-    why: str | None  # why it is not executing, or where it is; None for one that completed
-    queue: str
-    cause: str  # event, cron, invoke, rerun, replay
-    version: str
-    event: JsonObject
-    batched: int  # how many events the run has: more than one in a batch, of which `event` is the first
-    created_ms: int
-    started_ms: int | None
-    ended_ms: int | None
-    due_ms: int | None  # when its delayed start or its next attempt is due
-    attempt: int  # of the code between the steps, from 0
-    worker: str | None  # the child that executes it, or did so last
-    crashes: tuple[str, ...]  # how worker processes died under it since its last progress
-    rerun_of: str | None  # the run that it makes anew
-    rerun_by: str | None  # the last run that makes it anew
-    replay_id: str | None  # of the replay that made it
-    parent: str | None  # the run that invoked it ...
-    parent_step: str | None  # ... and the step there
-    output: Json
-    error: ErrorView | None  # what ended it, or the reason why it was cancelled
-    last_error: ErrorView | None  # of the last attempt of the code between the steps
-    steps: Mapping[
-        str, StepView
-    ]  # by key, in the order of the calls; "charge#1" is the second "charge" (S3.8)
-
-    @property
-    def is_final(self) -> bool:
-        return self.status.is_final
-
-    def duration_ms(self, now_ms: int) -> int | None:
-        """From the first start to the end, or to now; None before the first start."""
-        if self.started_ms is None:
-            return None
-        return (
-            self.ended_ms if self.ended_ms is not None else max(now_ms, self.started_ms)
-        ) - self.started_ms
-
-    def summary_json(self, now_ms: int) -> JsonObject:
-        """What a list of runs tells."""
-        return {
-            "run_id": self.run_id, "function": self.function, "status": self.status.value, "why": self.why, "queue": self.queue,
-            "cause": self.cause, "version": self.version, "created_ms": self.created_ms, "started_ms": self.started_ms,
-            "ended_ms": self.ended_ms, "duration_ms": self.duration_ms(now_ms), "due_ms": self.due_ms,
-            "attempt": self.attempt, "worker": self.worker,
-            "error": {"name": self.error.name, "message": self.error.message} if self.error else None,
-        }  # fmt: skip
-
-    def to_json(self, now_ms: int) -> JsonObject:
-        """Everything."""
-        return {
-            **self.summary_json(now_ms),
-            "event": self.event, "batched": self.batched, "rerun_of": self.rerun_of, "rerun_by": self.rerun_by,
-            "replay_id": self.replay_id, "parent": self.parent, "parent_step": self.parent_step, "crashes": list(self.crashes),
-            "steps": [step.to_json() for step in self.steps.values()], "output": self.output,
-            "error": self.error.to_json() if self.error else None,
-            "last_error": self.last_error.to_json() if self.last_error else None,
-        }  # fmt: skip
 
 
 def run_view(

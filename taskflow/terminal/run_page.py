@@ -9,11 +9,11 @@ from itertools import groupby
 
 import orjson
 
-from taskflow.runs.reasons import short
-from taskflow.runs.view import AttemptView, RunView, StepView
+from taskflow.run import AttemptView, RunView, StepView
 from taskflow.terminal.screen import Cell, Line, Span, aligned, cell_width, glyph, plain
 from taskflow.terminal.timeline import Kind, Stretch, bar, bounds, stretches
 from taskflow.values.durations import format_duration
+from taskflow.values.text import short
 from taskflow.values.times import date_and_time, relative
 
 MIN_BAR, MAX_BAR = 12, 40

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import groupby
 
-from taskflow.runs.view import RunView, StepView
+from taskflow.run import RunView, StepView
 
 
 class Kind(IntEnum):

@@ -114,7 +114,7 @@ class SyncHarness:
         """See `Harness.run`."""
         return self.block_on(lambda: self.harness.run(function, event))
 
-    def finish(self, run: Run | Sent) -> None:
+    def finish(self, run: Run[Any] | Sent) -> None:
         """See `Harness.finish`."""
         self.block_on(lambda: self.harness.finish(run))
 
@@ -161,11 +161,11 @@ class SyncHarness:
             function, returns=returns, raises=raises, calls=calls, times=times, required=required
         )
 
-    def view(self, run: Run | Sent) -> CheckedRun:
+    def view(self, run: Run[Any] | Sent) -> CheckedRun:
         """See `Harness.view`."""
         return self.block_on(lambda: self.harness.view(run))
 
-    def steps(self, run: Run | Sent) -> Mapping[str, CheckedStep]:
+    def steps(self, run: Run[Any] | Sent) -> Mapping[str, CheckedStep]:
         """See `Harness.steps`."""
         return self.block_on(lambda: self.harness.steps(run))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from taskflow.runs.view import RunView, StepView
+from taskflow.run import RunView, StepView
 from taskflow.store.operation import DONE, FAILED, PENDING
 
 

@@ -161,4 +161,4 @@ class EngineInTest:
 
 def queues_of(app: TaskFlow) -> tuple[str, ...]:
     """The queues that an app's functions name, and the default one."""
-    return tuple(dict.fromkeys(["default", *(spec.queue for spec in app.specs)]))
+    return tuple(dict.fromkeys(["default", *(function.spec.queue for function in app.functions.values())]))

@@ -15,12 +15,11 @@ import orjson
 from taskflow.app import TaskFlow
 from taskflow.broker.urls import broker_url
 from taskflow.errors import ConfigError, RunNotFound
-from taskflow.event import Event
+from taskflow.event import Event, encode_events
 from taskflow.function import Function
 from taskflow.run import Run, RunStatus
 from taskflow.runs.lookup import find_run
 from taskflow.runs.reasons import Moment
-from taskflow.testing.begin import begin_run
 from taskflow.testing.checks import CheckedRun, CheckedStep
 from taskflow.testing.engine import EngineInTest
 from taskflow.testing.report import describe_runs
@@ -98,7 +97,7 @@ class Harness(EngineInTest):
     ) -> None:
         async with self.stack:
             if isinstance(error, Exception) and not hasattr(error, "__notes__"):
-                functions = [spec.id for app in self.apps for spec in app.specs]
+                functions = [function_id for app in self.apps for function_id in app.functions]
                 now_ms, said = self.clock.now_ms(), str(error)
                 if told := await describe_runs(self.store, functions, now_ms=now_ms, said=said):
                     error.add_note(f"\n{told}")
@@ -127,8 +126,10 @@ class Harness(EngineInTest):
         """
         await self.ready()
         sender = app or self.apps[0]
-        ids, messages = sender.encode(event, data, id=id, ts=ts, user=user, v=v)
-        await sender.async_publisher.publish_events(messages)
+        ids, messages = encode_events(
+            event, data, id=id, ts=ts, user=user, v=v, now_ms=self.clock.now_ms(), max_bytes=sender.config.max_event_bytes
+        )  # fmt: skip
+        await sender._link.async_publisher.publish_events(messages)
         await self.settled()
         uids = [wire["uid"] for message in messages for wire in orjson.loads(message)]
         records = await asyncio.gather(*[self.store.history.event(uid) for uid in uids])
@@ -145,7 +146,7 @@ class Harness(EngineInTest):
     ) -> HarnessRun:
         """Start a run of the function as `invoke` does, and let it go on as far as it can without the clock."""
         await self.ready()
-        run: Run = await function.ainvoke(data, user=user)
+        run = await function.ainvoke(data, user=user)
         await self.settled()
         return self.handle(function, run.id)
 
@@ -162,14 +163,17 @@ class Harness(EngineInTest):
         await self.ready()
         if isinstance(event, Event):
             app = self.app_of(function.id)
-            run = self.handle(function, await begin_run(app, function.spec, event))
+            run_id = await app._link.control().start(
+                function.spec, event, cause="event", version=app.config.app_version
+            )
+            run = self.handle(function, run_id)
             await self.settled()
         else:
             run = await self.start(function, event)
         await self.finish(run)
         return run
 
-    async def finish(self, run: Run | Sent) -> None:
+    async def finish(self, run: Run[Any] | Sent) -> None:
         """Turn the clock from one due time to the next until the run has ended.
 
         AssertionError, with its page, when nothing is due, or nothing within a year.
@@ -247,19 +251,19 @@ class Harness(EngineInTest):
 
     # --- what a test sees ---
 
-    async def status(self, run: Run | Sent) -> RunStatus:
+    async def status(self, run: Run[Any] | Sent) -> RunStatus:
         """Where the run is. Raises RunNotFound."""
         (status,) = await self.store.history.fields(run.id, "status")
         if status is None:
             raise RunNotFound(f"there is no run {run.id}: was it removed after the retention?")
         return RunStatus(status.decode())
 
-    async def view(self, run: Run | Sent) -> CheckedRun:
+    async def view(self, run: Run[Any] | Sent) -> CheckedRun:
         """What is stored of a run and its steps. Raises RunNotFound."""
         view = await find_run(self.store, run.id, Moment(self.clock.now_ms(), UTC))
         return CheckedRun.of(view, page=page_text(view, now_ms=self.clock.now_ms()))
 
-    async def steps(self, run: Run | Sent) -> Mapping[str, CheckedStep]:
+    async def steps(self, run: Run[Any] | Sent) -> Mapping[str, CheckedStep]:
         """The steps of a run by their keys, in the order of the calls. Raises RunNotFound."""
         return (await self.view(run)).steps
 

@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 from taskflow.app import TaskFlow
 from taskflow.errors import RunCancelled, RunFailed, RunSkipped
-from taskflow.run import Run
+from taskflow.run import Run, RunView
 from taskflow.runs.lookup import find_run
 from taskflow.runs.reasons import Moment
-from taskflow.runs.view import RunView
 from taskflow.store.store import Store
 from taskflow.terminal.run_page import run_page
 from taskflow.terminal.screen import Screen
@@ -24,7 +23,7 @@ PAGE_COLUMNS = 100
 T = TypeVar("T")
 
 
-class HarnessRun(Run):
+class HarnessRun(Run[Any]):
     """A `Run` that does not wait in vain, and tells what happened when it raises.
 
     `result`, `status` and `cancel` are for a SyncHarness; with a Harness await `aresult`, `astatus` and `acancel`.
@@ -33,7 +32,7 @@ class HarnessRun(Run):
     __slots__ = ("app", "harness")
 
     def __init__(self, run_id: RunId, app: TaskFlow, harness: EngineInTest) -> None:
-        super().__init__(run_id, app)
+        super().__init__(run_id, app._link)
         self.app = app
         self.harness = harness
 
@@ -68,12 +67,12 @@ class HarnessRun(Run):
     async def apage(self) -> str:
         """The run as `taskflow runs show` prints it: why it waits, its steps as a timeline, its error."""
         self.harness.check_open()
-        async with self.app.session().deadline() as store:
+        async with self.app._link.session().deadline() as store:
             return await page_of(store, self.id, now_ms=self.harness.clock.now_ms())
 
     def page(self) -> str:
         """See `apage`."""
-        return self.app.block_on(self.apage)
+        return self.app._link.block_on(self.apage)
 
 
 async def page_of(store: Store, run_id: str, *, now_ms: int) -> str:

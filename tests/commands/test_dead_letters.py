@@ -21,7 +21,7 @@ async def harness(app: TaskFlow) -> AsyncIterator[Harness]:
 
 async def test_unreadable_messages_are_listed_newest_first(harness: Harness, shell: Shell) -> None:
     for body in (b"nonsense", b'{"name": "no list"}', b"\xff\x00"):
-        await harness.apps[0].async_publisher.publish_events([body])
+        await harness.apps[0]._link.async_publisher.publish_events([body])
         await harness.settled()
     letters = (await shell.arun("dead-letters", "--json")).json
     assert [letter["body"] for letter in letters] == [None, '{"name": "no list"}', "nonsense"]

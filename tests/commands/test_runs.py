@@ -156,7 +156,7 @@ async def test_cancel_without_a_broker_still_cancels(
     run_id = await run_id_of(shell, "shop/fulfil")
     outcome = await shell.arun("runs", "cancel", run_id, BROKER="redis://127.0.0.1:1", SEND_TIMEOUT="200ms")
     assert (outcome.code, outcome.stdout) == (0, f"{run_id} cancelled\n")
-    assert "sent once the broker is back" in caplog.text
+    assert "beat sends them when the broker is back" in caplog.text
     await harness.turn_to(harness.clock.now_ms() + 10_000)  # beat tells what the broker could not be told
     outbox = f"{harness.store.keys.prefix}outbox"
     assert await harness.store.client.call("ZCARD", outbox) == 0

@@ -215,7 +215,7 @@ async def test_events_that_a_killed_child_had_received_go_on_within_2_s(shop: Sh
         )
     os.kill(child, signal.SIGKILL)
     killed_s = time.monotonic()
-    run = Run(run_id_for(event_id, "shop/take"), shop.app)
+    run = shop.app.run(run_id_for(event_id, "shop/take"))
     while await run_is_missing(run):
         assert time.monotonic() - killed_s < 2
     assert await run.aresult("2s") == "taken"

@@ -25,7 +25,7 @@ def recorder(app: TaskFlow, batch: Batch) -> list[tuple[list[int], int]]:
     @app.function(trigger="viewed", batch_events=batch)
     async def count(ctx: Context[Step]) -> None:
         assert ctx.event == ctx.events[0]
-        ran.append(([event.data["n"] for event in ctx.events], app.clock.now_ms() - START_MS))
+        ran.append(([event.data["n"] for event in ctx.events], app._link.clock.now_ms() - START_MS))
 
     return ran
 

@@ -24,7 +24,7 @@ def recorder(app: TaskFlow, debounce: Debounce) -> list[tuple[int, int]]:
 
     @app.function(trigger="edited", debounce=debounce)
     async def save(ctx: Context[Step]) -> None:
-        ran.append((ctx.event.data["n"], app.clock.now_ms() - START_MS))
+        ran.append((ctx.event.data["n"], app._link.clock.now_ms() - START_MS))
 
     return ran
 

@@ -118,7 +118,7 @@ async def test_a_cron_does_not_overlap_with_itself(app: TaskFlow) -> None:
 
     @app.function(trigger=TriggerCron("*/10 * * * *"), singleton=Singleton())
     async def sync(ctx: Context[Step], step: Step) -> None:
-        await step.run("note", started.append, app.clock.now_ms() - START_MS)
+        await step.run("note", started.append, app._link.clock.now_ms() - START_MS)
         await step.sleep("nap", "15m")
 
     async with Harness(app) as harness:

@@ -35,7 +35,7 @@ async def test_runs_start_evenly_spread(app: TaskFlow) -> None:
 
     @app.function(trigger="job", throttle=Throttle(10, "1s"))
     async def job(ctx: Context[Step]) -> None:
-        began[ctx.run_id] = app.clock.now_ms()
+        began[ctx.run_id] = app._link.clock.now_ms()
 
     async with Harness(app, workers=2) as harness:
         await harness.send([Event("job") for _ in range(5)])
@@ -48,7 +48,7 @@ async def test_a_burst_starts_at_once_after_a_pause(app: TaskFlow) -> None:
 
     @app.function(trigger="job", throttle=Throttle(10, "1s", burst=3))
     async def job(ctx: Context[Step]) -> None:
-        began[ctx.run_id] = app.clock.now_ms()
+        began[ctx.run_id] = app._link.clock.now_ms()
 
     async with Harness(app) as harness:
         await harness.send([Event("job") for _ in range(5)])
@@ -61,7 +61,7 @@ async def test_each_value_of_a_key_is_throttled_by_itself(app: TaskFlow) -> None
 
     @app.function(trigger="job", throttle=Throttle(1, "1s", key="event.data.tenant"))
     async def job(ctx: Context[Step]) -> None:
-        began[ctx.run_id] = app.clock.now_ms()
+        began[ctx.run_id] = app._link.clock.now_ms()
 
     async with Harness(app) as harness:
         await harness.send([Event("job", {"tenant": n % 2}) for n in range(4)])

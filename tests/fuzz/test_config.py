@@ -217,7 +217,8 @@ def test_a_decorator_registers_or_refuses(options: dict[str, Any]) -> None:
 
     except ConfigError:
         return
-    for spec in app.specs:
+    for function in app.functions.values():
+        spec = function.spec
         assert FunctionSpec.from_manifest(orjson.loads(orjson.dumps(spec.manifest()))) == spec
 
 
@@ -237,7 +238,7 @@ def whole_manifest() -> Any:
     )
     async def work(ctx: Context[Step]) -> None: ...
 
-    return app.specs[0].manifest()
+    return work.spec.manifest()
 
 
 MANIFEST = whole_manifest()

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskflow.app import TaskFlow
 from taskflow.errors import InvalidEvent, SerializationError
-from taskflow.event import Event, ReceivedEvent, decode_message
+from taskflow.event import Event, ReceivedEvent, decode_message, encode_events
 from taskflow.values.json import from_json, to_json
 from tests.fuzz.profile import damaged, examples, json_objects, json_values, odd_values, texts, values
 
-APP = TaskFlow("shop", broker="redis://127.0.0.1:1/0", store="redis://127.0.0.1:1/0")
+NOW_MS = 1_893_456_000_000
+MAX_BYTES = 256 * 1024
 
 names = st.one_of(st.just("shop/paid"), texts)
 
@@ -24,7 +24,7 @@ names = st.one_of(st.just("shop/paid"), texts)
 @examples(120)
 @given(json_objects, st.none() | json_objects)
 def test_json_comes_back_as_it_was(data: dict[str, Any], user: dict[str, Any] | None) -> None:
-    ids, messages = APP.encode("shop/paid", data, id=None, ts=None, user=user, v=None)
+    ids, messages = encode_events("shop/paid", data, user=user, now_ms=NOW_MS, max_bytes=MAX_BYTES)
     (event,) = decode_message(messages[0])
     received = ReceivedEvent.from_wire(event)
     assert (received.id, received.data, received.user) == (ids[0], data, user)
@@ -41,8 +41,8 @@ def test_json_comes_back_as_it_was(data: dict[str, Any], user: dict[str, Any] | 
 )
 def test_any_event_is_encoded_or_refused(name: Any, data: Any, id: Any, ts: Any, user: Any, v: Any) -> None:
     try:
-        _, messages = APP.encode(
-            Event(name, data, id=id, ts=ts, user=user, v=v), None, id=None, ts=None, user=None, v=None
+        _, messages = encode_events(
+            Event(name, data, id=id, ts=ts, user=user, v=v), now_ms=NOW_MS, max_bytes=MAX_BYTES
         )
     except InvalidEvent:
         return
@@ -53,7 +53,7 @@ def test_any_event_is_encoded_or_refused(name: Any, data: Any, id: Any, ts: Any,
 @examples(25)
 @given(st.lists(st.builds(Event, st.just("shop/paid"), json_objects), max_size=250))
 def test_a_list_of_events_keeps_its_order_in_its_messages(events: list[Event]) -> None:
-    ids, messages = APP.encode(events, None, id=None, ts=None, user=None, v=None)
+    ids, messages = encode_events(events, now_ms=NOW_MS, max_bytes=MAX_BYTES)
     sent = [event for message in messages for event in decode_message(message)]
     assert [event["id"] for event in sent] == ids
     assert [event["data"] for event in sent] == [event.data for event in events]

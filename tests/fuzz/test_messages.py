@@ -38,7 +38,7 @@ class Factory:
     got: list[Any] = field(default_factory=list)
 
     def publish(self, bodies: list[bytes]) -> None:
-        self.app.publisher.publish_events(bodies)
+        self.app._link.publisher.publish_events(bodies)
         self.harness.settled()
 
     def dead_letters(self) -> int:
@@ -160,7 +160,7 @@ def test_what_can_be_read_can_be_routed(factory: Factory, event: Any) -> None:
 def test_odd_work_messages_are_kept_and_the_worker_goes_on(factory: Factory, body: bytes) -> None:
     message = OutgoingMessage(work_exchange(), work_queue_name("fuzz", "default"), body, persistent=False)
     before = factory.dead_letters()
-    factory.app.publisher.send(Letter([message]), Deadline(3))
+    factory.app._link.publisher.send(Letter([message]), Deadline(3))
     factory.harness.settled()
     assert factory.dead_letters() == before + 1
     factory.got.clear()

@@ -14,7 +14,7 @@ from taskflow.errors import ConfigError, InvalidDuration, NonRetriableError
 from taskflow.event import Event
 from taskflow.function import Function
 from taskflow.run import RunStatus
-from taskflow.runs.replay import find_runs, plan_replay
+from taskflow.runs.replay import plan_replay
 from taskflow.runs.selection import Past
 from taskflow.step import Step
 from taskflow.testing import Harness
@@ -179,9 +179,10 @@ async def test_many_runs_are_replayed_page_by_page(app: TaskFlow) -> None:
         shop.bad.clear()
         shop.got.clear()
         done: list[int] = []
+        control = app._link.control()
         request = plan_replay(shop.work.spec, since="1h", now_ms=harness.clock.now_ms())
-        found = await find_runs(app.session(), request)
-        assert await app.replay_found(request, found, on_progress=done.append) == 350
+        found = await control.find_replayed(request)
+        assert await control.replay(request, found, on_progress=done.append) == 350
         assert done == [100, 200, 300, 350]
         await harness.settled()
         assert sorted(shop.got) == numbers
@@ -209,10 +210,11 @@ async def test_a_replay_that_was_broken_off_goes_on(app: TaskFlow) -> None:
         await harness.send([Event("order", {"n": number}) for number in numbers])
         shop.bad.clear()
         shop.got.clear()
+        control = app._link.control()
         request = plan_replay(shop.work.spec, since="1h", replay_id="mended", now_ms=harness.clock.now_ms())
-        found = await find_runs(app.session(), request)
-        assert await app.replay_found(request, found[:10]) == 10
-        made = await asyncio.gather(*[app.replay_found(request, found) for _ in range(3)])
+        found = await control.find_replayed(request)
+        assert await control.replay(request, found[:10]) == 10
+        made = await asyncio.gather(*[control.replay(request, found) for _ in range(3)])
         assert sum(made) == 20
         await harness.settled()
         assert sorted(shop.got) == numbers

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 from typing import Any
 
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.connections import Connections
 from taskflow.context import Context
 from taskflow.errors import InvalidEvent, RerunRefused, RunNotFound, RunSkipped, StepError
 from taskflow.flow.batch import Batch
@@ -178,13 +180,7 @@ async def test_a_rerun_tells_the_version_of_the_code_that_runs_now(make_app: Mak
     shop = Shop(app)
     async with Harness(app) as harness:
         failed = await shop.failed_run(harness)
-    app.config = type(app.config).resolve(
-        "shop",
-        broker=app.config.broker,
-        store=app.config.store,
-        namespace=app.config.namespace,
-        app_version="v2",
-    )
+    app._link = Connections(dataclasses.replace(app.config, app_version="v2"))
     async with Harness(app) as harness:
         rerun = await app.arerun(failed.id)
         await rerun.aresult("2s")

@@ -11,7 +11,7 @@ import pytest
 from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import RunNotFound
-from taskflow.event import Event, ReceivedEvent
+from taskflow.event import Event, ReceivedEvent, encode_events
 from taskflow.run import RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
@@ -224,15 +224,15 @@ async def test_a_message_that_comes_again_starts_no_second_run(app: TaskFlow) ->
         resumed.append(await step.wait_for_event("paid", "paid", timeout="1d"))
 
     async with Harness(app, workers=2) as harness:
-        ids, messages = app.encode(
-            [Event("paid", {"n": n}) for n in range(5)], None, id=None, ts=None, user=None, v=None
+        ids, messages = encode_events(
+            [Event("paid", {"n": n}) for n in range(5)], now_ms=harness.clock.now_ms(), max_bytes=10_000
         )
-        await asyncio.gather(*[app.async_publisher.publish_events(messages) for _ in range(4)])
+        await asyncio.gather(*[app._link.async_publisher.publish_events(messages) for _ in range(4)])
         await harness.settled()
         assert sorted(started) == list(range(5))
         waiting = await harness.start(waits)
         await harness.advance(hours=2)  # the runs are over
-        await app.async_publisher.publish_events(messages)
+        await app._link.async_publisher.publish_events(messages)
         await harness.settled()
         runs = [await harness.run_of(receipt, event_id) for event_id in ids]
         assert {await run.astatus() for run in runs} == {RunStatus.COMPLETED}

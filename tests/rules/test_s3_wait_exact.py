@@ -10,7 +10,7 @@ import pytest
 
 from taskflow.app import TaskFlow
 from taskflow.context import Context
-from taskflow.event import Event
+from taskflow.event import Event, encode_events
 from taskflow.step import Step
 from taskflow.testing import Harness
 from tests.rules.endings import nothing_is_left_of
@@ -46,8 +46,8 @@ async def test_each_run_gets_its_event_once_whichever_comes_first(app: TaskFlow,
     async def send(order: int) -> None:
         await asyncio.sleep(chance.random() * 0.08)
         event = Event("shop/paid", {"order": order, "ok": True})
-        _, messages = app.encode(event, None, id=None, ts=None, user=None, v=None)
-        await app.async_publisher.publish_events(messages * chance.choice((1, 2, 3)))
+        _, messages = encode_events(event, now_ms=app._link.clock.now_ms(), max_bytes=10_000)
+        await app._link.async_publisher.publish_events(messages * chance.choice((1, 2, 3)))
 
     async with Harness(app, workers=3, concurrency=7, deadline_s=30) as harness:
         runs, _ = await asyncio.gather(

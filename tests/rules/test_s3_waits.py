@@ -11,7 +11,7 @@ import pytest
 from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import ConfigError, InvalidDuration, NonRetriableError, RunFailed
-from taskflow.event import Event
+from taskflow.event import Event, encode_events
 from taskflow.function import Function
 from taskflow.run import RunStatus
 from taskflow.step import BlockingStep, Step
@@ -88,13 +88,13 @@ async def test_an_event_before_the_wait_is_not_seen(app: TaskFlow) -> None:
     """S3.3: also not when its broker message comes again after the wait is stored."""
     waits = waiting_function(app)
     async with Harness(app, workers=2) as harness:
-        _, messages = app.encode(
-            [Event("paid", {"n": n}) for n in range(3)], None, id=None, ts=None, user=None, v=None
+        _, messages = encode_events(
+            [Event("paid", {"n": n}) for n in range(3)], now_ms=harness.clock.now_ms(), max_bytes=10_000
         )
-        await app.async_publisher.publish_events(messages)
+        await app._link.async_publisher.publish_events(messages)
         await harness.settled()
         run = await harness.start(waits)
-        await app.async_publisher.publish_events(messages)
+        await app._link.async_publisher.publish_events(messages)
         await harness.settled()
         assert await is_waiting(run)
         await harness.send("paid", {"n": 9})

@@ -11,7 +11,7 @@ from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.errors import NonRetriableError, RunFailed, StepError
 from taskflow.retries import Retries
-from taskflow.run import Run, RunStatus
+from taskflow.run import RunStatus
 from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
 from tests.rules.flaky import Flaky
@@ -218,7 +218,7 @@ async def test_on_failure_is_a_run_of_its_own_with_steps_and_retries(app: TaskFl
         await harness.start(other)
         await harness.advance(hours=2)
         assert seen == [("broken", {"order": 7}, 3)]
-        (handled,) = [Run(run_id, app) for run_id in await run_ids(harness, "shop/work-on-failure")]
+        (handled,) = [app.run(run_id) for run_id in await run_ids(harness, "shop/work-on-failure")]
         assert handled.id != run.id
         assert await handled.aresult("1s") == "cleaned"
         assert await run.astatus() is RunStatus.FAILED
@@ -254,7 +254,7 @@ async def test_a_failing_on_failure_fails_its_own_run_and_calls_no_other(app: Ta
         await harness.start(work)
         await harness.advance(minutes=1)
         (run_id,) = await run_ids(harness, "shop/work-on-failure")
-        assert await Run(run_id, app).astatus() is RunStatus.FAILED
+        assert await app.run(run_id).astatus() is RunStatus.FAILED
     assert calls == ["shop/work-on-failure"]
 
 
@@ -296,7 +296,7 @@ async def test_on_failure_runs_once_although_the_event_is_routed_again(app: Task
         records = [await harness.store.history.event(uid) for uid in uids]
         (told,) = [record["event"] for record in records if record["name"] == FAILED.encode()]
         for _ in range(3):
-            await app.async_publisher.publish_events([b"[" + told + b"," + told + b"]"])
+            await app._link.async_publisher.publish_events([b"[" + told + b"," + told + b"]"])
             await harness.settled()
     assert len(calls) == 1
 

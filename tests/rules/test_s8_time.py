@@ -45,9 +45,8 @@ class Beats:
         settings = AppSettings(
             version="", retention_ms=86_400_000, failed_retention_ms=86_400_000, max_crashes=3
         )
-        functions = [
-            RegisteredFunction(spec.slug, orjson.dumps(spec.manifest()), "") for spec in self.app.specs
-        ]
+        specs = [function.spec for function in self.app.functions.values()]
+        functions = [RegisteredFunction(spec.slug, orjson.dumps(spec.manifest()), "") for spec in specs]
         await self.store.registry.register(self.app.id, settings, functions)
 
     async def die(self, beat: Beat) -> None:

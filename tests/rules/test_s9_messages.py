@@ -52,7 +52,7 @@ def lose_messages(app: TaskFlow, harness: Harness) -> None:
 
     async def lose(hints: Sequence[Hint]) -> None: ...
 
-    app.send_hints = lose  # type: ignore[method-assign]
+    app._link.tell = lose  # type: ignore[method-assign]
     for worker in harness.workers:
         worker.messenger.send_work = lambda hints: None  # type: ignore[method-assign]
 
@@ -99,16 +99,16 @@ async def test_doubled_messages_change_nothing(app: TaskFlow) -> None:
         await step.run("work", work, f"two {ctx.event.data['n']}")
 
     async with Harness(app) as harness:
-        publish = app.async_publisher.publish_events
+        publish = app._link.async_publisher.publish_events
 
         async def publish_often(messages: Sequence[bytes]) -> None:
             for _ in range(5):
                 await publish(messages)
 
-        app.async_publisher.publish_events = publish_often  # type: ignore[method-assign, assignment]
+        app._link.async_publisher.publish_events = publish_often  # type: ignore[method-assign, assignment]
         for n in range(10):
             await app.asend("order", {"n": n})
-            await app.async_publisher.publish_work(["default"] * 5)
+            await app._link.async_publisher.publish_work(["default"] * 5)
         await harness.advance(seconds=2)
         assert len(await harness.runs(one)) == len(await harness.runs(two)) == 10
     assert seen == Counter([f"{name} {n}" for name in ("one", "two") for n in range(10)])
@@ -125,13 +125,13 @@ async def test_an_event_that_is_routed_again_later_resumes_nothing_that_came_aft
     async with Harness(app) as harness:
         first = await harness.start(waiter)
         messages: list[Sequence[bytes]] = []
-        publish = app.async_publisher.publish_events
+        publish = app._link.async_publisher.publish_events
 
         async def keep(bodies: Sequence[bytes]) -> None:
             messages.append(bodies)
             await publish(bodies)
 
-        app.async_publisher.publish_events = keep  # type: ignore[method-assign, assignment]
+        app._link.async_publisher.publish_events = keep  # type: ignore[method-assign, assignment]
         await harness.send("paid", {"n": 1})
         assert await first.aresult("1s") == {"n": 1}
         second = await harness.start(waiter)
@@ -164,7 +164,7 @@ async def test_every_run_ends_whatever_becomes_of_the_work_messages(app: TaskFlo
 
     async with Harness(app, workers=2, concurrency=5) as harness:
         for publisher in [
-            app.async_publisher,
+            app._link.async_publisher,
             harness.beat.publisher,
             *[w.publisher for w in harness.workers],
         ]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC
 
-from taskflow.run import Run
+from taskflow.run import Run, RunView
 from taskflow.runs.lookup import find_run
 from taskflow.runs.reasons import Moment
-from taskflow.runs.view import RunView
 from taskflow.testing import Harness
 
 

@@ -201,7 +201,7 @@ class Actors:
             run_id = self.world.random.choice(list(self.live))
             self.tell("cancelling", run=run_id)
             try:
-                is_taken = await self.app.cancel_run(run_id, "simulated")
+                is_taken = await self.app.run(run_id).acancel("simulated")
             except (StoreUnavailable, RunNotFound) as error:
                 self.tell("cancel_failed", run=run_id, error=type(error).__name__)
             else:

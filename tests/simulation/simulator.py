@@ -94,8 +94,8 @@ class Simulation:
             failed_retention=FAILED_RETENTION_S,
         )  # fmt: skip
         self.place = Place(self.world, Network(self.world, server), SimulatedBroker(self.world), self.app)
-        self.app.async_publisher = SimulatedPublisher(self.place.broker, self.app.id)
-        self.app.clock = SkewedClock(self.world, self.draw_skew_ms())
+        self.app._link.async_publisher = SimulatedPublisher(self.place.broker, self.app.id)
+        self.app._link.clock = SkewedClock(self.world, self.draw_skew_ms())
         self.actors = Actors(self.world, self.app, self.plan)
         self.problems: list[str] = []
 

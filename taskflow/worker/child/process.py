@@ -21,7 +21,7 @@ from taskflow.courier import BrokerMessenger
 from taskflow.engine.executor import Executor
 from taskflow.engine.tasks.tagging import install_task_factory
 from taskflow.flow.plan import flow_settings
-from taskflow.function import Function
+from taskflow.function import Function, FunctionSpec
 from taskflow.redis.subscriber import Subscriber
 from taskflow.routing.listeners import Listeners
 from taskflow.routing.router import Router
@@ -123,10 +123,13 @@ class WorkerProcess:
         self.tick()
         self.plan_check_up()
 
+    def specs(self) -> list[FunctionSpec]:
+        return [function.spec for function in self.app.functions.values()]
+
     async def start_consuming(self) -> None:
         config = self.app.config
         router = Router(
-            store=self.store, config=config, clock=self.clock, listeners=Listeners(self.app.specs), taker=self.executor,
+            store=self.store, config=config, clock=self.clock, listeners=Listeners(self.specs()), taker=self.executor,
             child_id=self.child_id, lease=self.lease,
         )  # fmt: skip
         queues = [
@@ -166,7 +169,7 @@ class WorkerProcess:
         )  # fmt: skip
         functions = [
             RegisteredFunction(spec.slug, orjson.dumps(spec.manifest()), flow_settings(spec.flow))
-            for spec in self.app.specs
+            for spec in self.specs()
         ]
         await self.store.registry.register(config.app_id, settings, functions)
 

@@ -1,0 +1,127 @@
+"""`Connections`: all by which an app, or a command, reaches the outside."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from taskflow.broker.publisher import AsyncPublisher, Publisher
+from taskflow.config import Config
+from taskflow.errors import BrokerUnavailable, TaskFlowError
+from taskflow.event import pack_messages
+from taskflow.function import Function
+from taskflow.portal import LoopThread
+from taskflow.run import RunView
+from taskflow.runs.control import Cancelled, RunControl
+from taskflow.runs.lookup import find_run
+from taskflow.runs.reasons import Moment
+from taskflow.store.claims import Hint, events_of, queues_of
+from taskflow.store.session import StoreSession
+from taskflow.values.clock import Clock, SystemClock
+from taskflow.values.durations import format_duration
+
+logger = logging.getLogger("taskflow")
+
+T = TypeVar("T")
+
+REASON_TIMEOUT_S = 2.0  # for saying why a run is not through in time: that it is not is told in any case
+
+
+class Connections:
+    """Broker, store and clock, for sync and async code of any thread and loop. Connects when first used.
+
+    What is published makes sure that the events of `config.app_id` wait for its first worker; an empty one stands for no app.
+    """
+
+    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.publisher = Publisher(
+            config.broker, app_id=config.app_id, send_timeout_ms=config.send_timeout_ms
+        )
+        self.async_publisher = AsyncPublisher(self.publisher)
+        self.loop_thread = LoopThread("taskflow-store")
+        self.sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, StoreSession] = WeakKeyDictionary()
+
+    def session(self) -> StoreSession:
+        """The store for the running loop."""
+        loop = asyncio.get_running_loop()
+        session = self.sessions.get(loop)
+        if session is None:
+            session = self.sessions[loop] = StoreSession(self.config.store, self.config.namespace)
+        return session
+
+    def control(self, functions: Mapping[str, Function[Any, Any]] | None = None) -> RunControl:
+        """What acts on runs, for the running loop; `functions` are those whose code is here."""
+        return RunControl(
+            self.session(), tell=self.tell, clock=self.clock, max_event_bytes=self.config.max_event_bytes, functions=functions
+        )  # fmt: skip
+
+    async def tell(self, hints: Sequence[Hint]) -> None:
+        """Tell workers of ready runs, and apps of ended ones. A failure costs time, nothing else: beat tells them again."""
+        try:
+            for app_id, queues in queues_of(hints).items():
+                await self.async_publisher.publish_work(queues, app_id=app_id)
+            if events := events_of(hints):
+                await self.async_publisher.publish_events(pack_messages([event for _, event in events]))
+                async with self.session().deadline() as store:
+                    await store.routing.clear_outbox([uid for uid, _ in events])
+        except BrokerUnavailable as error:
+            logger.warning(
+                "%s The work messages are not lost: beat sends them when the broker is back.", error
+            )
+
+    def block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine on a loop of our own, from sync code."""
+        return self.loop_thread.run(make)
+
+    # --- what the handle of a run needs (`run.RunReader`) ---
+
+    async def run_fields(self, run_id: str, *names: str) -> list[bytes | None]:
+        return await self.session().run_fields(run_id, *names)
+
+    async def view_run(self, run_id: str) -> RunView:
+        async with self.session().deadline() as store:
+            return await find_run(store, run_id, Moment(self.clock.now_ms()))
+
+    async def wait_until_done(self, run_id: str, timeout_s: float | None) -> None:
+        try:
+            await self.session().wait_until_done(run_id, timeout_s)
+        except TimeoutError as error:
+            raise TimeoutError(await self.unfinished(run_id, timeout_s or 0)) from error
+
+    async def unfinished(self, run_id: str, timeout_s: float) -> str:
+        """What to say of a run that is not through in time: what it waits for, as far as that can be found out."""
+        limit = format_duration(round(timeout_s * 1000))
+        try:
+            async with asyncio.timeout(REASON_TIMEOUT_S):
+                view = await self.view_run(run_id)
+        except (TaskFlowError, TimeoutError):
+            return f"run {run_id} has not ended within {limit}"
+        return f"run {run_id} of {view.function} has not ended within {limit}; {view.why or view.status}"
+
+    async def cancel_run(self, run_id: str, reason: str) -> bool:
+        return await self.control().cancel(run_id, reason) is not Cancelled.ENDED
+
+    # --- the end ---
+
+    def close(self) -> None:
+        """Close connections of sync code, and end its threads; they can be used again."""
+        if self.loop_thread.is_running and not self.loop_thread.is_current:
+            self.loop_thread.run(self.close_session)
+            self.loop_thread.stop()
+        self.async_publisher.close()
+        self.publisher.close()
+
+    async def aclose(self) -> None:
+        """Close this loop's connection to the store, and what sync code has opened."""
+        await self.close_session()
+        self.close()
+
+    async def close_session(self) -> None:
+        session = self.sessions.pop(asyncio.get_running_loop(), None)
+        if session is not None:
+            await session.close()
