@@ -15,9 +15,10 @@ import time
 import uuid
 from collections.abc import Callable
 
-from taskflow.broker.consumer import Consumer, Delivery
+from taskflow.broker.consumer import Consumer
 from taskflow.broker.publisher import AsyncPublisher, Publisher
-from taskflow.broker.topology import events_queue
+from taskflow.broker.streams.entry import Delivery
+from taskflow.broker.topology import Topology
 
 BODY = b'[{"uid":"01J9ZQ8VJ9K3X6M3W4Y5Z6A7B8","id":"order-1","name":"shop/order.created","data":{"order":1,'
 BODY += b'"customer":"c-1000","total":12.5,"lines":[{"sku":"a","count":1},{"sku":"b","count":2}]},"ts":1762340000000}]'
@@ -47,7 +48,7 @@ def consume(url: str, app_id: str, count: int) -> None:
         if received >= count:
             done.set()
 
-    consumer = Consumer(url, queues=[events_queue(app_id)], on_deliveries=take)
+    consumer = Consumer(url, queues=[Topology().events_queue(app_id)], on_deliveries=take)
     consumer.start()
     done.wait(120)
     consumer.stop(10)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from taskflow.broker.publisher import AsyncPublisher, Publisher
+from taskflow.broker.topology import Topology
 from taskflow.config import Config
 from taskflow.errors import BrokerUnavailable, TaskFlowError
 from taskflow.event import pack_messages
@@ -40,8 +41,9 @@ class Connections:
         self.config = config
         self.clock = clock or SystemClock()
         self.publisher = Publisher(
-            config.broker, app_id=config.app_id, send_timeout_ms=config.send_timeout_ms
-        )
+            config.broker, app_id=config.app_id, send_timeout_ms=config.send_timeout_ms,
+            topology=Topology(config.namespace),
+        )  # fmt: skip
         self.async_publisher = AsyncPublisher(self.publisher)
         self.loop_thread = LoopThread("taskflow-store")
         self.sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, StoreSession] = WeakKeyDictionary()

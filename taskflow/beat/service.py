@@ -12,6 +12,7 @@ from taskflow.beat.reaper import Reaper
 from taskflow.beat.retention import Retention
 from taskflow.beat.timers import Timers
 from taskflow.broker.publisher import AsyncPublisher, Publisher
+from taskflow.broker.topology import Topology
 from taskflow.config import Config
 from taskflow.courier import BrokerMessenger
 from taskflow.errors import StoreUnavailable
@@ -58,7 +59,10 @@ class Beat:
 
     def make_publisher(self) -> AsyncPublisher:
         config = self.config
-        return AsyncPublisher(Publisher(config.broker, app_id="", send_timeout_ms=config.send_timeout_ms))
+        topology = Topology(config.namespace)
+        return AsyncPublisher(
+            Publisher(config.broker, app_id="", send_timeout_ms=config.send_timeout_ms, topology=topology)
+        )
 
     async def run(self) -> None:
         """Connect, and do the duties until `stop` is called. Raises StoreUnavailable when it can't connect."""

@@ -4,32 +4,18 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import Any
 
 from kombu.connection import Connection
 
+from taskflow.broker.deadline import Deadline
 from taskflow.broker.urls import broker_url, register_transport
-from taskflow.errors import BrokerUnavailable, ConfigError
+from taskflow.errors import ConfigError
 from taskflow.redis.address import redact
 from taskflow.redis.blocking import resolve
 
 UNLIMITED_TIMEOUT_S = 10.0
 """Where no deadline is set: so long may one write, or one answer, of an AMQP server take."""
-
-
-class Deadline:
-    """A point on the monotonic clock."""
-
-    def __init__(self, timeout_s: float) -> None:
-        self.at = time.monotonic() + timeout_s
-
-    def remaining_s(self) -> float:
-        """Seconds left. Raises TimeoutError if there are none."""
-        remaining = self.at - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError("the time was used up")
-        return remaining
 
 
 def new_connection(url: str, *, heartbeat_s: int = 0) -> Connection:
@@ -43,9 +29,8 @@ def new_connection(url: str, *, heartbeat_s: int = 0) -> Connection:
             f"broker URL {redact(url)!r} can't be used: {error}. "
             "Expected one like redis://host:6379/0, rediss://..., unix:///path, or amqp://user:password@host/vhost."
         ) from error
-    except (
-        Exception
-    ) as error:  # a module that isn't installed; some transports stumble over that with a NameError
+    except Exception as error:
+        # A module that isn't installed; some transports stumble over that with a NameError.
         raise ConfigError(
             f"broker URL {redact(url)!r}: kombu's transport for it can't be loaded here: {error!r}. "
             "Install the package that it needs, or use redis:// or amqp://."
@@ -81,7 +66,7 @@ def limit_time(connection: Connection, deadline: Deadline | None) -> None:
         timeout_s = UNLIMITED_TIMEOUT_S if deadline is None else deadline.remaining_s()
         connection.connection.sock.settimeout(timeout_s)
     elif driver == "taskflow-redis-streams":
-        connection.transport.set_deadline(None if deadline is None else deadline.at)
+        connection.transport.broker.set_deadline(None if deadline is None else deadline.at)
 
 
 def abandon_connection(connection: Connection) -> None:
@@ -108,28 +93,6 @@ def close_connection(connection: Connection, *, timeout_s: float) -> None:
         connection.release()
     except Exception:
         abandon_connection(connection)
-
-
-def unavailable(url: str, *, after_ms: int, error: BaseException) -> BrokerUnavailable:
-    """The error for users: which broker, why, what to do. Rule S1.2."""
-    return BrokerUnavailable(
-        f"the broker {redact(url)} took nothing within {after_ms} ms: {reason_of(error, url)}. "
-        "Check that it runs, that this machine reaches it, and the user and password; sending again is safe."
-    )
-
-
-def reason_of(error: BaseException, url: str) -> str:
-    """The error in words, without credentials."""
-    if isinstance(error, TimeoutError):
-        return "it gave no answer in time"
-    return hide_credentials(str(error) or type(error).__name__, url)
-
-
-def hide_credentials(text: str, url: str) -> str:
-    """Replace the URL, wherever a library quotes it, by its redacted form."""
-    for spelling in {url, broker_url(url)}:
-        text = text.replace(spelling, redact(spelling))
-    return redact(text)
 
 
 def transport_name(connection: Connection) -> str:

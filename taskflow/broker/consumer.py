@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from kombu.entity import Queue
-
-from taskflow.broker.connection import reason_of
-from taskflow.broker.streams.link import Link, new_link
+from taskflow.broker.failure import reason_of
+from taskflow.broker.link import Link, new_link
+from taskflow.broker.streams.bindings import BoundQueue
+from taskflow.broker.streams.entry import Delivery, find_problem
 from taskflow.errors import BrokerUnavailable
 from taskflow.redis.address import redact
+from taskflow.values.backoff import backoff_s
 from taskflow.values.clock import Clock, SystemClock
 
 logger = logging.getLogger(__name__)
@@ -23,19 +24,7 @@ logger = logging.getLogger(__name__)
 POLL_S = 5.0
 """A wait for messages ends after this long, to show that the thread lives (`last_poll_ms`)."""
 
-BACKOFF_INITIAL_S, BACKOFF_MAXIMUM_S = 0.05, 5.0
 CALLBACK_RETRY_S = 1.0
-
-
-@dataclass(slots=True)
-class Delivery:
-    """One message, to be acked or rejected. `redelivered`: it was delivered before, to whomever."""
-
-    queue: str
-    body: bytes
-    redelivered: bool
-    message: Any = field(repr=False, compare=False)  # kombu's
-    problem: str = ""  # why it could not be unpacked; `body` is as it came then
 
 
 class Consumer:
@@ -44,14 +33,14 @@ class Consumer:
     It reconnects for ever, and declares the queues each time. After a loss the broker delivers again what was
     not acked; acks and rejects of earlier deliveries are then ignored. An exception of `on_deliveries` is
     logged, and the messages go back to the queue. By `name`, unique among all consumers ever, others may
-    release what it held when it is dead; see `stream_release`.
+    release what it held when it is dead; see `release`.
     """
 
     def __init__(
         self,
         url: str,
         *,
-        queues: Sequence[Queue],
+        queues: Sequence[BoundQueue],
         on_deliveries: Callable[[list[Delivery]], None],
         prefetch: int = 500,
         name: str = "",
@@ -167,7 +156,8 @@ class Consumer:
             self._reject(deliveries, requeue=True)
 
     def _receive(self, queue_name: str, message: Any) -> None:
-        self._received.append(to_delivery(queue_name, message))
+        problem = find_problem(message.content_type, message.content_encoding, message.headers)
+        self._received.append(to_delivery(queue_name, message, problem=problem))
 
     def _receive_unreadable(self, queue_name: str, message: Any, error: Exception) -> None:
         problem = f"{type(error).__name__}: {error}"
@@ -235,7 +225,28 @@ def to_delivery(queue_name: str, message: Any, *, problem: str = "") -> Delivery
     return Delivery(queue_name, encoded, bool(message.delivery_info.get("redelivered")), message, problem)
 
 
-def backoff_s(failures: int, jitter: float) -> float:
-    """Delay before the next try: doubles up to the maximum; `jitter` in [0, 1) takes off up to half of it."""
-    ceiling = min(BACKOFF_INITIAL_S * 2.0 ** min(failures, 20), BACKOFF_MAXIMUM_S)
-    return ceiling * (1 - jitter / 2)
+class ThreadedConsumer(Consumer):
+    """A `Consumer` whose thread hands over to the loop."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        queues: Sequence[BoundQueue],
+        on_deliveries: Callable[[list[Delivery]], None],
+        prefetch: int,
+        name: str,
+    ) -> None:
+        self.loop = loop = asyncio.get_running_loop()
+
+        def hand_over(deliveries: list[Delivery]) -> None:
+            loop.call_soon_threadsafe(on_deliveries, deliveries)
+
+        super().__init__(url, queues=queues, on_deliveries=hand_over, prefetch=prefetch, name=name)
+
+    async def open(self, timeout_s: float) -> None:
+        self.start()
+        await self.loop.run_in_executor(None, self.wait_ready, timeout_s)
+
+    async def close(self, timeout_s: float) -> None:
+        await self.loop.run_in_executor(None, self.stop, timeout_s)

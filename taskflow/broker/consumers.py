@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from kombu.entity import Queue
-
-from taskflow.broker.consumer import Consumer, Delivery
+from taskflow.broker.streams.bindings import BoundQueue
 from taskflow.broker.streams.consumer import StreamConsumer
+from taskflow.broker.streams.entry import Delivery
 from taskflow.broker.urls import serves_streams
 
 
@@ -38,41 +36,17 @@ class LoopConsumer(Protocol):
         ...
 
 
-class ThreadedConsumer(Consumer):
-    """A `Consumer` whose thread hands over to the loop."""
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        queues: Sequence[Queue],
-        on_deliveries: Callable[[list[Delivery]], None],
-        prefetch: int,
-        name: str,
-    ) -> None:
-        self.loop = loop = asyncio.get_running_loop()
-
-        def hand_over(deliveries: list[Delivery]) -> None:
-            loop.call_soon_threadsafe(on_deliveries, deliveries)
-
-        super().__init__(url, queues=queues, on_deliveries=hand_over, prefetch=prefetch, name=name)
-
-    async def open(self, timeout_s: float) -> None:
-        self.start()
-        await self.loop.run_in_executor(None, self.wait_ready, timeout_s)
-
-    async def close(self, timeout_s: float) -> None:
-        await self.loop.run_in_executor(None, self.stop, timeout_s)
-
-
 def new_consumer(
     url: str,
     *,
-    queues: Sequence[Queue],
+    queues: Sequence[BoundQueue],
     on_deliveries: Callable[[list[Delivery]], None],
     prefetch: int,
     name: str,
 ) -> LoopConsumer:
     """A consumer that isn't open yet. Raises ConfigError for a URL that can't be used."""
-    kind = StreamConsumer if serves_streams(url) else ThreadedConsumer
-    return kind(url, queues=queues, on_deliveries=on_deliveries, prefetch=prefetch, name=name)
+    if serves_streams(url):
+        return StreamConsumer(url, queues=queues, on_deliveries=on_deliveries, prefetch=prefetch, name=name)
+    from taskflow.broker.consumer import ThreadedConsumer  # only those pay for kombu's import who use it
+
+    return ThreadedConsumer(url, queues=queues, on_deliveries=on_deliveries, prefetch=prefetch, name=name)

@@ -12,17 +12,12 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kombu.entity import Queue
-
-from taskflow.broker.connection import Deadline, unavailable
-from taskflow.broker.session import OutgoingMessage, Session, open_session
-from taskflow.broker.topology import (
-    events_exchange,
-    events_queue,
-    work_exchange,
-    work_queue,
-    work_queue_name,
-)
+from taskflow.broker.deadline import Deadline
+from taskflow.broker.failure import unavailable
+from taskflow.broker.session import OutgoingMessage, Session
+from taskflow.broker.sessions import open_session
+from taskflow.broker.streams.bindings import BoundQueue
+from taskflow.broker.topology import Topology
 from taskflow.errors import BrokerUnavailable, ConfigError
 
 MAX_IDLE_SESSIONS = 8
@@ -36,7 +31,7 @@ class Letter:
     """Messages that go out together, and the queues that must exist before. Only who made it may add to it."""
 
     messages: list[OutgoingMessage] = field(default_factory=list)
-    queues: dict[str, Queue] = field(default_factory=dict)
+    queues: dict[str, BoundQueue] = field(default_factory=dict)
 
     def add(self, other: Letter) -> None:
         self.messages.extend(other.messages)
@@ -49,16 +44,17 @@ class Publisher:
     A call ends within `send_timeout_ms`, connecting included: done, or with BrokerUnavailable.
     """
 
-    def __init__(self, url: str, *, app_id: str, send_timeout_ms: int) -> None:
+    def __init__(
+        self, url: str, *, app_id: str, send_timeout_ms: int, topology: Topology | None = None
+    ) -> None:
         self.url = url
         self.app_id = app_id
+        self.topology = topology or Topology()
         self.send_timeout_ms = send_timeout_ms
         self._pid = os.getpid()
         self._idle: deque[Session] = deque()
-        self._events_exchange = events_exchange()
-        self._work_exchange = work_exchange()
-        self._events_queues: dict[tuple[str, ...], dict[str, Queue]] = {}  # by apps
-        self._work_queues: dict[tuple[str, str], Queue] = {}  # by app and name
+        self._events_queues: dict[tuple[str, ...], dict[str, BoundQueue]] = {}  # by apps
+        self._work_queues: dict[tuple[str, str], BoundQueue] = {}  # by app and name
 
     def publish_events(self, bodies: Sequence[bytes], *, app_ids: Sequence[str] = ()) -> None:
         """Publish each body (a JSON array of events) as one persistent message; every app gets a copy.
@@ -73,10 +69,10 @@ class Publisher:
         self.send(self.work_letter(queue_names, app_id=app_id), Deadline(self.send_timeout_ms / 1000))
 
     def events_letter(self, bodies: Sequence[bytes], *, app_ids: Sequence[str] = ()) -> Letter:
-        exchange, apps = self._events_exchange, (self.app_id, *app_ids)
+        exchange, apps = self.topology.events_exchange, (self.app_id, *app_ids)
         queues = self._events_queues.get(apps)
         if queues is None:
-            found = [events_queue(app_id) for app_id in apps if app_id]
+            found = [self.topology.events_queue(app_id) for app_id in apps if app_id]
             queues = self._events_queues[apps] = {queue.name: queue for queue in found}
         return Letter([OutgoingMessage(exchange, "", body, persistent=True) for body in bodies], queues)
 
@@ -86,13 +82,11 @@ class Publisher:
         for name in queue_names:
             bound = self._work_queues.get((app, name))
             if bound is None:
-                bound = self._work_queues[app, name] = work_queue(app, name)
+                bound = self._work_queues[app, name] = self.topology.work_queue(app, name)
             letter.queues[bound.name] = bound
             body = json.dumps({"queue": name}).encode()
             # A lost hint costs time, never a run: the reaper repeats it. It isn't worth a disk write.
-            letter.messages.append(
-                OutgoingMessage(self._work_exchange, work_queue_name(app, name), body, persistent=False)
-            )
+            letter.messages.append(OutgoingMessage(bound.exchange, bound.routing_key, body, persistent=False))
         return letter
 
     def send(self, letter: Letter, deadline: Deadline) -> None:

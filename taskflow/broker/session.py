@@ -1,33 +1,20 @@
 """One open broker connection to publish over: declares what is needed, knows when the broker has it all."""
-# mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
-from kombu.connection import Connection
-from kombu.entity import Exchange, Queue
-from kombu.messaging import Producer
-
-from taskflow.broker.connection import (
-    Deadline,
-    abandon_connection,
-    close_connection,
-    forget_connection,
-    limit_time,
-    new_connection,
-    open_connection,
-    transport_name,
-)
-from taskflow.broker.streams.message import Outgoing, encode_message
+from taskflow.broker.deadline import Deadline
+from taskflow.broker.streams.bindings import BoundQueue
 
 PERSISTENT, TRANSIENT = 2, 1
-CONTENT_TYPE, CONTENT_ENCODING = "application/json", "utf-8"
 
 
 class OutgoingMessage(NamedTuple):
-    exchange: Exchange
+    """A message for all queues that its exchange binds for the routing key."""
+
+    exchange: str
     routing_key: str
     body: bytes
     persistent: bool
@@ -37,152 +24,33 @@ class NotTaken(Exception):
     """The broker refused a message, or had no queue for it."""
 
 
-class Session:
-    """Publishes over any kombu transport, in one `Producer.batch()`. For one thread at a time."""
+class Session(Protocol):
+    """For one thread at a time."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.channel: Any = connection.channel()
-        self._producer = Producer(self.channel, auto_declare=False)
-        self._declared: set[str] = set()
-
-    def declare(self, queues: Iterable[Queue], deadline: Deadline) -> None:
+    def declare(self, queues: Iterable[BoundQueue], deadline: Deadline) -> None:
         """Declare the queues with their exchanges and bindings, once a session."""
-        for queue in queues:
-            if queue.name not in self._declared:
-                limit_time(self.connection, deadline)
-                queue(self.channel).declare()
-                self._declared.add(queue.name)
+        ...
 
     def publish(self, messages: Sequence[OutgoingMessage], deadline: Deadline) -> None:
         """Return when the broker has all of them."""
-        limit_time(self.connection, deadline)
-        if len(messages) == 1:
-            self._publish(messages[0])
-            return
-        with self._producer.batch():
-            for message in messages:
-                self._publish(message)
+        ...
 
     def looks_alive(self) -> bool:
         """False if it is known that the connection is lost. One that the broker has closed may only show that when it is used."""
-        return bool(self.connection.connected)
+        ...
 
     def close(self) -> None:
-        close_connection(self.connection, timeout_s=1.0)
+        """Take leave of the broker."""
+        ...
 
     def abandon(self) -> None:
-        abandon_connection(self.connection)
+        """Close without a word to the broker, which is gone or silent."""
+        ...
 
     def forget(self) -> None:
         """After a fork: it is the parent's."""
-        forget_connection(self.connection)
-
-    def _publish(self, message: OutgoingMessage) -> None:
-        self._producer.publish(
-            message.body,
-            exchange=message.exchange,
-            routing_key=message.routing_key,
-            delivery_mode=PERSISTENT if message.persistent else TRANSIENT,
-            content_type=CONTENT_TYPE,
-            content_encoding=CONTENT_ENCODING,
-            mandatory=True,
-        )
+        ...
 
 
-class StreamsSession(Session):
-    """Our own transport: writes the entries that kombu's producer would, at half the price.
-
-    All but the body is the same for each message to a queue, so kombu makes it once.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
-        self._transport: Any = connection.transport
-        self._metadata: dict[tuple[str, str, bool], bytes] = {}
-
-    def publish(self, messages: Sequence[OutgoingMessage], deadline: Deadline) -> None:
-        self._transport.set_deadline(deadline.at)
-        self._transport.publish([self._outgoing(message) for message in messages])
-
-    def looks_alive(self) -> bool:
-        return bool(self._transport.commands.is_connected)
-
-    def _outgoing(self, message: OutgoingMessage) -> Outgoing:
-        exchange: str = message.exchange.name
-        key = (exchange, message.routing_key, message.persistent)
-        metadata = self._metadata.get(key)
-        if metadata is None:
-            metadata = self._metadata[key] = self._prepare(message).metadata
-        return Outgoing(exchange, message.routing_key, metadata, message.body, mandatory=True)
-
-    def _prepare(self, message: OutgoingMessage) -> Outgoing:
-        properties = {"delivery_mode": PERSISTENT if message.persistent else TRANSIENT}
-        prepared = self.channel.prepare_message(
-            message.body, 0, CONTENT_TYPE, CONTENT_ENCODING, headers={}, properties=properties
-        )
-        return encode_message(prepared, message.exchange.name, message.routing_key)
-
-
-class ConfirmingSession(Session):
-    """AMQP: writes all, then waits for all confirms; one by one, each would cost a sync of the disk."""
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
-        self._sequence = 0
-        self._unconfirmed: set[int] = set()
-        self._refused: list[str] = []
-        self.channel.confirm_select()
-        self.channel.events["basic_ack"].add(self._on_ack)
-        self.channel.events["basic_nack"].add(self._on_nack)
-        self.channel.events["basic_return"].add(self._on_return)
-
-    def publish(self, messages: Sequence[OutgoingMessage], deadline: Deadline) -> None:
-        for message in messages:
-            limit_time(self.connection, deadline)
-            self._sequence += 1
-            self._unconfirmed.add(self._sequence)
-            self._publish(message)
-        while self._unconfirmed:
-            limit_time(self.connection, deadline)
-            self.connection.drain_events(timeout=deadline.remaining_s())
-        if self._refused:
-            raise NotTaken(f"{len(self._refused)} of {len(messages)} messages: {self._refused[0]}")
-
-    def looks_alive(self) -> bool:
-        if not super().looks_alive():
-            return False
-        # What is readable now is a close, or a notice that the broker blocks publishers.
-        try:
-            self.connection.drain_events(timeout=0)
-        except TimeoutError:
-            return True
-        except Exception:
-            return False
-        return True
-
-    def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
-        if multiple:
-            self._unconfirmed = {tag for tag in self._unconfirmed if tag > delivery_tag}
-        else:
-            self._unconfirmed.discard(delivery_tag)
-
-    def _on_nack(self, delivery_tag: int, multiple: bool) -> None:
-        self._refused.append("the broker could not store it")
-        self._on_ack(delivery_tag, multiple)
-
-    def _on_return(self, error: Exception, exchange: str, routing_key: str, message: Any) -> None:
-        self._refused.append(f"no queue is bound for {exchange!r} {routing_key!r}")
-
-
-def open_session(url: str, deadline: Deadline) -> Session:
-    """Connect. Raises ConfigError for a URL that can't be used, and whatever the transport raises."""
-    connection = new_connection(url)
-    open_connection(connection, deadline)
-    try:
-        limit_time(connection, deadline)
-        kinds = {"py-amqp": ConfirmingSession, "taskflow-redis-streams": StreamsSession}
-        return kinds.get(transport_name(connection), Session)(connection)
-    except BaseException:
-        abandon_connection(connection)
-        raise
+def delivery_mode(message: OutgoingMessage) -> int:
+    return PERSISTENT if message.persistent else TRANSIENT

@@ -2,48 +2,43 @@
 
 send --> taskflow.events (fanout) --> taskflow.events.<app_id>            each app gets its copy (S1.6)
 hint --> taskflow.work (direct)   --> taskflow.work.<app_id>.<queue>      routing key = name of the queue
+
+Those of another namespace than "tf" begin with `taskflow-<namespace>` instead of `taskflow`, so that deployments that share a
+broker never meet.
 """
-# mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
 
-from kombu.entity import Exchange, Queue
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-from taskflow.broker.urls import broker_url, register_transport
+from taskflow.broker.streams.bindings import BoundQueue
 
-__all__ = [
-    "broker_url",
-    "events_exchange",
-    "events_queue",
-    "register_transport",
-    "work_exchange",
-    "work_queue",
-    "work_queue_name",
-]
-
-EVENTS = "taskflow.events"
-WORK = "taskflow.work"
+DEFAULT_NAMESPACE = "tf"
 
 
-def events_exchange() -> Exchange:
-    """Fanout: every app that ever listened gets a copy of each event."""
-    return Exchange(EVENTS, type="fanout", durable=True)
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The exchanges and queues of one namespace; all are durable."""
 
+    namespace: str = DEFAULT_NAMESPACE
+    events_exchange: str = field(init=False)  # fanout: every app that ever listened gets a copy of each event
+    work_exchange: str = field(init=False)  # direct
 
-def events_queue(app_id: str) -> Queue:
-    """The app's copy of all events; its workers compete for it."""
-    return Queue(f"{EVENTS}.{app_id}", exchange=events_exchange(), durable=True)
+    def __post_init__(self) -> None:
+        start = "taskflow" if self.namespace == DEFAULT_NAMESPACE else f"taskflow-{self.namespace}"
+        object.__setattr__(self, "events_exchange", f"{start}.events")
+        object.__setattr__(self, "work_exchange", f"{start}.work")
 
+    def events_queue(self, app_id: str) -> BoundQueue:
+        """The app's copy of all events; its workers compete for it."""
+        return BoundQueue(f"{self.events_exchange}.{app_id}", self.events_exchange, "fanout")
 
-def work_exchange() -> Exchange:
-    return Exchange(WORK, type="direct", durable=True)
+    def queues(self, app_id: str, queues: Iterable[str]) -> list[BoundQueue]:
+        """What a worker of the app consumes that serves these queues of it."""
+        return [self.events_queue(app_id), *[self.work_queue(app_id, queue) for queue in queues]]
 
-
-def work_queue(app_id: str, queue: str) -> Queue:
-    """Hints that `queue` of the app has ready runs."""
-    name = work_queue_name(app_id, queue)
-    return Queue(name, exchange=work_exchange(), routing_key=name, durable=True)
-
-
-def work_queue_name(app_id: str, queue: str) -> str:
-    return f"{WORK}.{app_id}.{queue}"
+    def work_queue(self, app_id: str, queue: str) -> BoundQueue:
+        """Hints that `queue` of the app has ready runs."""
+        name = f"{self.work_exchange}.{app_id}.{queue}"
+        return BoundQueue(name, self.work_exchange, "direct", name)

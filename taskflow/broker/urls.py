@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from kombu.transport import TRANSPORT_ALIASES
-
 STREAMS_TRANSPORT = "taskflow.broker.streams.transport:Transport"
 
 STREAMS_SCHEMES = {
@@ -13,11 +11,13 @@ STREAMS_SCHEMES = {
     "valkeys": "rediss",
     "unix": "unix",
 }
-"""Scheme of a plain URL -> scheme that the transport of `redis_streams` reads."""
+"""Scheme of a plain URL -> scheme of the address that our transport reads."""
 
 
 def register_transport() -> None:
     """Tell kombu of `taskflow+redis://`. Call it before a `kombu.Connection` is made, as often as you like."""
+    from kombu.transport import TRANSPORT_ALIASES  # only those pay for kombu's import who use it
+
     # kombu takes what is before the "+" for the transport's name, but the whole scheme of an alternate URL.
     for alias in ("taskflow", *(f"taskflow+{scheme}" for scheme in set(STREAMS_SCHEMES.values()))):
         TRANSPORT_ALIASES[alias] = STREAMS_TRANSPORT

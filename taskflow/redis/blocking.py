@@ -94,21 +94,17 @@ class RespClient:
         return f"unix socket {server.path}" if server.path else f"{server.host}:{server.port}"
 
     def call(self, *command: Argument) -> Any:
-        """Send one command and return its reply. Raises ServerRefused for an error reply."""
+        """Send one command and return its reply. Raises ServerRefused for an error reply.
+
+        A script that the server has forgotten, by SCRIPT FLUSH, is loaded again.
+        """
         reply = self.pipeline([command])[0]
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+            self.load_scripts()
+            reply = self.pipeline([command])[0]
         if isinstance(reply, hiredis.ReplyError):
             raise ServerRefused(str(reply)) from reply
         return reply
-
-    def run_script(self, sha: str, *arguments: Argument) -> Any:
-        """EVALSHA of one of this client's scripts, which the server may have forgotten by SCRIPT FLUSH."""
-        try:
-            return self.call("EVALSHA", sha, *arguments)
-        except ServerRefused as error:
-            if not str(error).startswith("NOSCRIPT"):
-                raise
-        self.load_scripts()
-        return self.call("EVALSHA", sha, *arguments)
 
     def load_scripts(self) -> None:
         self.pipeline([("SCRIPT", "LOAD", script) for script in self._scripts])

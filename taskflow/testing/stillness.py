@@ -9,7 +9,6 @@ from pathlib import Path
 
 from taskflow.beat.crons import Crons, Schedule
 from taskflow.beat.service import Beat
-from taskflow.broker.topology import events_queue, work_queue_name
 from taskflow.engine.execution import Execution
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock
@@ -127,8 +126,7 @@ class Stillness:
         names, ready = [], []
         for worker in self.workers:
             app_id = worker.app.id
-            names.append(events_queue(app_id).name)
-            names += [work_queue_name(app_id, queue) for queue in worker.options.queues]
+            names += [queue.name for queue in worker.topology.queues(app_id, worker.options.queues)]
             if worker.executor.free > 0:
                 ready += [
                     (worker, call("ZRANGE", f"{keys.prefix}queue:{app_id}:{queue}", 0, -1))

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
-from kombu.entity import Queue
-
-from taskflow.broker.consumer import Consumer, Delivery
-from taskflow.broker.topology import events_queue
+from taskflow.broker.consumer import Consumer
+from taskflow.broker.streams.bindings import BoundQueue
+from taskflow.broker.streams.entry import Delivery
+from taskflow.broker.topology import Topology
 
 
 def wait_until(condition: Callable[[], object], *, description: str, timeout_s: float = 15.0) -> None:
@@ -59,14 +59,14 @@ class Inbox(Kept):
         url: str,
         app_id: str = "",
         *,
-        queues: Sequence[Queue] = (),
+        queues: Sequence[BoundQueue] = (),
         acks: bool = True,
         prefetch: int = 500,
     ) -> None:
         super().__init__(acks=acks)
         self.consumer = Consumer(
             url,
-            queues=list(queues) or [events_queue(app_id)],
+            queues=list(queues) or [Topology().events_queue(app_id)],
             on_deliveries=lambda deliveries: self.keep(deliveries, self.consumer),
             prefetch=prefetch,
         )

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from kombu.entity import Queue
-
-from taskflow.broker.consumer import Delivery
+from taskflow.broker.streams.bindings import BoundQueue
 from taskflow.broker.streams.consumer import StreamConsumer
-from taskflow.broker.topology import events_queue
+from taskflow.broker.streams.entry import Delivery
+from taskflow.broker.topology import Topology
 from tests.brokers.inbox import Kept
 
 
@@ -55,7 +54,7 @@ class LoopInbox(Kept):
         url: str,
         app_id: str = "",
         *,
-        queues: Sequence[Queue] = (),
+        queues: Sequence[BoundQueue] = (),
         acks: bool = True,
         prefetch: int = 500,
     ) -> None:
@@ -67,7 +66,7 @@ class LoopInbox(Kept):
         async def make() -> StreamConsumer:
             return StreamConsumer(
                 url,
-                queues=list(queues) or [events_queue(app_id)],
+                queues=list(queues) or [Topology().events_queue(app_id)],
                 on_deliveries=lambda deliveries: self.keep(deliveries, self.consumer.real),
                 prefetch=prefetch,
             )

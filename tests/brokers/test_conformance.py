@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from taskflow.broker.topology import events_queue, work_queue
+from taskflow.broker.topology import Topology
 from tests.brokers.conftest import NewInbox, NewPublisher
 from tests.brokers.inbox import wait_until
 from tests.servers import Server
@@ -16,13 +16,13 @@ from tests.servers import Server
 HOLD_AND_WAIT = """
 import sys, time
 from taskflow.broker.consumer import Consumer
-from taskflow.broker.topology import events_queue
+from taskflow.broker.topology import Topology
 
 def hold(deliveries):
     for delivery in deliveries:
         print(delivery.body.decode(), flush=True)
 
-consumer = Consumer(sys.argv[1], queues=[events_queue(sys.argv[2])], on_deliveries=hold)
+consumer = Consumer(sys.argv[1], queues=[Topology().events_queue(sys.argv[2])], on_deliveries=hold)
 consumer.start()
 time.sleep(600)
 """
@@ -169,7 +169,7 @@ def test_app_ids_names_further_apps_whose_queues_must_exist(
 def test_hints_go_to_the_work_queue_they_name(
     broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
-    fast, slow = work_queue(app_id, "fast"), work_queue(app_id, "slow")
+    fast, slow = Topology().work_queue(app_id, "fast"), Topology().work_queue(app_id, "slow")
     new_publisher(broker.url, app_id="elsewhere").publish_work(["slow", "fast", "slow"], app_id=app_id)
     with new_inbox(broker.url, queues=[fast, slow]) as inbox:
         inbox.wait_for(3)
@@ -209,7 +209,7 @@ def test_a_paused_queue_gives_back_to_others_and_resumes(
     broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
     publisher = new_publisher(broker.url)
-    name = events_queue(app_id).name
+    name = Topology().events_queue(app_id).name
     with new_inbox(broker.url, app_id, acks=False) as paused:
         publisher.publish_events([b"1"])
         paused.wait_for(1)
@@ -231,7 +231,7 @@ def test_pausing_one_queue_leaves_the_other_alone(
     broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
     publisher = new_publisher(broker.url)
-    events, work = events_queue(app_id), work_queue(app_id, "default")
+    events, work = Topology().events_queue(app_id), Topology().work_queue(app_id, "default")
     with new_inbox(broker.url, queues=[events, work]) as inbox:
         inbox.consumer.pause(work.name)
         publisher.publish_events([b"event"])

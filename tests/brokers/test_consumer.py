@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import logging
+import resource
 import threading
 import time
+import zlib
+from typing import Any
 
 import pytest
 import redis
 
 from taskflow.broker.connection import new_connection
-from taskflow.broker.consumer import Consumer, Delivery, backoff_s
-from taskflow.broker.topology import events_exchange, events_queue
+from taskflow.broker.consumer import Consumer
+from taskflow.broker.kombu_session import kombu_queue
+from taskflow.broker.streams.entry import Delivery
+from taskflow.broker.topology import Topology
 from taskflow.errors import BrokerUnavailable
 from tests.brokers.conftest import NewInbox, NewPublisher
 from tests.brokers.inbox import Inbox, wait_until
@@ -22,7 +27,7 @@ from tests.servers import RespServer, Server, ValkeyServer, free_port
 def test_not_connected_is_told_with_the_reason() -> None:
     port = free_port()
     url = f"redis://:secret@127.0.0.1:{port}/0"
-    consumer = Consumer(url, queues=[events_queue("a")], on_deliveries=lambda deliveries: None)
+    consumer = Consumer(url, queues=[Topology().events_queue("a")], on_deliveries=lambda deliveries: None)
     consumer.start()
     try:
         with pytest.raises(BrokerUnavailable, match="refused") as caught:
@@ -40,7 +45,7 @@ def test_not_connected_is_told_with_the_reason() -> None:
 def test_a_wrong_password_is_the_reason() -> None:
     with ValkeyServer(args=["--requirepass", "right"]) as server:
         url = server.url.replace("redis://", "redis://:wrong@")
-        consumer = Consumer(url, queues=[events_queue("a")], on_deliveries=lambda deliveries: None)
+        consumer = Consumer(url, queues=[Topology().events_queue("a")], on_deliveries=lambda deliveries: None)
         consumer.start()
         try:
             with pytest.raises(BrokerUnavailable, match="WRONGPASS"):
@@ -80,7 +85,7 @@ def test_an_error_of_the_callback_gives_the_messages_back_and_ends_nothing(
             raise SystemExit("a handler that goes too far")
         consumer.ack(deliveries)
 
-    consumer = Consumer(streams.url, queues=[events_queue(app_id)], on_deliveries=fail_first)
+    consumer = Consumer(streams.url, queues=[Topology().events_queue(app_id)], on_deliveries=fail_first)
     consumer.start()
     consumer.wait_ready(5)
     new_publisher(streams.url).publish_events([b"x"])
@@ -90,24 +95,41 @@ def test_an_error_of_the_callback_gives_the_messages_back_and_ends_nothing(
     assert "could not be handed over" in caplog.text
 
 
-def test_a_message_that_cannot_be_unpacked_is_handed_over_with_its_problem(
+def packed_zeros(megabytes: int) -> bytes:
+    """Of 200 MB 194 KB are left."""
+    packer = zlib.compressobj(9)
+    parts = [packer.compress(bytes(1_000_000)) for _ in range(megabytes)]
+    return b"".join([*parts, packer.flush()])
+
+
+FOREIGN: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "compressed": (packed_zeros(200), {"headers": {"compression": "application/x-gzip"}}),
+    "compressed, they say": (b"this is no zlib", {"headers": {"compression": "application/x-gzip"}}),
+    "content type": (b"cos\nsystem\n", {"content_type": "application/x-python-serialize"}),
+    "content encoding": (b"xn--" * 1000, {"content_encoding": "punycode"}),
+}
+
+
+def test_what_taskflow_never_writes_is_handed_over_as_it_came_with_the_problem(
     broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
 ) -> None:
+    """Nothing is unpacked or decoded: 194 KB would become 200 MB."""
     with new_inbox(broker.url, app_id) as inbox:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with new_connection(broker.url) as connection:
-            connection.Producer().publish(
-                b"this is no zlib",
-                exchange=events_exchange(),
-                content_type="application/json",
-                content_encoding="utf-8",
-                headers={"compression": "application/x-gzip"},
-            )
+            for body, properties in FOREIGN.values():
+                usual = {"content_type": "application/json", "content_encoding": "utf-8"}
+                connection.Producer().publish(
+                    body, exchange=Topology().events_exchange, **(usual | properties)
+                )
         new_publisher(broker.url).publish_events([b"fine"])
-        inbox.wait_for(2)
+        inbox.wait_for(5)
         assert inbox.consumer.connected
-    unreadable, fine = inbox.deliveries
-    assert (unreadable.body, fine.body) == (b"this is no zlib", b"fine")
-    assert unreadable.problem
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "KB"
+    assert inbox.bodies == [*[body for body, _ in FOREIGN.values()], b"fine"]
+    *refused, fine = inbox.deliveries
+    for what, delivery in zip(FOREIGN, refused, strict=True):
+        assert what.partition(",")[0] in delivery.problem
     assert fine.problem == ""
 
 
@@ -147,7 +169,7 @@ def test_a_queue_that_somebody_deleted_is_consumed_again(
 ) -> None:
     with new_inbox(broker.url, app_id) as inbox:
         with new_connection(broker.url) as connection:
-            events_queue(app_id)(connection.default_channel).delete()
+            kombu_queue(Topology().events_queue(app_id))(connection.default_channel).delete()
         publisher = new_publisher(broker.url)
         wait_until(
             lambda: publisher.publish_events([b"after"]) or inbox.bodies,
@@ -220,18 +242,3 @@ def test_stopping_is_quick_and_a_second_time_nothing(broker: Server, app_id: str
         inbox.consumer.stop(5)
         assert time.monotonic() - started < 1
     assert not inbox.consumer.is_alive
-
-
-def test_backoff_doubles_up_to_its_maximum() -> None:
-    assert [backoff_s(failures, 0.0) for failures in range(9)] == [
-        0.05,
-        0.1,
-        0.2,
-        0.4,
-        0.8,
-        1.6,
-        3.2,
-        5.0,
-        5.0,
-    ]
-    assert backoff_s(50, 0.999) > 2.5

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from taskflow.broker.connection import Deadline, new_connection
+from taskflow.broker.connection import new_connection
+from taskflow.broker.deadline import Deadline
+from taskflow.broker.kombu_session import KombuSession, kombu_queue
 from taskflow.broker.publisher import AsyncPublisher, Publisher
-from taskflow.broker.session import Session
-from taskflow.broker.topology import work_queue
+from taskflow.broker.topology import Topology
 from taskflow.errors import BrokerUnavailable
 from tests.brokers.conftest import NewPublisher
 from tests.brokers.inbox import Inbox, wait_until
@@ -196,9 +197,9 @@ def test_a_queue_that_somebody_deleted_is_declared_again(
     publisher = new_publisher(broker.url)
     publisher.publish_work(["default"])
     with new_connection(broker.url) as connection:
-        work_queue(app_id, "default")(connection.default_channel).delete()
+        kombu_queue(Topology().work_queue(app_id, "default"))(connection.default_channel).delete()
     publisher.publish_work(["default"])
-    with Inbox(broker.url, queues=[work_queue(app_id, "default")]) as inbox:
+    with Inbox(broker.url, queues=[Topology().work_queue(app_id, "default")]) as inbox:
         inbox.wait_for(1)
 
 
@@ -316,7 +317,7 @@ def test_what_goes_past_kombu_is_what_kombu_writes(streams: RespServer, new_publ
     letters = (publisher.events_letter([b'[{"n":1}]']), publisher.work_letter(["default"]))
     with new_connection(streams.url) as connection:
         connection.connect()
-        by_kombu = Session(connection)
+        by_kombu = KombuSession(connection)
         for letter in letters:
             by_kombu.publish(letter.messages, Deadline(5))
     with redis.Redis.from_url(streams.url) as client:

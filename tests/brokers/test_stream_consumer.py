@@ -8,10 +8,11 @@ import time
 import pytest
 import redis
 
-from taskflow.broker.consumer import Delivery
-from taskflow.broker.consumers import ThreadedConsumer, new_consumer
+from taskflow.broker.consumer import ThreadedConsumer
+from taskflow.broker.consumers import new_consumer
 from taskflow.broker.streams.consumer import StreamConsumer
-from taskflow.broker.topology import events_queue
+from taskflow.broker.streams.entry import Delivery
+from taskflow.broker.topology import Topology
 from taskflow.errors import BrokerUnavailable
 from tests.brokers.conftest import NewPublisher
 from tests.brokers.inbox import wait_until
@@ -25,14 +26,18 @@ def nothing(deliveries: list[Delivery]) -> None:
 
 @pytest.mark.parametrize("url", ["redis://h/0", "valkeys://h/0", "unix:///tmp/x"])
 async def test_our_streams_are_consumed_on_the_loop(url: str) -> None:
-    consumer = new_consumer(url, queues=[events_queue("a")], on_deliveries=nothing, prefetch=1, name="c")
+    consumer = new_consumer(
+        url, queues=[Topology().events_queue("a")], on_deliveries=nothing, prefetch=1, name="c"
+    )
     assert isinstance(consumer, StreamConsumer)
     await consumer.close(1.0)
 
 
 @pytest.mark.parametrize("url", ["amqp://h//", "memory://", "redis://a/0;redis://b/0"])
 async def test_other_brokers_and_several_addresses_are_consumed_in_a_thread(url: str) -> None:
-    consumer = new_consumer(url, queues=[events_queue("a")], on_deliveries=nothing, prefetch=1, name="c")
+    consumer = new_consumer(
+        url, queues=[Topology().events_queue("a")], on_deliveries=nothing, prefetch=1, name="c"
+    )
     assert isinstance(consumer, ThreadedConsumer)
     await consumer.close(1.0)
 
@@ -40,7 +45,7 @@ async def test_other_brokers_and_several_addresses_are_consumed_in_a_thread(url:
 async def test_not_connected_is_told_with_the_reason_and_without_the_password() -> None:
     port = free_port()
     consumer = StreamConsumer(
-        f"redis://:secret@127.0.0.1:{port}/0", queues=[events_queue("a")], on_deliveries=nothing
+        f"redis://:secret@127.0.0.1:{port}/0", queues=[Topology().events_queue("a")], on_deliveries=nothing
     )
     with pytest.raises(BrokerUnavailable, match="refused") as caught:
         await consumer.open(2.0)
@@ -54,7 +59,7 @@ async def test_not_connected_is_told_with_the_reason_and_without_the_password() 
 async def test_a_wrong_password_is_the_reason() -> None:
     with ValkeyServer(args=["--requirepass", "right"]) as server:
         url = server.url.replace("redis://", "redis://:wrong@")
-        consumer = StreamConsumer(url, queues=[events_queue("a")], on_deliveries=nothing)
+        consumer = StreamConsumer(url, queues=[Topology().events_queue("a")], on_deliveries=nothing)
         with pytest.raises(BrokerUnavailable, match="WRONGPASS"):
             await consumer.open(2.0)
 
@@ -102,13 +107,13 @@ def test_messages_of_a_reply_that_was_lost_are_read_again(
     """The server notes them as held by this consumer, which never heard of them."""
     with LoopInbox(streams.url, app_id) as inbox:
         consumer = inbox.consumer.real
-        stream = consumer.streams[events_queue(app_id).name]
-        inbox.consumer.pause(events_queue(app_id).name)
+        stream = consumer.say.stream(Topology().events_queue(app_id).name)
+        inbox.consumer.pause(Topology().events_queue(app_id).name)
         wait_until(lambda: consumer.under_way is None, description="the read ended")
         new_publisher(streams.url).publish_events([b"lost"])
         admin.xreadgroup("q", consumer.name, {stream: ">"})
         assert inbox.deliveries == []
-        inbox.consumer.resume(events_queue(app_id).name)
+        inbox.consumer.resume(Topology().events_queue(app_id).name)
         admin.client_kill_filter(_id=str(consumer.reads.client_id))
         (delivery,) = inbox.wait_for(1)
         assert (delivery.body, delivery.redelivered) == (b"lost", True)
@@ -120,7 +125,7 @@ def test_one_that_leaves_is_forgotten_and_leaves_no_key(
 ) -> None:
     with LoopInbox(streams.url, app_id) as inbox:
         name = inbox.consumer.real.name
-        stream = inbox.consumer.real.streams[events_queue(app_id).name]
+        stream = inbox.consumer.real.say.stream(Topology().events_queue(app_id).name)
         new_publisher(streams.url).publish_events([b"x"])
         inbox.wait_for(1)
         assert admin.exists(f"tfb:alive:{name}")

@@ -217,7 +217,7 @@ def test_a_connection_that_breaks_succeeds_itself_at_once(
     connection.Producer().publish("x", exchange="own", routing_key="own")
     receiver.wait_for(1)
     lost = receiver.messages[0]
-    connection.transport.reader._reads._socket.close()
+    connection.transport.broker.reader._reads._socket.close()
     with pytest.raises(OSError, match=r".*"):
         connection.drain_events(timeout=1)
     connection.collect()

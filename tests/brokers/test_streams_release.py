@@ -9,7 +9,7 @@ import pytest
 import redis
 from kombu.entity import Exchange, Queue
 
-from taskflow.broker.streams.release import release_messages
+from taskflow.broker.release import release_messages
 from taskflow.redis.blocking import ServerLost
 from tests.brokers.kombu_user import NewConnection, Receiver, bodies
 from tests.servers import RespServer, free_port

@@ -195,7 +195,7 @@ def test_a_batch_is_one_round_trip(connect: NewConnection) -> None:
     producer = Producer(connection.default_channel, fanout)
     producer.publish("warm up")
     assert producer.supports_batch_publish
-    client = connection.transport.commands
+    client = connection.transport.broker.commands
     sent: list[int] = []
     original = client.pipeline
     client.pipeline = lambda commands: (sent.append(len(commands)), original(commands))[1]
@@ -235,11 +235,11 @@ def test_bindings_are_not_read_again_while_nothing_changes(
     Queue("calm", fanout)(connection.default_channel).declare()
     producer = Producer(connection.default_channel, fanout)
     producer.publish("warm up")
-    transport = connection.transport
-    before = transport.commands.call("INFO", "commandstats")
+    broker = connection.transport.broker
+    before = broker.commands.call("INFO", "commandstats")
     for _ in range(50):
         producer.publish("x")
-    after = transport.commands.call("INFO", "commandstats")
+    after = broker.commands.call("INFO", "commandstats")
     assert calls(after, b"smembers") == calls(before, b"smembers")
     assert calls(after, b"evalsha") - calls(before, b"evalsha") >= 50
 

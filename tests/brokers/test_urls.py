@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from taskflow.broker.connection import new_connection
-from taskflow.broker.topology import events_exchange, events_queue, work_exchange, work_queue
+from taskflow.broker.kombu_session import kombu_queue
+from taskflow.broker.topology import Topology
 from taskflow.broker.urls import broker_url
 from taskflow.errors import ConfigError
 
@@ -36,9 +37,20 @@ def test_a_url_that_nothing_serves_is_a_config_error_that_says_what_to_use(url: 
 
 
 def test_topology_is_durable_and_named_by_app_and_queue() -> None:
-    events, work = events_queue("shop"), work_queue("shop", "slow")
-    assert (events_exchange().name, events_exchange().type) == ("taskflow.events", "fanout")
-    assert (work_exchange().name, work_exchange().type) == ("taskflow.work", "direct")
+    topology = Topology()
+    events, work = topology.events_queue("shop"), topology.work_queue("shop", "slow")
+    assert (topology.events_exchange, events.kind) == ("taskflow.events", "fanout")
+    assert (topology.work_exchange, work.kind) == ("taskflow.work", "direct")
     assert events.name == "taskflow.events.shop"
     assert work.name == work.routing_key == "taskflow.work.shop.slow"
-    assert all(each.durable for each in (events, work, events.exchange, work.exchange))
+    for bound in (events, work):
+        queue = kombu_queue(bound)
+        assert queue.durable
+        assert queue.exchange.durable
+
+
+def test_each_namespace_has_exchanges_and_queues_of_its_own() -> None:
+    one, other = Topology("staging"), Topology()
+    assert one.events_exchange == "taskflow-staging.events"
+    names = {queue.name for queue in one.queues("shop", ["a", "b"])}
+    assert names.isdisjoint(queue.name for queue in other.queues("shop", ["a", "b"]))

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskflow.app import TaskFlow
-from taskflow.broker.connection import Deadline
+from taskflow.broker.deadline import Deadline
 from taskflow.broker.publisher import Letter
 from taskflow.broker.session import OutgoingMessage
-from taskflow.broker.topology import work_exchange, work_queue_name
+from taskflow.broker.topology import Topology
 from taskflow.context import Context
 from taskflow.errors import InvalidEvent
 from taskflow.event import Event, decode_message, encode_event
@@ -158,7 +158,8 @@ def test_what_can_be_read_can_be_routed(factory: Factory, event: Any) -> None:
 @examples(60)
 @given(st.one_of(st.binary(max_size=40), values.map(as_body), st.just(b'{"queue": "other"}')))
 def test_odd_work_messages_are_kept_and_the_worker_goes_on(factory: Factory, body: bytes) -> None:
-    message = OutgoingMessage(work_exchange(), work_queue_name("fuzz", "default"), body, persistent=False)
+    queue = Topology().work_queue("fuzz", "default")
+    message = OutgoingMessage(queue.exchange, queue.routing_key, body, persistent=False)
     before = factory.dead_letters()
     factory.app._link.publisher.send(Letter([message]), Deadline(3))
     factory.harness.settled()

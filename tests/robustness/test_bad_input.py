@@ -13,7 +13,9 @@ from kombu.connection import Connection
 from kombu.messaging import Producer
 
 from taskflow import StoreVersionMismatch
-from taskflow.broker.topology import broker_url, events_queue, register_transport, work_queue
+from taskflow.broker.kombu_session import kombu_queue
+from taskflow.broker.topology import Topology
+from taskflow.broker.urls import broker_url, register_transport
 from tests.processes import wait_until
 from tests.robustness.deployment import Deployment
 
@@ -64,9 +66,11 @@ def test_messages_that_cannot_be_read_are_kept_with_the_reason_and_the_others_go
     worker = deployment.start_worker()
     children = worker.children()
     url = deployment.env["TASKFLOW_BROKER"]
-    publish(url, events_queue("robust"), list(UNREADABLE_EVENTS.values()))
+    publish(url, kombu_queue(Topology().events_queue("robust")), list(UNREADABLE_EVENTS.values()))
     publish(
-        url, work_queue("robust", "default"), [(b"\xff", {}), (orjson.dumps({"queue": "no-such-queue"}), {})]
+        url,
+        kombu_queue(Topology().work_queue("robust", "default")),
+        [(b"\xff", {}), (orjson.dumps({"queue": "no-such-queue"}), {})],
     )
     deployment.journal.check(deployment.wait_until_final(deployment.send("five", {"rest_s": 0.0}, count=5)))
     count = len(UNREADABLE_EVENTS) + 2

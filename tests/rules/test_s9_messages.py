@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -80,6 +80,28 @@ async def test_all_work_messages_in_the_broker_vanish(app: TaskFlow) -> None:
         gate.set()
         await pass_time(harness, lambda: all_final(runs), description="the end of all runs")
     assert sorted(seen) == list(range(10))
+
+
+async def test_a_message_that_is_too_large_is_a_dead_letter_and_nothing_is_decoded(app: TaskFlow) -> None:
+    """S9.1: of what nobody would send the beginning is kept, with the reason."""
+    async with Harness(app) as harness:
+        body = b"[" * 5_000_000
+        await app.async_publisher.publish_events([body])
+        (letter,) = await until_some(lambda: harness.store.history.dead_letters(limit=9))
+        assert letter["body"] == body[:65_536]
+        assert letter["reason"].startswith(b"it has 5,000,000 bytes, but")
+        assert b"the first 65,536 are kept" in letter["reason"]
+
+
+async def until_some(look: Callable[[], Awaitable[list[Any]]]) -> list[Any]:
+    found: list[Any] = []
+
+    async def is_there() -> bool:
+        found[:] = await look()
+        return bool(found)
+
+    await until(is_there, description="something")
+    return found
 
 
 async def test_doubled_messages_change_nothing(app: TaskFlow) -> None:

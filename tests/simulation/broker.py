@@ -7,14 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from taskflow.broker.consumer import Delivery
 from taskflow.broker.publisher import AsyncPublisher, Letter, Publisher
-from taskflow.broker.topology import EVENTS
+from taskflow.broker.streams.entry import Delivery
 from taskflow.errors import BrokerUnavailable
 from tests.simulation.process import SimulatedProcess
 from tests.simulation.world import US_PER_S, World
 
 SEND_TIMEOUT_S = 3.0
+
+
+def is_events_queue(name: str) -> bool:
+    """Whether it is an app's queue of events, and not of work messages."""
+    return name.split(".")[1] == "events"
 
 
 @dataclass(slots=True)
@@ -78,7 +82,7 @@ class SimulatedBroker:
                 self.put(message.routing_key, message.body, may_drop=True)
             else:
                 for name in list(self.queues):
-                    if name.startswith(EVENTS):
+                    if is_events_queue(name):
                         self.put(name, message.body, may_drop=False)
 
     def put(self, name: str, body: bytes, *, may_drop: bool) -> None:
@@ -179,7 +183,7 @@ class SimulatedConsumer:
     def acked(self, message: Message) -> None:
         message.is_gone = True
         self.broker.queue(message.queue).open_messages -= 1
-        if message.queue.startswith(EVENTS):
+        if is_events_queue(message.queue):
             self.broker.world.history.add("acked", self.process.name, body=message.body)
 
     def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kombu.entity import Queue
-
 from taskflow.app import TaskFlow
 from taskflow.beat.service import Beat
 from taskflow.broker.publisher import AsyncPublisher
+from taskflow.broker.streams.bindings import BoundQueue
 from taskflow.config import Config
 from taskflow.errors import BrokerUnavailable, StoreUnavailable
 from taskflow.redis.connection import CommandError
@@ -86,7 +85,7 @@ class SimulatedWorker(WorkerProcess):
     def make_publisher(self) -> AsyncPublisher:
         return SimulatedPublisher(self.place.broker, self.app.id)
 
-    def make_consumer(self, queues: Sequence[Queue]) -> SimulatedConsumer:
+    def make_consumer(self, queues: Sequence[BoundQueue]) -> SimulatedConsumer:
         names = [queue.name for queue in queues]
         return SimulatedConsumer(
             self.place.broker, self.process, queues=names, on_deliveries=self.intake_takes

@@ -25,11 +25,10 @@ from typing import Any
 import click
 
 from taskflow.app import TaskFlow
-from taskflow.broker.topology import EVENTS
 from taskflow.dev.spawn import end_with
 from taskflow.values.ids import GENERATOR
 from tests.simulation.actors import Actors
-from tests.simulation.broker import SimulatedBroker, SimulatedPublisher
+from tests.simulation.broker import SimulatedBroker, SimulatedPublisher, is_events_queue
 from tests.simulation.chaos import Chaos
 from tests.simulation.checker import check
 from tests.simulation.evidence import Evidence
@@ -191,7 +190,7 @@ class Simulation:
 
     def has_settled(self) -> bool:
         if any(
-            queue.open_messages for name, queue in self.place.broker.queues.items() if name.startswith(EVENTS)
+            queue.open_messages for name, queue in self.place.broker.queues.items() if is_events_queue(name)
         ):
             return False
         return is_outbox_empty(self.server) and not has_live_runs(self.server)

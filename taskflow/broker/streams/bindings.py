@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -28,6 +29,15 @@ class Binding:
     queue: str
 
 
+class BoundQueue(NamedTuple):
+    """A queue that lasts, with the exchange that it is bound to; the exchange's `kind` is "direct", "topic" or "fanout"."""
+
+    name: str
+    exchange: str
+    kind: str
+    routing_key: str = ""
+
+
 class Route(NamedTuple):
     """The streams of a message: first those that last, then those that expire and must not be made anew."""
 
@@ -37,7 +47,7 @@ class Route(NamedTuple):
 
 
 @dataclass(slots=True)
-class Topology:
+class Declared:
     """What is declared, as of one version."""
 
     version: str = ""
@@ -71,10 +81,18 @@ class Bindings:
     def __init__(self, client: RespClient, keys: StreamKeys) -> None:
         self._client = client
         self._keys = keys
-        self._own = Topology()  # what this connection has declared, to declare it again after a loss
-        self._cached: Topology | None = None
+        self._own = Declared()  # what this connection has declared, to declare it again after a loss
+        self._cached: Declared | None = None
         self._known_version = ""
         self._routes: dict[tuple[str, str], Route] = {}
+
+    def declare(self, queues: Sequence[BoundQueue]) -> None:
+        """Declare the queues with their exchanges and bindings, in one round trip."""
+        for queue in queues:
+            self._own.exchanges[queue.exchange] = lasting_exchange(queue)
+            self._own.queues[queue.name] = 0
+            self._own.bindings.add(Binding(queue.exchange, queue.routing_key, queue.name))
+        self._change(declarations(self._keys, queues))
 
     def declare_exchange(self, name: str, facts: dict[str, Any]) -> None:
         self._own.exchanges[name] = facts
@@ -82,7 +100,7 @@ class Bindings:
 
     def declare_queue(self, name: str, *, expires_ms: int) -> None:
         self._own.queues[name] = expires_ms
-        self._change(self._queue_commands(name, expires_ms))
+        self._change(queue_commands(self._keys, name, expires_ms=expires_ms))
 
     def bind(self, binding: Binding) -> None:
         if self.find_exchange(binding.exchange) is None:
@@ -119,18 +137,18 @@ class Bindings:
         self._own.queues.pop(name, None)
         self._own.bindings = {binding for binding in self._own.bindings if binding.queue != name}
 
-    def topology(self) -> Topology:
+    def declared(self) -> Declared:
         """What is declared, as of `version`."""
         return self.refresh() if self._cached is None else self._cached
 
     def find_queue(self, name: str) -> int | None:
         """The queue's `expires_ms`, or None if there is no such queue."""
-        found = self.topology().queues.get(name)
+        found = self.declared().queues.get(name)
         return self.refresh().queues.get(name) if found is None else found
 
     def find_exchange(self, name: str) -> dict[str, Any] | None:
         """What the exchange was declared with, or None if there is no such exchange."""
-        found = self.topology().exchanges.get(name)
+        found = self.declared().exchanges.get(name)
         return self.refresh().exchanges.get(name) if found is None else found
 
     def find_route(self, exchange: str, routing_key: str) -> Route | None:
@@ -151,7 +169,7 @@ class Bindings:
             self._routes[exchange, routing_key] = found
         return found
 
-    def refresh(self) -> Topology:
+    def refresh(self) -> Declared:
         """Read the topology again; if the server has lost it, declare again what is ours."""
         topology = self._load()
         if is_loss(self._known_version, topology.version) and not self._own_is_in(topology):
@@ -168,7 +186,7 @@ class Bindings:
             ("HSETNX", self._keys.exchanges, name, json.dumps(facts)) for name, facts in own.exchanges.items()
         ]
         for name, expires_ms in own.queues.items():
-            commands.extend(self._queue_commands(name, expires_ms))
+            commands.extend(queue_commands(self._keys, name, expires_ms=expires_ms))
         commands.extend(("SADD", self._keys.bindings, encode(binding)) for binding in own.bindings)
         self._change(commands)
 
@@ -179,30 +197,19 @@ class Bindings:
             if not self._client.call("EXISTS", stream):
                 self.delete_queue(stream[prefix:])
 
-    def _queue_commands(self, name: str, expires_ms: int) -> list[Command]:
-        stream = self._keys.stream(name)
-        commands: list[Command] = [
-            ("HSETNX", self._keys.queues, name, expires_ms),
-            ("XGROUP", "CREATE", stream, GROUP, "0", "MKSTREAM"),
-        ]
-        if expires_ms:
-            commands.append(("PEXPIRE", stream, expires_ms))
-        return commands
-
     def _change(self, commands: list[Command]) -> None:
-        body = orjson.dumps([[str(part) for part in command] for command in commands])
-        version = self._client.run_script(CHANGE_SHA, 1, self._keys.version, uuid.uuid4().hex, body)
+        version = self._client.call(*change(self._keys, commands))
         if version.decode() != self._known_version:
             self._cached = None
 
-    def _own_is_in(self, topology: Topology) -> bool:
+    def _own_is_in(self, topology: Declared) -> bool:
         return (
             self._own.exchanges.keys() <= topology.exchanges.keys()
             and self._own.queues.keys() <= topology.queues.keys()
             and self._own.bindings <= topology.bindings
         )
 
-    def _load(self) -> Topology:
+    def _load(self) -> Declared:
         # The version first: what changes while we read makes it an old one, and the next publish says so.
         version, exchanges, queues, bindings = self._client.pipeline(
             [
@@ -212,7 +219,7 @@ class Bindings:
                 ("SMEMBERS", self._keys.bindings),
             ]
         )
-        return Topology(
+        return Declared(
             version=version.decode() if version else "",
             exchanges={
                 name.decode(): json.loads(facts)
@@ -238,7 +245,40 @@ def is_loss(known: str, found: str) -> bool:
     return known_epoch != found_epoch or int(found_number or 0) < int(known_number)
 
 
-def match_queues(topology: Topology, exchange: str, routing_key: str) -> set[str]:
+def change(keys: StreamKeys, commands: Sequence[Command]) -> Command:
+    """Carry out commands that alter what is declared."""
+    body = orjson.dumps([[str(part) for part in command] for command in commands])
+    return ("EVALSHA", CHANGE_SHA, 1, keys.version, uuid.uuid4().hex, body)
+
+
+def declarations(keys: StreamKeys, queues: Iterable[BoundQueue]) -> list[Command]:
+    """Declare the queues with their exchanges and bindings: commands for `change`."""
+    commands: list[Command] = []
+    for queue in queues:
+        facts = json.dumps(lasting_exchange(queue))
+        binding = Binding(queue.exchange, queue.routing_key, queue.name)
+        commands.append(("HSETNX", keys.exchanges, queue.exchange, facts))
+        commands.extend(queue_commands(keys, queue.name, expires_ms=0))
+        commands.append(("SADD", keys.bindings, encode(binding)))
+    return commands
+
+
+def lasting_exchange(queue: BoundQueue) -> dict[str, Any]:
+    return {"type": queue.kind, "durable": True, "auto_delete": False, "arguments": {}}
+
+
+def queue_commands(keys: StreamKeys, name: str, *, expires_ms: int) -> list[Command]:
+    stream = keys.stream(name)
+    commands: list[Command] = [
+        ("HSETNX", keys.queues, name, expires_ms),
+        ("XGROUP", "CREATE", stream, GROUP, "0", "MKSTREAM"),
+    ]
+    if expires_ms:
+        commands.append(("PEXPIRE", stream, expires_ms))
+    return commands
+
+
+def match_queues(topology: Declared, exchange: str, routing_key: str) -> set[str]:
     """AMQP's rules: the default exchange names the queue; fanout, direct and topic go by their bindings."""
     if not exchange:
         return {routing_key} & topology.queues.keys()

@@ -5,34 +5,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-import hiredis
 from amqp.protocol import queue_declare_ok_t
 from kombu.exceptions import ChannelError
 from kombu.transport import virtual
 from kombu.utils.uuid import uuid
 
 from taskflow.broker.streams.bindings import Binding, UnknownExchange
-from taskflow.broker.streams.message import Outgoing, StreamMessage, Unacked, encode_message
-from taskflow.broker.streams.reader import Entry
-from taskflow.broker.streams.scripts import GROUP, PURGE_SHA
+from taskflow.broker.streams.broker import NoRoute, Outgoing, StreamsBroker, Subscription, UnknownQueue
+from taskflow.broker.streams.entry import Entry
+from taskflow.broker.streams.message import StreamMessage, Unacked, encode_message
 from taskflow.redis.blocking import ServerLost, ServerRefused
-
-if TYPE_CHECKING:
-    from taskflow.broker.streams.transport import Transport
-
-
-@dataclass(slots=True)
-class Subscription:
-    tag: str
-    queue: str
-    channel: StreamChannel
-    no_ack: bool
-    callback: Callable[[Any], Any]
-    auto_delete: bool
 
 
 class PublishBatch:
@@ -53,7 +38,7 @@ class PublishBatch:
     def flush(self) -> None:
         messages, self._messages = self._messages, []
         if messages:
-            self.channel.connection.publish(messages)
+            self.channel.publish(messages)
 
     def discard(self) -> None:
         self._messages = []
@@ -63,19 +48,19 @@ class PublishBatch:
 
 
 class StreamChannel(virtual.Channel):
-    """AMQP's methods on streams. Publishes and declares over the transport's connection."""
+    """AMQP's methods, each carried out by the broker of the connection."""
 
-    connection: Transport
     Message = StreamMessage  # type: ignore[assignment]
     supports_fanout = True
     supports_batch_publish = True
     do_restore = True
 
-    def __init__(self, connection: Transport) -> None:
+    def __init__(self, connection: virtual.Transport, broker: StreamsBroker) -> None:
         super().__init__(connection)
+        self.broker = broker
         self.unacked = Unacked()
         self._tags = itertools.count(1)
-        self._expires_ms: dict[str, int] = {}
+        self._subscriptions: dict[str, Subscription] = {}  # by tag
         self._auto_delete: set[str] = set()
 
     @property
@@ -96,7 +81,7 @@ class StreamChannel(virtual.Channel):
     ) -> None:
         kind = type or "direct"
         name = exchange or f"amq.{kind}"
-        bindings = self.connection.bindings
+        bindings = self.broker.bindings
         facts = {"type": kind, "durable": durable, "auto_delete": auto_delete, "arguments": arguments or {}}
         if not passive:
             if kind not in self.exchange_types:
@@ -112,10 +97,10 @@ class StreamChannel(virtual.Channel):
             )
 
     def exchange_delete(self, exchange: str, if_unused: bool = False, nowait: bool = False) -> None:
-        topology = self.connection.bindings.refresh()
-        if if_unused and any(binding.exchange == exchange for binding in topology.bindings):
+        declared = self.broker.bindings.refresh()
+        if if_unused and any(binding.exchange == exchange for binding in declared.bindings):
             raise ChannelError(f"PRECONDITION_FAILED - exchange {exchange!r} is in use", (40, 20))
-        self.connection.bindings.delete_exchange(exchange)
+        self.broker.bindings.delete_exchange(exchange)
 
     def queue_declare(
         self,
@@ -129,18 +114,18 @@ class StreamChannel(virtual.Channel):
         **_: Any,
     ) -> Any:
         name = queue or f"amq.gen-{uuid()}"
-        bindings = self.connection.bindings
+        bindings = self.broker.bindings
         if passive and name not in bindings.refresh().queues:
             raise not_found("queue", name, (50, 10))
         if not passive:
             expires_ms = int((arguments or {}).get("x-expires") or 0)
             if (auto_delete or exclusive) and not expires_ms:
                 # Deleted with its last consumer; should that one die, then a while later.
-                expires_ms = max(2 * self.connection.claim_idle_ms, 60_000)
+                expires_ms = max(2 * self.broker.options.claim_idle_ms, 60_000)
             if auto_delete or exclusive:
                 self._auto_delete.add(name)
             bindings.declare_queue(name, expires_ms=expires_ms)
-        return queue_declare_ok_t(name, self._size(name), 0)
+        return queue_declare_ok_t(name, self.broker.size(name), 0)
 
     def prepare_queue_arguments(self, arguments: dict[str, Any] | None, **options: Any) -> dict[str, Any]:
         prepared = dict(arguments or {})
@@ -153,38 +138,33 @@ class StreamChannel(virtual.Channel):
     ) -> None:
         name = exchange or "amq.direct"
         try:
-            self.connection.bindings.bind(Binding(name, routing_key or "", queue))
+            self.broker.bindings.bind(Binding(name, routing_key or "", queue))
         except UnknownExchange:
             raise not_found("exchange", name, (50, 20)) from None
 
     def queue_unbind(
         self, queue: str, exchange: str = "", routing_key: str = "", arguments: Any = None, **_: Any
     ) -> None:
-        self.connection.bindings.unbind(Binding(exchange or "amq.direct", routing_key or "", queue))
+        self.broker.bindings.unbind(Binding(exchange or "amq.direct", routing_key or "", queue))
 
     def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **_: Any) -> int:
-        if if_unused and self.connection.is_consumed(queue):
+        if if_unused and self.broker.is_consumed(queue):
             raise ChannelError(f"PRECONDITION_FAILED - queue {queue!r} is in use", (50, 40))
-        size = self._size(queue)
+        size = self.broker.size(queue)
         if if_empty and size:
             raise ChannelError(f"PRECONDITION_FAILED - queue {queue!r} holds {size} messages", (50, 40))
-        self.connection.bindings.delete_queue(queue)
+        self.broker.bindings.delete_queue(queue)
         return size
 
     def list_bindings(self) -> list[tuple[str, str, str]]:
-        bound = self.connection.bindings.topology().bindings
+        bound = self.broker.bindings.declared().bindings
         return [(binding.queue, binding.exchange, binding.routing_key) for binding in bound]
 
     def _size(self, queue: str) -> int:
-        """Messages that no consumer holds."""
-        stream = self.connection.keys.stream(queue)
-        length, held = self.connection.commands.pipeline([("XLEN", stream), ("XPENDING", stream, GROUP)])
-        pending = 0 if isinstance(held, hiredis.ReplyError) else int(held[0])
-        return 0 if isinstance(length, hiredis.ReplyError) else max(int(length) - pending, 0)
+        return self.broker.size(queue)
 
     def _purge(self, queue: str) -> int:
-        stream = self.connection.keys.stream(queue)
-        return int(self.connection.commands.run_script(PURGE_SHA, 1, stream, GROUP))
+        return self.broker.purge(queue)
 
     # -- publish
 
@@ -197,7 +177,11 @@ class StreamChannel(virtual.Channel):
         **_: Any,
     ) -> None:
         """Returns once the message is in the streams of all bound queues."""
-        self.connection.publish([encode_message(message, exchange, routing_key, mandatory=mandatory)])
+        self.publish([encode_message(message, exchange, routing_key, mandatory=mandatory)])
+
+    def publish(self, messages: list[Outgoing]) -> None:
+        with amqp_errors():
+            self.broker.publish(messages)
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:
         return PublishBatch(self, max_size)
@@ -216,28 +200,33 @@ class StreamChannel(virtual.Channel):
         **_: Any,
     ) -> str:
         tag = consumer_tag or f"ctag-{uuid()}"
-        self._consumers.add(tag)
         deliver = callback or (lambda message: None)
-        self.connection.subscribe(
-            Subscription(tag, queue, self, bool(no_ack), deliver, queue in self._auto_delete)
+        subscription = Subscription(
+            queue=queue,
+            deliver=lambda entry: deliver(self.receive(entry, no_ack=bool(no_ack))),
+            room=self.unacked.can_consume_max_estimate,
+            auto_delete=queue in self._auto_delete,
         )
+        with amqp_errors():
+            self.broker.subscribe(subscription)
+        self._subscriptions[tag] = subscription
         return tag
 
     def basic_cancel(self, consumer_tag: str, **_: Any) -> None:
-        if consumer_tag in self._consumers:
-            self._consumers.discard(consumer_tag)
-            self.connection.unsubscribe(consumer_tag)
+        subscription = self._subscriptions.pop(consumer_tag, None)
+        if subscription is not None:
+            self.broker.unsubscribe(subscription)
 
     def basic_get(self, queue: str, no_ack: bool = False, **_: Any) -> StreamMessage | None:
-        entry = self.connection.reader.get(queue)
+        entry = self.broker.reader.get(queue)
         return None if entry is None else self.receive(entry, no_ack=no_ack)
 
     def receive(self, entry: Entry, *, no_ack: bool) -> StreamMessage:
         """Make a message of the entry, and remember it until it is settled."""
         tag = next(self._tags)
-        message = StreamMessage(entry, self, tag)
+        message: StreamMessage = self.Message(entry, self, tag)
         if no_ack:
-            self.connection.reader.ack(entry.queue, entry.entry_id)
+            self.broker.ack(entry)
         else:
             self.unacked.entries[tag] = entry
         return message
@@ -249,26 +238,26 @@ class StreamChannel(virtual.Channel):
         """May come from any thread; sent with the next read."""
         self._check_open()
         for entry in self.unacked.pop(delivery_tag, multiple=multiple):
-            self.connection.reader.ack(entry.queue, entry.entry_id)
+            self.broker.ack(entry)
 
     def basic_reject(self, delivery_tag: int, requeue: bool = False) -> None:
         self._check_open()
         for entry in self.unacked.pop(delivery_tag):
             if requeue:
-                self.connection.requeue([entry])
+                self.broker.requeue([entry])
             else:
-                self.connection.reader.ack(entry.queue, entry.entry_id)
+                self.broker.ack(entry)
 
     def requeue(self, delivery_tags: Iterable[int]) -> None:
         """Put several back on their queues, in one round trip a queue."""
         self._check_open()
-        self.connection.requeue([entry for tag in delivery_tags for entry in self.unacked.pop(tag)])
+        self.broker.requeue([entry for tag in delivery_tags for entry in self.unacked.pop(tag)])
 
     def basic_recover(self, requeue: bool = False) -> None:
         """Put all that this channel holds back on its queues."""
         entries = list(self.unacked.entries.values())
         self.unacked.entries.clear()
-        self.connection.requeue(entries)
+        self.broker.requeue(entries)
 
     def close(self) -> None:
         """Cancel the consumers, give back what is not settled. Never raises for a server that is gone."""
@@ -277,16 +266,29 @@ class StreamChannel(virtual.Channel):
         self.closed = True
         connection = self.connection
         with contextlib.suppress(ServerLost, ServerRefused):
-            for tag in list(self._consumers):
+            for tag in list(self._subscriptions):
                 self.basic_cancel(tag)
             self.basic_recover(requeue=True)
-        self._consumers.clear()
+        self._subscriptions.clear()
         self.unacked.entries.clear()
         connection.close_channel(self)
 
     def _check_open(self) -> None:
         if self.closed or self.connection is None:
             raise ServerLost("the channel is closed; the broker gives the message to a consumer again")
+
+
+@contextlib.contextmanager
+def amqp_errors() -> Iterator[None]:
+    """What the broker raises, as kombu's users know it from AMQP."""
+    try:
+        yield
+    except UnknownExchange as error:
+        raise not_found("exchange", str(error), (60, 40)) from None
+    except UnknownQueue as error:
+        raise not_found("queue", str(error), (60, 20)) from None
+    except NoRoute as error:
+        raise ChannelError(f"NO_ROUTE - {error}", (60, 50), "", "312") from None
 
 
 def not_found(kind: str, name: str, method: tuple[int, int]) -> ChannelError:

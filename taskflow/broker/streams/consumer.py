@@ -1,8 +1,8 @@
 """Consumes queues of the Redis Streams transport on the event loop, without a thread. Rules S9.5, S9.9.
 
 `Consumer` serves any kombu transport, but its thread has to be woken, and then has to wake the loop, which takes a while on an idle
-machine. Here the loop itself waits for the stream. What is declared, and how messages lie in streams, is the transport's
-(`redis_streams`): both kinds of consumers may share a queue.
+machine. Here the loop itself waits for the stream. Declarations, commands and entries are those of `StreamsBroker`: both kinds of
+consumers may share a queue.
 
 Two connections: one blocks in XREADGROUP, the other does everything else. After a loss both are opened again, and what had no reply
 is sent again; messages that came in a reply which was lost are read from what the server notes as held by this consumer.
@@ -17,24 +17,24 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from kombu.entity import Queue
-
-from taskflow.broker.connection import Deadline, reason_of
-from taskflow.broker.consumer import Delivery, backoff_s, to_delivery
-from taskflow.broker.session import open_session
-from taskflow.broker.streams.bindings import StreamKeys
-from taskflow.broker.streams.link import CLAIM_IDLE_MS
-from taskflow.broker.streams.message import StreamMessage, decode_metadata
-from taskflow.broker.streams.reader import Entry, to_entry
-from taskflow.broker.streams.scripts import GROUP, LEAVE_SHA, REQUEUE_SHA, SCRIPTS, TAKE_OVER_SHA
+from taskflow.broker.streams.bindings import BoundQueue, StreamKeys, change, declarations
+from taskflow.broker.streams.broker import StreamsOptions
+from taskflow.broker.streams.commands import ConsumerCommands, by_queue
+from taskflow.broker.streams.entry import Delivery, Entry, find_metadata_problem
+from taskflow.broker.streams.scripts import SCRIPTS
 from taskflow.errors import BrokerUnavailable, StoreUnavailable
 from taskflow.redis.address import parse_server_url, redact
 from taskflow.redis.blocking import RETRY_LATER
-from taskflow.redis.client import StoreClient
+from taskflow.redis.client import StoreClient, describe
 from taskflow.redis.connection import Argument, CommandError
+from taskflow.values.backoff import backoff_s
 from taskflow.values.clock import Clock, SystemClock
 
 logger = logging.getLogger(__name__)
+
+CLAIM_IDLE_MS = 8_000
+"""What a host that died has received and not routed goes to another after this time, and a quarter of it more, so that S9.3 holds
+for events too. Too early does no harm: routing is idempotent. `claim_idle_ms` in the URL overrides it."""
 
 BLOCK_S = 5.0
 """A read ends after this long without a message, to show that the connection lives (`last_poll_ms`)."""
@@ -75,14 +75,14 @@ class StreamConsumer:
 
     It reconnects for ever, and declares the queues again when they are gone. An exception of `on_deliveries` is logged, and the
     messages go back to the queue. By `name`, unique among all consumers ever, others may release what it held when it is dead;
-    see `stream_release`.
+    see `release`.
     """
 
     def __init__(
         self,
         url: str,
         *,
-        queues: Sequence[Queue],
+        queues: Sequence[BoundQueue],
         on_deliveries: Callable[[list[Delivery]], None],
         prefetch: int = 500,
         name: str = "consumer",
@@ -96,17 +96,16 @@ class StreamConsumer:
         self.name = f"{name}-{uuid.uuid4().hex[:12]}"
         self.clock = clock or SystemClock()
         self.last_poll_ms = 0  # when the broker last answered a read; 0 before
-        self.keys = StreamKeys(address.options.get("key_prefix", "tfb:"))
-        self.claim_idle_ms = int(address.options.get("claim_idle_ms", CLAIM_IDLE_MS))
-        self.streams = {queue.name: self.keys.stream(queue.name) for queue in self.queues}
-        self.queue_names = {stream.encode(): name for name, stream in self.streams.items()}
+        self.options = StreamsOptions.of({"claim_idle_ms": CLAIM_IDLE_MS, **address.options})
+        keys = StreamKeys(self.options.key_prefix)
+        self.say = ConsumerCommands(keys, self.name, claim_idle_ms=self.options.claim_idle_ms)
         self.loop = asyncio.get_running_loop()
         self.reads = StoreClient(address, longest_wait_s=BLOCK_S, what="broker", log_level=logging.DEBUG)
         self.commands = StoreClient(address, on_connected=script_commands, what="broker")
         self.held: dict[Held, None] = {}
-        self.acks: dict[str, list[bytes]] = {}  # by queue; they leave at the end of the turn
+        self.done: list[Held] = []  # acks that leave at the end of the turn
         self.paused: set[str] = set()
-        self.plain: set[bytes] = set()  # metadata of messages whose body is as it came
+        self.plain: set[bytes] = set()  # metadata without a problem
         self.under_way: Read | None = None
         self.is_mending = False
         self.failures = 0
@@ -122,15 +121,15 @@ class StreamConsumer:
         """Return when it consumes. Raises BrokerUnavailable, with the reason, when it doesn't in time."""
         try:
             async with asyncio.timeout(timeout_s):
-                await self.declare(timeout_s)
                 for client in (self.commands, self.reads):
                     await client.connect(timeout_s=timeout_s)
-                await self.show_alive()
+                await asyncio.gather(self.declare(), self.show_alive())
         except Exception as error:
             await self.close_clients()
             cause = error.__cause__ if isinstance(error, StoreUnavailable) and error.__cause__ else error
+            reason = "it was refused" if isinstance(cause, ConnectionRefusedError) else describe(cause)
             raise BrokerUnavailable(
-                f"no connection to the broker {redact(self.url)} within {timeout_s:g} s: {reason_of(cause, self.url)}. "
+                f"no connection to the broker {redact(self.url)} within {timeout_s:g} s: {reason}. "
                 "Check that the broker runs, that this machine reaches it, and the user and password."
             ) from error
         self.reads.on_reconnect = lambda: self.spawn(self.recover())
@@ -138,18 +137,9 @@ class StreamConsumer:
         self.tending = self.loop.create_task(self.tend())
         self.read()
 
-    async def declare(self, timeout_s: float) -> None:
-        """Declare the queues with their exchanges and bindings, by kombu, in a thread."""
-
-        def declare_all() -> None:
-            deadline = Deadline(timeout_s)
-            session = open_session(self.url, deadline)
-            try:
-                session.declare(self.queues, deadline)
-            finally:
-                session.close()
-
-        await self.loop.run_in_executor(None, declare_all)
+    async def declare(self) -> None:
+        """Declare the queues with their exchanges and bindings."""
+        await self.commands.call(*change(self.say.keys, declarations(self.say.keys, self.queues)))
 
     # --- reading ---
 
@@ -157,18 +147,23 @@ class StreamConsumer:
         """Ask for messages, unless that is under way, or there is no room or no queue for any."""
         if self.under_way is not None or self.is_closing or self.is_mending or self.tending is None:
             return
-        names = [name for name in self.streams if name not in self.paused]
+        names = self.listening()
         room = self.prefetch - len(self.held)
         if names and room > 0:
             self.under_way = Read(self)
-            self.reads.send(self.under_way, *self.read_command(names, room))
+            count = max(min(room, READ_COUNT) // len(names), 1)
+            self.reads.send(self.under_way, *self.say.read(names, count, block_ms=int(BLOCK_S * 1000)))
+
+    def listening(self) -> list[str]:
+        """The queues that are not paused."""
+        return [queue.name for queue in self.queues if queue.name not in self.paused]
 
     def take_reply(self, reply: Any) -> None:
         self.under_way = None
         self.last_poll_ms = self.clock.now_ms()
         self.failures = 0
         if reply:
-            self.deliver(self.entries_of(reply))
+            self.deliver(self.say.entries_of(reply))
         self.read()
 
     def take_error(self, error: Exception) -> None:
@@ -176,21 +171,6 @@ class StreamConsumer:
         if isinstance(error, CommandError):  # else the connection was closed, by `close`
             self.is_mending = True
             self.spawn(self.mend(str(error)))
-
-    def read_command(self, names: Sequence[str], room: int) -> tuple[Argument, ...]:
-        count = max(min(room, READ_COUNT) // len(names), 1)
-        streams = [self.streams[name] for name in names]
-        head = (
-            "XREADGROUP", "GROUP", GROUP, self.name, "COUNT", count, "BLOCK", int(BLOCK_S * 1000), "STREAMS",
-        )  # fmt: skip
-        return (*head, *streams, *[">"] * len(streams))
-
-    def entries_of(self, reply: Sequence[Any]) -> list[Entry]:
-        return [
-            to_entry(self.queue_names[stream], entry_id, fields)
-            for stream, found in reply
-            for entry_id, fields in found
-        ]
 
     def deliver(self, entries: Iterable[Entry]) -> None:
         """Hand over what is not here already; a queue that was paused meanwhile gets its messages back."""
@@ -219,18 +199,12 @@ class StreamConsumer:
 
     def unpack(self, entry: Entry, held: Held) -> Delivery:
         """All messages of taskflow's publishers have one of a few metadata, and a body as it was sent."""
-        if entry.metadata in self.plain:
-            return Delivery(entry.queue, entry.body, entry.redelivered, held)
-        message = StreamMessage(entry, None, 0)
-        if message.errors:
-            error = message.errors[0][1]
-            return Delivery(
-                entry.queue, entry.body, entry.redelivered, held, f"{type(error).__name__}: {error}"
-            )
-        if not decode_metadata(entry.metadata).get("headers") and len(self.plain) < 100:
-            self.plain.add(entry.metadata)
-        unpacked = to_delivery(entry.queue, message)
-        return Delivery(entry.queue, unpacked.body, entry.redelivered, held)
+        problem = ""
+        if entry.metadata not in self.plain:
+            problem = find_metadata_problem(entry.metadata)
+            if not problem and len(self.plain) < 100:
+                self.plain.add(entry.metadata)
+        return Delivery(entry.queue, entry.body, entry.redelivered, held, problem)
 
     async def mend(self, refusal: str) -> None:
         """A read was refused: the queue or its group is gone, by FLUSHALL for instance, or the server can't serve now."""
@@ -243,27 +217,20 @@ class StreamConsumer:
         if self.failures > 1:
             await asyncio.sleep(backoff_s(self.failures, 0.0))
         try:
-            await self.declare(BLOCK_S)
-            await self.show_alive()
-        except Exception as failure:
-            logger.info("the queues could not be declared again: %s", reason_of(failure, self.url))
+            async with asyncio.timeout(BLOCK_S):
+                await asyncio.gather(self.declare(), self.show_alive())
+        except (TimeoutError, CommandError, StoreUnavailable) as failure:
+            logger.info("the queues could not be declared again: %s", describe(failure))
         self.is_mending = False
         self.read()
 
     async def recover(self) -> None:
         """The connection was lost, and maybe the reply of a read with it: take what the server notes as held by this consumer."""
         self.send_acks()
-        for name, stream in self.streams.items():
+        for queue in self.queues:
             with contextlib.suppress(CommandError, StoreUnavailable):  # no stream: the next read meets that
-                reply = await self.commands.call(
-                    "XREADGROUP", "GROUP", GROUP, self.name, "COUNT", 2 * self.prefetch, "STREAMS", stream, "0"
-                )  # fmt: skip
-                for _, found in reply or ():
-                    self.deliver(
-                        to_entry(name, entry_id, fields, redelivered=True)
-                        for entry_id, fields in found
-                        if fields is not None  # settled meanwhile
-                    )
+                command = self.say.read_held(queue.name, 2 * self.prefetch)
+                self.deliver(self.say.held_of(await self.commands.call(*command)))
 
     async def end_read(self) -> None:
         """End the read under way, so that the next one heeds what has changed."""
@@ -279,28 +246,23 @@ class StreamConsumer:
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         """These are done; what isn't held is passed over."""
-        for queue, entry_id in self.settle(deliveries):
-            if not self.acks:
+        if done := self.settle(deliveries):
+            if not self.done:
                 self.loop.call_soon(self.send_acks)
-            self.acks.setdefault(queue, []).append(entry_id)
+            self.done += done
 
     def send_acks(self) -> None:
-        acks, self.acks = self.acks, {}
-        for queue, entry_ids in acks.items():
-            stream = self.streams[queue]
-            self.tell("XACK", stream, GROUP, *entry_ids)
-            self.tell("XDEL", stream, *entry_ids)
+        done, self.done = self.done, []
+        for command in self.say.acks(by_queue(done)):
+            self.tell(*command)
 
     def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
         """Give these back to their queues, or drop them."""
         if not requeue:
             self.ack(deliveries)
             return
-        by_queue: dict[str, list[bytes]] = {}
-        for queue, entry_id in self.settle(deliveries):
-            by_queue.setdefault(queue, []).append(entry_id)
-        for queue, entry_ids in by_queue.items():
-            self.tell("EVALSHA", REQUEUE_SHA, 1, self.streams[queue], GROUP, self.name, *entry_ids)
+        for command in self.say.requeue(by_queue(self.settle(deliveries))):
+            self.tell(*command)
 
     def settle(self, deliveries: Sequence[Delivery]) -> list[Held]:
         """Forget the messages; returns those that were held."""
@@ -331,7 +293,7 @@ class StreamConsumer:
 
     async def tend(self) -> None:
         """Say that this consumer lives, and take over what dead ones hold."""
-        interval_s = min(max(self.claim_idle_ms / 3200, 0.05), 10.0)
+        interval_s = min(max(self.options.claim_idle_ms / 3200, 0.05), 10.0)
         while True:
             await asyncio.sleep(interval_s)
             try:
@@ -340,23 +302,15 @@ class StreamConsumer:
                 logger.debug("the broker refused a sign of life: %s", error)
 
     async def show_alive(self) -> None:
-        await self.commands.call("SET", self.keys.alive + self.name, "1", "PX", self.claim_idle_ms)
+        await self.commands.call(*self.say.show_alive())
 
     async def take_over(self) -> None:
         room = self.prefetch - len(self.held)
-        names = [name for name in self.streams if name not in self.paused]
+        names = self.listening()
         if room <= 0 or not names:
             return
-        streams = [self.streams[name] for name in names]
-        found = await self.commands.call(
-            "EVALSHA", TAKE_OVER_SHA, len(streams), *streams, GROUP, self.name, self.claim_idle_ms,
-            max(room // len(names), 1), self.keys.alive,
-        )  # fmt: skip
-        self.deliver(
-            to_entry(name, entry_id, fields, redelivered=True)
-            for name, entries in zip(names, found, strict=True)
-            for entry_id, fields in entries
-        )
+        reply = await self.commands.call(*self.say.take_over(names, max(room // len(names), 1)))
+        self.deliver(self.say.taken_of(names, reply))
 
     async def close(self, timeout_s: float) -> None:
         """Send the acks, give back at once what is not acked, and leave. Safe to repeat."""
@@ -370,7 +324,7 @@ class StreamConsumer:
             logger.warning(
                 "the consumer of %s could not take its leave (%s); the broker gives its messages to others later",
                 redact(self.url),
-                reason_of(error, self.url),
+                describe(error),
             )
         finally:
             for task in (self.tending, *self.tasks):
@@ -386,9 +340,9 @@ class StreamConsumer:
         self.reject(
             [Delivery(queue, b"", True, (queue, entry_id)) for queue, entry_id in self.held], requeue=True
         )
-        for stream in self.streams.values():
-            await self.commands.call("EVALSHA", LEAVE_SHA, 1, stream, GROUP, self.name, self.keys.alive)
-        await self.commands.call("DEL", self.keys.alive + self.name)
+        for queue in self.queues:
+            await self.commands.call(*self.say.leave(queue.name))
+        await self.commands.call(*self.say.say_goodbye())
 
     async def close_clients(self) -> None:
         for client in (self.reads, self.commands):

@@ -1,26 +1,19 @@
-"""Messages of the Redis Streams transport: as they are stored, and as kombu's users see them."""
+"""Messages of streams as kombu's users see them."""
 # mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from kombu.message import Message
 from kombu.utils.json import dumps as kombu_dumps
 from kombu.utils.json import loads as kombu_loads
 
-from taskflow.broker.streams.reader import Entry
-
-
-class Outgoing(NamedTuple):
-    exchange: str
-    routing_key: str
-    metadata: bytes
-    body: bytes
-    mandatory: bool = False  # without a queue to go to it is an error, instead of nothing
+from taskflow.broker.streams.broker import Outgoing
+from taskflow.broker.streams.entry import Entry
 
 
 class StreamMessage(Message):

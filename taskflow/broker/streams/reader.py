@@ -14,13 +14,15 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import hiredis
 
 from taskflow.broker.streams.bindings import StreamKeys
-from taskflow.broker.streams.scripts import GROUP, LEAVE_SHA, REQUEUE_SHA, TAKE_OVER_SHA
+from taskflow.broker.streams.commands import ConsumerCommands, by_queue
+from taskflow.broker.streams.entry import Entry
+from taskflow.broker.streams.scripts import GROUP
 from taskflow.redis.blocking import NO_REPLY, Command, RespClient, ServerLost, ServerRefused
 
 BLOCK_S = 5.0
@@ -28,25 +30,6 @@ BLOCK_S = 5.0
 
 GONE = ("NOGROUP", "UNBLOCKED", "ERR no such key")
 """The stream or its group vanished, by FLUSHALL for instance."""
-
-
-class Entry(NamedTuple):
-    """One message of a stream. `redelivered`: it was delivered before, and not acknowledged."""
-
-    queue: str
-    entry_id: bytes
-    metadata: bytes
-    body: bytes
-    redelivered: bool
-
-
-def to_entry(
-    queue: str, entry_id: bytes, fields: Sequence[bytes] | None, *, redelivered: bool = False
-) -> Entry:
-    """An entry as the server gives it: its fields are `m`, metadata, `b`, body, and `r` for one that was given back."""
-    if fields is None or len(fields) < 4:  # another program wrote to our stream
-        return Entry(queue, entry_id, b"{}", b"", redelivered)
-    return Entry(queue, entry_id, fields[1], fields[3], redelivered or len(fields) > 4)
 
 
 class StreamReader:
@@ -67,6 +50,7 @@ class StreamReader:
         self._commands = commands
         self._reads = reads
         self._keys = keys
+        self._say = ConsumerCommands(keys, name, claim_idle_ms=claim_idle_ms)
         self._claim_idle_ms = claim_idle_ms
         self._predecessors = predecessors
         self._on_gone = on_gone
@@ -74,7 +58,6 @@ class StreamReader:
         self._replies_due: deque[bool] = deque()  # of `reads`: True for a read, False for an ack
         self._reading: frozenset[str] = frozenset()  # queues of the read in flight
         self._reading_blocks = False
-        self._queue_names: dict[bytes, str] = {}
         self._read_until = 0.0
         self._used: dict[str, int] = {}  # queue -> ms until it expires while unused, or 0
         self._next_takeover = 0.0
@@ -142,29 +125,23 @@ class StreamReader:
         if commands:
             self._commands.pipeline(commands)
 
-    def requeue(self, queue: str, entry_ids: Iterable[bytes]) -> None:
-        """Give messages back, marked as redelivered, at the end of their queue."""
-        ids = list(entry_ids)
-        stream = self._keys.stream(queue)
-        for start in range(0, len(ids), 500):
-            chunk = ids[start : start + 500]
-            self._commands.run_script(REQUEUE_SHA, 1, stream, GROUP, self.name, *chunk)
+    def requeue(self, held: Mapping[str, Sequence[bytes]]) -> None:
+        """Give messages back, by queue: marked as redelivered, at the end of it."""
+        for command in self._say.requeue(held):
+            self._commands.call(*command)
 
     def get(self, queue: str) -> Entry | None:
         """Return one message, or None, without waiting."""
         self.use(queue)
-        stream = self._stream(queue)
         self.flush()
         try:
-            reply = self._commands.call(
-                "XREADGROUP", "GROUP", GROUP, self.name, "COUNT", 1, "STREAMS", stream, ">"
-            )
+            reply = self._commands.call(*self._say.read([queue], 1))
         except ServerRefused as error:
             if not str(error).startswith(GONE):
                 raise
             self._on_gone()
             return None
-        found = self._parse(reply) if reply else self._take_over_if_due({queue}, 1)
+        found = self._say.entries_of(reply) or self._take_over_if_due({queue}, 1)
         return found[0] if found else None
 
     def use(self, queue: str, *, expires_ms: int = 0) -> None:
@@ -185,7 +162,7 @@ class StreamReader:
 
     def beat(self) -> None:
         """Say that this consumer lives, for another `claim_idle_ms`."""
-        commands: list[Command] = [("SET", self._keys.alive + self.name, "1", "PX", self._claim_idle_ms)]
+        commands: list[Command] = [self._say.show_alive()]
         expiring = [(queue, ms) for queue, ms in self._used.copy().items() if ms]
         commands.extend(("PEXPIRE", self._keys.stream(queue), ms) for queue, ms in expiring)
         self._commands.pipeline(commands)
@@ -197,8 +174,7 @@ class StreamReader:
     def leave(self, queue: str) -> int:
         """This consumer reads the queue no more; returns how many other live consumers it has."""
         self._used.pop(queue, None)
-        stream = self._keys.stream(queue)
-        return int(self._commands.run_script(LEAVE_SHA, 1, stream, GROUP, self.name, self._keys.alive))
+        return int(self._commands.call(*self._say.leave(queue)))
 
     def close(self) -> None:
         """Send the acks, leave all queues. Raises ServerLost if the server is gone, but closes in any case."""
@@ -207,7 +183,7 @@ class StreamReader:
             for queue in list(self._used):
                 self.leave(queue)
             if self._pulse is not None:
-                self._commands.call("DEL", self._keys.alive + self.name)
+                self._commands.call(*self._say.say_goodbye())
         finally:
             self.abandon()
 
@@ -229,14 +205,10 @@ class StreamReader:
         commands = self._ack_commands()
         self._replies_due.extend(False for _ in commands)
         block_s = min(deadline - time.monotonic(), BLOCK_S)
-        block = ("BLOCK", max(int(block_s * 1000), 1)) if block_s > 0 else ()
-        streams = [self._stream(queue) for queue in wanted]
-        ends = [">"] * len(streams)
-        commands.append(
-            ("XREADGROUP", "GROUP", GROUP, self.name, "COUNT", count, *block, "STREAMS", *streams, *ends)
-        )
+        block_ms = max(int(block_s * 1000), 1) if block_s > 0 else 0
+        commands.append(self._say.read(list(wanted), count, block_ms=block_ms))
         self._replies_due.append(True)
-        self._reading, self._reading_blocks = wanted, bool(block)
+        self._reading, self._reading_blocks = wanted, bool(block_ms)
         self._read_until = time.monotonic() + max(block_s, 0) + self._reads.timeout_s
         self._reads.send(commands)
 
@@ -285,41 +257,20 @@ class StreamReader:
             self._on_gone()
             self.beat()
             return []
-        return self._parse(reply) if is_read and reply else []
+        return self._say.entries_of(reply) if is_read else []
 
     def _lose_reads(self) -> None:
         self._reads.close()
         raise ServerLost(f"lost the connection to {self._reads.address}: no answer to a read in time")
 
-    def _stream(self, queue: str) -> str:
-        stream = self._keys.stream(queue)
-        self._queue_names[stream.encode()] = queue
-        return stream
-
-    def _parse(self, reply: list[Any]) -> list[Entry]:
-        entries: list[Entry] = []
-        for stream, found in reply:
-            queue = self._queue_names[stream]
-            entries.extend(to_entry(queue, entry_id, fields) for entry_id, fields in found)
-        return entries
-
     def _ack_commands(self) -> list[Command]:
-        acks = self._acks
-        if not acks:
-            return []
-        ids: dict[str, list[bytes]] = {}
+        done: list[tuple[str, bytes]] = []
         while True:
             try:
-                queue, entry_id = acks.popleft()
+                done.append(self._acks.popleft())
             except IndexError:
                 break
-            ids.setdefault(queue, []).append(entry_id)
-        commands: list[Command] = []
-        for queue, done in ids.items():
-            stream = self._keys.stream(queue)
-            commands.append(("XACK", stream, GROUP, *done))
-            commands.append(("XDEL", stream, *done))
-        return commands
+        return self._say.acks(by_queue(done))
 
     def _take_over_if_due(self, queues: Collection[str], count: int) -> list[Entry]:
         if not queues or time.monotonic() < self._next_takeover:
@@ -327,15 +278,11 @@ class StreamReader:
         interval_s = min(max(self._claim_idle_ms / 4000, 1.0), 10.0)
         self._next_takeover = time.monotonic() + interval_s
         ordered = list(queues)
-        streams = [self._keys.stream(queue) for queue in ordered]
-        head: Command = (GROUP, self.name, self._claim_idle_ms, count, self._keys.alive)
-        replies = self._commands.run_script(TAKE_OVER_SHA, len(streams), *streams, *head, *self._predecessors)
-        entries: list[Entry] = []
-        for queue, found in zip(ordered, replies, strict=True):
-            entries.extend(to_entry(queue, entry_id, fields, redelivered=True) for entry_id, fields in found)
-            if len(found) >= count:
-                self._next_takeover = 0.0  # there may be more
-        return entries
+        command = self._say.take_over(ordered, count, predecessors=self._predecessors)
+        reply = self._commands.call(*command)
+        if any(len(found) >= count for found in reply):
+            self._next_takeover = 0.0  # there may be more
+        return self._say.taken_of(ordered, reply)
 
     def _take_interrupt(self) -> bool:
         interrupted, self._interrupted = self._interrupted, False

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from taskflow.app import TaskFlow
 from taskflow.beat.main import run_beat
-from taskflow.broker.connection import reason_of
+from taskflow.broker.failure import reason_of
 from taskflow.config import Config
 from taskflow.errors import BrokerUnavailable, ConfigError, StoreUnavailable
 from taskflow.loading import load_app

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import orjson
 
-from taskflow.broker.consumer import Delivery
-from taskflow.broker.topology import events_queue, work_queue_name
+from taskflow.broker.streams.entry import Delivery
+from taskflow.broker.topology import Topology
 from taskflow.engine.executor import Executor
 from taskflow.errors import StoreUnavailable
 from taskflow.routing.router import Receipt, Router
@@ -20,6 +20,9 @@ from taskflow.values.clock import Clock
 logger = logging.getLogger("taskflow.worker")
 
 FULL_PATIENCE_S = 0.02  # how long a work message may wait here for a slot before it goes to another process
+
+MIN_MESSAGE_BYTES = 4 * 1024 * 1024  # a smaller message is never refused for its size
+MAX_REFUSED_BYTES = 64 * 1024  # how much of a refused message is kept as a dead letter
 
 
 class Acknowledger(Protocol):
@@ -42,6 +45,8 @@ class Intake:
         *,
         app_id: str,
         queues: Sequence[str],
+        topology: Topology,
+        max_event_bytes: int,
         executor: Executor,
         router: Router,
         store: Store,
@@ -54,8 +59,10 @@ class Intake:
         self.store = store
         self.clock = clock
         self.consumer = consumer
-        self.work_queues = {work_queue_name(app_id, queue): queue for queue in queues}
-        self.broker_queues = [events_queue(app_id).name, *self.work_queues]
+        self.work_queues = {topology.work_queue(app_id, queue).name: queue for queue in queues}
+        self.broker_queues = [topology.events_queue(app_id).name, *self.work_queues]
+        # One event, or several that are small, and an event around one of them; the sender may allow more than this worker does.
+        self.max_message_bytes = max(4 * max_event_bytes, MIN_MESSAGE_BYTES)
         self.is_listening = True
         self.paused: set[str] = set()  # work queues (broker names) that wait for a free slot here
         self.held: dict[str, list[Delivery]] = {}  # work messages that wait FULL_PATIENCE_S for a slot
@@ -70,8 +77,8 @@ class Intake:
         events: list[Delivery] = []
         for delivery in deliveries:
             queue = self.work_queues.get(delivery.queue)
-            if delivery.problem:
-                self.refuse(delivery, delivery.problem)
+            if delivery.problem or len(delivery.body) > self.max_message_bytes:
+                self.refuse(delivery, delivery.problem or self.too_large(delivery))
             elif queue is None:
                 events.append(delivery)
             else:
@@ -118,12 +125,23 @@ class Intake:
             if len(waiting) == 1:
                 self.loop.call_later(FULL_PATIENCE_S, self.pass_on, delivery.queue)
 
+    def too_large(self, delivery: Delivery) -> str:
+        return (
+            f"it has {len(delivery.body):,} bytes, but with this worker's max_event_bytes no message has more than "
+            f"{self.max_message_bytes:,}"
+        )
+
     def refuse(self, delivery: Delivery, reason: str) -> None:
         logger.error("a broker message can't be read (%s); it is kept: taskflow dead-letters", reason)
         self.spawn(self.keep(delivery, reason), [delivery])
 
     async def keep(self, delivery: Delivery, reason: str) -> None:
-        await self.store.history.keep_dead_letter(delivery.body, reason, now_ms=self.clock.now_ms())
+        body = delivery.body
+        if len(body) > MAX_REFUSED_BYTES:
+            reason = f"{reason}; of its {len(body):,} bytes the first {MAX_REFUSED_BYTES:,} are kept"
+        await self.store.history.keep_dead_letter(
+            body[:MAX_REFUSED_BYTES], reason, now_ms=self.clock.now_ms()
+        )
         self.consumer.ack([delivery])
 
     def pass_on(self, broker_queue: str) -> None:

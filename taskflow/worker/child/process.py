@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
-from kombu.entity import Queue
 
 from taskflow.app import TaskFlow
 from taskflow.broker.consumers import LoopConsumer, new_consumer
 from taskflow.broker.publisher import AsyncPublisher, Publisher
-from taskflow.broker.topology import events_queue, work_queue
+from taskflow.broker.streams.bindings import BoundQueue
+from taskflow.broker.topology import Topology
 from taskflow.courier import BrokerMessenger
 from taskflow.engine.executor import Executor
 from taskflow.engine.tasks.tagging import install_task_factory
@@ -87,6 +87,7 @@ class WorkerProcess:
         self.app = app
         self.functions = functions
         self.options = options
+        self.topology = Topology(app.config.namespace)
         self.child_id = child_id
         self.lease = lease or AlwaysValid()
         self.clock = clock or SystemClock()
@@ -132,13 +133,10 @@ class WorkerProcess:
             store=self.store, config=config, clock=self.clock, listeners=Listeners(self.specs()), taker=self.executor,
             child_id=self.child_id, lease=self.lease,
         )  # fmt: skip
-        queues = [
-            events_queue(config.app_id),
-            *[work_queue(config.app_id, queue) for queue in self.options.queues],
-        ]
-        self.consumer = self.make_consumer(queues)
+        self.consumer = self.make_consumer(self.topology.queues(config.app_id, self.options.queues))
         self.intake = Intake(
-            app_id=config.app_id, queues=self.options.queues, executor=self.executor, router=router, store=self.store,
+            app_id=config.app_id, queues=self.options.queues, topology=self.topology,
+            max_event_bytes=config.max_event_bytes, executor=self.executor, router=router, store=self.store,
             clock=self.clock, consumer=self.consumer,
         )  # fmt: skip
         await self.consumer.open(CONNECT_TIMEOUT_S)
@@ -148,10 +146,15 @@ class WorkerProcess:
     def make_publisher(self) -> AsyncPublisher:
         config = self.app.config
         return AsyncPublisher(
-            Publisher(config.broker, app_id=config.app_id, send_timeout_ms=config.send_timeout_ms)
+            Publisher(
+                config.broker,
+                app_id=config.app_id,
+                send_timeout_ms=config.send_timeout_ms,
+                topology=self.topology,
+            )
         )
 
-    def make_consumer(self, queues: Sequence[Queue]) -> LoopConsumer:
+    def make_consumer(self, queues: Sequence[BoundQueue]) -> LoopConsumer:
         return new_consumer(
             self.app.config.broker,
             queues=queues,
@@ -220,10 +223,7 @@ class WorkerProcess:
         """Drain: take nothing more, let running steps end, hand back the rest. Rule S9.6."""
         timeout_s = self.options.drain_timeout_s if drain_timeout_s is None else drain_timeout_s
         self.executor.is_draining = True
-        for queue in (
-            events_queue(self.app.id),
-            *[work_queue(self.app.id, name) for name in self.options.queues],
-        ):
+        for queue in self.topology.queues(self.app.id, self.options.queues):
             self.consumer.pause(queue.name)
         try:
             async with asyncio.timeout(timeout_s):

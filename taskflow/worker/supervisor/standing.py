@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from taskflow.broker.streams.release import release_messages
-from taskflow.broker.topology import events_queue, work_queue_name
+from taskflow.broker.release import release_messages
+from taskflow.broker.topology import Topology
 from taskflow.redis.blocking import ServerLost, ServerRefused
 from taskflow.store.liveness import LivenessStore
 from taskflow.worker.messages import Hello
@@ -21,10 +21,8 @@ class WorkerStanding(LivenessStore):
     def __init__(self, hello: Hello) -> None:
         super().__init__(hello.store_url, namespace=hello.namespace, app_id=hello.app_id, queues=hello.queues)
         self.broker_url = hello.broker_url
-        self.queue_names = [
-            events_queue(hello.app_id).name,
-            *[work_queue_name(hello.app_id, queue) for queue in hello.queues],
-        ]
+        topology = Topology(hello.namespace)
+        self.queue_names = [queue.name for queue in topology.queues(hello.app_id, hello.queues)]
 
     def hand_back(self, child_id: str, *, cause: str, crashed: bool, now_ms: int) -> int:
         """As LivenessStore; then give back the child's messages, should the broker keep them for it."""

@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from kombu.connection import Connection
-from kombu.entity import Queue
+from kombu.message import Message
 from kombu.messaging import Consumer as QueueConsumer
 
 from taskflow.broker.connection import (
-    Deadline,
     abandon_connection,
     close_connection,
     limit_time,
@@ -27,14 +26,16 @@ from taskflow.broker.connection import (
     open_connection,
     transport_name,
 )
+from taskflow.broker.deadline import Deadline
+from taskflow.broker.kombu_session import kombu_queue
+from taskflow.broker.streams.bindings import BoundQueue
+from taskflow.broker.streams.consumer import CLAIM_IDLE_MS
 from taskflow.broker.streams.transport import Transport as StreamsTransport
 
 HEARTBEAT_S = 20
 CONNECT_TIMEOUT_S = 3.0
 COMMAND_TIMEOUT_S = 10.0
-# Streams only: what a host that died has received and not routed goes to another after this time, and a quarter of it more,
-# so that S9.3 holds for events too. Too early does no harm: routing is idempotent. `claim_idle_ms` in the URL overrides it.
-CLAIM_IDLE_MS = 8_000
+UNOPENED = object()
 BUSY_POLL_S = 0.05
 IDLE_POLL_S = 1.0
 
@@ -55,18 +56,20 @@ class Link:
         self._consumers: dict[str, QueueConsumer] = {}
         self._unsettled: dict[int, None] = {}  # delivery tags of this channel, the oldest first
 
-    def open(self, queues: Sequence[Queue], *, prefetch: int, paused: set[str]) -> None:
+    def open(self, queues: Sequence[BoundQueue], *, prefetch: int, paused: set[str]) -> None:
         """Connect, declare all, and consume what isn't paused."""
         open_connection(self.connection, Deadline(CONNECT_TIMEOUT_S))
         limit_time(self.connection, Deadline(COMMAND_TIMEOUT_S))
         self.channel = self.connection.channel()
+        self.channel.Message = unopened(self.channel.Message)
+        self.channel.auto_decode = False  # of py-amqp: by whatever codec the message names
         self.channel.basic_qos(0, prefetch, False)
         self._consumers = {}
         self._unsettled = {}
         for queue in queues:
             self._consumers[queue.name] = QueueConsumer(
                 self.channel,
-                [queue],
+                [kombu_queue(queue)],
                 on_message=self._receiver(queue.name),
                 on_decode_error=self._error_receiver(queue.name),
             )
@@ -142,13 +145,25 @@ class Link:
         return settled
 
 
+def unopened(kind: type[Message]) -> type[Message]:
+    """A class of messages whose body stays as it came: kombu unpacks compressed ones as soon as it has read them."""
+
+    class Unopened(kind):  # type: ignore[valid-type, misc]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            self.errors: list[Any] = [UNOPENED]  # kombu leaves the body of a message with an error alone
+            super().__init__(*args, **options)
+            self.errors = [error for error in self.errors if error is not UNOPENED]
+
+    return Unopened
+
+
 class StreamsLink(Link):
     """Our own transport ends its wait itself."""
 
     # What `wake` interrupts. Not `connection.transport`: that would make a new one, between two connections.
     _transport: Any = None
 
-    def open(self, queues: Sequence[Queue], *, prefetch: int, paused: set[str]) -> None:
+    def open(self, queues: Sequence[BoundQueue], *, prefetch: int, paused: set[str]) -> None:
         super().open(queues, prefetch=prefetch, paused=paused)
         self._transport = self.connection.transport
 
@@ -165,7 +180,7 @@ class StreamsLink(Link):
     def wake(self) -> None:
         transport = self._transport
         if transport is not None:
-            transport.interrupt()
+            transport.broker.interrupt()
 
     def close(self, *, timeout_s: float) -> None:
         self._transport = None

@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 
 from taskflow.broker.streams.bindings import StreamKeys
+from taskflow.broker.streams.broker import DEFAULT_KEY_PREFIX
 from taskflow.broker.streams.scripts import GROUP, RELEASE, RELEASE_SHA
-from taskflow.broker.urls import STREAMS_SCHEMES
+from taskflow.broker.urls import serves_streams
 from taskflow.redis.blocking import RespClient, ServerLost
 
 
@@ -20,19 +21,17 @@ def release_messages(url: str, *, consumer_name: str, queues: Sequence[str], tim
     deadline = time.monotonic() + timeout_s
     error: ServerLost | None = None
     for address in url.split(";"):
-        scheme, _, rest = address.removeprefix("taskflow+").partition("://")
-        known = STREAMS_SCHEMES.get(scheme.lower())
-        if known is None:
+        if not serves_streams(address):
             continue
-        client = RespClient(f"{known}://{rest}", timeout_s=timeout_s, scripts=(RELEASE,))
+        client = RespClient(address, timeout_s=timeout_s, scripts=(RELEASE,))
         client.deadline = deadline
-        keys = StreamKeys(client.server.options.get("key_prefix", "tfb:"))
+        keys = StreamKeys(client.server.options.get("key_prefix", DEFAULT_KEY_PREFIX))
         streams = [keys.stream(queue) for queue in queues]
         try:
             client.connect()
-            moved = client.run_script(
-                RELEASE_SHA, len(streams), *streams, GROUP, f"{consumer_name}-", keys.alive
-            )
+            moved = client.call(
+                "EVALSHA", RELEASE_SHA, len(streams), *streams, GROUP, f"{consumer_name}-", keys.alive
+            )  # fmt: skip
             return int(moved)
         except ServerLost as lost:
             error = lost

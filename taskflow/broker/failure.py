@@ -1,0 +1,29 @@
+"""Errors of a broker in words for people: which broker, why, what to do, and never a password."""
+
+from __future__ import annotations
+
+from taskflow.broker.urls import broker_url
+from taskflow.errors import BrokerUnavailable
+from taskflow.redis.address import redact
+
+
+def unavailable(url: str, *, after_ms: int, error: BaseException) -> BrokerUnavailable:
+    """The error for users: which broker, why, what to do. Rule S1.2."""
+    return BrokerUnavailable(
+        f"the broker {redact(url)} took nothing within {after_ms} ms: {reason_of(error, url)}. "
+        "Check that it runs, that this machine reaches it, and the user and password; sending again is safe."
+    )
+
+
+def reason_of(error: BaseException, url: str) -> str:
+    """The error in words, without credentials."""
+    if isinstance(error, TimeoutError):
+        return "it gave no answer in time"
+    return hide_credentials(str(error) or type(error).__name__, url)
+
+
+def hide_credentials(text: str, url: str) -> str:
+    """Replace the URL, wherever a library quotes it, by its redacted form."""
+    for spelling in {url, broker_url(url)}:
+        text = text.replace(spelling, redact(spelling))
+    return redact(text)

@@ -1,0 +1,330 @@
+"""`StreamsBroker`: exchanges, queues and consumers on one Redis or Valkey server, by Redis Streams with consumer groups.
+
+A queue is a stream with one group; an acknowledged message is deleted. What AMQP has and this hasn't: headers exchanges,
+priorities, message TTLs, length limits. A requeued message goes to the end of its queue.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import hiredis
+
+from taskflow.broker.streams.bindings import Bindings, BoundQueue, StreamKeys, UnknownExchange
+from taskflow.broker.streams.commands import by_queue
+from taskflow.broker.streams.entry import Entry
+from taskflow.broker.streams.reader import BLOCK_S, StreamReader
+from taskflow.broker.streams.scripts import GROUP, PUBLISH_SHA, PURGE_SHA, SCRIPTS
+from taskflow.redis.blocking import Command, RespClient, ServerRefused
+
+MAX_ROUTING_TRIES = 20
+MAX_READ_COUNT = 1000
+DEFAULT_KEY_PREFIX = "tfb:"
+
+
+class Outgoing(NamedTuple):
+    """A message to send. With `mandatory`, having no queue to go to is an error."""
+
+    exchange: str
+    routing_key: str
+    metadata: bytes
+    body: bytes
+    mandatory: bool = False
+
+
+class UnknownQueue(Exception):
+    """Consumed from a queue that nobody has declared."""
+
+
+class NoRoute(Exception):
+    """A mandatory message for which no queue is bound."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamsOptions:
+    """How a broker on streams works."""
+
+    key_prefix: str = DEFAULT_KEY_PREFIX  # of all its keys
+    claim_idle_ms: int = 30_000  # the messages of a consumer that is silent for so long are given to others
+    command_timeout_s: float = 5.0
+    read_count: int = 250  # messages that one read brings where no prefetch limit is set
+    # With this the names of its consumers begin.
+    consumer_name: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> StreamsOptions:
+        """The options among those that are given, as in a URL's query."""
+        kinds: dict[str, Callable[[Any], Any]] = {
+            "key_prefix": str,
+            "claim_idle_ms": int,
+            "command_timeout_s": float,
+            "read_count": int,
+            "consumer_name": str,
+        }
+        return cls(**{name: kind(given[name]) for name, kind in kinds.items() if given.get(name)})
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """Who takes messages of a queue."""
+
+    queue: str
+    deliver: Callable[[Entry], None]
+    # How many more messages it may hold; None for any number.
+    room: Callable[[], int | None] = lambda: None
+    auto_delete: bool = False  # the queue goes with its last consumer
+
+
+class StreamsBroker:
+    """One connection: a socket for commands, and one for reads once something is consumed. Blocking.
+
+    For one thread at a time, but for `interrupt` and the acks of its reader. `predecessors` are the names of consumers that
+    earlier connections of the same owner were: what they still hold is taken over at once.
+    """
+
+    def __init__(self, url: str, options: StreamsOptions, *, predecessors: Sequence[str] = ()) -> None:
+        self.options = options
+        self.keys = StreamKeys(options.key_prefix)
+        self.commands = RespClient(url, timeout_s=options.command_timeout_s, scripts=SCRIPTS)
+        self.bindings = Bindings(self.commands, self.keys)
+        self._url = url
+        self._predecessors = predecessors
+        self._reader: StreamReader | None = None
+        self._subscriptions: dict[str, deque[Subscription]] = {}  # by queue; several take turns
+        self._waiting: deque[Entry] = deque()  # read, but not yet delivered
+
+    # -- connection
+
+    @property
+    def is_connected(self) -> bool:
+        return self.commands.is_connected
+
+    @property
+    def consumes(self) -> bool:
+        return bool(self._subscriptions)
+
+    @property
+    def reader(self) -> StreamReader:
+        """The one consumer that this connection is; made when it is first needed."""
+        if self._reader is None:
+            options = self.options
+            self._reader = StreamReader(
+                commands=self.commands,
+                reads=RespClient(self._url, timeout_s=options.command_timeout_s),
+                keys=self.keys,
+                name=f"{options.consumer_name}-{uuid.uuid4().hex[:12]}",
+                claim_idle_ms=options.claim_idle_ms,
+                predecessors=self._predecessors,
+                on_gone=self._declare_again,
+            )
+        return self._reader
+
+    @property
+    def reader_name(self) -> str | None:
+        """The name of that consumer, if it was ever needed."""
+        return None if self._reader is None else self._reader.name
+
+    def connect(self) -> None:
+        self.commands.connect()
+
+    def set_deadline(self, deadline: float | None) -> None:
+        """From now on commands end by then, on the monotonic clock; None: within `command_timeout_s` each."""
+        self.commands.deadline = deadline
+
+    def close(self) -> None:
+        """Give everything back, and close. Raises ServerLost or ServerRefused, but closes in any case."""
+        try:
+            self.requeue(list(self._waiting))
+            if self._reader is not None:
+                self._reader.close()
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close without a word to the server: after a fork, or when it is gone."""
+        if self._reader is not None:
+            self._reader.abandon()
+            self._reader = None
+        self.commands.close()
+        self._subscriptions.clear()
+        self._waiting.clear()
+
+    # -- queues
+
+    def declare(self, queues: Sequence[BoundQueue]) -> None:
+        """Declare the queues with their exchanges and bindings, in one round trip."""
+        self.bindings.declare(queues)
+
+    def size(self, queue: str) -> int:
+        """Messages that no consumer holds."""
+        stream = self.keys.stream(queue)
+        length, held = self.commands.pipeline([("XLEN", stream), ("XPENDING", stream, GROUP)])
+        pending = 0 if isinstance(held, hiredis.ReplyError) else int(held[0])
+        return 0 if isinstance(length, hiredis.ReplyError) else max(int(length) - pending, 0)
+
+    def purge(self, queue: str) -> int:
+        """Remove the messages that no consumer holds; returns how many."""
+        return int(self.commands.call("EVALSHA", PURGE_SHA, 1, self.keys.stream(queue), GROUP))
+
+    # -- publish
+
+    def publish(self, messages: Sequence[Outgoing]) -> None:
+        """Write all, in order, in one round trip; another if the bindings have changed meanwhile.
+
+        Raises UnknownExchange, NoRoute, ServerRefused, ServerLost.
+        """
+        pending = messages
+        for _ in range(MAX_ROUTING_TRIES):
+            replies = self.commands.pipeline([self._publish_command(message) for message in pending])
+            again: list[Outgoing] = []
+            for message, reply in zip(pending, replies, strict=True):
+                if reply == -1:
+                    again.append(message)
+                elif isinstance(reply, hiredis.ReplyError):
+                    if not str(reply).startswith("NOSCRIPT"):
+                        raise ServerRefused(str(reply)) from reply
+                    again.append(message)
+                elif reply and (route := self.bindings.find_route(message.exchange, message.routing_key)):
+                    self.bindings.drop_expired(route.streams[route.lasting :])
+            if not again:
+                return
+            self.commands.load_scripts()
+            self.bindings.refresh()
+            pending = again
+        raise ServerRefused(
+            f"the bindings changed {MAX_ROUTING_TRIES} times while {len(pending)} messages were sent"
+        )
+
+    def _publish_command(self, message: Outgoing) -> Command:
+        find_route = self.bindings.find_route
+        route = find_route(message.exchange, message.routing_key)
+        if route is None or (message.mandatory and not route.streams):
+            self.bindings.refresh()  # another process may have declared or bound it since
+            route = find_route(message.exchange, message.routing_key)
+        if route is None:
+            raise UnknownExchange(message.exchange)
+        if message.mandatory and not route.streams:
+            raise NoRoute(f"no queue is bound to exchange {message.exchange!r} for {message.routing_key!r}")
+        keys = (self.keys.version, *route.streams)
+        facts = (route.version, route.lasting, message.metadata, message.body)
+        return ("EVALSHA", PUBLISH_SHA, len(keys), *keys, *facts)
+
+    # -- consume
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Deliver messages of the queue from the next `drain` on. Raises UnknownQueue."""
+        queue = subscription.queue
+        expires_ms = self.bindings.find_queue(queue)
+        if expires_ms is None:
+            raise UnknownQueue(queue)
+        self._subscriptions.setdefault(queue, deque()).append(subscription)
+        self.reader.use(queue, expires_ms=expires_ms)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        queue = subscription.queue
+        turns = self._subscriptions.get(queue)
+        if turns is None or subscription not in turns:
+            return
+        turns.remove(subscription)
+        if turns:
+            return
+        del self._subscriptions[queue]
+        self._waiting.extend(self.reader.cancel_read())
+        self._requeue_waiting(queue)
+        others = self.reader.leave(queue)
+        if subscription.auto_delete and not others:
+            self.bindings.delete_queue(queue)
+
+    def is_consumed(self, queue: str) -> bool:
+        """Whether this connection consumes it."""
+        return queue in self._subscriptions
+
+    def ack(self, entry: Entry) -> None:
+        """The message is done. From any thread; sent with the next read."""
+        self.reader.ack(entry.queue, entry.entry_id)
+
+    def requeue(self, entries: Iterable[Entry]) -> None:
+        """Give messages back to their queues, in their order."""
+        held = by_queue((entry.queue, entry.entry_id) for entry in entries)
+        if held:
+            self.reader.requeue(held)
+
+    def interrupt(self) -> None:
+        """End a `drain` that waits, or else the next one, with TimeoutError. From any thread."""
+        reader = self._reader
+        if reader is not None:
+            reader.interrupt()
+
+    def drain(self, timeout_s: float | None) -> None:
+        """Deliver what comes; TimeoutError after `timeout_s` without anything, or if interrupted."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._deliver_waiting():
+            remaining_s = BLOCK_S if deadline is None else deadline - time.monotonic()
+            queues, count = self._wanted()
+            entries, interrupted = self.reader.poll(queues, count, max(remaining_s, 0.0))
+            self._waiting.extend(entries)
+            if entries:
+                continue
+            if interrupted or (deadline is not None and time.monotonic() >= deadline):
+                raise TimeoutError
+
+    def _wanted(self) -> tuple[list[str], int]:
+        """The queues that may deliver, and how many messages each."""
+        queues: list[str] = []
+        least = MAX_READ_COUNT
+        for queue, turns in self._subscriptions.items():
+            rooms = [each.room() for each in turns]
+            room = max(self.options.read_count if each is None else each for each in rooms)
+            if room:
+                queues.append(queue)
+                least = min(least, room)
+        return queues, max(least // max(len(queues), 1), 1)
+
+    def _deliver_waiting(self) -> int:
+        """Hand out what was read, as far as prefetch allows; returns how many."""
+        waiting, held, delivered = self._waiting, [], 0
+        try:
+            while waiting:
+                entry = waiting.popleft()
+                turns = self._subscriptions.get(entry.queue)
+                if turns is None:
+                    self.requeue([entry])
+                    continue
+                subscription = next_with_room(turns)
+                if subscription is None:
+                    held.append(entry)
+                    continue
+                delivered += 1
+                subscription.deliver(entry)
+        finally:
+            waiting.extendleft(reversed(held))
+        return delivered
+
+    def _requeue_waiting(self, queue: str) -> None:
+        entries = list(self._waiting)
+        self._waiting.clear()  # in place: a callback that cancels is called from a loop over it
+        self._waiting.extend(entry for entry in entries if entry.queue != queue)
+        self.requeue(entry for entry in entries if entry.queue == queue)
+
+    def _declare_again(self) -> None:
+        self.bindings.declare_again()
+        for queue in self._subscriptions:
+            self.bindings.declare_queue(queue, expires_ms=self.bindings.declared().queues.get(queue, 0))
+
+
+def next_with_room(turns: deque[Subscription]) -> Subscription | None:
+    """The subscription whose turn it is, among those that may hold another message."""
+    for _ in range(len(turns)):
+        subscription = turns[0]
+        if len(turns) > 1:
+            turns.rotate(-1)
+        if subscription.room() != 0:
+            return subscription
+    return None

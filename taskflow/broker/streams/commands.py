@@ -1,0 +1,110 @@
+"""What a consumer of streams says to the server, and how it reads the answers. Pure: each kind of consumer sends it its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from taskflow.broker.streams.bindings import StreamKeys
+from taskflow.broker.streams.entry import Entry, to_entry
+from taskflow.broker.streams.scripts import GROUP, LEAVE_SHA, REQUEUE_SHA, TAKE_OVER_SHA
+from taskflow.redis.blocking import Command
+
+REQUEUE_BATCH = 500  # messages a script, so that each stays short
+
+
+class ConsumerCommands:
+    """The commands of one consumer. No other consumer may ever have its `name`.
+
+    A key with a lifetime of `claim_idle_ms` says that the consumer lives, so it may hold messages for as long as it wants; the
+    messages of a consumer whose key is gone are taken over by others.
+    """
+
+    def __init__(self, keys: StreamKeys, name: str, *, claim_idle_ms: int) -> None:
+        self.keys = keys
+        self.name = name
+        self.claim_idle_ms = claim_idle_ms
+        self._queues: dict[bytes, str] = {}  # by stream
+
+    def stream(self, queue: str) -> str:
+        stream = self.keys.stream(queue)
+        self._queues[stream.encode()] = queue
+        return stream
+
+    def read(self, queues: Sequence[str], count: int, *, block_ms: int = 0) -> Command:
+        """At most `count` new messages of each queue; waits for up to `block_ms`, or not at all. See `entries_of`."""
+        block = ("BLOCK", block_ms) if block_ms else ()
+        streams = [self.stream(queue) for queue in queues]
+        head = ("XREADGROUP", "GROUP", GROUP, self.name, "COUNT", count)
+        return (*head, *block, "STREAMS", *streams, *[">"] * len(streams))
+
+    def entries_of(self, reply: Sequence[Any] | None) -> list[Entry]:
+        """The messages of the reply to `read`."""
+        return [
+            to_entry(self._queues[stream], entry_id, fields)
+            for stream, found in reply or ()
+            for entry_id, fields in found
+        ]
+
+    def read_held(self, queue: str, count: int) -> Command:
+        """What the server notes as held by this consumer, whose reply may have been lost. See `held_of`."""
+        return ("XREADGROUP", "GROUP", GROUP, self.name, "COUNT", count, "STREAMS", self.stream(queue), "0")
+
+    def held_of(self, reply: Sequence[Any] | None) -> list[Entry]:
+        """The messages of the reply to `read_held` that are not settled meanwhile."""
+        return [
+            to_entry(self._queues[stream], entry_id, fields, redelivered=True)
+            for stream, found in reply or ()
+            for entry_id, fields in found
+            if fields is not None
+        ]
+
+    def acks(self, done: Mapping[str, Sequence[bytes]]) -> list[Command]:
+        """The messages are done: remove them. By queue."""
+        commands: list[Command] = []
+        for queue, entry_ids in done.items():
+            stream = self.keys.stream(queue)
+            commands.append(("XACK", stream, GROUP, *entry_ids))
+            commands.append(("XDEL", stream, *entry_ids))
+        return commands
+
+    def requeue(self, held: Mapping[str, Sequence[bytes]]) -> list[Command]:
+        """Give messages back, marked as redelivered, at the end of their queue. By queue."""
+        return [
+            ("EVALSHA", REQUEUE_SHA, 1, self.keys.stream(queue), GROUP, self.name, *entry_ids[start : start + REQUEUE_BATCH])
+            for queue, entry_ids in held.items()
+            for start in range(0, len(entry_ids), REQUEUE_BATCH)
+        ]  # fmt: skip
+
+    def take_over(self, queues: Sequence[str], count: int, *, predecessors: Sequence[str] = ()) -> Command:
+        """At most `count` messages of each queue that dead consumers hold; `predecessors` are dead for sure. See `taken_of`."""
+        streams = [self.keys.stream(queue) for queue in queues]
+        facts: Command = (GROUP, self.name, self.claim_idle_ms, count, self.keys.alive)
+        return ("EVALSHA", TAKE_OVER_SHA, len(streams), *streams, *facts, *predecessors)
+
+    def taken_of(self, queues: Sequence[str], reply: Sequence[Any]) -> list[Entry]:
+        """The messages of the reply to `take_over`."""
+        return [
+            to_entry(queue, entry_id, fields, redelivered=True)
+            for queue, found in zip(queues, reply, strict=True)
+            for entry_id, fields in found
+        ]
+
+    def leave(self, queue: str) -> Command:
+        """This consumer reads the queue no more. The reply is how many other live consumers it has."""
+        return ("EVALSHA", LEAVE_SHA, 1, self.keys.stream(queue), GROUP, self.name, self.keys.alive)
+
+    def show_alive(self) -> Command:
+        """Say that this consumer lives, for another `claim_idle_ms`."""
+        return ("SET", self.keys.alive + self.name, "1", "PX", self.claim_idle_ms)
+
+    def say_goodbye(self) -> Command:
+        return ("DEL", self.keys.alive + self.name)
+
+
+def by_queue(held: Iterable[tuple[str, bytes]]) -> dict[str, list[bytes]]:
+    """The ids of messages by their queue, in order."""
+    found: dict[str, list[bytes]] = {}
+    for queue, entry_id in held:
+        found.setdefault(queue, []).append(entry_id)
+    return found

@@ -1,0 +1,74 @@
+"""A session on our own streams, without kombu."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import orjson
+
+from taskflow.broker.deadline import Deadline
+from taskflow.broker.session import OutgoingMessage, delivery_mode
+from taskflow.broker.streams.bindings import BoundQueue
+from taskflow.broker.streams.broker import Outgoing, StreamsBroker, StreamsOptions
+from taskflow.broker.streams.entry import CONTENT_ENCODING, CONTENT_TYPE
+from taskflow.redis.address import parse_server_url
+
+
+class StreamsSession:
+    """Writes the entries that kombu's producer would, without kombu: its import takes 130 ms, and its publish twice the time."""
+
+    def __init__(self, broker: StreamsBroker) -> None:
+        self.broker = broker
+        self._declared: set[str] = set()
+        self._metadata: dict[tuple[str, str, bool], bytes] = {}
+
+    def declare(self, queues: Iterable[BoundQueue], deadline: Deadline) -> None:
+        new = [queue for queue in queues if queue.name not in self._declared]
+        if new:
+            self.broker.set_deadline(deadline.at)
+            self.broker.declare(new)
+            self._declared.update(queue.name for queue in new)
+
+    def publish(self, messages: Sequence[OutgoingMessage], deadline: Deadline) -> None:
+        self.broker.set_deadline(deadline.at)
+        self.broker.publish([self._outgoing(message) for message in messages])
+
+    def looks_alive(self) -> bool:
+        return self.broker.is_connected
+
+    def close(self) -> None:
+        self.broker.abandon()
+
+    def abandon(self) -> None:
+        self.broker.abandon()
+
+    def forget(self) -> None:
+        self.broker.abandon()
+
+    def _outgoing(self, message: OutgoingMessage) -> Outgoing:
+        key = (message.exchange, message.routing_key, message.persistent)
+        metadata = self._metadata.get(key)
+        if metadata is None:
+            metadata = self._metadata[key] = metadata_of(message)
+        return Outgoing(message.exchange, message.routing_key, metadata, message.body, mandatory=True)
+
+
+def metadata_of(message: OutgoingMessage) -> bytes:
+    """What kombu notes of such a message; it is the same for all that go one way."""
+    return orjson.dumps(
+        {
+            "content-type": CONTENT_TYPE,
+            "content-encoding": CONTENT_ENCODING,
+            "headers": {},
+            "properties": {"delivery_mode": delivery_mode(message), "delivery_info": {}, "priority": 0},
+            "exchange": message.exchange,
+            "routing_key": message.routing_key,
+        }
+    )
+
+
+def open_streams_session(url: str, deadline: Deadline) -> StreamsSession:
+    broker = StreamsBroker(url, StreamsOptions.of(parse_server_url(url, what="broker").options))
+    broker.set_deadline(deadline.at)
+    broker.connect()
+    return StreamsSession(broker)
