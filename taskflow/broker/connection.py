@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 from kombu.connection import Connection
@@ -14,16 +15,23 @@ from taskflow.errors import ConfigError
 from taskflow.redis.address import redact
 from taskflow.redis.blocking import resolve
 
+STREAMS_DRIVER = "taskflow-redis-streams"  # of our own transport
+
 UNLIMITED_TIMEOUT_S = 10.0
 """Where no deadline is set: so long may one write, or one answer, of an AMQP server take."""
 
 
-def new_connection(url: str, *, heartbeat_s: int = 0) -> Connection:
-    """A connection that isn't open yet. Raises ConfigError for a URL that no kombu transport serves."""
+def new_connection(
+    url: str, *, heartbeat_s: int = 0, streams: Mapping[str, str | int] | None = None
+) -> Connection:
+    """A connection that isn't open yet. Raises ConfigError for a URL that no kombu transport serves.
+
+    `streams` are options of our own transport, which those in the URL override.
+    """
     register_transport()
     try:
         connection = Connection(broker_url(url), heartbeat=heartbeat_s)
-        connection.get_transport_cls()
+        transport: Any = connection.get_transport_cls()
     except (KeyError, ValueError) as error:
         raise ConfigError(
             f"broker URL {redact(url)!r} can't be used: {error}. "
@@ -35,6 +43,9 @@ def new_connection(url: str, *, heartbeat_s: int = 0) -> Connection:
             f"broker URL {redact(url)!r}: kombu's transport for it can't be loaded here: {error!r}. "
             "Install the package that it needs, or use redis:// or amqp://."
         ) from error
+    if streams and transport.driver_name == STREAMS_DRIVER:
+        given = {name: value for name, value in streams.items() if f"{name}=" not in url}
+        connection.transport_options = {**(connection.transport_options or {}), **given}
     return connection
 
 
@@ -65,7 +76,7 @@ def limit_time(connection: Connection, deadline: Deadline | None) -> None:
     if driver == "py-amqp":
         timeout_s = UNLIMITED_TIMEOUT_S if deadline is None else deadline.remaining_s()
         connection.connection.sock.settimeout(timeout_s)
-    elif driver == "taskflow-redis-streams":
+    elif driver == STREAMS_DRIVER:
         connection.transport.broker.set_deadline(None if deadline is None else deadline.at)
 
 
@@ -82,7 +93,7 @@ def forget_connection(connection: Connection) -> None:
             transport = connection.connection.transport
             transport.sock.close()
             transport.sock, transport.connected = None, False
-    elif transport_name(connection) == "taskflow-redis-streams":
+    elif transport_name(connection) == STREAMS_DRIVER:
         abandon_connection(connection)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from taskflow.broker.failure import reason_of
 from taskflow.broker.link import Link, new_link
-from taskflow.broker.streams.bindings import BoundQueue
+from taskflow.broker.streams.bindings import DEFAULT_KEY_PREFIX, BoundQueue
 from taskflow.broker.streams.entry import Delivery, find_problem
 from taskflow.errors import BrokerUnavailable
 from taskflow.redis.address import redact
@@ -44,6 +44,7 @@ class Consumer:
         on_deliveries: Callable[[list[Delivery]], None],
         prefetch: int = 500,
         name: str = "",
+        key_prefix: str = DEFAULT_KEY_PREFIX,
         clock: Clock | None = None,
     ) -> None:
         self.url = url
@@ -54,7 +55,11 @@ class Consumer:
         self._prefetch = prefetch
         self._clock = clock or SystemClock()
         self._link: Link = new_link(
-            url, name=name, on_message=self._receive, on_decode_error=self._receive_unreadable
+            url,
+            name=name,
+            key_prefix=key_prefix,
+            on_message=self._receive,
+            on_decode_error=self._receive_unreadable,
         )
         self._received: list[Delivery] = []
         self._orders: deque[Callable[[], None]] = deque()
@@ -236,13 +241,16 @@ class ThreadedConsumer(Consumer):
         on_deliveries: Callable[[list[Delivery]], None],
         prefetch: int,
         name: str,
+        key_prefix: str,
     ) -> None:
         self.loop = loop = asyncio.get_running_loop()
 
         def hand_over(deliveries: list[Delivery]) -> None:
             loop.call_soon_threadsafe(on_deliveries, deliveries)
 
-        super().__init__(url, queues=queues, on_deliveries=hand_over, prefetch=prefetch, name=name)
+        super().__init__(
+            url, queues=queues, on_deliveries=hand_over, prefetch=prefetch, name=name, key_prefix=key_prefix
+        )
 
     async def open(self, timeout_s: float) -> None:
         self.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from taskflow.broker.streams.bindings import BoundQueue
+from taskflow.broker.streams.bindings import DEFAULT_KEY_PREFIX, BoundQueue
 from taskflow.broker.streams.consumer import StreamConsumer
 from taskflow.broker.streams.entry import Delivery
 from taskflow.broker.urls import serves_streams
@@ -43,10 +43,22 @@ def new_consumer(
     on_deliveries: Callable[[list[Delivery]], None],
     prefetch: int,
     name: str,
+    key_prefix: str = DEFAULT_KEY_PREFIX,
 ) -> LoopConsumer:
-    """A consumer that isn't open yet. Raises ConfigError for a URL that can't be used."""
+    """A consumer that isn't open yet. `key_prefix` is that of a Redis or Valkey's keys, unless the URL has another.
+
+    Raises ConfigError for a URL that can't be used."""
     if serves_streams(url):
-        return StreamConsumer(url, queues=queues, on_deliveries=on_deliveries, prefetch=prefetch, name=name)
+        return StreamConsumer(
+            url,
+            queues=queues,
+            on_deliveries=on_deliveries,
+            prefetch=prefetch,
+            name=name,
+            key_prefix=key_prefix,
+        )
     from taskflow.broker.consumer import ThreadedConsumer  # only those pay for kombu's import who use it
 
-    return ThreadedConsumer(url, queues=queues, on_deliveries=on_deliveries, prefetch=prefetch, name=name)
+    return ThreadedConsumer(
+        url, queues=queues, on_deliveries=on_deliveries, prefetch=prefetch, name=name, key_prefix=key_prefix
+    )

@@ -131,9 +131,9 @@ class ConfirmingSession(KombuSession):
         self._refused.append(f"no queue is bound for {exchange!r} {routing_key!r}")
 
 
-def open_kombu_session(url: str, deadline: Deadline) -> KombuSession:
+def open_kombu_session(url: str, deadline: Deadline, *, key_prefix: str) -> KombuSession:
     """Connect. Raises ConfigError for a URL that can't be used, and whatever the transport raises."""
-    connection = new_connection(url)
+    connection = new_connection(url, streams={"key_prefix": key_prefix})
     open_connection(connection, deadline)
     try:
         limit_time(connection, deadline)

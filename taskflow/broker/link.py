@@ -19,6 +19,7 @@ from kombu.message import Message
 from kombu.messaging import Consumer as QueueConsumer
 
 from taskflow.broker.connection import (
+    STREAMS_DRIVER,
     abandon_connection,
     close_connection,
     limit_time,
@@ -30,7 +31,6 @@ from taskflow.broker.deadline import Deadline
 from taskflow.broker.kombu_session import kombu_queue
 from taskflow.broker.streams.bindings import BoundQueue
 from taskflow.broker.streams.consumer import CLAIM_IDLE_MS
-from taskflow.broker.streams.transport import Transport as StreamsTransport
 
 HEARTBEAT_S = 20
 CONNECT_TIMEOUT_S = 3.0
@@ -257,22 +257,18 @@ class AmqpLink(Link):
 def new_link(
     url: str,
     *,
-    name: str = "",
+    name: str,
+    key_prefix: str,
     on_message: Callable[[str, Any], None],
     on_decode_error: Callable[[str, Any, Exception], None],
 ) -> Link:
     """A link that isn't open yet: `on_message(queue_name, message)`, or `on_decode_error(queue_name, message, error)`.
 
-    Streams call their consumers by `name`.
-
-    Raises ConfigError.
+    Streams call their consumers by `name`, and their keys begin with `key_prefix`. Raises ConfigError.
     """
-    connection = new_connection(url, heartbeat_s=HEARTBEAT_S)
-    if connection.get_transport_cls() is StreamsTransport:
-        options: dict[str, str | int] = {"consumer_name": name} if name else {}
-        if "claim_idle_ms" not in url:
-            options["claim_idle_ms"] = CLAIM_IDLE_MS
-        connection.transport_options = {**(connection.transport_options or {}), **options}
-    driver = transport_name(connection)
-    kind = {"taskflow-redis-streams": StreamsLink, "py-amqp": AmqpLink}.get(driver, Link)
+    streams: dict[str, str | int] = {"key_prefix": key_prefix, "claim_idle_ms": CLAIM_IDLE_MS}
+    if name:
+        streams["consumer_name"] = name
+    connection = new_connection(url, heartbeat_s=HEARTBEAT_S, streams=streams)
+    kind = {STREAMS_DRIVER: StreamsLink, "py-amqp": AmqpLink}.get(transport_name(connection), Link)
     return kind(connection, on_message, on_decode_error)

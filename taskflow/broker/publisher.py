@@ -129,7 +129,7 @@ class Publisher:
         """Over a new connection. One that is reset is no broker that is away: try another, until the deadline."""
         while True:
             try:
-                session = open_session(self.url, deadline)
+                session = open_session(self.url, deadline, key_prefix=self.topology.key_prefix)
                 self._send_over(session, letter, deadline)
                 return
             except Exception as error:

@@ -6,13 +6,14 @@ import time
 from collections.abc import Sequence
 
 from taskflow.broker.streams.bindings import StreamKeys
-from taskflow.broker.streams.broker import DEFAULT_KEY_PREFIX
 from taskflow.broker.streams.scripts import GROUP, RELEASE, RELEASE_SHA
 from taskflow.broker.urls import serves_streams
 from taskflow.redis.blocking import RespClient, ServerLost
 
 
-def release_messages(url: str, *, consumer_name: str, queues: Sequence[str], timeout_s: float) -> int:
+def release_messages(
+    url: str, *, key_prefix: str, consumer_name: str, queues: Sequence[str], timeout_s: float
+) -> int:
     """Put what the dead consumers of that name hold back on their queues; returns how many messages, at once 0 for other brokers.
 
     AMQP servers do the same by themselves when a connection breaks. Blocks, for at most `timeout_s`.
@@ -25,7 +26,7 @@ def release_messages(url: str, *, consumer_name: str, queues: Sequence[str], tim
             continue
         client = RespClient(address, timeout_s=timeout_s, scripts=(RELEASE,))
         client.deadline = deadline
-        keys = StreamKeys(client.server.options.get("key_prefix", DEFAULT_KEY_PREFIX))
+        keys = StreamKeys(client.server.options.get("key_prefix", key_prefix))
         streams = [keys.stream(queue) for queue in queues]
         try:
             client.connect()

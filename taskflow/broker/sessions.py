@@ -10,18 +10,21 @@ from taskflow.errors import ConfigError
 from taskflow.redis.blocking import ServerLost
 
 
-def open_session(url: str, deadline: Deadline) -> Session:
-    """Connect. Raises ConfigError for a URL that can't be used, and whatever the transport raises."""
+def open_session(url: str, deadline: Deadline, *, key_prefix: str) -> Session:
+    """Connect. `key_prefix` is that of a Redis or Valkey's keys, unless the URL has another.
+
+    Raises ConfigError for a URL that can't be used, and whatever the transport raises.
+    """
     addresses = url.split(";")
     if not all(serves_streams(address) for address in addresses):
         from taskflow.broker.kombu_session import (
             open_kombu_session,  # only those pay for kombu's import who use it
         )
 
-        return open_kombu_session(url, deadline)
+        return open_kombu_session(url, deadline, key_prefix=key_prefix)
     for number, address in enumerate(addresses, start=1):
         try:
-            return open_streams_session(address, deadline)
+            return open_streams_session(address, deadline, key_prefix=key_prefix)
         except ServerLost:
             if number == len(addresses):
                 raise

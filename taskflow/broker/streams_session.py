@@ -67,8 +67,9 @@ def metadata_of(message: OutgoingMessage) -> bytes:
     )
 
 
-def open_streams_session(url: str, deadline: Deadline) -> StreamsSession:
-    broker = StreamsBroker(url, StreamsOptions.of(parse_server_url(url, what="broker").options))
+def open_streams_session(url: str, deadline: Deadline, *, key_prefix: str) -> StreamsSession:
+    options = {"key_prefix": key_prefix, **parse_server_url(url, what="broker").options}
+    broker = StreamsBroker(url, StreamsOptions.of(options))
     broker.set_deadline(deadline.at)
     broker.connect()
     return StreamsSession(broker)

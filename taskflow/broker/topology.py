@@ -4,7 +4,7 @@ send --> taskflow.events (fanout) --> taskflow.events.<app_id>            each a
 hint --> taskflow.work (direct)   --> taskflow.work.<app_id>.<queue>      routing key = name of the queue
 
 Those of another namespace than "tf" begin with `taskflow-<namespace>` instead of `taskflow`, so that deployments that share a
-broker never meet.
+broker never meet. In a Redis or Valkey all keys of the broker begin with `<namespace>:{b}:`, beside those of the store.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ class Topology:
     namespace: str = DEFAULT_NAMESPACE
     events_exchange: str = field(init=False)  # fanout: every app that ever listened gets a copy of each event
     work_exchange: str = field(init=False)  # direct
+    key_prefix: str = field(init=False)  # of all keys, where the broker is a Redis or Valkey
 
     def __post_init__(self) -> None:
         start = "taskflow" if self.namespace == DEFAULT_NAMESPACE else f"taskflow-{self.namespace}"
         object.__setattr__(self, "events_exchange", f"{start}.events")
         object.__setattr__(self, "work_exchange", f"{start}.work")
+        object.__setattr__(self, "key_prefix", f"{self.namespace}:{{b}}:")
 
     def events_queue(self, app_id: str) -> BoundQueue:
         """The app's copy of all events; its workers compete for it."""

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from taskflow.beat.crons import Crons, Schedule
 from taskflow.beat.service import Beat
+from taskflow.broker.streams.bindings import StreamKeys
 from taskflow.engine.execution import Execution
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock
 from taskflow.worker.child.process import WorkerProcess
 
-STREAM_PREFIX = "tfb:q:"  # of the Redis Streams transport
 MACHINERY = (str(Path(__file__).parents[1]), str(Path(asyncio.__file__).parent))
 RAW_IO_S = 0.03  # a run that shows no sign of life for this long waits for something outside the engine
 
@@ -123,10 +123,11 @@ class Stillness:
     async def in_servers(self) -> str:
         """What store and broker hold for the workers and for beat."""
         call, keys = self.store.client.call, self.store.keys
-        names, ready = [], []
+        streams, ready = [], []
         for worker in self.workers:
             app_id = worker.app.id
-            names += [queue.name for queue in worker.topology.queues(app_id, worker.options.queues)]
+            stream = StreamKeys(worker.topology.key_prefix).stream
+            streams += [stream(queue.name) for queue in worker.topology.queues(app_id, worker.options.queues)]
             if worker.executor.free > 0:
                 ready += [
                     (worker, call("ZRANGE", f"{keys.prefix}queue:{app_id}:{queue}", 0, -1))
@@ -134,7 +135,7 @@ class Stillness:
                 ]
         due = call("ZRANGEBYSCORE", keys.timers, "-inf", self.clock.now_ms(), "LIMIT", 0, 1)
         outbox = call("ZCARD", f"{keys.prefix}outbox")
-        lengths = [call("XLEN", STREAM_PREFIX + name) for name in dict.fromkeys(names)]
+        lengths = [call("XLEN", stream) for stream in dict.fromkeys(streams)]
         if await due:
             return "a timer is due"
         for worker, functions in ready:

@@ -13,6 +13,7 @@ import redis
 from kombu.connection import Connection
 
 from taskflow.broker.publisher import Publisher
+from taskflow.broker.topology import Topology
 from taskflow.broker.urls import broker_url, register_transport
 from tests.brokers.inbox import Inbox
 from tests.brokers.kombu_user import NewConnection
@@ -120,8 +121,10 @@ def app_id() -> str:
 def new_publisher(app_id: str) -> Iterator[NewPublisher]:
     publishers: list[Publisher] = []
 
-    def create(url: str, *, app_id: str = app_id, send_timeout_ms: int = 10_000) -> Publisher:
-        publisher = Publisher(url, app_id=app_id, send_timeout_ms=send_timeout_ms)
+    def create(
+        url: str, *, app_id: str = app_id, send_timeout_ms: int = 10_000, topology: Topology | None = None
+    ) -> Publisher:
+        publisher = Publisher(url, app_id=app_id, send_timeout_ms=send_timeout_ms, topology=topology)
         publishers.append(publisher)
         return publisher
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from taskflow.broker.consumer import Consumer
-from taskflow.broker.streams.bindings import BoundQueue
+from taskflow.broker.streams.bindings import DEFAULT_KEY_PREFIX, BoundQueue
 from taskflow.broker.streams.entry import Delivery
 from taskflow.broker.topology import Topology
 
@@ -62,6 +62,7 @@ class Inbox(Kept):
         queues: Sequence[BoundQueue] = (),
         acks: bool = True,
         prefetch: int = 500,
+        key_prefix: str = DEFAULT_KEY_PREFIX,
     ) -> None:
         super().__init__(acks=acks)
         self.consumer = Consumer(
@@ -69,6 +70,7 @@ class Inbox(Kept):
             queues=list(queues) or [Topology().events_queue(app_id)],
             on_deliveries=lambda deliveries: self.keep(deliveries, self.consumer),
             prefetch=prefetch,
+            key_prefix=key_prefix,
         )
 
     def __enter__(self) -> Self:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from taskflow.broker.streams.bindings import BoundQueue
+from taskflow.broker.streams.bindings import DEFAULT_KEY_PREFIX, BoundQueue
 from taskflow.broker.streams.consumer import StreamConsumer
 from taskflow.broker.streams.entry import Delivery
 from taskflow.broker.topology import Topology
@@ -57,6 +57,7 @@ class LoopInbox(Kept):
         queues: Sequence[BoundQueue] = (),
         acks: bool = True,
         prefetch: int = 500,
+        key_prefix: str = DEFAULT_KEY_PREFIX,
     ) -> None:
         super().__init__(acks=acks)
         self.loop = asyncio.new_event_loop()
@@ -69,6 +70,7 @@ class LoopInbox(Kept):
                 queues=list(queues) or [Topology().events_queue(app_id)],
                 on_deliveries=lambda deliveries: self.keep(deliveries, self.consumer.real),
                 prefetch=prefetch,
+                key_prefix=key_prefix,
             )
 
         self.consumer = LoopConsumer(self.loop, self.run(make()))

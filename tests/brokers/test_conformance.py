@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
 
 import pytest
+import redis
 
 from taskflow.broker.topology import Topology
 from tests.brokers.conftest import NewInbox, NewPublisher
 from tests.brokers.inbox import wait_until
-from tests.servers import Server
+from tests.servers import Server, ValkeyServer
 
 HOLD_AND_WAIT = """
 import sys, time
@@ -292,3 +294,44 @@ def test_a_list_of_any_size_arrives_whole(
 
 def test_an_empty_list_is_nothing(new_publisher: NewPublisher) -> None:
     new_publisher("redis://127.0.0.1:1/0").publish_events([])
+
+
+def test_namespaces_that_share_a_broker_never_meet(
+    broker: Server, app_id: str, new_publisher: NewPublisher, new_inbox: NewInbox
+) -> None:
+    """Of two deployments of one app each gets its own events and work messages only."""
+    topologies = {namespace: Topology(namespace) for namespace in ("tf", "staging")}
+    with contextlib.ExitStack() as stack:
+        inboxes = {
+            namespace: stack.enter_context(
+                new_inbox(
+                    broker.url, queues=topology.queues(app_id, ["default"]), key_prefix=topology.key_prefix
+                )
+            )
+            for namespace, topology in topologies.items()
+        }
+        for number in range(20):
+            for namespace, topology in topologies.items():
+                publisher = new_publisher(broker.url, topology=topology)
+                publisher.publish_events([f"{namespace} {number}".encode()])
+                publisher.publish_work(["default"])
+        for namespace, inbox in inboxes.items():
+            inbox.wait_for(40)
+            events = [one.body for one in inbox.deliveries if one.queue.endswith(f".events.{app_id}")]
+            assert events == [f"{namespace} {number}".encode() for number in range(20)]
+        assert [len(inbox.deliveries) for inbox in inboxes.values()] == [40, 40]
+
+
+def test_all_keys_of_a_namespace_begin_with_its_name(
+    app_id: str, new_publisher: NewPublisher, stream_inbox: NewInbox
+) -> None:
+    """So that a server's access rules can keep deployments apart."""
+    topology = Topology("staging")
+    with ValkeyServer() as server, redis.Redis.from_url(server.url) as admin:
+        new_publisher(server.url, topology=topology).publish_events([b"[]"])
+        queues = topology.queues(app_id, ["default"])
+        with stream_inbox(server.url, queues=queues, key_prefix=topology.key_prefix, acks=False) as inbox:
+            inbox.wait_for(1)
+            keys = admin.keys()
+        assert len(keys) >= 5
+        assert [key for key in keys if not key.startswith(b"staging:")] == []

@@ -323,5 +323,5 @@ def test_what_goes_past_kombu_is_what_kombu_writes(streams: RespServer, new_publ
     with redis.Redis.from_url(streams.url) as client:
         for letter in letters:
             (queue_name,) = letter.queues
-            (_, ours), (_, kombus) = client.xrange(f"tfb:q:{queue_name}")
+            (_, ours), (_, kombus) = client.xrange(f"tf:{{b}}:q:{queue_name}")
             assert ours == kombus

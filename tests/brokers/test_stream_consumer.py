@@ -128,8 +128,8 @@ def test_one_that_leaves_is_forgotten_and_leaves_no_key(
         stream = inbox.consumer.real.say.stream(Topology().events_queue(app_id).name)
         new_publisher(streams.url).publish_events([b"x"])
         inbox.wait_for(1)
-        assert admin.exists(f"tfb:alive:{name}")
-    assert not admin.exists(f"tfb:alive:{name}")
+        assert admin.exists(f"tf:{{b}}:alive:{name}")
+    assert not admin.exists(f"tf:{{b}}:alive:{name}")
     assert admin.xinfo_consumers(stream, "q") == []
 
 

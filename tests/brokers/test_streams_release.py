@@ -17,7 +17,7 @@ from tests.servers import RespServer, free_port
 
 def release(streams: RespServer, prefix: str, name: str) -> int:
     url = f"{streams.url}?key_prefix={prefix}"
-    return release_messages(url, consumer_name=name, queues=["gone", "missing"], timeout_s=5)
+    return release_messages(url, key_prefix="", consumer_name=name, queues=["gone", "missing"], timeout_s=5)
 
 
 def test_messages_of_a_dead_consumer_come_to_the_others_at_once(
@@ -52,8 +52,19 @@ def test_messages_of_a_dead_consumer_come_to_the_others_at_once(
 
 def test_a_server_that_is_away_is_told() -> None:
     with pytest.raises(ServerLost, match="can't connect"):
-        release_messages(f"redis://127.0.0.1:{free_port()}/0", consumer_name="w:1", queues=["q"], timeout_s=1)
+        release_messages(
+            f"redis://127.0.0.1:{free_port()}/0",
+            key_prefix="tf:",
+            consumer_name="w:1",
+            queues=["q"],
+            timeout_s=1,
+        )
 
 
 def test_other_brokers_do_it_themselves() -> None:
-    assert release_messages("amqp://127.0.0.1:1//", consumer_name="w:1", queues=["q"], timeout_s=1) == 0
+    assert (
+        release_messages(
+            "amqp://127.0.0.1:1//", key_prefix="tf:", consumer_name="w:1", queues=["q"], timeout_s=1
+        )
+        == 0
+    )

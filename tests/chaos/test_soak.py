@@ -46,7 +46,7 @@ def test_keys_are_told_apart_by_the_first_part_of_their_name() -> None:
     assert kind_of("tf:{0}:run:01ABC-x") == "run"
     assert kind_of("tf:{0}:ready:bench/limited\x1ffn:bench/limited:0:t") == "ready"
     assert kind_of("tf:{0}:seq") == "seq"
-    assert kind_of("tfb:q:taskflow.events.bench") == "broker"
+    assert kind_of("tf:{b}:q:taskflow.events.bench") == "broker"
 
 
 def test_the_mix_of_a_list_adds_up() -> None:

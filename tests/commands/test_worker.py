@@ -210,7 +210,7 @@ async def test_events_that_a_killed_child_had_received_go_on_within_2_s(shop: Sh
         os.kill(child, signal.SIGSTOP)
         (event_id,) = await shop.app.asend("shop/thing.came")
         wait_until(
-            lambda: client.xpending("tfb:q:taskflow.events.shop", "q")["pending"] == 1,
+            lambda: client.xpending("tf:{b}:q:taskflow.events.shop", "q")["pending"] == 1,
             what="the child to receive it",
         )
     os.kill(child, signal.SIGKILL)

@@ -81,7 +81,7 @@ def test_messages_that_cannot_be_read_are_kept_with_the_reason_and_the_others_go
     )
     assert all(letter[b"reason"] for letter in kept)
     # None of them comes back, now or after a restart of the process.
-    streams: Any = deployment.redis.keys("tfb:q:*")
+    streams: Any = deployment.redis.keys("tf:{b}:q:*")
     wait_until(lambda: not any(deployment.redis.xlen(stream) for stream in streams), what="empty queues")
     assert worker.children() == children
     assert "Traceback" not in worker.stderr

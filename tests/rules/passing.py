@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from taskflow.broker.streams.bindings import StreamKeys
 from taskflow.run import Run
 from taskflow.testing import Harness
 
@@ -33,3 +34,9 @@ async def turn_clock(harness: Harness, ms: int) -> None:
 
 async def all_final(runs: Sequence[Run]) -> bool:
     return all([(await run.astatus()).is_final for run in runs])
+
+
+def work_stream(harness: Harness) -> str:
+    """The key of the stream of work messages for the default queue."""
+    topology = harness.workers[0].topology
+    return StreamKeys(topology.key_prefix).stream(topology.work_queue("shop", "default").name)

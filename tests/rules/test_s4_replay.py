@@ -20,7 +20,7 @@ from taskflow.store.operation import Operation
 from taskflow.testing import Harness
 from tests.rules.crashes import Cut, Doomed, new_worker
 from tests.rules.journal import Journal, memos
-from tests.rules.passing import pass_time
+from tests.rules.passing import pass_time, work_stream
 
 # --- S4.1 ---
 
@@ -170,7 +170,7 @@ async def test_steps_run_back_to_back_in_one_call_of_the_handler(app: TaskFlow) 
         client = harness.store.client
 
         async def messages() -> int:
-            info = await client.call("XINFO", "STREAM", "tfb:q:taskflow.work.shop.default")
+            info = await client.call("XINFO", "STREAM", work_stream(harness))
             return int(info[info.index(b"entries-added") + 1])
 
         warm = await harness.start(long)

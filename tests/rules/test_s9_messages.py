@@ -21,7 +21,7 @@ from taskflow.store.claims import Hint
 from taskflow.testing import Harness
 from taskflow.values.ids import run_id_for
 from tests.rules.crashes import Cut, Doomed, new_worker
-from tests.rules.passing import all_final, pass_time, turn_clock
+from tests.rules.passing import all_final, pass_time, turn_clock, work_stream
 from tests.servers import ValkeyServer
 from tests.waiting import until
 
@@ -76,7 +76,7 @@ async def test_all_work_messages_in_the_broker_vanish(app: TaskFlow) -> None:
             await app.ainvoke(busy)
         await until(lambda: harness.slots_in_use == 2, description="both slots to be taken")
         runs = [await work.ainvoke({"n": n}) for n in range(10)]
-        await harness.store.client.call("DEL", "tfb:q:taskflow.work.shop.default")
+        await harness.store.client.call("DEL", work_stream(harness))
         gate.set()
         await pass_time(harness, lambda: all_final(runs), description="the end of all runs")
     assert sorted(seen) == list(range(10))
@@ -86,7 +86,7 @@ async def test_a_message_that_is_too_large_is_a_dead_letter_and_nothing_is_decod
     """S9.1: of what nobody would send the beginning is kept, with the reason."""
     async with Harness(app) as harness:
         body = b"[" * 5_000_000
-        await app.async_publisher.publish_events([body])
+        await app._link.async_publisher.publish_events([body])
         (letter,) = await until_some(lambda: harness.store.history.dead_letters(limit=9))
         assert letter["body"] == body[:65_536]
         assert letter["reason"].startswith(b"it has 5,000,000 bytes, but")

@@ -60,8 +60,11 @@ class UnknownExchange(Exception):
     """Published to, or bound to, an exchange that nobody has declared."""
 
 
+DEFAULT_KEY_PREFIX = "tf:{b}:"
+
+
 class StreamKeys:
-    """All key names of the transport."""
+    """All key names of the broker. A prefix with a hash tag, "{b}", keeps them in one slot of a cluster."""
 
     def __init__(self, prefix: str) -> None:
         self.version = f"{prefix}version"

@@ -17,7 +17,13 @@ from typing import Any, NamedTuple
 
 import hiredis
 
-from taskflow.broker.streams.bindings import Bindings, BoundQueue, StreamKeys, UnknownExchange
+from taskflow.broker.streams.bindings import (
+    DEFAULT_KEY_PREFIX,
+    Bindings,
+    BoundQueue,
+    StreamKeys,
+    UnknownExchange,
+)
 from taskflow.broker.streams.commands import by_queue
 from taskflow.broker.streams.entry import Entry
 from taskflow.broker.streams.reader import BLOCK_S, StreamReader
@@ -26,7 +32,6 @@ from taskflow.redis.blocking import Command, RespClient, ServerRefused
 
 MAX_ROUTING_TRIES = 20
 MAX_READ_COUNT = 1000
-DEFAULT_KEY_PREFIX = "tfb:"
 
 
 class Outgoing(NamedTuple):

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from taskflow.broker.streams.bindings import BoundQueue, StreamKeys, change, declarations
+from taskflow.broker.streams.bindings import DEFAULT_KEY_PREFIX, BoundQueue, StreamKeys, change, declarations
 from taskflow.broker.streams.broker import StreamsOptions
 from taskflow.broker.streams.commands import ConsumerCommands, by_queue
 from taskflow.broker.streams.entry import Delivery, Entry, find_metadata_problem
@@ -86,6 +86,7 @@ class StreamConsumer:
         on_deliveries: Callable[[list[Delivery]], None],
         prefetch: int = 500,
         name: str = "consumer",
+        key_prefix: str = DEFAULT_KEY_PREFIX,
         clock: Clock | None = None,
     ) -> None:
         address = parse_server_url(url, what="broker")
@@ -96,7 +97,9 @@ class StreamConsumer:
         self.name = f"{name}-{uuid.uuid4().hex[:12]}"
         self.clock = clock or SystemClock()
         self.last_poll_ms = 0  # when the broker last answered a read; 0 before
-        self.options = StreamsOptions.of({"claim_idle_ms": CLAIM_IDLE_MS, **address.options})
+        self.options = StreamsOptions.of(
+            {"key_prefix": key_prefix, "claim_idle_ms": CLAIM_IDLE_MS, **address.options}
+        )
         keys = StreamKeys(self.options.key_prefix)
         self.say = ConsumerCommands(keys, self.name, claim_idle_ms=self.options.claim_idle_ms)
         self.loop = asyncio.get_running_loop()

@@ -3,11 +3,10 @@
 Fit for any kombu user: direct, topic and fanout exchanges, acknowledgements, requeueing, prefetch, batches,
 takeover of what dead consumers held.
 
-Options, in `transport_options` or in the URL's query: `key_prefix` ("tfb:"); `claim_idle_ms` (30,000), after which
-the messages of a silent consumer are given to others; `command_timeout_s` (5); `read_count` (250), how many
-messages one read brings where no prefetch limit is set; `consumer_name`, with which the names of its consumers begin
-(host and pid). One server, or a primary with replicas; on a Redis Cluster
-give the prefix a hash tag ("{tfb}:").
+Options, in `transport_options` or in the URL's query: `key_prefix` ("tf:{b}:", whose hash tag keeps all keys in one slot of a
+cluster); `claim_idle_ms` (30,000), after which the messages of a silent consumer are given to others; `command_timeout_s` (5);
+`read_count` (250), how many messages one read brings where no prefetch limit is set; `consumer_name`, with which the names of its
+consumers begin (host and pid).
 """
 # mypy: disable-error-code="no-untyped-call"
 

@@ -161,6 +161,7 @@ class WorkerProcess:
             on_deliveries=lambda deliveries: self.intake.take(deliveries),
             prefetch=PREFETCH,
             name=self.child_id,
+            key_prefix=self.topology.key_prefix,
         )
 
     async def register(self) -> None:

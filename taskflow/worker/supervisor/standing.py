@@ -22,6 +22,7 @@ class WorkerStanding(LivenessStore):
         super().__init__(hello.store_url, namespace=hello.namespace, app_id=hello.app_id, queues=hello.queues)
         self.broker_url = hello.broker_url
         topology = Topology(hello.namespace)
+        self.key_prefix = topology.key_prefix
         self.queue_names = [queue.name for queue in topology.queues(hello.app_id, hello.queues)]
 
     def hand_back(self, child_id: str, *, cause: str, crashed: bool, now_ms: int) -> int:
@@ -29,7 +30,11 @@ class WorkerStanding(LivenessStore):
         count = super().hand_back(child_id, cause=cause, crashed=crashed, now_ms=now_ms)
         try:
             released = release_messages(
-                self.broker_url, consumer_name=child_id, queues=self.queue_names, timeout_s=RELEASE_TIMEOUT_S
+                self.broker_url,
+                key_prefix=self.key_prefix,
+                consumer_name=child_id,
+                queues=self.queue_names,
+                timeout_s=RELEASE_TIMEOUT_S,
             )
         except (ServerLost, ServerRefused) as error:
             logger.info("the messages of child %s are given to others later: %s", child_id, error)
