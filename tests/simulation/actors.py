@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from taskflow.app import TaskFlow
@@ -32,6 +33,9 @@ from tests.simulation.world import START_MS, World
 
 BY_KEY = "event.data.k"
 
+current_call: ContextVar[int] = ContextVar("current_call")
+"""The number of the call of a handler that the current code belongs to."""
+
 
 class WorkFailed(Exception):
     """What steps and handlers of the workload raise."""
@@ -45,6 +49,7 @@ class Actors:
         self.app = app
         self.plan = plan
         self.tokens = 0
+        self.calls = 0  # of handlers
         self.live: dict[str, None] = {}  # runs that have begun, and not returned as far as is known
         for function in plan.functions:
             self.register(function)
@@ -73,12 +78,14 @@ class Actors:
     def handler_of(self, plan: FunctionPlan) -> Callable[..., Any]:
         async def handler(ctx: Context[Any], step: Step) -> Any:
             self.live[ctx.run_id] = None
+            self.calls += 1
+            current_call.set(self.calls)
             self.tell(
-                "handler", run=ctx.run_id, fn=ctx.function_id, attempt=ctx.attempt,
+                "handler", run=ctx.run_id, call=self.calls, fn=ctx.function_id, attempt=ctx.attempt,
                 uids=[event.uid for event in ctx.events],
             )  # fmt: skip
             seen = await self.perform(plan.body, ctx, step)
-            self.tell("returned", run=ctx.run_id, output=seen)
+            self.tell("returned", run=ctx.run_id, call=current_call.get(), output=seen)
             return seen
 
         return handler
@@ -96,6 +103,7 @@ class Actors:
                 return [await self.step(op, key, ctx, step) for key in keys]
             case "sleep":
                 await step.sleep(op.id, op.ms / 1000)
+                self.tell("slept", run=ctx.run_id, call=current_call.get(), key=op.id)
                 return None
             case "wait":
                 return await self.wait(op, ctx, step)
@@ -126,7 +134,7 @@ class Actors:
 
     async def step(self, op: Op, key: str, ctx: Context[Any], step: Step) -> Any:
         value = await step.run(op.id, self.execute, op, key, ctx.run_id)
-        self.tell("saw", run=ctx.run_id, key=key, value=value)
+        self.tell("saw", run=ctx.run_id, call=current_call.get(), key=key, value=value)
         return value
 
     async def execute(self, op: Op, key: str, run_id: str) -> int:
@@ -154,7 +162,9 @@ class Actors:
             op.id, op.target, timeout=op.ms / 1000, match="data.k", lookback=lookback
         )
         uid = None if event is None else event.uid
-        self.tell("waited", run=ctx.run_id, key=op.id, uid=uid, k=ctx.event.data.get("k"))
+        self.tell(
+            "waited", run=ctx.run_id, call=current_call.get(), key=op.id, uid=uid, k=ctx.event.data.get("k")
+        )
         return uid
 
     async def invoke(self, op: Op, ctx: Context[Any], step: Step) -> Any:
@@ -165,9 +175,9 @@ class Actors:
                 timeout=timeout,
             )  # fmt: skip
         except StepError as error:
-            self.tell("invoked", run=ctx.run_id, key=op.id, error=error.name)
+            self.tell("invoked", run=ctx.run_id, call=current_call.get(), key=op.id, error=error.name)
             return ["caught", error.name]
-        self.tell("invoked", run=ctx.run_id, key=op.id, result=result)
+        self.tell("invoked", run=ctx.run_id, call=current_call.get(), key=op.id, result=result)
         return result
 
     # --- producers ---

@@ -6,12 +6,21 @@ Each is a context manager that changes a line of the Lua scripts, or a method, a
 from __future__ import annotations
 
 import asyncio
+import inspect
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from taskflow.engine.closing import Closing
+from taskflow.engine.execution import Execution
+from taskflow.engine.executor import Executor
+from taskflow.engine.offered import OfferedStepExecution
 from taskflow.engine.offering import Offering
+from taskflow.engine.parking import Parking
+from taskflow.engine.tools import Tools
+from taskflow.engine.turns import Turns
 from taskflow.redis.scripts import Script, load_scripts
 from taskflow.routing.router import Receipt, Router
 from taskflow.store.store import PACKAGE
@@ -68,6 +77,23 @@ def method(owner: type, name: str, replacement: Any) -> MakeBug:
     return bug
 
 
+def python(owner: type, name: str, old: str, new: str) -> MakeBug:
+    """Another text in one method: it is compiled anew from its source."""
+
+    @contextmanager
+    def bug() -> Iterator[None]:
+        original = getattr(owner, name)
+        source = textwrap.dedent(inspect.getsource(original))
+        assert old in source, f"{owner.__name__}.{name} has no {old!r} any more: change the mutation"
+        found: dict[str, Any] = {}
+        text = "from __future__ import annotations\n" + source.replace(old, new)
+        exec(compile(text, inspect.getfile(owner), "exec"), original.__globals__, found)
+        with method(owner, name, found[name])():
+            yield
+
+    return bug
+
+
 ROUTER_TAKES = Router.take
 
 
@@ -85,6 +111,10 @@ def always_valid(self: SimulatedLease, *, epoch: int | None = None) -> bool:
 
 def keep_slot(self: Offering, slot: asyncio.Future[None]) -> None:
     slot.cancel()
+
+
+def wait_for_it(self: Turns, key: str) -> None:
+    """An outcome does not come, and keeps its place in the order."""
 
 
 MUTATIONS = (
@@ -194,5 +224,55 @@ MUTATIONS = (
     Mutation(
         "tells a child of more runs than it has slots for", "S4.3", 391,
         lua("fence = free > 0 and known_fence(run_id, child_id) or 0", "fence = known_fence(run_id, child_id) or 0"),
+    ),
+    # --- the engine, in Python ---
+    Mutation(
+        "drops the note of an outcome's place in the order", "S4.5", 9,
+        python(Parking, "resolved", "len(self.notes[key])", "len(self.notes.pop(key))"),
+    ),
+    Mutation("keeps no order of outcomes", "S4.5", 1, python(Turns, "is_next", "self.expected[0] == key", "True")),
+    Mutation("waits for the outcome of a loser", "S9.2", 115, method(Turns, "forget", wait_for_it)),
+    Mutation("frees the slot of a run twice", "S4.3", 0, python(Closing, "free_slot", "self.has_slot = False", "pass")),
+    Mutation("keeps the slot of a suspended run", "S4.3", 0, python(Closing, "release", "self.free_slot()", "pass")),
+    Mutation("keeps the slot of a parallel step", "S4.3", 0, python(Tools, "attempt", "execution.host.free_slot()", "pass")),
+    Mutation(
+        "sets slots aside that no run came for", "S4.3", 0,
+        python(Executor, "take_claimed", "self.unreserve(sent.limit - started)", "self.unreserve(len(reply.runs) - started)"),
+    ),
+    Mutation(
+        "goes on when it is told that the run is cancelled", "S6.2", 11,
+        python(Execution, "commit", "if verdict is Verdict.OK", "if verdict in (Verdict.OK, Verdict.CANCEL)"),
+    ),
+    Mutation(
+        "goes on before an outcome is stored", "S4.1", 0,
+        python(
+            Execution, "commit", "verdict = await self.ask(",
+            "verdict = (lambda reply: (self.spawn(reply), Verdict.OK)[1])(",
+        ),
+    ),
+    Mutation("cuts off steps that execute", "S6.2", 12, python(Execution, "stop", "if not self.tree.executing", "if True")),
+    Mutation(
+        "has a run tried again while its steps execute", "S9.4", 40,
+        python(Closing, "retry", "await execution.steps_end(keep=True)", "pass"),
+    ),
+    Mutation(
+        "ends a run while its steps execute", "S7.1", 15,
+        python(Closing, "finish", "await execution.steps_end(keep=False)", "pass"),
+    ),
+    Mutation(
+        "does not look at what was resolved while it suspended", "S9.2", 79,
+        python(Parking, "store_and_leave", "await self.fetch()", "pass"),
+    ),
+    Mutation(
+        "suspends while it fetches what was resolved", "S9.2", 62,
+        python(Execution, "on_stuck", " or self.parking.fetches", ""),
+    ),
+    Mutation(
+        "suspends without storing what it waits for", "S9.2", 0,
+        python(Parking, "store", ", *self.unstored.values()", ""),
+    ),
+    Mutation(
+        "executes all steps on the way to an offered one", "S9.4", 12,
+        python(OfferedStepExecution, "may_execute", "key == self.claimed.step_key", "True"),
     ),
 )  # fmt: skip

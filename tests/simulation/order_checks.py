@@ -116,4 +116,28 @@ def acked_at(evidence: Evidence) -> dict[str, int]:
     return found
 
 
-ORDER_CHECKS = (oldest_run_goes_first, waits_get_their_events)
+def outcomes_keep_their_order(evidence: Evidence) -> Iterator[str]:
+    """Rule S4.5: the call of a handler that completed its run saw the outcomes in the order that is stored.
+
+    So did the calls before, as far as what they did was stored. What came after the last commit has no stored place.
+    """
+    last = {record["run"]: record for record in evidence.of("returned")}
+    seen: defaultdict[int, list[str]] = defaultdict(list)
+    for record in evidence.of("saw", "waited", "invoked", "slept"):
+        seen[record["call"]].append(record["key"])
+    for run in evidence.stored.runs.values():
+        if run.status != "completed" or run.id not in last:
+            continue
+        latest, had = -1, ""
+        for key in seen[last[run.id]["call"]]:
+            order = run.steps.get(key, {}).get("order")
+            if order is None:
+                latest = 1 << 60  # from here on, nothing is stored
+            elif order < latest:
+                yield f"S4.5: run {run.id} saw the outcome of {key} after that of {had}, stored as number {order}"
+            else:
+                latest = order
+            had = key
+
+
+ORDER_CHECKS = (oldest_run_goes_first, waits_get_their_events, outcomes_keep_their_order)

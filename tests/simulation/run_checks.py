@@ -147,6 +147,29 @@ def cancelled_runs_are_cancelled(evidence: Evidence) -> Iterator[str]:
             yield f"S6.2: run {run.id} is {run.status}, though its cancellation was accepted at {record.place}"
 
 
+def cancelled_runs_go_no_further(evidence: Evidence) -> Iterator[str]:
+    """Rule S6.2: who stores an outcome and learns that the run shall be cancelled keeps it from the handler."""
+    told = {
+        (write.run, key, write.child): write.place
+        for write in evidence.writes
+        if write.script == "commit_steps" and write.status == "cancel"
+        for key, memo in write.memos
+        if memo.get("ended") is not None
+    }
+    for record in evidence.of("saw"):
+        place = told.get((record["run"], record["key"], record.process), NEVER)
+        if record.place > place:
+            yield f"S6.2: at {record.place} the handler of {record['run']} saw {record['key']}, cancelled at {place}"
+
+
+def steps_are_not_cut_off(evidence: Evidence) -> Iterator[str]:
+    """Rule S6.2: whatever ends a run here waits for its executing steps; only their time limit cuts them off."""
+    for execution in evidence.executions:
+        run = evidence.stored.runs.get(execution.run)
+        if execution.outcome == "stopped" and run and not evidence.functions[run.function].step_timeout_ms:
+            yield f"S6.2: step {execution.key} of {execution.run} was cut off in {execution.process} at {execution.end}"
+
+
 def attempts_were_made(evidence: Evidence) -> Iterator[str]:
     """A crash counts as no attempt (S4.1), and there are no more of them than allowed (S5.1)."""
     failures: Counter[tuple[str, str]] = Counter()
@@ -205,6 +228,8 @@ RUN_CHECKS = (
     no_step_runs_twice_at_once,
     writes_own_their_run,
     cancelled_runs_are_cancelled,
+    cancelled_runs_go_no_further,
+    steps_are_not_cut_off,
     attempts_were_made,
     invocations_give_outputs,
     ends_are_told,
