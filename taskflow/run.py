@@ -141,9 +141,10 @@ class RunView:
     output: Json
     error: ErrorView | None  # what ended it, or the reason why it was cancelled
     last_error: ErrorView | None  # of the last attempt of the code between the steps
-    steps: Mapping[
-        str, StepView
-    ]  # by key, in the order of the calls; "charge#1" is the second "charge" (S3.8)
+    # by key, in the order of the calls; "charge#1" is the second "charge" (S3.8)
+    steps: Mapping[str, StepView]
+    # why keys of flow control are empty for its event (S7); only for a run that is looked at by itself
+    empty_keys: tuple[str, ...] = ()
 
     @property
     def is_final(self) -> bool:
@@ -171,7 +172,8 @@ class RunView:
         """Everything."""
         return {
             **self.summary_json(now_ms),
-            "event": self.event, "batched": self.batched, "rerun_of": self.rerun_of, "rerun_by": self.rerun_by,
+            "event": self.event, "batched": self.batched, "empty_keys": list(self.empty_keys),
+            "rerun_of": self.rerun_of, "rerun_by": self.rerun_by,
             "replay_id": self.replay_id, "parent": self.parent, "parent_step": self.parent_step, "crashes": list(self.crashes),
             "steps": [step.to_json() for step in self.steps.values()], "output": self.output,
             "error": self.error.to_json() if self.error else None,

@@ -2,9 +2,10 @@
 
 cel-python parses them and is the reference for what they mean; what most of them consist of is compiled to closures that
 give the same and take a hundredth of the time. Three things follow the CEL standard, or the nature of JSON, more closely
-than cel-python does: values of different types are unequal instead of an error (so `event.data.coupon != null` works),
-numbers compare and calculate as numbers (so `event.data.total > 99.5` holds for the total 100), and arithmetic takes numbers,
-text and lists only, never bools.
+than cel-python does: values of different types are unequal instead of an error (so `event.data.coupon != null` works), a
+missing field equals nothing but the literal null (so `event.data.archived != true` holds without it), numbers compare and
+calculate as numbers (so `event.data.total > 99.5` holds for the total 100), and arithmetic takes numbers, text and lists only,
+never bools.
 """
 
 from __future__ import annotations
@@ -66,32 +67,52 @@ class Expression:
             reason = error.args[0] if error.args else type(error).__name__
             raise ExpressionError(f"CEL expression {self.source!r:.200}: {reason!s:.200}") from error
 
-    def matches(self, event: EventFields, async_event: EventFields | None = None) -> bool:
-        """Whether the value is true. An error, a missing field, and a value that is no bool are false.
+    def holds(self, event: EventFields, async_event: EventFields | None = None) -> bool:
+        """Whether a condition holds: its value is true.
 
-        compile_expression("event.data.total > 100", what="it").matches({"data": {"total": 120}})  # True
+        Raises ExpressionError where CEL gives an error, and for a value that is no bool.
+
+            compile_expression("event.data.total > 100", what="it").holds({"data": {"total": 120}})  # True
         """
+        value = self.evaluate(event, async_event)
+        if value is True or value is False:
+            return bool(value)
+        raise ExpressionError(
+            f"CEL expression {self.source!r:.200}: its value, {value!r:.100}, is neither true nor false"
+        )
+
+    def matches(self, event: EventFields, async_event: EventFields | None = None) -> bool:
+        """As `holds`; an error and a value that is no bool are false."""
         try:
             return self._run(event, async_event or NO_EVENT) is True
         except Exception:
             return False
 
     def value(self, event: EventFields, async_event: EventFields | None = None) -> Json:
-        """The value as a key. A missing field, any other error, null, and what is no JSON (a timestamp) give "".
+        """The value as a key; "" for an event that has none, which the first time is logged. See `key_of`. Rule S7.
 
-        The first time that an expression gives "" so, a warning says why. Rule S7.
+        compile_expression("event.data.customer", what="it").value({"data": {}})  # ""
+        """
+        value, reason = self.key_of(event, async_event)
+        if reason and not self._has_warned:
+            self._has_warned = True
+            logger.warning('%s; such events share the key "", and no more is said of them', reason)
+        return value
 
-            compile_expression("event.data.customer", what="it").value({"data": {}})  # ""
+    def key_of(self, event: EventFields, async_event: EventFields | None = None) -> tuple[Json, str]:
+        """The value as a key, and why an event has none: then the value is "".
+
+        A missing field, any other error, null, and what is no JSON (a timestamp) are no key. Rule S7.
         """
         try:
             value: Json = self.evaluate(event, async_event)
         except ExpressionError as error:
-            return self._no_key(str(error))
+            return "", str(error)
         if value is None:
-            return self._no_key(f"CEL expression {self.source!r:.200}: its value is null")
+            return "", f"CEL expression {self.source!r:.200}: its value is null"
         if not is_json(value):
-            return self._no_key(f"CEL expression {self.source!r:.200}: its value, {value!r:.100}, is no JSON")
-        return value
+            return "", f"CEL expression {self.source!r:.200}: its value, {value!r:.100}, is no JSON"
+        return value, ""
 
     def _run(self, event: EventFields, async_event: EventFields) -> Any:
         if self._compiled is not None:
@@ -101,12 +122,6 @@ class Expression:
                 pass
         return self.by_reference(event, async_event)
 
-    def _no_key(self, reason: str) -> str:
-        if not self._has_warned:
-            self._has_warned = True
-            logger.warning('%s; such events have the key "", and no more is said of them', reason)
-        return ""
-
 
 def is_json(value: Any) -> bool:
     """Whether a value of CEL is JSON: no time, bytes, type, or map with other keys than text."""
@@ -115,6 +130,24 @@ def is_json(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(is_json, value))
     return value is None or isinstance(value, (bool, int, float, str))
+
+
+def compile_key(source: str, *, what: str) -> Expression:
+    """As `compile_expression` over `event`, for a key. Raises ConfigError also for what is certain to give no key. Rule S7."""
+    from taskflow.expressions.keys import check_key
+
+    expression = compile_expression(source, what=what)
+    try:
+        check_key(source)
+    except Problem as problem:
+        raise refusal(what, "no key", problem, source) from None
+    return expression
+
+
+def refusal(what: str, is_what: str, problem: Problem, source: str) -> ConfigError:
+    return ConfigError(
+        f"{what} is {is_what} (line {problem.line}, column {problem.column}): {problem}. The expression is {source!r:.300}"
+    )
 
 
 def compile_expression(source: str, *, what: str, variables: tuple[str, ...] = ("event",)) -> Expression:
@@ -129,10 +162,7 @@ def compile_expression(source: str, *, what: str, variables: tuple[str, ...] = (
     try:
         return compile_cached(source, variables)
     except Problem as problem:
-        raise ConfigError(
-            f"{what} is no valid CEL (line {problem.line}, column {problem.column}): {problem}. "
-            f"The expression is {source!r:.300}"
-        ) from None
+        raise refusal(what, "no valid CEL", problem, source) from None
 
 
 @lru_cache(maxsize=1024)

@@ -8,7 +8,7 @@ from typing import Any
 from taskflow.expressions import operators
 from taskflow.expressions.budget import Budget
 from taskflow.expressions.functions import finder, refused
-from taskflow.expressions.operators import ERRORS, NUMBERS
+from taskflow.expressions.operators import ERRORS, MISSING, NUMBERS
 from taskflow.expressions.scope import ASYNC, BUDGET, Closure, Frame, Scope, Unsupported
 from taskflow.types import EventFields
 
@@ -46,7 +46,8 @@ def weighing(read: Closure, scope: Scope) -> Closure:
     return weigh
 
 
-def read_path(names: Sequence[str], scope: Scope) -> Closure:
+def read_path(names: Sequence[str], scope: Scope, *, otherwise: Any = None) -> Closure:
+    """What stands at a path. A field that is not there is an error; or it is `otherwise`, if that is not None."""
     variable, *keys = names
     place = scope.place_of(variable)
     if place is None:
@@ -60,7 +61,9 @@ def read_path(names: Sequence[str], scope: Scope) -> Closure:
                 for key in keys:
                     value = value[key]
             except (KeyError, TypeError):
-                raise LookupError(missing) from None
+                if otherwise is None:
+                    raise LookupError(missing) from None
+                return otherwise
             return value
 
         return read_frame
@@ -72,7 +75,9 @@ def read_path(names: Sequence[str], scope: Scope) -> Closure:
                 for key in keys:
                     value = value[key]
             except (KeyError, TypeError):
-                raise LookupError(missing) from None
+                if otherwise is None:
+                    raise LookupError(missing) from None
+                return otherwise
             return value
 
         return read_async
@@ -83,7 +88,9 @@ def read_path(names: Sequence[str], scope: Scope) -> Closure:
             for key in keys:
                 value = value[key]
         except (KeyError, TypeError):
-            raise LookupError(missing) from None
+            if otherwise is None:
+                raise LookupError(missing) from None
+            return otherwise
         return value
 
     return read_event
@@ -91,7 +98,14 @@ def read_path(names: Sequence[str], scope: Scope) -> Closure:
 
 def equals(read: Closure, value: Any, *, wanted: bool) -> Closure:
     """Whether what `read` gives equals a literal, or does not."""
-    if value is None or isinstance(value, bool):
+    if value is None:
+
+        def is_null(event: EventFields, async_: EventFields) -> bool:
+            got = read(event, async_)
+            return (got is None or got is MISSING) is wanted
+
+        return is_null
+    if isinstance(value, bool):
         return lambda event, async_: (read(event, async_) is value) is wanted
     if isinstance(value, str):
         return lambda event, async_: (read(event, async_) == value) is wanted

@@ -154,7 +154,7 @@ def build_binary(node: Node, scope: Scope) -> Closure:
     if sign.data in ("relation_eq", "relation_ne"):
         for one, other in ((left, right), (right, left)):
             for value in constant(other):
-                return equals(build(one, scope), value, wanted=sign.data == "relation_eq")
+                return equals(build_operand(one, scope), value, wanted=sign.data == "relation_eq")
     if sign.data in COMPARISONS:
         compare = COMPARISONS[sign.data]
         for value in constant(right):
@@ -162,11 +162,20 @@ def build_binary(node: Node, scope: Scope) -> Closure:
         return weighed(operators.ordering(compare), build(left, scope), build(right, scope), scope)
     if sign.data == "relation_in":
         return build_in(left, right, scope)
-    return weighed(OPERATORS[sign.data], build(left, scope), build(right, scope), scope)
+    build_side = build_operand if sign.data in ("relation_eq", "relation_ne") else build
+    return weighed(OPERATORS[sign.data], build_side(left, scope), build_side(right, scope), scope)
+
+
+def build_operand(node: Node | Token, scope: Scope) -> Closure:
+    """One side of `==`, `!=` or `in`, for which a missing field is a value."""
+    names = names_of(node)
+    if names is None or len(names) < 2:
+        return build(node, scope)
+    return read_path(names, scope, otherwise=operators.MISSING)
 
 
 def build_in(item: Node | Token, container: Node | Token, scope: Scope) -> Closure:
-    read, inner = build(item, scope), unwrap(container)
+    read, inner = build_operand(item, scope), unwrap(container)
     if not isinstance(inner, str) and inner.data == "list_lit":
         texts = [string_of(member) for member in arguments(inner.children)]
         if None not in texts:
@@ -177,7 +186,7 @@ def build_in(item: Node | Token, container: Node | Token, scope: Scope) -> Closu
                 return type(got) is str and got in members
 
             return is_member
-    return weighed(operators.is_in, read, build(container, scope), scope)
+    return weighed(operators.is_in, read, build_operand(container, scope), scope)
 
 
 def build_unary(node: Node, scope: Scope) -> Closure:

@@ -102,7 +102,10 @@ def path_in(variable: str, node: Node | Token) -> str | None:
 
 
 def literals(node: Node | Token) -> list[Json]:
-    """The value of a literal that is exact whatever its type, in a list, as it may be null; [] for anything else."""
+    """The value of a literal that an index can look up, in a list; [] for anything else.
+
+    Null is none: a field that is missing equals it, and an index has no entry for what is missing.
+    """
     token = literal_token(node)
     if token is None:
         return []
@@ -110,4 +113,6 @@ def literals(node: Node | Token) -> list[Json]:
         value = literal(token)
     except ValueError:
         return []
-    return [] if isinstance(value, (int, float)) and abs(value) > MAX_EXACT else [value]
+    if value is None or (isinstance(value, (int, float)) and abs(value) > MAX_EXACT):
+        return []
+    return [value]

@@ -19,10 +19,14 @@ from lark import Token, Tree
 from taskflow.expressions.budget import Budget, Exhausted
 from taskflow.expressions.macros import MACROS
 from taskflow.expressions.standard import BUDGET, STANDARD
-from taskflow.expressions.tree import arguments, only_name
+from taskflow.expressions.tree import arguments, literal_token, names_of, only_name
 
 # A visit of a node takes about as long as this many steps of what is compiled.
 STEPS_A_VISIT = 200
+
+
+ABOUT_MISSING = MappingProxyType({"relation_eq": "_==_", "relation_ne": "_!=_", "relation_in": "_in_"})
+"""The relations that a missing field has."""
 
 
 @contextmanager
@@ -61,6 +65,23 @@ class Evaluator(PlainEvaluator):
             raise
         except Exception as error:
             return failed(error, method_ident)
+
+    def relation(self, tree: Tree[Token]) -> Any:
+        """As cel-python has it, but for a field that is missing: see `operators.MISSING`."""
+        sign = tree.children[0]
+        if isinstance(sign, Token) or sign.data not in ABOUT_MISSING:
+            return super().relation(tree)
+        nodes = (sign.children[0], tree.children[1])
+        values = [self._visit_tree(branch(node)) for node in nodes]
+        for node, value in zip(nodes, values, strict=True):
+            if isinstance(value, CELEvalError) and len(names_of(node) or ()) < 2:
+                return value
+        if not any(isinstance(value, CELEvalError) for value in values):
+            return STANDARD[ABOUT_MISSING[sign.data]](*values)
+        is_null = sign.data != "relation_in" and any(
+            (token := literal_token(node)) is not None and token.type == "NULL_LIT" for node in nodes
+        )
+        return BoolType(is_null is not (sign.data == "relation_ne"))
 
     def member_dot(self, tree: Tree[Token]) -> Any:
         """As cel-python has it, with an error that does not quote the value."""

@@ -16,6 +16,9 @@ from taskflow.expressions.tree import MAX_INT, MIN_INT
 ERRORS = (LookupError, TypeError, ValueError, ArithmeticError)
 """What stands for an error of CEL, which `&&`, `||`, has() and the macros may absorb."""
 
+MISSING = object()
+"""What a path gives for a field that is not there, as an operand of `==`, `!=` and `in`. It equals nothing but the literal null."""
+
 NUMBERS = frozenset((int, float))
 ORDERED = frozenset((bool, str, bytes, datetime, timedelta))
 
@@ -25,7 +28,9 @@ class Unsure(Exception):
 
 
 def is_same(left: Any, right: Any) -> bool:
-    """Equality: numbers by value, other types never equal one another."""
+    """Equality: numbers by value, other types never equal one another, and a missing field equals nothing."""
+    if left is MISSING or right is MISSING:
+        return False
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, (int, float)) and isinstance(right, (int, float)):
@@ -44,7 +49,9 @@ def is_different(left: Any, right: Any) -> bool:
 
 
 def is_in(item: Any, container: Any) -> bool:
-    """Membership in a list, or among the keys of a map."""
+    """Membership in a list, or among the keys of a map. A missing field is in nothing, and nothing is in it."""
+    if item is MISSING or container is MISSING:
+        return False
     if not isinstance(container, (list, dict)):
         raise TypeError(f"'in' takes a list or a map, got {type(container).__name__}")
     return any(is_same(item, member) for member in container)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from taskflow.flow.checks import DAY_MS, check_count, check_expression, period_ms
+from taskflow.flow.checks import DAY_MS, check_count, check_expression, check_key, period_ms
 from taskflow.types import Duration
 
 MAX_EVENTS = 100
@@ -28,7 +28,7 @@ class Batch:
 
     def __post_init__(self) -> None:
         check_count("batch_events.max_size", self.max_size, at_least=2, at_most=MAX_EVENTS)
-        check_expression("batch_events.key", self.key)
+        check_key("batch_events.key", self.key)
         check_expression("batch_events.if_exp", self.if_exp)
         object.__setattr__(
             self, "timeout_ms", period_ms("batch_events.timeout", self.timeout, at_most_ms=7 * DAY_MS)

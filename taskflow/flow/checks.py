@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taskflow.errors import ConfigError, InvalidDuration
-from taskflow.expressions.cel import compile_expression
+from taskflow.expressions.cel import compile_expression, compile_key
 from taskflow.types import Duration
 from taskflow.values.durations import format_duration, parse_duration_ms
 
@@ -28,6 +28,12 @@ def period_ms(option: str, value: Duration, *, at_most_ms: int, at_least_ms: int
             f"{option} must be from {format_duration(at_least_ms)} to {format_duration(at_most_ms)}, got {value!r}"
         )
     return ms
+
+
+def check_key(option: str, source: str | None) -> None:
+    """Raise ConfigError unless `source` is None or a CEL expression over `event` that may give a key (S7)."""
+    if source is not None:
+        compile_key(source, what=option)
 
 
 def check_expression(option: str, source: str | None) -> None:

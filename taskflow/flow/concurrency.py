@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from taskflow.errors import ConfigError
-from taskflow.flow.checks import check_count, check_expression
+from taskflow.flow.checks import check_count, check_key
 
 MAX_LIMIT = 1_000_000
 MAX_LIMITS = 2
@@ -34,7 +34,7 @@ class Concurrency:
         check_count("concurrency.limit", self.limit, at_most=MAX_LIMIT)
         if self.scope not in get_args(Scope):
             raise ConfigError(f"concurrency.scope must be one of {get_args(Scope)}, got {self.scope!r:.80}")
-        check_expression("concurrency.key", self.key)
+        check_key("concurrency.key", self.key)
         if self.scope != "fn" and self.key is None:
             raise ConfigError(
                 f"concurrency with scope={self.scope!r} needs a key: other functions share the limit by its value; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from taskflow.errors import ConfigError
-from taskflow.flow.checks import DAY_MS, check_expression, period_ms
+from taskflow.flow.checks import DAY_MS, check_key, period_ms
 from taskflow.types import Duration
 
 
@@ -26,7 +26,7 @@ class Debounce:
     timeout_ms: int | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_expression("debounce.key", self.key)
+        check_key("debounce.key", self.key)
         period = period_ms("debounce.period", self.period, at_most_ms=7 * DAY_MS)
         timeout = None
         if self.timeout is not None:

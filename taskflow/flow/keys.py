@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from taskflow.expressions.cel import compile_expression
 from taskflow.types import EventFields
 from taskflow.values.tokens import token_of
@@ -13,3 +15,11 @@ def key_token(source: str | None, event: EventFields) -> str:
     A value that is missing or can't be computed counts as the empty string.
     """
     return "" if source is None else token_of(compile_expression(source, what="key").value(event))
+
+
+def empty_keys(keys: Sequence[tuple[str, str]], event: EventFields) -> Iterator[str]:
+    """Why keys of a function are empty for an event; `keys` are their options and expressions."""
+    for option, source in keys:
+        _, reason = compile_expression(source, what=option).key_of(event)
+        if reason:
+            yield f'{option} is "", which all runs without a key share: {reason}'

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 from taskflow.errors import ConfigError
 from taskflow.flow.batch import Batch
 from taskflow.flow.cancel import Cancel, parse_cancels
-from taskflow.flow.checks import check_expression
+from taskflow.flow.checks import check_key
 from taskflow.flow.concurrency import Concurrency, parse_concurrency
 from taskflow.flow.debounce import Debounce
 from taskflow.flow.priority import Priority
@@ -82,11 +82,23 @@ class FlowControl:
         """Whether nothing limits the function."""
         return self == NO_FLOW_CONTROL
 
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        """The expressions of all keys, each with its option."""
+        limits = {
+            "throttle": self.throttle, "rate_limit": self.rate_limit, "debounce": self.debounce, "batch_events": self.batch,
+            "singleton": self.singleton,
+        }  # fmt: skip
+        keys = [("concurrency.key", limit.key) for limit in self.concurrency]
+        keys += [(f"{option}.key", limit.key) for option, limit in limits.items() if limit is not None]
+        keys.append(("idempotency", self.idempotency))
+        return [(option, key) for option, key in keys if key is not None]
+
     @classmethod
     def of(cls, **options: Unpack[FlowOptions]) -> FlowControl:
         """Check the options of `@app.function`. Raises ConfigError, which names option, value and remedy."""
         idempotency = options.get("idempotency")
-        check_expression("idempotency", idempotency)
+        check_key("idempotency", idempotency)
         flow = cls(
             concurrency=parse_concurrency(options.get("concurrency")),
             priority=check_type(

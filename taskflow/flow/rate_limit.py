@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from taskflow.flow.checks import DAY_MS, check_count, check_expression, period_ms
+from taskflow.flow.checks import DAY_MS, check_count, check_key, period_ms
 from taskflow.types import Duration
 
 MAX_LIMIT = 1_000_000
@@ -26,5 +26,5 @@ class RateLimit:
 
     def __post_init__(self) -> None:
         check_count("rate_limit.limit", self.limit, at_most=MAX_LIMIT)
-        check_expression("rate_limit.key", self.key)
+        check_key("rate_limit.key", self.key)
         object.__setattr__(self, "period_ms", period_ms("rate_limit.period", self.period, at_most_ms=DAY_MS))

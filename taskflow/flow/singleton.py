@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from taskflow.errors import ConfigError
-from taskflow.flow.checks import check_expression
+from taskflow.flow.checks import check_key
 
 Mode: TypeAlias = Literal["skip", "cancel"]
 
@@ -25,6 +25,6 @@ class Singleton:
     mode: Mode = "skip"
 
     def __post_init__(self) -> None:
-        check_expression("singleton.key", self.key)
+        check_key("singleton.key", self.key)
         if self.mode not in get_args(Mode):
             raise ConfigError(f"singleton.mode must be one of {get_args(Mode)}, got {self.mode!r:.80}")

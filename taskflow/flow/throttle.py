@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from taskflow.flow.checks import DAY_MS, check_count, check_expression, period_ms
+from taskflow.flow.checks import DAY_MS, check_count, check_key, period_ms
 from taskflow.types import Duration
 
 MAX_LIMIT = 1_000_000
@@ -29,7 +29,7 @@ class Throttle:
     def __post_init__(self) -> None:
         check_count("throttle.limit", self.limit, at_most=MAX_LIMIT)
         check_count("throttle.burst", self.burst, at_most=MAX_LIMIT)
-        check_expression("throttle.key", self.key)
+        check_key("throttle.key", self.key)
         object.__setattr__(
             self, "period_ms", period_ms("throttle.period", self.period, at_most_ms=7 * DAY_MS)
         )

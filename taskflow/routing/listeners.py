@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from taskflow.errors import ExpressionError
 from taskflow.event import WireEvent
 from taskflow.expressions.cel import Expression, compile_expression
 from taskflow.function import FunctionSpec
 from taskflow.triggers import TriggerEvent
 
+logger = logging.getLogger("taskflow.router")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Listener:
     """A function as one of its event triggers sees it."""
 
     spec: FunctionSpec
     expression: Expression | None
+    has_told: bool = False  # why an event could not be judged
 
     def wants(self, event: WireEvent) -> bool:
-        return self.expression is None or self.expression.matches(event)
+        """Whether the trigger's condition holds; one that can't be judged does not, and the first time a line says why."""
+        if self.expression is None:
+            return True
+        try:
+            return self.expression.holds(event)
+        except ExpressionError as error:
+            if not self.has_told:
+                self.has_told = True
+                logger.info(
+                    "%s was not started by event %r %s: %s (for other events of this kind that is not said again)",
+                    self.spec.id, event["name"], event["id"], error,
+                )  # fmt: skip
+            return False
 
 
 class Listeners:

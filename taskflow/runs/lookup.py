@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import orjson
 
 from taskflow.errors import ConfigError, RunNotFound
+from taskflow.flow.keys import empty_keys
 from taskflow.flow.reasons import LaneState, LimitLevel, key_of_limit, split_lane
 from taskflow.function import FunctionSpec
 from taskflow.run import RunStatus, RunView, no_run
@@ -40,7 +42,15 @@ async def find_run(store: Store, run_id: str, moment: Moment) -> RunView:
     stored = await store.history.run(run_id)
     if stored is None:
         raise RunNotFound(no_run(run_id))
-    return await view_of(store, stored, moment)
+    view, spec = await asyncio.gather(
+        view_of(store, stored, moment), spec_in(store, text(stored.fields, "function"))
+    )
+    return replace(view, empty_keys=tuple(empty_keys(spec.flow.keys, view.event))) if spec else view
+
+
+async def spec_in(store: Store, function: str) -> FunctionSpec | None:
+    """What a worker has registered of a function."""
+    return spec_of(await store.registry.manifest(function))
 
 
 async def view_of(store: Store, stored: StoredRun, moment: Moment) -> RunView:

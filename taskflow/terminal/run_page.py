@@ -67,6 +67,8 @@ def fact_rows(run: RunView, now_ms: int, zone: tzinfo | None) -> Iterator[tuple[
     yield "queue", run.queue if run.queue != "default" else ""
     yield "version", run.version
     yield "attempt", f"{run.attempt + 1}" if run.attempt else ""
+    for reason in run.empty_keys:
+        yield "key", reason
 
 
 def event_text(run: RunView) -> str:
