@@ -9,8 +9,10 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from functools import lru_cache
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+
+import orjson
 
 from taskflow.config import MAX_SLUG_CHARS, Determinism, check_determinism, check_slug
 from taskflow.errors import ConfigError
@@ -19,9 +21,10 @@ from taskflow.flow.options import NO_FLOW_CONTROL, FlowControl, FlowOptions
 from taskflow.retries import Retries
 from taskflow.run import Run
 from taskflow.timeouts import Timeouts
-from taskflow.triggers import Trigger, TriggerCron, TriggerEvent, parse_triggers
+from taskflow.triggers import Trigger, TriggerEvent, parse_triggers
 from taskflow.types import FunctionId, Handler, JsonObject
 from taskflow.values.keywords import check_keywords
+from taskflow.values.manifest import NoManifest, from_manifest, to_manifest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,60 +58,24 @@ class FunctionSpec:
 
     def manifest(self) -> JsonObject:
         """The spec as a JSON object, as workers register it in the store."""
-        retries, timeouts = self.retries, self.timeouts
-        return {
-            "app_id": self.app_id,
-            "slug": self.slug,
-            "name": self.name,
-            "triggers": [trigger_manifest(trigger) for trigger in self.triggers],
-            "retries": {
-                "attempts": retries.attempts,
-                "initial_ms": retries.initial_ms,
-                "maximum_ms": retries.maximum_ms,
-                "multiplier": retries.multiplier,
-                "jitter": retries.jitter,
-            },
-            "timeouts": {
-                "start_ms": timeouts.start_ms,
-                "finish_ms": timeouts.finish_ms,
-                "step_ms": timeouts.step_ms,
-            },
-            "queue": self.queue,
-            "determinism": self.determinism,
-            "flow": self.flow.manifest(),
-        }
+        manifest: JsonObject = to_manifest(self)
+        return manifest
 
     @classmethod
     def from_manifest(cls, manifest: JsonObject) -> FunctionSpec:
         """The spec that `manifest()` described. Raises ConfigError if this version can't read it."""
         try:
-            retries, timeouts = manifest["retries"], manifest["timeouts"]
-            return cls(
-                app_id=manifest["app_id"],
-                slug=manifest["slug"],
-                name=manifest["name"],
-                triggers=tuple(trigger_from_manifest(trigger) for trigger in manifest["triggers"]),
-                retries=Retries(
-                    attempts=retries["attempts"],
-                    initial=timedelta(milliseconds=retries["initial_ms"]),
-                    maximum=timedelta(milliseconds=retries["maximum_ms"]),
-                    multiplier=retries["multiplier"],
-                    jitter=retries["jitter"],
-                ),
-                timeouts=Timeouts(
-                    start=optional_duration(timeouts["start_ms"]),
-                    finish=optional_duration(timeouts["finish_ms"]),
-                    step=optional_duration(timeouts["step_ms"]),
-                ),
-                queue=manifest["queue"],
-                determinism=check_determinism(manifest["determinism"], what="determinism"),
-                flow=FlowControl.from_manifest(manifest.get("flow", {})),
-            )
-        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            return from_manifest(cls, manifest)
+        except NoManifest as problem:
             raise ConfigError(
-                f"expected the manifest of a function, got one without a proper {error}; "
-                "do all workers of the app run the same version of taskflow?"
-            ) from error
+                f"expected the manifest of a function, but {problem}; do all workers of the app run the same version of taskflow?"
+            ) from problem
+
+
+@lru_cache(maxsize=1024)
+def read_spec(manifest: bytes) -> FunctionSpec:
+    """The spec in a manifest as the store has it, in JSON; an invoke reads that of the function each time. Raises ConfigError."""
+    return FunctionSpec.from_manifest(orjson.loads(manifest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,21 +308,3 @@ def default_slug(handler: Handler) -> str:
             f"a function's id comes from the handler's name, and {handler!r:.100} has none; pass id='...'"
         )
     return slug
-
-
-def trigger_manifest(trigger: Trigger) -> JsonObject:
-    if isinstance(trigger, TriggerCron):
-        return {"cron": trigger.cron, "jitter_ms": trigger.jitter_ms, "catchup": trigger.catchup}
-    return {"event": trigger.event, "expression": trigger.expression}
-
-
-def trigger_from_manifest(manifest: JsonObject) -> Trigger:
-    if "cron" in manifest:
-        return TriggerCron(
-            manifest["cron"], jitter=optional_duration(manifest["jitter_ms"]), catchup=manifest["catchup"]
-        )
-    return TriggerEvent(manifest["event"], manifest["expression"])
-
-
-def optional_duration(ms: int | None) -> timedelta | None:
-    return None if ms is None else timedelta(milliseconds=ms)

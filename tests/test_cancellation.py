@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from taskflow.errors import ConfigError
-from taskflow.flow.cancel import Cancel, parse_cancels
+from taskflow.flow.cancel import Cancel, Cancels
 from taskflow.timeouts import Timeouts
 
 
@@ -38,8 +38,8 @@ def test_a_cancel_event_is_read_once_and_none_is_no_limit() -> None:
 
 def test_one_cancel_event_may_stand_for_a_list() -> None:
     cancel = Cancel("undone")
-    assert parse_cancels(None) == ()
-    assert parse_cancels(cancel) == parse_cancels([cancel]) == (cancel,)
+    assert Cancels.parse(None) is None
+    assert Cancels.parse(cancel) == Cancels.parse([cancel]) == Cancels((cancel,))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from taskflow.beat.cron import latest_tick_ms, missed_ticks, next_tick_ms
 from taskflow.beat.timers import SendWork
 from taskflow.errors import ConfigError
 from taskflow.event import Event, encode_event
-from taskflow.function import FunctionSpec
+from taskflow.function import FunctionSpec, read_spec
 from taskflow.routing.plan import plan_run
 from taskflow.store.duties import Fence
 from taskflow.store.keys import SEPARATOR
@@ -95,7 +95,7 @@ class Crons:
         for app_id, version in (await self.store.registry.apps()).items():
             for manifest in await self.store.registry.manifests(app_id):
                 try:
-                    spec = FunctionSpec.from_manifest(orjson.loads(manifest))
+                    spec = read_spec(manifest)
                 except ConfigError as error:
                     logger.error("a function of %s is left out: %s", app_id, error)
                     continue

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
-import orjson
 
 from taskflow.beat.cron import next_tick_ms
 from taskflow.commands.options import (
@@ -18,7 +17,7 @@ from taskflow.commands.options import (
     run,
 )
 from taskflow.errors import ConfigError
-from taskflow.function import FunctionSpec
+from taskflow.function import FunctionSpec, read_spec
 from taskflow.runs.reasons import Moment
 from taskflow.store.store import Store
 from taskflow.terminal.screen import Cell, Screen, plain
@@ -52,7 +51,7 @@ async def registered_specs(store: Store) -> list[FunctionSpec]:
     for app_id in await store.registry.apps():
         for manifest in await store.registry.manifests(app_id):
             try:
-                specs.append(FunctionSpec.from_manifest(orjson.loads(manifest)))
+                specs.append(read_spec(manifest))
             except ConfigError as error:
                 click.echo(f"taskflow: a function of {app_id} is left out: {error}", err=True)
     return sorted(specs, key=lambda spec: spec.id)

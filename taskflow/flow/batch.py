@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
+from taskflow.errors import ConfigError
+from taskflow.expressions.cel import compile_expression
 from taskflow.flow.checks import DAY_MS, check_count, check_expression, check_key, period_ms
-from taskflow.types import Duration
+from taskflow.flow.keys import key_id
+from taskflow.flow.limit import Limit
+from taskflow.types import Duration, EventFields, FunctionId
 
 MAX_EVENTS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Limit):
     """One run for up to `max_size` events, which are in `ctx.events`; it starts when full, or `timeout` after the first. Rule S7.6.
 
     With `key` (CEL over `event`) each value has a batch of its own. An event for which `if_exp` (CEL) is not true runs alone, at
@@ -26,6 +32,11 @@ class Batch:
     if_exp: str | None = None
     timeout_ms: int = field(init=False, repr=False)
 
+    option: ClassVar[str] = "batch_events"
+    example: ClassVar[str] = "Batch(100, '5s')"
+    entry: ClassVar[str] = "batch"
+    picks_events: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_count("batch_events.max_size", self.max_size, at_least=2, at_most=MAX_EVENTS)
         check_key("batch_events.key", self.key)
@@ -33,3 +44,24 @@ class Batch:
         object.__setattr__(
             self, "timeout_ms", period_ms("batch_events.timeout", self.timeout, at_most_ms=7 * DAY_MS)
         )
+
+    def check_beside(self, others: Iterable[Limit]) -> None:
+        for other in others:
+            if what := other.of_one_event:
+                raise ConfigError(
+                    f"batch_events can't be used with {what}: a batch has many events, and this looks at one; "
+                    "leave one of them out"
+                )
+
+    def plan(self, function_id: FunctionId, event: EventFields) -> list[Any] | None:
+        """Its id, maximal size and timeout (ms); None for an event that runs alone."""
+        if self.if_exp is not None and not compile_expression(
+            self.if_exp, what="batch_events.if_exp"
+        ).matches(event):
+            return None
+        return [key_id(function_id, self.key, event), self.max_size, self.timeout_ms]
+
+
+def batch_reason(size: int, max_size: int, until: str) -> str:
+    """Why a run that gathers its batch does not execute."""
+    return f"scheduled: batch of {size} of {max_size}, starts at {until} at the latest"

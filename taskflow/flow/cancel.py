@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
 
 from taskflow.errors import ConfigError
 from taskflow.expressions.cel import compile_expression
+from taskflow.expressions.matching import NOTHING_EQUAL, place_wait
+from taskflow.flow.limit import Limit
 from taskflow.timeouts import limit_ms
 from taskflow.triggers import check_event_name
-from taskflow.types import Duration
+from taskflow.types import Duration, EventFields, FunctionId
 
 MAX_CANCELS = 5
 VARIABLES = ("event", "async")
@@ -50,17 +52,53 @@ def is_path(value: object) -> bool:
     return isinstance(value, str) and all(part.isidentifier() for part in value.split("."))
 
 
-def parse_cancels(value: Cancel | Sequence[Cancel] | None) -> tuple[Cancel, ...]:
-    """What `cancel=value` means: one Cancel, or a list of up to 5. Raises ConfigError."""
-    if value is None:
-        return ()
-    cancels = (value,) if isinstance(value, Cancel) else value
-    if not isinstance(cancels, (list, tuple)) or not all(isinstance(each, Cancel) for each in cancels):
-        raise ConfigError(
-            f"cancel must be a Cancel or a list of them, got {value!r:.80}; write Cancel('order/cancelled', match='data.id')"
-        )
-    if len(cancels) > MAX_CANCELS:
-        raise ConfigError(
-            f"cancel holds at most {MAX_CANCELS} events, got {len(cancels)}; an event name may end in '*'"
-        )
-    return tuple(cancels)
+@dataclass(frozen=True, slots=True)
+class Cancels(Limit):
+    """The events that cancel the runs of a function, up to five."""
+
+    events: tuple[Cancel, ...]
+
+    option: ClassVar[str] = "cancel"
+    entry: ClassVar[str] = "cancels"
+
+    def __post_init__(self) -> None:
+        if len(self.events) > MAX_CANCELS:
+            raise ConfigError(
+                f"cancel holds at most {MAX_CANCELS} events, got {len(self.events)}; an event name may end in '*'"
+            )
+
+    @classmethod
+    def parse(cls, value: Any) -> Self | None:
+        """What `cancel=value` means: a Cancel, or a list of up to 5. Raises ConfigError."""
+        if value is None:
+            return None
+        cancels = (value,) if isinstance(value, Cancel) else value
+        if not isinstance(cancels, (list, tuple)) or not all(isinstance(each, Cancel) for each in cancels):
+            raise ConfigError(
+                f"cancel must be a Cancel or a list of them, got {value!r:.80}; write Cancel('order/cancelled', match='data.id')"
+            )
+        return cls(tuple(cancels)) if cancels else None
+
+    @property
+    def of_one_event(self) -> str:
+        return self.option
+
+    def plan(self, function_id: FunctionId, event: EventFields) -> list[dict[str, Any]]:
+        """How they are to stand in the index, {events, path, token, condition, timeout_ms}, without what is not set.
+
+        Those that no event can meet are left out.
+        """
+        entries = []
+        for cancel in self.events:
+            place = place_wait([cancel.event], cancel.match, cancel.if_exp, event=event)
+            if place.token == NOTHING_EQUAL:
+                continue
+            entry = {
+                "events": place.events,
+                "path": place.path,
+                "token": place.token,
+                "condition": place.condition,
+                "timeout_ms": cancel.timeout_ms,
+            }
+            entries.append({name: value for name, value in entry.items() if value is not None})
+        return entries

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from taskflow.expressions.cel import compile_expression
-from taskflow.types import EventFields
+from taskflow.types import EventFields, FunctionId
 from taskflow.values.tokens import token_of
+
+
+def key_id(function_id: FunctionId, source: str | None, event: EventFields) -> str:
+    """What names a limit of a function in the store, for the value of its key."""
+    return f"{function_id}:{key_token(source, event)}"
 
 
 def key_token(source: str | None, event: EventFields) -> str:

@@ -1,23 +1,25 @@
-"""All flow control of one function: which options there are, which exclude each other, and their manifest. Rules S7, S7.9."""
+"""All flow control of one function: which limits there are, and what the store must know to apply them to a run. Rules S7, S7.9."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, TypedDict, Unpack
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, TypedDict, Unpack, get_args, get_type_hints
 
-from taskflow.errors import ConfigError
+import msgpack
+
 from taskflow.flow.batch import Batch
-from taskflow.flow.cancel import Cancel, parse_cancels
-from taskflow.flow.checks import check_key
-from taskflow.flow.concurrency import Concurrency, parse_concurrency
+from taskflow.flow.cancel import Cancel, Cancels
+from taskflow.flow.concurrency import Concurrency, ConcurrencyLimits
 from taskflow.flow.debounce import Debounce
+from taskflow.flow.idempotency import Idempotency
+from taskflow.flow.limit import LaneLimit, Limit
 from taskflow.flow.priority import Priority
 from taskflow.flow.rate_limit import RateLimit
 from taskflow.flow.singleton import Singleton
 from taskflow.flow.throttle import Throttle
-from taskflow.types import JsonObject
+from taskflow.types import EventFields, FunctionId
 
 
 class FlowOptions(TypedDict, total=False):
@@ -47,161 +49,80 @@ class FlowOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowControl:
-    """The flow control of one function; what is None or empty does not limit it.
+    """The limits of one function; None: there is no such limit. Raises ConfigError for what excludes each other.
 
-    Raises ConfigError for what excludes each other.
+    The order is that in which they are planned; of those that make up the lane, concurrency comes before throttle.
     """
 
-    concurrency: tuple[Concurrency, ...] = ()
+    concurrency: ConcurrencyLimits | None = None
     priority: Priority | None = None
     throttle: Throttle | None = None
     rate_limit: RateLimit | None = None
     debounce: Debounce | None = None
-    batch: Batch | None = None
+    batch_events: Batch | None = None
     singleton: Singleton | None = None
-    idempotency: str | None = None  # CEL
-    cancel: tuple[Cancel, ...] = ()
+    idempotency: Idempotency | None = None
+    cancel: Cancels | None = None
+    limits: tuple[Limit, ...] = field(init=False, repr=False, compare=False)
+    lane_limits: tuple[LaneLimit, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.batch is None:
-            return
-        others = {
-            "idempotency": self.idempotency,
-            "rate_limit": self.rate_limit,
-            "debounce": self.debounce,
-            "priority": self.priority,
-            "cancel": self.cancel or None,
-            "a keyed concurrency": any(limit.key is not None for limit in self.concurrency) or None,
-        }
-        for option, value in others.items():
-            if value is not None:
-                raise exclusion("batch_events", option, "a batch has many events, and this looks at one")
-
-    @property
-    def is_none(self) -> bool:
-        """Whether nothing limits the function."""
-        return self == NO_FLOW_CONTROL
-
-    @property
-    def keys(self) -> list[tuple[str, str]]:
-        """The expressions of all keys, each with its option."""
-        limits = {
-            "throttle": self.throttle, "rate_limit": self.rate_limit, "debounce": self.debounce, "batch_events": self.batch,
-            "singleton": self.singleton,
-        }  # fmt: skip
-        keys = [("concurrency.key", limit.key) for limit in self.concurrency]
-        keys += [(f"{option}.key", limit.key) for option, limit in limits.items() if limit is not None]
-        keys.append(("idempotency", self.idempotency))
-        return [(option, key) for option, key in keys if key is not None]
+        held = [getattr(self, each.name) for each in fields(self) if each.init]
+        limits = tuple(limit for limit in held if limit is not None)
+        object.__setattr__(self, "limits", limits)
+        object.__setattr__(
+            self, "lane_limits", tuple(limit for limit in limits if isinstance(limit, LaneLimit))
+        )
+        for limit in limits:
+            limit.check_beside(other for other in limits if other is not limit)
 
     @classmethod
     def of(cls, **options: Unpack[FlowOptions]) -> FlowControl:
         """Check the options of `@app.function`. Raises ConfigError, which names option, value and remedy."""
-        idempotency = options.get("idempotency")
-        check_key("idempotency", idempotency)
-        flow = cls(
-            concurrency=parse_concurrency(options.get("concurrency")),
-            priority=check_type(
-                "priority", options.get("priority"), Priority, "Priority(run='event.data.rank')"
-            ),
-            throttle=check_type("throttle", options.get("throttle"), Throttle, "Throttle(100, '1m')"),
-            rate_limit=check_type("rate_limit", options.get("rate_limit"), RateLimit, "RateLimit(10, '1h')"),
-            debounce=check_type("debounce", options.get("debounce"), Debounce, "Debounce('30s')"),
-            batch=check_type("batch_events", options.get("batch_events"), Batch, "Batch(100, '5s')"),
-            singleton=check_type("singleton", options.get("singleton"), Singleton, "Singleton()"),
-            idempotency=idempotency,
-            cancel=parse_cancels(options.get("cancel")),
-        )
-        return NO_FLOW_CONTROL if flow.is_none else flow
-
-    def manifest(self) -> JsonObject:
-        """As a JSON object that holds what is set; `from_manifest` reads it."""
-        throttle, rate_limit, debounce, batch = self.throttle, self.rate_limit, self.debounce, self.batch
-        parts: dict[str, Any] = {
-            "concurrency": [
-                {"limit": limit.limit, "key": limit.key, "scope": limit.scope} for limit in self.concurrency
-            ],
-            "priority": self.priority and {"run": self.priority.run},
-            "throttle": throttle
-            and {
-                "limit": throttle.limit,
-                "period_ms": throttle.period_ms,
-                "burst": throttle.burst,
-                "key": throttle.key,
-            },
-            "rate_limit": rate_limit
-            and {"limit": rate_limit.limit, "period_ms": rate_limit.period_ms, "key": rate_limit.key},
-            "debounce": debounce
-            and {"period_ms": debounce.period_ms, "key": debounce.key, "timeout_ms": debounce.timeout_ms},
-            "batch_events": batch
-            and {
-                "max_size": batch.max_size,
-                "timeout_ms": batch.timeout_ms,
-                "key": batch.key,
-                "if_exp": batch.if_exp,
-            },
-            "singleton": self.singleton and {"key": self.singleton.key, "mode": self.singleton.mode},
-            "idempotency": self.idempotency,
-            "cancel": [
-                {
-                    "event": each.event,
-                    "match": each.match,
-                    "if_exp": each.if_exp,
-                    "timeout_ms": each.timeout_ms,
-                }
-                for each in self.cancel
-            ],
+        given: dict[str, Any] = {
+            option: kind.parse(options.get(option)) for option, kind in limit_kinds().items()
         }
-        return {name: part for name, part in parts.items() if part}
+        return cls(**given)
 
-    @classmethod
-    def from_manifest(cls, manifest: JsonObject) -> FlowControl:
-        """What `manifest()` described. Raises ConfigError, KeyError or TypeError for anything else."""
-        throttle, rate_limit = manifest.get("throttle"), manifest.get("rate_limit")
-        debounce, batch = manifest.get("debounce"), manifest.get("batch_events")
-        priority, singleton = manifest.get("priority"), manifest.get("singleton")
-        return cls(
-            concurrency=tuple(
-                Concurrency(part["limit"], part["key"], part["scope"])
-                for part in manifest.get("concurrency", ())
-            ),
-            priority=Priority(priority["run"]) if priority else None,
-            throttle=throttle
-            and Throttle(throttle["limit"], ms(throttle["period_ms"]), throttle["burst"], throttle["key"]),
-            rate_limit=rate_limit
-            and RateLimit(rate_limit["limit"], ms(rate_limit["period_ms"]), rate_limit["key"]),
-            debounce=debounce
-            and Debounce(
-                ms(debounce["period_ms"]),
-                debounce["key"],
-                ms(debounce["timeout_ms"]) if debounce["timeout_ms"] is not None else None,
-            ),
-            batch=batch and Batch(batch["max_size"], ms(batch["timeout_ms"]), batch["key"], batch["if_exp"]),
-            singleton=singleton and Singleton(singleton["key"], singleton["mode"]),
-            idempotency=manifest.get("idempotency"),
-            cancel=tuple(
-                Cancel(part["event"], part["match"], part["if_exp"], optional_ms(part["timeout_ms"]))
-                for part in manifest.get("cancel", ())
-            ),
-        )
+    def plan(self, function_id: FunctionId, event: EventFields, *, is_direct: bool = False) -> bytes:
+        """What the scripts must know of a run that `event` is to start: keys evaluated, limits as numbers, as a packed table.
+
+        Its entries are the `entry` of each limit, and the `lane` (see `flow.lane`); empty for a function without flow control.
+        `is_direct`: an invoke, a cron or a replay starts the run, so limits that pick among events are not applied.
+        """
+        if not self.limits:
+            return b""
+        table: dict[str, Any] = {}
+        for limit in self.limits:
+            if not (limit.picks_events and is_direct) and (entry := limit.plan(function_id, event)):
+                table[limit.entry] = entry
+        if lane := "".join([limit.lane(function_id, event) for limit in self.lane_limits]):
+            table["lane"] = lane
+        packed: bytes = msgpack.packb(table, use_bin_type=False)
+        return packed
+
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        """The expressions of all keys, each with what an error calls it."""
+        return [key for limit in self.limits for key in limit.keys]
+
+    @property
+    def settings(self) -> str:
+        """What claims must know of the function, whatever the run: "limit limit interval_us tolerance_us", - for none.
+
+        Empty when no limit of it applies to execution. It is registered with the function, so a deploy changes it for runs that are
+        queued already.
+        """
+        if not self.lane_limits:
+            return ""
+        return " ".join([limit.settings if limit else "- -" for limit in (self.concurrency, self.throttle)])
 
 
 NO_FLOW_CONTROL = FlowControl()
 
 
-def exclusion(option: str, other: str, why: str) -> ConfigError:
-    return ConfigError(f"{option} can't be used with {other}: {why}; leave one of them out")
-
-
-def check_type(option: str, value: Any, kind: type[Any], example: str) -> Any:
-    if value is not None and not isinstance(value, kind):
-        raise ConfigError(f"{option} must be a {kind.__name__}, got {value!r:.80}; write {example}")
-    return value
-
-
-def optional_ms(value: int | None) -> timedelta | None:
-    return None if value is None else ms(value)
-
-
-def ms(value: int) -> timedelta:
-    return timedelta(milliseconds=value)
+@cache
+def limit_kinds() -> dict[str, type[Limit]]:
+    """The class of each option's limit, from the fields of FlowControl."""
+    hints = get_type_hints(FlowControl)
+    return {each.name: get_args(hints[each.name])[0] for each in fields(FlowControl) if each.init}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
+from taskflow.expressions.cel import compile_expression
 from taskflow.flow.checks import check_expression
-from taskflow.types import Json
+from taskflow.flow.limit import Limit
+from taskflow.types import EventFields, FunctionId, Json
 
 MAX_PRIORITY_S = 600
 
 
 @dataclass(frozen=True, slots=True)
-class Priority:
+class Priority(Limit):
     """Move a run ahead of those of its function that were made up to so many seconds before it. Rule S7.2.
 
     `run` is CEL over `event` and gives the seconds, from -600 (behind) to 600; what is beyond is clipped, anything but a
@@ -23,8 +26,20 @@ class Priority:
 
     run: str
 
+    option: ClassVar[str] = "priority"
+    example: ClassVar[str] = "Priority(run='event.data.rank')"
+    entry: ClassVar[str] = "ahead"
+
     def __post_init__(self) -> None:
         check_expression("priority.run", self.run)
+
+    @property
+    def of_one_event(self) -> str:
+        return self.option
+
+    def plan(self, function_id: FunctionId, event: EventFields) -> int:
+        """How far (ms) the run goes ahead of others."""
+        return ahead_ms(compile_expression(self.run, what="priority").value(event))
 
 
 def ahead_ms(value: Json) -> int:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from taskflow.flow.checks import DAY_MS, check_count, check_key, period_ms
-from taskflow.types import Duration
+from taskflow.flow.keys import key_id
+from taskflow.flow.limit import Limit
+from taskflow.types import Duration, EventFields, FunctionId
 
 MAX_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class RateLimit:
+class RateLimit(Limit):
     """At most `limit` runs at once, then one more each `period / limit`; the excess is skipped, and recorded so. Rule S7.4.
 
     With `key` (CEL over `event`) each value has a limit of its own. `period` is from 1 s to 24 h. Raises ConfigError.
@@ -24,7 +27,20 @@ class RateLimit:
     key: str | None = None
     period_ms: int = field(init=False, repr=False)
 
+    option: ClassVar[str] = "rate_limit"
+    example: ClassVar[str] = "RateLimit(10, '1h')"
+    entry: ClassVar[str] = "rate"
+    picks_events: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_count("rate_limit.limit", self.limit, at_most=MAX_LIMIT)
         check_key("rate_limit.key", self.key)
         object.__setattr__(self, "period_ms", period_ms("rate_limit.period", self.period, at_most_ms=DAY_MS))
+
+    @property
+    def of_one_event(self) -> str:
+        return self.option
+
+    def plan(self, function_id: FunctionId, event: EventFields) -> list[Any]:
+        """Its id, period (ms) and limit."""
+        return [key_id(function_id, self.key, event), self.period_ms, self.limit]

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from taskflow.flow.checks import DAY_MS, check_count, check_key, period_ms
-from taskflow.types import Duration
+from taskflow.flow.keys import key_id
+from taskflow.flow.lane import THROTTLE_SEPARATOR
+from taskflow.flow.limit import LaneLimit
+from taskflow.types import Duration, EventFields, FunctionId
+from taskflow.values.durations import format_duration
 
 MAX_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Throttle:
+class Throttle(LaneLimit):
     """At most `limit` runs start in a `period`, evenly spread; the others wait, in order. Rule S7.3.
 
     Runs start `period / limit` apart (GCRA); `burst` of them may start at once after a pause. With `key` (CEL over `event`)
@@ -26,6 +31,9 @@ class Throttle:
     key: str | None = None
     period_ms: int = field(init=False, repr=False)
 
+    option: ClassVar[str] = "throttle"
+    example: ClassVar[str] = "Throttle(100, '1m')"
+
     def __post_init__(self) -> None:
         check_count("throttle.limit", self.limit, at_most=MAX_LIMIT)
         check_count("throttle.burst", self.burst, at_most=MAX_LIMIT)
@@ -38,3 +46,34 @@ class Throttle:
     def interval_us(self) -> int:
         """How far apart runs start, in whole microseconds (rounded up), so that the store calculates exactly."""
         return -(-self.period_ms * 1_000 // self.limit)
+
+    @property
+    def tolerance_us(self) -> int:
+        """How far before its due time a run may start."""
+        return self.interval_us * (self.burst - 1)
+
+    @property
+    def settings(self) -> str:
+        return f"{self.interval_us} {self.tolerance_us}"
+
+    def lane(self, function_id: FunctionId, event: EventFields) -> str:
+        return THROTTLE_SEPARATOR + key_id(function_id, self.key, event)
+
+    def level(self, throttle_id: str, full_us: int) -> ThrottleLevel:
+        """How it stands for a lane; at `full_us` the next start is due if all keep their distance."""
+        return ThrottleLevel(throttle_id.partition(":")[2], -(-(full_us - self.tolerance_us) // 1_000))
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleLevel:
+    """When (ms) a throttle lets the next run start; `key` is the value of its key as JSON, or empty."""
+
+    key: str
+    opens_ms: int
+
+    def reason(self, now_ms: int) -> str | None:
+        """Why a run waits for it; None when it does not."""
+        if self.opens_ms <= now_ms:
+            return None
+        key = f" key {self.key}" if self.key else ""
+        return f"throttle{key} lets the next run start in {format_duration(self.opens_ms - now_ms)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from taskflow.event import WireEvent
-from taskflow.flow.plan import plan_flow
 from taskflow.function import FunctionSpec
 from taskflow.store.routing import RunPlan
 from taskflow.types import RunId
@@ -32,6 +31,6 @@ def plan_run(
         start_at_ms,
         spec.timeouts.start_ms or 0,
         spec.timeouts.finish_ms or 0,
-        plan_flow(spec.id, spec.flow, event, is_direct=is_direct),
+        spec.flow.plan(spec.id, event, is_direct=is_direct),
         is_claimable,
     )

@@ -16,7 +16,7 @@ import orjson
 
 from taskflow.errors import ConfigError, RunNotFound
 from taskflow.event import Event, encode_event
-from taskflow.function import Function, FunctionSpec
+from taskflow.function import Function, FunctionSpec, read_spec
 from taskflow.routing.plan import plan_run
 from taskflow.run import no_run
 from taskflow.runs.cancel import cancel_live
@@ -97,7 +97,7 @@ class RunControl:
             raise ConfigError(
                 f"there is no function {function_id!r}{here}, and no worker has registered it. An id is 'app/function'."
             )
-        return FunctionSpec.from_manifest(orjson.loads(manifest))
+        return read_spec(manifest)
 
     async def functions(self, app_id: str | None = None) -> list[str]:
         """The ids of all functions, or of those of one app: the ones whose code is here, and the ones that are registered."""

@@ -12,9 +12,12 @@ from dataclasses import replace
 import orjson
 
 from taskflow.errors import ConfigError, RunNotFound
+from taskflow.flow.concurrency import Concurrency, ConcurrencyLevel
 from taskflow.flow.keys import empty_keys
-from taskflow.flow.reasons import LaneState, LimitLevel, key_of_limit, split_lane
-from taskflow.function import FunctionSpec
+from taskflow.flow.lane import split_lane
+from taskflow.flow.reasons import LaneState
+from taskflow.flow.throttle import ThrottleLevel
+from taskflow.function import FunctionSpec, read_spec
 from taskflow.run import RunStatus, RunView, no_run
 from taskflow.runs.pages import PAGE, RunPages
 from taskflow.runs.reasons import ChildRun, Moment, Surroundings
@@ -97,25 +100,22 @@ def is_served(
 async def lane_state(store: Store, spec: FunctionSpec, lane: str, ahead: int | None) -> LaneState:
     """What limits a queued run, as it is now."""
     limit_ids, throttle_id = split_lane(lane)
-    levels = [
-        LimitLevel(key_of_limit(limit_id), taken, limit.limit)
-        for limit_id, taken, limit in zip(
-            limit_ids, await store.history.places_taken(limit_ids), spec.flow.concurrency, strict=False
+    levels: list[ConcurrencyLevel | ThrottleLevel] = []
+    if spec.flow.concurrency is not None:
+        held = await store.history.places_taken(limit_ids)
+        levels += map(Concurrency.level, spec.flow.concurrency.limits, limit_ids, held)
+    if spec.flow.throttle is not None and throttle_id is not None:
+        levels.append(
+            spec.flow.throttle.level(throttle_id, await store.history.throttle_full_us(throttle_id))
         )
-    ]
-    throttle = spec.flow.throttle
-    if throttle_id is None or throttle is None:
-        return LaneState(ahead, levels)
-    full_us = await store.history.throttle_full_us(throttle_id)
-    opens_ms = -(-(full_us - throttle.interval_us * (throttle.burst - 1)) // 1_000)
-    return LaneState(ahead, levels, throttle_id.partition(":")[2], opens_ms)
+    return LaneState(ahead, levels)
 
 
 def spec_of(manifest: bytes | None) -> FunctionSpec | None:
     if manifest is None:
         return None
     try:
-        return FunctionSpec.from_manifest(orjson.loads(manifest))
+        return read_spec(manifest)
     except ConfigError:  # of another version of taskflow
         return None
 

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 
 from taskflow.expressions.matching import NOTHING_EQUAL
+from taskflow.flow.batch import batch_reason
+from taskflow.flow.debounce import debounce_reason
 from taskflow.flow.reasons import LaneState, lane_reason
+from taskflow.flow.singleton import singleton_reason
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.operation import DUE, OFFER, RETRY, TAKEN, WAIT, Operation
 from taskflow.values.durations import format_duration
@@ -122,13 +125,13 @@ def scheduled_reason(
 ) -> str:
     """What a run waits for before it is ready: its time, its debounce, its batch, or the end of another run."""
     if behind:
-        return f"scheduled: after run {behind}, which is being cancelled"
+        return singleton_reason(behind)
     if due_ms is None:
         return "scheduled"
     if gathers.startswith("debounce:"):
-        return f"scheduled: debounced until {moment.at(due_ms)}"
+        return debounce_reason(moment.at(due_ms))
     if gathers.startswith("batching:"):
-        return f"scheduled: batch of {batched} of {batch_size}, starts at {moment.at(due_ms)} at the latest"
+        return batch_reason(batched, batch_size, moment.at(due_ms))
     return f"scheduled for {moment.at(due_ms)} ({moment.left(due_ms)})"
 
 

@@ -26,7 +26,7 @@ class RegisteredFunction(NamedTuple):
 
     slug: str
     manifest: bytes  # JSON
-    flow: str  # what claims must know, as `flow.plan.flow_settings` writes it
+    flow: str  # what claims must know, see `FlowControl.settings`
 
 
 class Registry:

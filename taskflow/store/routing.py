@@ -22,7 +22,7 @@ class RunPlan(NamedTuple):
     start_at_ms: int = 0  # 0: at once
     start_timeout_ms: int = 0  # 0: none
     finish_timeout_ms: int = 0
-    flow: bytes = b""  # its flow control, as `flow.plan` packs it
+    flow: bytes = b""  # its flow control, as `FlowControl.plan` packs it
     is_claimable: bool = False  # whether the child that routes the event serves the run's queue
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import orjson
 
 from taskflow.flow.options import FlowControl
-from taskflow.flow.plan import plan_flow
 from taskflow.store.routing import EventPlan, RunPlan
 from taskflow.store.store import Store
 from taskflow.types import FunctionId
@@ -72,7 +71,7 @@ class Routers:
                         "default",
                         run_id_for(event["uid"], FN),
                         start_timeout_ms=self.start_timeout_ms,
-                        flow=plan_flow(FN, self.flow, event),
+                        flow=self.flow.plan(FN, event),
                     )
                 ],
             )

@@ -21,7 +21,8 @@ from taskflow import (
     Step,
     TaskFlow,
 )
-from taskflow.flow.options import FlowControl
+from taskflow.flow.options import FlowControl, FlowOptions, limit_kinds
+from taskflow.values.manifest import from_manifest, to_manifest
 
 
 @pytest.mark.parametrize(
@@ -102,4 +103,11 @@ def test_an_option_of_another_type_is_refused_with_function_and_option(
     ],
 )
 def test_options_survive_their_manifest(flow: FlowControl) -> None:
-    assert FlowControl.from_manifest(orjson.loads(orjson.dumps(flow.manifest()))) == flow
+    assert from_manifest(FlowControl, orjson.loads(orjson.dumps(to_manifest(flow)))) == flow
+
+
+def test_each_option_has_a_limit_of_that_name() -> None:
+    assert limit_kinds().keys() == FlowOptions.__optional_keys__
+    assert {option: kind.option for option, kind in limit_kinds().items()} == {
+        option: option for option in limit_kinds()
+    }

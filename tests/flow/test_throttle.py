@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from taskflow import Context, Event, Step, TaskFlow, Throttle
 from taskflow.errors import ConfigError
 from taskflow.flow.options import FlowControl
-from taskflow.flow.plan import flow_settings, plan_flow
 from taskflow.store.store import Store
 from taskflow.testing import Harness
 from taskflow.types import FunctionId
@@ -139,7 +138,7 @@ async def play(
         await store.client.call("FLUSHDB")
         scene = Scene(store)
         flow = FlowControl.of(throttle=throttle)
-        await scene.register(flow=flow_settings(flow))
+        await scene.register(flow=flow.settings)
         function_id = FunctionId("shop/work")
         started: dict[str, int] = {}
 
@@ -160,7 +159,7 @@ async def play(
         for number, (at_ms, key) in enumerate(arrivals):
             await pass_time(NOW_MS + at_ms)
             scene.now_ms = NOW_MS + at_ms
-            packed = plan_flow(function_id, flow, {"data": {"key": key}})
+            packed = flow.plan(function_id, {"data": {"key": key}})
             await scene.make_run(f"r{number:03}", flow=packed)
             await turn_to(NOW_MS + at_ms)
         await pass_time(NOW_MS + 10**9)

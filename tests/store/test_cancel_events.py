@@ -11,7 +11,6 @@ import pytest
 
 from taskflow.flow.cancel import Cancel
 from taskflow.flow.options import FlowControl
-from taskflow.flow.plan import plan_flow
 from taskflow.store.claims import events_of
 from taskflow.store.routing import Arrival, OpenWait
 from taskflow.types import FunctionId
@@ -22,7 +21,7 @@ UNDONE = "undone:data.order=1"  # what an event of that name and value looks up
 
 def flow_of(*cancel: Cancel, event: dict[str, Any] | None = None) -> bytes:
     """Flow control of a run whose own event has order 1."""
-    return plan_flow(FunctionId(FN), FlowControl.of(cancel=cancel), event or {"data": {"order": 1}})
+    return FlowControl.of(cancel=cancel).plan(FunctionId(FN), event or {"data": {"order": 1}})
 
 
 FLOW = flow_of(Cancel("undone", match="data.order"))

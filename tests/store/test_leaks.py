@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from taskflow.flow.options import FlowControl
-from taskflow.flow.plan import plan_flow
 from taskflow.types import FunctionId
 from tests.leaks import find_leaks
 from tests.store.scene import FN, NOW_MS, Scene, offer_op, signal_op, sleep_op, wait_op
@@ -74,7 +73,7 @@ async def with_everything(scene: Scene) -> None:
 async def with_limits(scene: Scene) -> None:
     """Runs of one lane: one executes, one is queued behind it."""
     flow = FlowControl.of(concurrency=1, idempotency="event.data.n")
-    packed = plan_flow(FunctionId(FN), flow, {"data": {"n": 1}})
+    packed = flow.plan(FunctionId(FN), {"data": {"n": 1}})
     await scene.register(flow="1 - - -")
     await scene.claimed_run("a", flow=packed)
     await scene.make_run("b", flow=packed)

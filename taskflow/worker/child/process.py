@@ -20,7 +20,6 @@ from taskflow.broker.topology import Topology
 from taskflow.courier import BrokerMessenger
 from taskflow.engine.executor import Executor
 from taskflow.engine.tasks.tagging import install_task_factory
-from taskflow.flow.plan import flow_settings
 from taskflow.function import Function, FunctionSpec
 from taskflow.redis.subscriber import Subscriber
 from taskflow.routing.listeners import Listeners
@@ -172,7 +171,7 @@ class WorkerProcess:
             max_crashes=config.max_crashes,
         )  # fmt: skip
         functions = [
-            RegisteredFunction(spec.slug, orjson.dumps(spec.manifest()), flow_settings(spec.flow))
+            RegisteredFunction(spec.slug, orjson.dumps(spec.manifest()), spec.flow.settings)
             for spec in self.specs()
         ]
         await self.store.registry.register(config.app_id, settings, functions)
