@@ -87,6 +87,11 @@ class ReceivedEvent:
         return cls(obj["uid"], obj["id"], obj["name"], obj["data"], obj["ts"], obj.get("user"), obj.get("v"))
 
 
+def read_event(text: bytes) -> ReceivedEvent:
+    """The event of a wire object as JSON."""
+    return ReceivedEvent.from_wire(orjson.loads(text))
+
+
 def encode_event(
     event: Event, *, now_ms: int, max_bytes: int, uid: str | None = None, internal: bool = False
 ) -> tuple[str, bytes]:

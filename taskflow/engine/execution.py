@@ -33,7 +33,7 @@ from taskflow.engine.tools import Tools
 from taskflow.engine.trial import Trial
 from taskflow.engine.turns import Turns
 from taskflow.errors import LimitExceeded, StoreUnavailable, Suspend
-from taskflow.event import ReceivedEvent, WireEvent
+from taskflow.event import ReceivedEvent, WireEvent, read_event
 from taskflow.function import Function
 from taskflow.redis.connection import CommandError
 from taskflow.step import BlockingStep, Step, is_step_operation
@@ -56,8 +56,8 @@ class Execution:
     """One resident run. All methods run on the loop's thread."""
 
     __slots__ = (
-        "attempt", "busy", "claim", "claimed", "closing", "ending", "epoch", "event", "event_obj", "function", "host", "is_over",
-        "is_released", "logger", "losers", "lost", "offering", "parking", "reason", "replay", "run_id", "state_bytes",
+        "attempt", "busy", "claim", "claimed", "closing", "ending", "epoch", "event", "event_obj", "events", "function", "host",
+        "is_over", "is_released", "logger", "losers", "lost", "offering", "parking", "reason", "replay", "run_id", "state_bytes",
         "steps_over", "threads", "tree", "trial", "turns",
     )  # fmt: skip
 
@@ -71,8 +71,9 @@ class Execution:
         self.run_id = claimed.claim.run_id
         self.function = function
         self.host = host
-        self.event_obj: WireEvent = orjson.loads(claimed.event)
+        self.event_obj: WireEvent = orjson.loads(claimed.event) if claimed.wire is None else claimed.wire
         self.event = ReceivedEvent.from_wire(self.event_obj)
+        self.events = [self.event, *map(read_event, claimed.more_events)]
         self.replay = Replay(
             claimed.steps,
             function_id=claimed.function_id,
@@ -161,15 +162,8 @@ class Execution:
         started_at = datetime.fromtimestamp(self.claimed.started_ms / 1000, UTC)
         step = Step(Tools(self)) if function.is_async else BlockingStep(Tools(self))
         context: Context[Any] = Context(
-            self.event,
-            [self.event, *(ReceivedEvent.from_wire(orjson.loads(more)) for more in self.claimed.more_events)],
-            self.run_id,
-            self.claimed.function_id,
-            self.claimed.attempt,
-            started_at,
-            step,
-            self.logger,
-        )
+            self.event, self.events, self.run_id, self.claimed.function_id, self.claimed.attempt, started_at, step, self.logger
+        )  # fmt: skip
         args = (context, step) if function.takes_step else (context,)
         if self.threads is None:
             return await function.handler(*args)

@@ -16,7 +16,7 @@ from taskflow.engine.tasks.unwinding import fetch_outcome
 from taskflow.engine.threads import Threads
 from taskflow.errors import LimitExceeded, NestedStepError, NonRetriableError, StepTimeout
 from taskflow.event import Event, ReceivedEvent, encode_event
-from taskflow.function import FunctionSpec
+from taskflow.function import FunctionSpec, read_spec
 from taskflow.retries import next_attempt_ms
 from taskflow.routing.plan import plan_run
 from taskflow.signals import OnConflict, ReceivedSignal, check_on_conflict, check_signal_name
@@ -46,8 +46,7 @@ class Tools:
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
         # The uids of the events that the handler got: a wait that looks back passes over them.
-        more = (orjson.loads(event)["uid"] for event in execution.claimed.more_events)
-        self.had: set[str] = {execution.event.uid, *more}
+        self.had: set[str] = {event.uid for event in execution.events}
 
     async def begin(self, step_id: str) -> Call:
         outer = inside_step.get()
@@ -290,7 +289,7 @@ class Tools:
             manifest = await self.execution.ask(self.execution.host.registry.manifest(function_id))
         finally:
             self.execution.step_ended()
-        return FunctionSpec.from_manifest(orjson.loads(manifest)) if manifest else None
+        return read_spec(manifest) if manifest else None
 
     async def send_event(self, step_id: str, events: Sequence[Event]) -> list[str]:
         execution = self.execution

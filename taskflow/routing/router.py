@@ -210,10 +210,10 @@ class Router:
             self.taker.unreserve(sent.reserved)
             raise
         claimed = 0
-        for plan, outcome in zip(sent.plans, routed, strict=True):
+        for event, plan, outcome in zip(sent.events, sent.plans, routed, strict=True):
             if outcome.claimed:
                 claimed += len(outcome.claimed)
-                self.start_claimed(plan, outcome, sent.now_ms, sent.epoch)
+                self.start_claimed(event, plan, outcome, sent.now_ms, sent.epoch)
         if claimed < sent.reserved:
             self.taker.unreserve(sent.reserved - claimed)
             for queue in dict.fromkeys(
@@ -236,15 +236,18 @@ class Router:
         ]  # fmt: skip
         return EventPlan(uid, "" if public_id == uid else public_id, event["name"], orjson.dumps(event), runs)
 
-    def start_claimed(self, plan: EventPlan, routed: Routed, now_ms: int, epoch: int) -> None:
+    def start_claimed(
+        self, event: WireEvent, plan: EventPlan, routed: Routed, now_ms: int, epoch: int
+    ) -> None:
+        # A handler may change its event, so only one gets the object that is here, and none when waits are still to read it.
+        wire = None if routed.wait_paths else event
         for run in plan.runs:
             fence = routed.claimed.get(run.run_id)
             if fence is not None:
                 claim = Claim(run.run_id, self.child_id, fence)
-                self.taker.start(
-                    ClaimedRun(claim, run.function_id, plan.text, 0, now_ms, now_ms, "event", 0, b"", {}),
-                    epoch,
-                )
+                claimed = ClaimedRun.fresh(claim, run.function_id, plan.text, wire=wire, now_ms=now_ms)
+                self.taker.start(claimed, epoch)
+                wire = None
 
     async def resume_waits(
         self, events: Sequence[WireEvent], plans: Sequence[EventPlan], routed: Sequence[Routed]

@@ -9,6 +9,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple
 
+from taskflow.event import WireEvent
 from taskflow.redis.scripts import Answer, Scripts
 from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.types import RunId
@@ -87,6 +88,15 @@ class ClaimedRun:
     steps: dict[str, bytes]  # step key -> operation (msgpack)
     step_key: str = ""  # when not the run was claimed, but this one step, which another process offers (S4.4)
     more_events: Sequence[bytes] = ()  # of a batch, after the first (S7.6)
+    # The event parsed, where the process that routed it executes the run; nobody else holds it.
+    wire: WireEvent | None = None
+
+    @classmethod
+    def fresh(
+        cls, claim: Claim, function_id: str, event: bytes, *, wire: WireEvent | None, now_ms: int
+    ) -> ClaimedRun:
+        """A run that was made and claimed in one script, and so has no story yet."""
+        return cls(claim, function_id, event, 0, now_ms, now_ms, "event", 0, b"", {}, wire=wire)
 
 
 class ClaimReply(NamedTuple):

@@ -251,3 +251,18 @@ async def test_an_event_that_nothing_listens_to_is_recorded_and_starts_nothing(a
         assert (await harness.store.history.event(event_id))["name"] == b"unheard"
         with pytest.raises(RunNotFound):
             await harness.run_of(app.functions["shop/seen"], event_id)
+
+
+async def test_what_a_handler_does_to_its_event_no_other_function_sees(app: TaskFlow) -> None:
+    """S1.6"""
+    seen: list[dict[str, Any]] = []
+
+    async def spoil(ctx: Context[Step]) -> None:
+        seen.append(dict(ctx.event.data))
+        ctx.event.data["n"] = "spoilt"
+
+    for name in ("first", "second"):
+        app.function(id=name, trigger="shop/paid")(spoil)
+    async with Harness(app) as harness:
+        await harness.send("shop/paid", {"n": 1})
+    assert seen == [{"n": 1}, {"n": 1}]
