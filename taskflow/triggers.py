@@ -65,8 +65,8 @@ class TriggerCron:
     """Start the function at each tick of `cron`, up to `jitter` later. Rule S2.3.
 
     `cron` has five fields, or six with the *second first*, and may begin with "TZ=Area/City "; without that
-    it is UTC. `jitter` is a duration. `catchup` says what to fire for the ticks that fell into a downtime of beat:
-    the "latest" of them, "none", or "all" (at most 1,000). Rule S8.1. Raises ConfigError.
+    it is UTC. `jitter` is a duration. `catchup` says what to fire for ticks that nothing could fire for
+    more than 10 s, whatever the cause: the "latest" of them, "none", or "all" (at most 1,000). Rule S8.1. Raises ConfigError.
     """
 
     cron: str

@@ -26,6 +26,12 @@ logger = logging.getLogger("taskflow.beat")
 
 SCHEDULED = "taskflow/scheduled.timer"
 REFRESH_MS = 60_000  # the functions are read anew at least this often; a change of them nudges beat at once
+ON_TIME_MS = (
+    10_000  # a tick that is fired at most so late was not missed: the lead may take that long to pass
+)
+FUTURE_MS = (
+    60_000  # a last tick beyond that was noted by a clock that was wrong; `fire_cron` has the same figure
+)
 MAX_CATCHUP = 1_000  # ticks that catchup="all" makes up for at a time
 
 
@@ -64,12 +70,22 @@ class Crons:
         if now_ms >= self.refresh_at_ms:
             await self.refresh(now_ms, fence)
         for schedule in self.schedules.values():
+            if (
+                now_ms - schedule.fire_ms > ON_TIME_MS
+            ):  # the store was away, or the clock was set, or the machine slept
+                await self.catch_up(schedule, schedule.next_ms - 1, fence, now_ms)
+                schedule.plan_next(now_ms)
             while schedule.fire_ms <= now_ms:
                 await self.fire(schedule, schedule.next_ms, fence, now_ms)
                 schedule.plan_next(schedule.next_ms)
         return min((schedule.fire_ms for schedule in self.schedules.values()), default=None)
 
     def functions_changed(self) -> None:
+        self.refresh_at_ms = 0
+
+    def clock_went_back(self) -> None:
+        """What is planned is too far away."""
+        self.schedules = {}
         self.refresh_at_ms = 0
 
     async def refresh(self, now_ms: int, fence: Fence) -> None:
@@ -83,7 +99,8 @@ class Crons:
                 schedule.next_ms, schedule.fire_ms = known.next_ms, known.fire_ms
                 continue
             last_ms = last_ticks.get(name)
-            if last_ms is None:  # new: it starts now, and from here on ticks can be missed
+            # New, or noted by a clock that was ahead: it starts now, and from here on ticks can be missed.
+            if last_ms is None or last_ms > now_ms + FUTURE_MS:
                 await self.note(schedule, now_ms, fence)
             else:
                 await self.catch_up(schedule, last_ms, fence, now_ms)
@@ -106,7 +123,7 @@ class Crons:
         return found
 
     async def catch_up(self, schedule: Schedule, last_ms: int, fence: Fence, now_ms: int) -> None:
-        """Fire what fell due while no beat ran, as the trigger's `catchup` says."""
+        """Fire what fell due while nothing could be fired, as the trigger's `catchup` says."""
         for tick_ms in due_ticks(schedule.trigger, last_ms, now_ms):
             await self.fire(schedule, tick_ms, fence, now_ms)
 
@@ -137,10 +154,13 @@ class Crons:
 
 
 def due_ticks(trigger: TriggerCron, last_ms: int, now_ms: int) -> Sequence[int]:
-    """The ticks after `last_ms` up to `now_ms` that are to be fired. Rule S8.1."""
-    if trigger.catchup == "none":
+    """The ticks after `last_ms` up to `now_ms` that are to be fired. Rule S8.1.
+
+    When the first of them is late by no more than `ON_TIME_MS` none was missed, and all are fired; else `catchup` decides.
+    """
+    first_ms = next_tick_ms(trigger.cron, last_ms)
+    if first_ms > now_ms:
         return ()
-    if trigger.catchup == "all":
+    if trigger.catchup == "all" or now_ms - first_ms <= ON_TIME_MS:
         return missed_ticks(trigger.cron, last_ms, now_ms, MAX_CATCHUP)
-    latest_ms = latest_tick_ms(trigger.cron, now_ms)
-    return (latest_ms,) if latest_ms > last_ms else ()
+    return () if trigger.catchup == "none" else (latest_tick_ms(trigger.cron, now_ms),)

@@ -19,7 +19,7 @@ from taskflow.errors import StoreUnavailable
 from taskflow.redis.address import parse_server_url
 from taskflow.redis.client import StoreClient
 from taskflow.store.store import Store
-from taskflow.values.clock import Clock, SystemClock
+from taskflow.values.clock import MAX_SILENT_SKEW_MS, Clock, SystemClock
 
 logger = logging.getLogger("taskflow.beat")
 
@@ -88,9 +88,11 @@ class Beat:
         """One turn; when (ms) the next is due at the latest."""
         self.take_nudge()
         now_ms = self.clock.now_ms()
-        if now_ms >= self.correct_at_ms:
+        if now_ms >= self.correct_at_ms or self.clock_was_set():
             await self.correct_clock()
             now_ms = self.clock.now_ms()  # or what a wrong clock plans may be an hour away
+        if now_ms < self.last_turn_ms - MAX_SILENT_SKEW_MS:
+            self.clock_went_back(self.last_turn_ms - now_ms)
         self.last_turn_ms = now_ms
         fence = await self.leadership.hold(now_ms)
         if fence is None:
@@ -105,6 +107,18 @@ class Beat:
         trim_ms = await self.retention.run_once(now_ms)
         times_ms = (self.leadership.renew_at_ms, self.reaper.next_ms, due_ms, cron_ms, trim_ms)
         return min(ms for ms in times_ms if ms is not None)
+
+    def clock_was_set(self) -> bool:
+        return isinstance(self.clock, SystemClock) and self.clock.was_set()
+
+    def clock_went_back(self, step_ms: int) -> None:
+        """The store's clock was set back, or was ahead until now: what is planned by it is too far away. Rule S8.3."""
+        logger.warning("the store's clock went back by %.1f s; everything is planned anew", step_ms / 1000)
+        self.leadership.renew_at_ms = 0
+        self.reaper.next_ms = 0
+        self.retention.next_ms = 0
+        self.timers.look_again()
+        self.crons.clock_went_back()
 
     async def correct_clock(self) -> None:
         if isinstance(self.clock, SystemClock):

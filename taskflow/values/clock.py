@@ -9,6 +9,8 @@ from typing import Protocol
 logger = logging.getLogger(__name__)
 
 MAX_SILENT_SKEW_MS = 1_000
+# Linux's CLOCK_MONOTONIC stands still while the machine is suspended; elsewhere it does not.
+BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
@@ -20,19 +22,43 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock plus `offset_ms`, the distance to the store's clock. Rule S8.3."""
+    """The machine's clock as of its start, driven by the monotonic one, plus `offset_ms`, the distance to the store's. Rule S8.3.
+
+    So nothing happens in this process when somebody sets the machine's clock, and time goes on while the machine is suspended.
+    """
 
     def __init__(self, *, offset_ms: int = 0) -> None:
         self.offset_ms = offset_ms
+        self._start_ms = self.wall_ms() - self.boot_ms()
         self._skew_is_logged = False
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the epoch by the machine's clock, which may be set at any time."""
+        return time.time_ns() // 1_000_000
+
+    def boot_ms(self) -> int:
+        """Milliseconds by a clock that nobody can set and that counts the time of a suspend."""
+        return time.clock_gettime_ns(BOOT_CLOCK) // 1_000_000
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch by the store's clock, as far as it is known."""
-        return time.time_ns() // 1_000_000 + self.offset_ms
+        return self.boot_ms() + self._start_ms + self.offset_ms
 
     def local_now_ms(self) -> int:
-        """Milliseconds since the epoch by the machine's own clock."""
-        return time.time_ns() // 1_000_000
+        """Milliseconds since the epoch without the store's correction."""
+        return self.boot_ms() + self._start_ms
+
+    def was_set(self) -> bool:
+        """Whether somebody has set the machine's clock since this was last asked; the store's may be the same one.
+
+        `now_ms` does not change by it. Ask the store for its time then.
+        """
+        step_ms = self.wall_ms() - self.local_now_ms()
+        if abs(step_ms) <= MAX_SILENT_SKEW_MS:
+            return False
+        self._start_ms += step_ms
+        self.offset_ms -= step_ms
+        return True
 
     def correct(self, store_now_ms: int, *, local_now_ms: int, error_ms: int = 0) -> None:
         """Follow the store, whose TIME was `store_now_ms` when `local_now_ms()` gave that value, give or take `error_ms`.

@@ -51,6 +51,7 @@ class Chaos:
             (self.stop_store, 15.0),
             (self.stop_broker, 12.0),
             (self.drain_child, 12.0),
+            (self.set_clock, 12.0),
         ]
 
     def set_network(self) -> None:
@@ -153,6 +154,12 @@ class Chaos:
     def freeze_beat(self) -> None:
         duration_us = int(self.random.choice([0.5, 9.0, 20.0]) * SECOND)
         self.strike_host(self.pick(self.beats), lambda host: host.freeze(duration_us))
+
+    def set_clock(self) -> None:
+        """Somebody sets the clock of a machine."""
+        hosts: list[WorkerHost | BeatHost] = [*self.workers, *self.beats]
+        host = self.random.choice(hosts)
+        host.time.set_by(self.random.choice([-3_600_000, -2_500, 2_500, 3_600_000]))
 
     def break_connections(self) -> None:
         connections = list(self.place.network.connections)

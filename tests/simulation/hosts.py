@@ -41,19 +41,36 @@ class Place:
         return process
 
 
-class SkewedClock(SystemClock):
-    """The clock of a host: the world's, but wrong by `skew_ms` until it is corrected by the store's. Rule S8.3."""
+class HostTime:
+    """The clocks of a machine: one that is wrong and that somebody sets, and one that nobody can set but that runs fast or slow."""
 
     def __init__(self, world: World, skew_ms: int) -> None:
-        super().__init__()
         self.world = world
         self.skew_ms = skew_ms
+        self.drift = world.random.choice([0.0, 0.0, 2e-5, -2e-5, 5e-4, -5e-4])
 
-    def now_ms(self) -> int:
-        return self.local_now_ms() + self.offset_ms
+    def boot_ms(self) -> int:
+        return round(self.world.now_ms * (1 + self.drift))
 
-    def local_now_ms(self) -> int:
+    def wall_ms(self) -> int:
         return self.world.now_ms + self.skew_ms
+
+    def set_by(self, step_ms: int) -> None:
+        self.skew_ms += step_ms
+
+
+class SkewedClock(SystemClock):
+    """The clock of a process: by its host's time, until it is corrected by the store's. Rule S8.3."""
+
+    def __init__(self, host: HostTime) -> None:
+        self.host = host
+        super().__init__()
+
+    def boot_ms(self) -> int:
+        return self.host.boot_ms()
+
+    def wall_ms(self) -> int:
+        return self.host.wall_ms()
 
     def report_skew(self) -> None:
         """Nobody has to know: it is meant to be wrong."""
@@ -108,7 +125,7 @@ class Child:
             options=ProcessOptions(queues=host.queues, concurrency=host.concurrency),
             child_id=child_id,
             lease=self.lease,
-            clock=SkewedClock(host.place.world, host.skew_ms),
+            clock=SkewedClock(host.time),
         )
         self.is_draining = False
         self.process.start(self.live())
@@ -167,7 +184,7 @@ class WorkerHost:
         self.size = children
         self.concurrency = concurrency
         self.queues = queues
-        self.skew_ms = skew_ms
+        self.time = HostTime(place.world, skew_ms)
         self.lives = 0
         self.children: list[Child] = []
         self.buried: list[SimulatedProcess] = []
@@ -181,7 +198,7 @@ class WorkerHost:
         self.worker_id = f"{self.name}.{self.lives}"
         self.child_count = 0
         self.registered_ms: int | None = None
-        self.clock = SkewedClock(self.place.world, self.skew_ms)
+        self.clock = SkewedClock(self.time)
         self.supervisor = self.place.process(f"{self.worker_id}:s")
         self.store: Store | None = None
         self.dead: list[tuple[str, bool]] = []  # whose claims are to be handed back, and whether they crashed
@@ -326,7 +343,7 @@ class BeatHost:
     def __init__(self, place: Place, name: str, *, skew_ms: int) -> None:
         self.place = place
         self.name = name
-        self.skew_ms = skew_ms
+        self.time = HostTime(place.world, skew_ms)
         self.lives = 0
         self.buried: list[SimulatedProcess] = []
         self.boot()
@@ -337,7 +354,7 @@ class BeatHost:
         self.beat = SimulatedBeat(
             self.place,
             self.place.app.config,
-            clock=SkewedClock(self.place.world, self.skew_ms),
+            clock=SkewedClock(self.time),
             name=self.process.name,
         )
         self.process.start(self.live())

@@ -24,6 +24,7 @@ from taskflow.engine.turns import Turns
 from taskflow.redis.scripts import Script, load_scripts
 from taskflow.routing.router import Receipt, Router
 from taskflow.store.store import PACKAGE
+from taskflow.values.clock import SystemClock
 from tests.simulation.hosts import SimulatedLease
 
 MakeBug = Callable[[], AbstractContextManager[None]]
@@ -274,5 +275,10 @@ MUTATIONS = (
     Mutation(
         "executes all steps on the way to an offered one", "S9.4", 12,
         python(OfferedStepExecution, "may_execute", "key == self.claimed.step_key", "True"),
+    ),
+    # --- clocks ---
+    Mutation(
+        "follows the clock of its machine, which somebody sets", "S", 5,
+        python(SystemClock, "now_ms", "self.boot_ms() + self._start_ms", "self.wall_ms()"),
     ),
 )  # fmt: skip

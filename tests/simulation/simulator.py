@@ -33,7 +33,7 @@ from tests.simulation.chaos import Chaos
 from tests.simulation.checker import check
 from tests.simulation.evidence import Evidence
 from tests.simulation.history import Record
-from tests.simulation.hosts import BeatHost, Place, SkewedClock, WorkerHost
+from tests.simulation.hosts import BeatHost, HostTime, Place, SkewedClock, WorkerHost
 from tests.simulation.network import Network
 from tests.simulation.observation import has_live_runs, is_outbox_empty, observe
 from tests.simulation.process import SimulatedProcess
@@ -94,7 +94,7 @@ class Simulation:
         )  # fmt: skip
         self.place = Place(self.world, Network(self.world, server), SimulatedBroker(self.world), self.app)
         self.app._link.async_publisher = SimulatedPublisher(self.place.broker, self.app.id)
-        self.app._link.clock = SkewedClock(self.world, self.draw_skew_ms())
+        self.app._link.clock = SkewedClock(HostTime(self.world, self.draw_skew_ms()))
         self.actors = Actors(self.world, self.app, self.plan)
         self.problems: list[str] = []
 

@@ -670,7 +670,8 @@ end
 local now_ms, fence, schedule, tick_ms, version, event = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
 if redis.call('HGET', prefix .. 'leader', 'fence') ~= fence then return {'fenced', hints} end
 local last_ms = redis.call('HGET', prefix .. 'crons', schedule)
-if last_ms and tonumber(last_ms) >= tick_ms then return {'known', hints} end
+local is_known = last_ms and tonumber(last_ms) >= tick_ms and tonumber(last_ms) <= tonumber(now_ms) + 60000
+if is_known then return {'known', hints} end
 redis.call('HSET', prefix .. 'crons', schedule, tick_ms)
 for runs_at = 7, #ARGV, 8 do
 local function_id, queue, run_id, start_timeout_ms, finish_timeout_ms, flow = ARGV[runs_at], ARGV[runs_at + 1], ARGV[runs_at + 2], tonumber(ARGV[runs_at + 4]), tonumber(ARGV[runs_at + 5]), ARGV[runs_at + 6]
