@@ -27,7 +27,7 @@ from taskflow.values.keywords import check_keywords
 from taskflow.values.manifest import NoManifest, from_manifest, to_manifest
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 T = TypeVar("T")
 
 MAX_NAME_CHARS = 128

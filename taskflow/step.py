@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
 ParallelMode = Literal["all", "race"]
 
 
@@ -65,10 +68,10 @@ class StepEngine(Protocol):
 class Step:
     """The step tools of an `async def` handler. Every first argument is the step id; a repeated id is numbered (S3.8)."""
 
-    __slots__ = ("engine",)
+    __slots__ = ("_engine",)
 
     def __init__(self, engine: StepEngine) -> None:
-        self.engine = engine
+        self._engine = engine
 
     @overload
     async def run(
@@ -86,21 +89,21 @@ class Step:
         In a replay `fn` is not called again. A sync `fn` runs in a thread. What it returns must be JSON (S2.6).
         Raises StepError when the retries are used up, NestedStepError inside another step.
         """
-        return await self.engine.run(id, fn, args, kwargs)
+        return await self._engine.run(id, fn, args, kwargs)
 
     async def sleep(self, id: str, duration: Duration) -> None:
         """Suspend this branch for `duration`: "1h30m", seconds, or a timedelta; at most 1 year. Rule S3.2.
 
         No slot, memory or message is held meanwhile. Raises InvalidDuration.
         """
-        await self.engine.sleep(id, duration)
+        await self._engine.sleep(id, duration)
 
     async def sleep_until(self, id: str, when: When) -> None:
         """Suspend this branch until `when`: aware datetime, ISO-8601 string or epoch ms. Rule S3.2.
 
         A moment in the past goes on at once. Raises InvalidDuration.
         """
-        await self.engine.sleep_until(id, when)
+        await self._engine.sleep_until(id, when)
 
     async def wait_for_event(
         self,
@@ -121,7 +124,7 @@ class Step:
         counts too, unless this run has had it already: no race between sending and waiting.
         """
         names = [event] if isinstance(event, str) else list(event)
-        return await self.engine.wait_for_event(id, names, timeout, match, if_exp, lookback)
+        return await self._engine.wait_for_event(id, names, timeout, match, if_exp, lookback)
 
     async def wait_for_signal(
         self, id: str, signal: str, timeout: Duration, *, on_conflict: OnConflict = "fail"
@@ -134,11 +137,29 @@ class Step:
         One run of the app waits for a signal at most. When another one does already: with "fail" this step raises
         StepError with the name SignalConflict, with "replace" the other run's step raises one with the name SignalReplaced.
         """
-        return await self.engine.wait_for_signal(id, signal, timeout, on_conflict)
+        return await self._engine.wait_for_signal(id, signal, timeout, on_conflict)
 
     async def send_event(self, id: str, events: Event | Sequence[Event]) -> list[str]:
         """Send events, exactly one set however often this step is retried; returns their ids. Rule S3.5."""
-        return await self.engine.send_event(id, [events] if isinstance(events, Event) else list(events))
+        return await self._engine.send_event(id, [events] if isinstance(events, Event) else list(events))
+
+    @overload
+    async def invoke(
+        self, id: str, *, function: Function[..., Coroutine[Any, Any, R]], data: JsonObject | None = None,
+        user: JsonObject | None = None, timeout: Duration | None = None,
+    ) -> R: ...  # fmt: skip
+
+    @overload
+    async def invoke(
+        self, id: str, *, function: Function[..., R], data: JsonObject | None = None, user: JsonObject | None = None,
+        timeout: Duration | None = None,
+    ) -> R: ...  # fmt: skip
+
+    @overload
+    async def invoke(
+        self, id: str, *, function_id: str, data: JsonObject | None = None, user: JsonObject | None = None,
+        timeout: Duration | None = None,
+    ) -> Any: ...  # fmt: skip
 
     async def invoke(
         self,
@@ -157,7 +178,31 @@ class Step:
 
         Raises StepError when it fails, is cancelled, does not exist, or takes longer than `timeout`.
         """
-        return await self.engine.invoke(id, target_id(function, function_id), data, user, timeout)
+        return await self._engine.invoke(id, target_id(function, function_id), data, user, timeout)
+
+    @overload
+    async def parallel(
+        self,
+        branches: tuple[Callable[[], Awaitable[A]], Callable[[], Awaitable[B]]],
+        *,
+        mode: Literal["all"] = "all",
+    ) -> tuple[A, B]: ...
+
+    @overload
+    async def parallel(
+        self, branches: tuple[Callable[[], Awaitable[A]], Callable[[], Awaitable[B]], Callable[[], Awaitable[C]]], *,
+        mode: Literal["all"] = "all",
+    ) -> tuple[A, B, C]: ...  # fmt: skip
+
+    @overload
+    async def parallel(
+        self, branches: Sequence[Callable[[], Awaitable[R]]], *, mode: Literal["all"] = "all"
+    ) -> tuple[R, ...]: ...
+
+    @overload
+    async def parallel(
+        self, branches: Sequence[Callable[[], Awaitable[R]]], *, mode: Literal["race"]
+    ) -> R: ...
 
     async def parallel(
         self, branches: Sequence[Callable[[], Awaitable[Any]]], *, mode: ParallelMode = "all"
@@ -166,19 +211,20 @@ class Step:
 
             a, b = await step.parallel((lambda: step.run("a", f), lambda: step.run("b", g)))
 
-        "all": the results in order; the first error is raised. "race": the result of the first to finish; the
+        "all": a tuple of the results in order; the first error is raised. "race": the result of the first to finish; the
         others are cancelled. `asyncio.gather` and the like work as well.
         """
-        return await self.engine.parallel(branches, mode)
+        done = await self._engine.parallel(branches, mode)
+        return tuple(done) if mode == "all" else done
 
 
 class BlockingStep:
     """The step tools of a `def` handler: as `Step`, but each call blocks until it has its result."""
 
-    __slots__ = ("engine",)
+    __slots__ = ("_engine",)
 
     def __init__(self, engine: StepEngine) -> None:
-        self.engine = engine
+        self._engine = engine
 
     @overload
     def run(
@@ -190,15 +236,15 @@ class BlockingStep:
 
     def run(self, id: str, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """See `Step.run`."""
-        return self.engine.block_on(self.engine.run(id, fn, args, kwargs))
+        return self._engine.block_on(self._engine.run(id, fn, args, kwargs))
 
     def sleep(self, id: str, duration: Duration) -> None:
         """See `Step.sleep`."""
-        self.engine.block_on(self.engine.sleep(id, duration))
+        self._engine.block_on(self._engine.sleep(id, duration))
 
     def sleep_until(self, id: str, when: When) -> None:
         """See `Step.sleep_until`."""
-        self.engine.block_on(self.engine.sleep_until(id, when))
+        self._engine.block_on(self._engine.sleep_until(id, when))
 
     def wait_for_event(
         self,
@@ -211,19 +257,37 @@ class BlockingStep:
     ) -> ReceivedEvent | None:
         """See `Step.wait_for_event`."""
         names = [event] if isinstance(event, str) else list(event)
-        return self.engine.block_on(self.engine.wait_for_event(id, names, timeout, match, if_exp, lookback))
+        return self._engine.block_on(self._engine.wait_for_event(id, names, timeout, match, if_exp, lookback))
 
     def wait_for_signal(
         self, id: str, signal: str, timeout: Duration, *, on_conflict: OnConflict = "fail"
     ) -> ReceivedSignal | None:
         """See `Step.wait_for_signal`."""
-        return self.engine.block_on(self.engine.wait_for_signal(id, signal, timeout, on_conflict))
+        return self._engine.block_on(self._engine.wait_for_signal(id, signal, timeout, on_conflict))
 
     def send_event(self, id: str, events: Event | Sequence[Event]) -> list[str]:
         """See `Step.send_event`."""
-        return self.engine.block_on(
-            self.engine.send_event(id, [events] if isinstance(events, Event) else list(events))
+        return self._engine.block_on(
+            self._engine.send_event(id, [events] if isinstance(events, Event) else list(events))
         )
+
+    @overload
+    def invoke(
+        self, id: str, *, function: Function[..., Coroutine[Any, Any, R]], data: JsonObject | None = None,
+        user: JsonObject | None = None, timeout: Duration | None = None,
+    ) -> R: ...  # fmt: skip
+
+    @overload
+    def invoke(
+        self, id: str, *, function: Function[..., R], data: JsonObject | None = None, user: JsonObject | None = None,
+        timeout: Duration | None = None,
+    ) -> R: ...  # fmt: skip
+
+    @overload
+    def invoke(
+        self, id: str, *, function_id: str, data: JsonObject | None = None, user: JsonObject | None = None,
+        timeout: Duration | None = None,
+    ) -> Any: ...  # fmt: skip
 
     def invoke(
         self,
@@ -236,13 +300,33 @@ class BlockingStep:
         timeout: Duration | None = None,
     ) -> Any:
         """See `Step.invoke`."""
-        return self.engine.block_on(
-            self.engine.invoke(id, target_id(function, function_id), data, user, timeout)
+        return self._engine.block_on(
+            self._engine.invoke(id, target_id(function, function_id), data, user, timeout)
         )
+
+    @overload
+    def parallel(
+        self, branches: tuple[Callable[[], A], Callable[[], B]], *, mode: Literal["all"] = "all"
+    ) -> tuple[A, B]: ...
+
+    @overload
+    def parallel(
+        self, branches: tuple[Callable[[], A], Callable[[], B], Callable[[], C]], *,
+        mode: Literal["all"] = "all",
+    ) -> tuple[A, B, C]: ...  # fmt: skip
+
+    @overload
+    def parallel(
+        self, branches: Sequence[Callable[[], R]], *, mode: Literal["all"] = "all"
+    ) -> tuple[R, ...]: ...
+
+    @overload
+    def parallel(self, branches: Sequence[Callable[[], R]], *, mode: Literal["race"]) -> R: ...
 
     def parallel(self, branches: Sequence[Callable[[], Any]], *, mode: ParallelMode = "all") -> Any:
         """See `Step.parallel`; each branch runs in a thread of its own."""
-        return self.engine.block_on(self.engine.parallel_threads(branches, mode))
+        done = self._engine.block_on(self._engine.parallel_threads(branches, mode))
+        return tuple(done) if mode == "all" else done
 
 
 OPERATIONS = frozenset(

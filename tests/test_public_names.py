@@ -82,7 +82,7 @@ def test_members_of_the_classes_that_users_hold_are_these() -> None:
     tools = {
         "run", "sleep", "sleep_until", "wait_for_event", "wait_for_signal", "send_event", "invoke", "parallel",
     }  # fmt: skip
-    assert members(taskflow.Step) == members(taskflow.BlockingStep) == {"engine", *tools}
+    assert members(taskflow.Step) == members(taskflow.BlockingStep) == tools
     assert members(taskflow.Context) == {
         "attempt", "event", "events", "function_id", "logger", "run_id", "step", "started_at",
     }  # fmt: skip

@@ -192,7 +192,7 @@ def stubbed_blocking(function: Function[Any, Any], stubs: Stubs) -> Callable[...
         stub = take_function(ctx, stubs)
         if stub is not None:
             result = stub.answer(ctx.event.data)
-            return step.engine.block_on(settled(result)) if inspect.isawaitable(result) else result
+            return step._engine.block_on(settled(result)) if inspect.isawaitable(result) else result
         own = BlockingStep(stubbed_tools(step, stubs))
         return function.handler(*arguments(function, ctx, own))
 
@@ -209,8 +209,8 @@ def take_function(ctx: Context[Any], stubs: Stubs) -> Stub | None:
 
 
 def stubbed_tools(step: Step | BlockingStep, stubs: Stubs) -> StubbedTools:
-    assert isinstance(step.engine, Tools)
-    return StubbedTools(step.engine, stubs)
+    assert isinstance(step._engine, Tools)
+    return StubbedTools(step._engine, stubs)
 
 
 def arguments(function: Function[Any, Any], ctx: Context[Any], step: Any) -> tuple[Any, ...]:

@@ -247,7 +247,7 @@ async def test_a_race_is_won_by_the_wait_that_finds_its_event(app: TaskFlow, is_
             mode="race",
         )
         await step.sleep("on", "1h")
-        return won.data
+        return won and won.data
 
     @app.function(id="def")
     def in_def(ctx: Context[BlockingStep], step: BlockingStep) -> Any:
@@ -261,7 +261,7 @@ async def test_a_race_is_won_by_the_wait_that_finds_its_event(app: TaskFlow, is_
             mode="race",
         )
         step.sleep("on", "1h")
-        return won.data
+        return won and won.data
 
     functions: tuple[Function[..., Any], ...] = (in_def, in_async)
     async with Harness(app) as harness:

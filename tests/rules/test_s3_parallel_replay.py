@@ -113,7 +113,7 @@ async def test_branches_of_a_def_handler_that_use_the_same_ids_get_their_own_res
         def branch(number: int) -> list[str]:
             return [step.run("work", gates.hold, f"{number}{place}") for place in range(length)]
 
-        passes.append(step.parallel([partial(branch, number) for number in range(branches)]))
+        passes.append(list(step.parallel([partial(branch, number) for number in range(branches)])))
         step.sleep("nap", "1h")
         step.sleep("nap", "1h")
 
@@ -147,7 +147,7 @@ async def test_thread_branches_reach_their_first_steps_in_their_order(app: TaskF
             turns[number].set()
             return step.run("work", lambda: number)
 
-        passes.append(step.parallel([partial(branch, number) for number in range(4)]))
+        passes.append(list(step.parallel([partial(branch, number) for number in range(4)])))
         step.sleep("nap", "1h")
 
     async with Harness(app) as harness:
