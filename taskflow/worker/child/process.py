@@ -86,7 +86,6 @@ class WorkerProcess:
         self.app = app
         self.functions = functions
         self.options = options
-        self.topology = Topology(app.config.namespace)
         self.child_id = child_id
         self.lease = lease or AlwaysValid()
         self.clock = clock or SystemClock()
@@ -122,6 +121,11 @@ class WorkerProcess:
         await self.start_consuming()
         self.tick()
         self.plan_check_up()
+
+    @property
+    def topology(self) -> Topology:
+        """Asked of the app each time: a harness points its app at other servers after it has made its workers."""
+        return Topology(self.app.config.namespace)
 
     def specs(self) -> list[FunctionSpec]:
         return [function.spec for function in self.app.functions.values()]
