@@ -4,19 +4,21 @@ A command returns a future at once. All commands issued in one turn of the event
 replies come back in order. Measured against one embedded Valkey on one machine: 2.4 us of client CPU a command in pipelines of 64,
 where redis-py's pipeline takes 16-18 us; a lone round trip takes 91 us, where redis-py takes 135-173 us.
 
-A lost connection is reopened with backoff, and what had no reply yet is sent again, in order: every script of taskflow is
-safe to repeat. So callers see a slow reply, not an error, unless they set a deadline.
+A lost connection is reopened with backoff, where the `topology` says that the server is now, and what had no reply yet is sent
+again, in order: every script of taskflow is safe to repeat. So is what a server refused because it is not the one to talk to now: a
+replica, one that starts, the former owner of a slot. So callers see a slow reply, not an error, unless they set a deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from typing import Any, Protocol
+from typing import Any
 
 import hiredis
 
@@ -31,6 +33,8 @@ from taskflow.redis.connection import (
     open_connection,
     pack_command,
 )
+from taskflow.redis.topology import CHECK_EVERY_S, HOME_KEY, topology_of
+from taskflow.redis.waiting import ReplyTo, Together, Waiting
 
 logger = logging.getLogger("taskflow.store")
 
@@ -39,86 +43,19 @@ MAX_TOGETHER = 100  # items in one command, so that its script stays short
 BACKOFF_S = (0.05, 2.0)  # first and longest pause between two tries to connect
 
 
-class ReplyTo(Protocol):
-    """Who gets the reply to a command; a future does, and tells others in the next turn of the loop."""
-
-    def done(self) -> bool:
-        """Whether nobody wants the reply any more."""
-        ...
-
-    def set_result(self, reply: Reply, /) -> None: ...
-
-    def set_exception(self, error: Exception, /) -> None: ...
-
-    def exception(self) -> object:
-        """Nobody has to look at the error."""
-        ...
-
-
-class Waiting:
-    """A command that has no reply yet."""
-
-    __slots__ = ("packed", "future")
-
-    def __init__(self, packed: bytes, future: ReplyTo) -> None:
-        self.packed = packed
-        self.future = future
-
-
-class Together:
-    """Items that go out in one command; it stands where the future of a command would, and passes on what comes to theirs.
-
-    The command's reply is a list: what concerns all, then one reply for each item. The first item gets what concerns all.
-    """
-
-    __slots__ = ("client", "futures", "head", "items")
-
-    def __init__(self, client: StoreClient, head: tuple[Argument, ...]) -> None:
-        self.client = client
-        self.head = head
-        self.items: list[tuple[Argument, ...]] = []
-        self.futures: list[asyncio.Future[Reply]] = []
-
-    def pack(self) -> bytes:
-        return pack_command((*self.head, *[part for item in self.items for part in item]))
-
-    def done(self) -> bool:
-        return False
-
-    def set_result(self, reply: Reply) -> None:
-        shared, *replies = reply
-        for future, one in zip(self.futures, replies, strict=True):
-            if not future.done():
-                future.set_result((one, shared))
-            shared = None
-
-    def set_exception(self, error: BaseException) -> None:
-        if len(self.items) > 1 and isinstance(error, CommandError):  # of one of them, perhaps: each alone
-            for item, future in zip(self.items, self.futures, strict=True):
-                self.client.send_alone(self.head, item, future)
-            return
-        for future in self.futures:
-            if not future.done():
-                future.set_exception(error)
-
-    def exception(self) -> None:
-        """Nobody has to look at the errors."""
-        for future in self.futures:
-            future.exception()
-
-
 class StoreClient:
     """One connection that all coroutines of a loop share.
 
     `on_connected` gives the commands that are sent first on every new connection (scripts to load, channels to listen on).
     `longest_wait_s`: how long the server may take for a reply, if the connection carries commands that block. `what` names the
-    server in messages.
+    server in messages. `home_key`: see `topology`.
     """
 
     def __init__(
         self,
         address: ServerAddress,
         *,
+        home_key: str = HOME_KEY,
         on_connected: Callable[[], Sequence[tuple[Argument, ...]]] = lambda: (),
         on_push: Callable[[list[Any]], None] | None = None,
         longest_wait_s: float = 0.0,
@@ -126,6 +63,8 @@ class StoreClient:
         log_level: int = logging.WARNING,
     ) -> None:
         self.address = address
+        self.topology = topology_of(address, home_key=home_key)
+        self.server = address  # the one that was found last
         self.on_connected = on_connected
         self.on_push = on_push
         self.longest_wait_s = longest_wait_s
@@ -135,20 +74,30 @@ class StoreClient:
         self.loop = asyncio.get_running_loop()
         self.connection: Connection | None = None
         self.in_flight: deque[Waiting] = deque()
+        self.refused: list[Waiting] = []  # by a server that is not the one to talk to now
         self.unsent: list[Waiting] = []
         self.together: dict[
             tuple[Argument, ...], Together
         ] = {}  # of the commands in `unsent` that still take items
         self.flush_is_due = False
         self.last_reply_s = 0.0  # of the loop's clock
+        self.trouble: Exception | None = None  # why there is no connection, while there is none
+        self.refusals = 0  # in a row
+        self.refused_s = -math.inf  # when the last one came, of the loop's clock
         self.closed = False
         self.reconnecting: asyncio.Task[None] | None = None
         self.stall_check: asyncio.TimerHandle | None = None
+        self.watching: asyncio.Task[None] | None = None
 
     @property
     def client_id(self) -> int:
         """The server's number for the connection."""
         return self.connection.client_id if self.connection is not None else 0
+
+    @property
+    def where(self) -> str:
+        """The address for logs, with the server that was found for it."""
+        return f"{self.address} ({self.server})" if self.address.nodes else str(self.address)
 
     def call(self, *command: Argument) -> asyncio.Future[Reply]:
         """Send a command; the future gives its reply, or raises CommandError or (after `close`) StoreUnavailable."""
@@ -181,7 +130,7 @@ class StoreClient:
             return future
         group = self.together.get(head)
         if group is None or len(group.items) >= MAX_TOGETHER:
-            group = self.together[head] = Together(self, head)
+            group = self.together[head] = Together(head, self.send_alone)
             self.unsent.append(Waiting(b"", group))
             if not self.flush_is_due:
                 self.flush_is_due = True
@@ -193,7 +142,7 @@ class StoreClient:
     def send_alone(
         self, head: tuple[Argument, ...], item: tuple[Argument, ...], future: asyncio.Future[Reply]
     ) -> None:
-        group = Together(self, head)
+        group = Together(head, self.send_alone)
         group.items.append(item)
         group.futures.append(future)
         self.unsent.append(Waiting(group.pack(), group))
@@ -224,18 +173,55 @@ class StoreClient:
         self.unsent.clear()
 
     async def connect(self, *, timeout_s: float | None = CONNECT_TIMEOUT_S) -> None:
-        """Open the connection; StoreUnavailable says where and why it failed. `timeout_s=None` tries for ever."""
+        """Open the connection; StoreUnavailable says where and why it failed. `timeout_s=None` tries for ever.
+
+        A server that isn't there is an error at once; where others have to be asked for it, only after `timeout_s`.
+        """
         try:
             async with asyncio.timeout(timeout_s):
+                if timeout_s is None or self.address.nodes:
+                    await self.open_at_last()
+                else:
+                    await self.try_to_open()
+        except TimeoutError as error:
+            self.trouble = self.trouble or error
+        if self.connection is None:
+            raise self.unavailable("it is closed") from self.trouble
+
+    def unavailable(self, reason: str) -> StoreUnavailable:
+        """The error for users: where, why, and what to do. What the server said counts more than `reason`."""
+        if self.trouble is not None:
+            reason = describe(self.trouble)
+        return StoreUnavailable(
+            f"the {self.what} at {self.address} can't be reached: {reason}. Is Redis or Valkey running there? "
+            f"Set TASKFLOW_{self.what.upper()} or TaskFlow({self.what}=...) to its URL."
+        )
+
+    async def open_at_last(self, pause_s: float = 0.0) -> None:
+        """Try until there is a connection, or the client is closed."""
+        shortest_s, longest_s = BACKOFF_S
+        while not self.closed:
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+            if await self.try_to_open():
+                return
+            pause_s = min(longest_s, max(shortest_s, pause_s * 2))
+
+    async def try_to_open(self) -> bool:
+        """Whether there is a connection now; `trouble` says why there is none."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await self.open()
         except (OSError, TimeoutError, CommandError) as error:
-            raise StoreUnavailable(
-                f"the store at {self.address} can't be reached: {describe(error)}. Is Redis or Valkey running there? "
-                "Set TASKFLOW_STORE or TaskFlow(store=...) to its URL."
-            ) from error
+            self.trouble = error
+            if isinstance(error, CommandError):
+                self.topology.heed(str(error))
+        else:
+            self.trouble = None
+        return self.connection is not None
 
     async def open(self) -> None:
-        connection = await open_connection(self.address, self.on_connected)
+        self.server = await self.topology.find(CONNECT_TIMEOUT_S)
+        connection = await open_connection(self.server, self.on_connected, self.topology.probe)
         connection.on_reply = self.take_push if self.on_push else self.take_reply
         connection.on_lost = self.lost
         if self.closed:  # meanwhile
@@ -244,8 +230,11 @@ class StoreClient:
             raise ConnectionError("closed")
         self.connection = connection
         self.last_reply_s = self.loop.time()
+        if self.watching is None and self.topology.may_change_in_silence:
+            self.watching = self.loop.create_task(self.watch(), context=Context())
         # What the old connection took with it goes out again, in order, before anything new.
-        self.unsent[:0] = self.in_flight
+        self.unsent[:0] = [*self.refused, *self.in_flight]
+        self.refused.clear()
         self.in_flight.clear()
         self.flush()
 
@@ -259,6 +248,8 @@ class StoreClient:
             text = str(reply)
             if text.startswith("NOSCRIPT"):
                 self.teach_again(waiting)
+            elif text.startswith(self.topology.refusals):
+                self.take_refusal(waiting, text)
             else:
                 future.set_exception(CommandError(text))
         else:
@@ -277,34 +268,59 @@ class StoreClient:
         elif self.in_flight:
             self.take_reply(reply)
 
+    def take_refusal(self, waiting: Waiting, refusal: str) -> None:
+        """The server is not the one to talk to now, and did nothing: the command waits until that is found. Rule S9.5."""
+        self.refused.append(waiting)
+        if self.connection is None:  # already given up, and these are its last replies
+            return
+        now_s = self.loop.time()
+        # A server that lets us in and refuses all the same is not asked again and again without a pause.
+        self.refusals = self.refusals + 1 if now_s - self.refused_s < 2 * BACKOFF_S[1] else 0
+        self.refused_s = now_s
+        self.topology.heed(refusal)
+        level = logging.DEBUG if self.refusals else self.log_level
+        logger.log(level, "the %s at %s serves nothing now: %s", self.what, self.where, refusal)
+        self.replace_connection(CommandError(refusal))
+
     def lost(self, connection: Connection) -> None:
         if connection is not self.connection or self.closed:
             return
-        self.connection = None
-        logger.log(
-            self.log_level, "lost the connection to the %s at %s; reconnecting", self.what, self.address
-        )
+        logger.log(self.log_level, "lost the connection to the %s at %s; reconnecting", self.what, self.where)
+        self.replace_connection(ConnectionError("the connection was lost"))
+
+    def replace_connection(self, trouble: Exception) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
+        self.trouble = trouble
         self.reconnecting = self.loop.create_task(self.reopen(), context=Context())
 
-    def reconnect(self) -> None:
-        """Give up the connection for a new one: the server says that it is not the one to talk to any more."""
-        if self.connection is not None and self.connection.transport is not None:
-            self.connection.transport.abort()
-
     async def reopen(self) -> None:
-        pause_s, longest_s = BACKOFF_S
-        while not self.closed:
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    await self.open()
-            except (OSError, TimeoutError, CommandError):
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
-                pause_s = min(longest_s, pause_s * 2)
-            else:
-                logger.log(self.log_level, "the %s at %s is back", self.what, self.address)
-                if self.on_reconnect:
-                    self.on_reconnect()
-                return
+        shortest_s, longest_s = BACKOFF_S
+        await self.open_at_last(min(longest_s, shortest_s * 2**self.refusals) if self.refusals else 0.0)
+        if self.closed:
+            return
+        level = logging.DEBUG if self.refusals else self.log_level
+        logger.log(level, "the %s at %s is back", self.what, self.where)
+        if self.on_reconnect:
+            self.on_reconnect()
+
+    async def watch(self) -> None:
+        """Follow a master that was replaced, and does not say so."""
+        while True:
+            await asyncio.sleep(CHECK_EVERY_S)
+            connection = self.connection
+            if connection is None:
+                continue
+            is_current = await self.loop.run_in_executor(None, self.topology.is_current)
+            if not is_current and connection is self.connection:
+                logger.log(
+                    self.log_level,
+                    "the sentinels name another master for the %s at %s",
+                    self.what,
+                    self.address,
+                )
+                self.replace_connection(ConnectionError("it has another master now"))
 
     def check_stall(self) -> None:
         """Drop a connection on which replies are due but nothing comes: a cut cable, a paused server."""
@@ -313,13 +329,10 @@ class StoreClient:
             return
         silent_s, patience_s = self.loop.time() - self.last_reply_s, self.longest_wait_s + STALL_TIMEOUT_S
         if silent_s >= patience_s:
-            connection, self.connection = self.connection, None
-            if connection.transport:
-                connection.transport.abort()
             logger.warning(
-                "the %s at %s gave no reply for %.0f s; reconnecting", self.what, self.address, silent_s
+                "the %s at %s gave no reply for %.0f s; reconnecting", self.what, self.where, silent_s
             )
-            self.reconnecting = self.loop.create_task(self.reopen(), context=Context())
+            self.replace_connection(TimeoutError())
         else:
             self.stall_check = self.loop.call_later(patience_s - silent_s, self.check_stall)
 
@@ -328,17 +341,19 @@ class StoreClient:
         self.closed = True
         if self.stall_check:
             self.stall_check.cancel()
-        if self.reconnecting and not self.reconnecting.done():
-            self.reconnecting.cancel()
-            await asyncio.gather(self.reconnecting, return_exceptions=True)
-        for waiting in [*self.in_flight, *self.unsent]:
+        for task in (self.reconnecting, self.watching):
+            if task is not None and not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        self.topology.close()
+        for waiting in [*self.refused, *self.in_flight, *self.unsent]:
             if not waiting.future.done():
                 waiting.future.set_exception(
                     StoreUnavailable(f"the connection to the {self.what} at {self.address} was closed")
                 )
                 waiting.future.exception()  # retrieved: nobody has to
-        self.in_flight.clear()
-        self.unsent.clear()
+        for commands in (self.refused, self.in_flight, self.unsent):
+            commands.clear()
         if self.connection and self.connection.transport:
             self.connection.transport.close()
             self.connection = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import hiredis
@@ -53,9 +53,11 @@ class Connection(asyncio.Protocol):
 
 
 async def open_connection(
-    address: ServerAddress, commands_to_begin: Callable[[], Sequence[tuple[Argument, ...]]]
+    address: ServerAddress,
+    commands_to_begin: Callable[[], Sequence[tuple[Argument, ...]]],
+    probe: Sequence[tuple[Argument, ...]] = (),
 ) -> Connection:
-    """Connect, get in, and send what every connection begins with.
+    """Connect, get in, have the server answer the `probe` well, and send what every connection begins with.
 
     Whoever gets it takes over `on_reply` and `on_lost` at once. Raises OSError, TimeoutError, CommandError.
     """
@@ -77,11 +79,17 @@ async def open_connection(
         if connection.transport is None:
             raise lost_at_once()
         connection.transport.write(b"".join([pack_command(command) for command in commands]))
-        answers = await asyncio.gather(*futures)
-        for answer in answers:
-            if isinstance(answer, hiredis.ReplyError):
-                raise CommandError(str(answer))
-        return answers
+        return await asyncio.gather(*futures)
+
+    async def get_in() -> None:
+        # A short one first: a server that wants another password cuts off who sends it long scripts, without saying why.
+        opening = [*address.greeting, CLIENT_ID]
+        answers = await ask([*opening, *probe])
+        refuse_errors(answers[: len(opening)])
+        connection.client_id = answers[len(opening) - 1]
+        # What this user may not do says nothing of what the server can.
+        refuse_errors(answer for answer in answers[len(opening) :] if not str(answer).startswith("NOPERM"))
+        refuse_errors(await ask(commands_to_begin()))
 
     loop = asyncio.get_running_loop()
     connection = Connection(greeted, broken)
@@ -91,9 +99,7 @@ async def open_connection(
         await loop.create_connection(lambda: connection, address.host, address.port, ssl=address.tls)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            # A short one first: a server that wants another password cuts off who sends it long scripts, without saying why.
-            connection.client_id = (await ask([*address.greeting, CLIENT_ID]))[-1]
-            await ask(commands_to_begin())
+            await get_in()
         # The break may fall between the last reply and this turn; from here on `on_lost` hears of it.
         if connection.transport is None:
             raise lost_at_once()
@@ -102,6 +108,12 @@ async def open_connection(
             connection.transport.abort()
         raise
     return connection
+
+
+def refuse_errors(answers: Iterable[Reply]) -> None:
+    for answer in answers:
+        if isinstance(answer, hiredis.ReplyError):
+            raise CommandError(str(answer))
 
 
 def lost_at_once() -> ConnectionError:

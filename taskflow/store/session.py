@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from taskflow.errors import StoreUnavailable
+from taskflow.redis.client import describe
 from taskflow.redis.subscriber import Subscriber
 from taskflow.store.store import Store
 
@@ -39,8 +40,10 @@ class StoreSession:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 yield await self.store()
         except TimeoutError as error:
+            trouble = self.opened.client.trouble if self.opened is not None else None
+            reason = "is it up, and not overloaded?" if trouble is None else describe(trouble)
             raise StoreUnavailable(
-                f"the store gave no answer within {CALL_TIMEOUT_S:g} s; is it up, and not overloaded?"
+                f"the store gave no answer within {CALL_TIMEOUT_S:g} s: {reason}"
             ) from error
 
     async def run_fields(self, run_id: str, *names: str) -> list[bytes | None]:

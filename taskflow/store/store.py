@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from functools import partial
 
@@ -46,13 +47,20 @@ class Store:
     @classmethod
     async def open(cls, url: str, *, namespace: str = "tf", timeout_s: float = 3.0) -> Store:
         """Connect and check the version. Raises StoreUnavailable, StoreVersionMismatch or ConfigError."""
+        keys = Keys(namespace)
         client = StoreClient(
-            parse_server_url(url, what="store"), on_connected=partial(loading_commands, PACKAGE)
+            parse_server_url(url, what="store"),
+            home_key=keys.prefix,
+            on_connected=partial(loading_commands, PACKAGE),
         )
-        store = cls(client, Keys(namespace))
+        store = cls(client, keys)
         try:
-            await client.connect(timeout_s=timeout_s)
-            await store.check_version()
+            async with asyncio.timeout(timeout_s):
+                await client.connect(timeout_s=timeout_s)
+                await store.check_version()
+        except TimeoutError as error:  # it let us in, and then could not serve
+            await client.close()
+            raise client.unavailable("no answer in time") from error
         except BaseException:
             await client.close()
             raise

@@ -24,7 +24,6 @@ from taskflow.broker.streams.entry import Delivery, Entry, find_metadata_problem
 from taskflow.broker.streams.scripts import SCRIPTS
 from taskflow.errors import BrokerUnavailable, StoreUnavailable
 from taskflow.redis.address import parse_server_url, redact
-from taskflow.redis.blocking import RETRY_LATER
 from taskflow.redis.client import StoreClient, describe
 from taskflow.redis.connection import Argument, CommandError
 from taskflow.values.backoff import backoff_s
@@ -210,12 +209,9 @@ class StreamConsumer:
         return Delivery(entry.queue, entry.body, entry.redelivered, held, problem)
 
     async def mend(self, refusal: str) -> None:
-        """A read was refused: the queue or its group is gone, by FLUSHALL for instance, or the server can't serve now."""
+        """A read was refused: the queue or its group is gone, by FLUSHALL for instance."""
         self.failures += 1
-        if refusal.startswith(RETRY_LATER):
-            self.reads.reconnect()
-            self.commands.reconnect()
-        elif self.failures > 1:
+        if self.failures > 1:
             logger.warning("the broker %s refuses reads: %s", redact(self.url), refusal)
         if self.failures > 1:
             await asyncio.sleep(backoff_s(self.failures, 0.0))

@@ -1,0 +1,244 @@
+"""Where the server is now: the one that the URL names, the master that sentinels name, or the owner of a cluster's slot. Rule S9.5.
+
+A client asks before each connection, so after each loss, and it gives up its connection when an answer says that this server is
+not, or not yet, the one to talk to (`refusals`). Every key of a store or a broker carries one hash tag, so one connection, to the
+owner of that one slot, is enough, and scripts touch what they like.
+
+redis-py does the asking. It is imported only for addresses that need it, and its time does not count: a failover takes seconds.
+
+A slot that is on its way to another node is not followed by ASK. MIGRATE moves the keys one by one, and a script that began at
+the target, or went on at the source, would take those that are elsewhere for not existing. The key that every script declares
+(`home_key`) is never set, and so a node that gives a slot away refuses each script as a whole, before it does anything. The clients
+wait until the slot has arrived: a moment without store, as a failover is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from taskflow.redis.address import WORDS, Node, ServerAddress, cert_reqs, join_node
+
+if TYPE_CHECKING:
+    import redis
+
+HOME_KEY = "tf:{0}:"
+ASK_TIMEOUT_S = 0.5  # for one sentinel or node; then the next is asked
+
+CHECK_EVERY_S = 1.0
+"""How often the sentinels are asked whether the master is still the same.
+
+After SENTINEL FAILOVER the former master takes writes for another ten seconds, all of which are lost when it becomes a replica.
+"""
+
+PASSING: tuple[str, ...] = (
+    "READONLY",  # a replica: it was the master, or is not yet
+    "UNBLOCKED force",  # it has just become a replica
+    "LOADING",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "MISCONF",  # it can't write to its disk
+    "BUSY ",  # with somebody's script
+    "UNKILLABLE",
+)
+"""How the answers begin of a server that can't serve now, and has done nothing. A command gets through later, or elsewhere."""
+
+PASSING_IN_CLUSTER = (*PASSING, "MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN")
+
+
+class Topology:
+    """One server, always the same. The base of those that have to ask."""
+
+    refusals = PASSING
+    may_change_in_silence = False  # so that one has to ask now and then: `is_current`
+
+    def __init__(self, address: ServerAddress, home_key: str = HOME_KEY) -> None:
+        self.address = address
+        self.home_key = home_key
+        self.in_doubt = False  # whether a new connection has to show first that its server takes writes
+
+    def locate(self, timeout_s: float) -> ServerAddress:
+        """The server to connect to. Blocks. Raises OSError when nobody knows."""
+        return self.address
+
+    async def find(self, timeout_s: float) -> ServerAddress:
+        """`locate`, for a coroutine."""
+        return self.address
+
+    def is_current(self) -> bool:
+        """Whether the server that `locate` found last is the one to talk to still, as far as can be told. Blocks."""
+        return True
+
+    def heed(self, refusal: str) -> None:
+        """The server has said that it is not the one to talk to now."""
+        self.in_doubt = True
+
+    @property
+    def probe(self) -> list[tuple[str, ...]]:
+        """Commands that do nothing, but which only a server answers well that takes writes of ours."""
+        return [("DEL", self.home_key)] if self.in_doubt else []
+
+    def close(self) -> None:
+        """Close the connections to whom was asked; the next question opens them again."""
+
+
+class AskingTopology(Topology):
+    """One that asks others: sentinels, or the nodes of a cluster. In a thread where there is a loop."""
+
+    def __init__(self, address: ServerAddress, home_key: str = HOME_KEY) -> None:
+        super().__init__(address, home_key)
+        self.in_doubt = True  # always: what the others say may be old
+        self.nodes = deque(address.nodes)  # the next one to be asked in front
+        self.clients: dict[Node, redis.Redis] = {}
+        self.lock = threading.Lock()  # one that asks in vain may be asking still when the next begins
+
+    async def find(self, timeout_s: float) -> ServerAddress:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, self.locate, timeout_s)
+
+    def locate(self, timeout_s: float) -> ServerAddress:
+        give_up_s = time.monotonic() + timeout_s
+        troubles = []
+        with self.lock:
+            for node in tuple(self.nodes):
+                if time.monotonic() >= give_up_s:
+                    break
+                try:
+                    host, port = self.server_as_seen_by(node)
+                except OSError as error:
+                    troubles.append(f"{join_node(node)}: {error}")
+                    # It comes last from now on, or it would cost each question its time.
+                    self.nodes.remove(node)
+                    self.nodes.append(node)
+                else:
+                    return self.address.at(host, port)
+        raise ConnectionError("; ".join(troubles) or "no time was left to ask where it is")
+
+    def server_as_seen_by(self, node: Node) -> Node:
+        """Raises OSError when it does not know, or not say."""
+        raise NotImplementedError
+
+    def ask(self, node: Node, *command: str) -> Any:
+        """The reply of a sentinel or node. Raises OSError."""
+        from redis import Redis, RedisError
+
+        if node not in self.clients:
+            self.clients[node] = Redis(*node, **self.login())
+        try:
+            return self.clients[node].execute_command(*command)  # type: ignore[no-untyped-call]
+        except RedisError as error:
+            raise ConnectionError(str(error)) from error
+
+    def login(self) -> dict[str, Any]:
+        """What redis-py is to be told to get in."""
+        return login_options(self.address, self.address.username, self.address.password)
+
+    def close(self) -> None:
+        with self.lock:
+            for client in self.clients.values():
+                client.close()
+
+
+class SentinelTopology(AskingTopology):
+    """The master of a name, as the sentinels see it."""
+
+    may_change_in_silence = True
+    found: Node | None = None
+
+    def server_as_seen_by(self, node: Node) -> Node:
+        # Not `Sentinel.discover_master`: while a failover goes on, that names the former master until the end.
+        named = self.ask(node, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.address.master)
+        if not named:
+            raise ConnectionError(f"this sentinel knows no master {self.address.master!r}")
+        self.found = (named[0], int(named[1]))
+        return self.found
+
+    def is_current(self) -> bool:
+        before = self.found
+        try:
+            self.locate(ASK_TIMEOUT_S)
+        except OSError:
+            return True
+        return before in (None, self.found)
+
+    def login(self) -> dict[str, Any]:
+        options = self.address.options
+        login = login_options(
+            self.address, options.get("sentinel_username"), options.get("sentinel_password")
+        )
+        is_tls = WORDS[options.get("sentinel_ssl", "true").lower()]
+        return (
+            login if is_tls else {name: value for name, value in login.items() if not name.startswith("ssl")}
+        )
+
+
+class ClusterTopology(AskingTopology):
+    """The owner of the slot in which all keys lie, as the nodes of the cluster see it."""
+
+    refusals = PASSING_IN_CLUSTER
+    told: Node | None = None  # by a MOVED; it counts once
+
+    def heed(self, refusal: str) -> None:
+        """`MOVED 13907 host:port` names the owner; without a host it is that of who answers, which the nodes know."""
+        words = refusal.split()
+        if words[0] == "MOVED" and len(words) > 2:
+            host, _, port = words[2].rpartition(":")
+            self.told = (host, int(port)) if host and port.isdecimal() else None
+
+    def locate(self, timeout_s: float) -> ServerAddress:
+        told, self.told = self.told, None
+        return super().locate(timeout_s) if told is None else self.address.at(*told)
+
+    def server_as_seen_by(self, node: Node) -> Node:
+        from redis.crc import key_slot
+
+        slot = key_slot(self.home_key.encode())
+        # [first, last, [host, port, ...] of the owner, [host, port, ...] of a replica, ...]
+        ranges = self.ask(node, "CLUSTER", "SLOTS")
+        self.learn(node, ranges)
+        for first, last, owner, *_ in ranges:
+            if first <= slot <= last:
+                return place_of(owner, node)
+        raise ConnectionError(f"this node knows no owner of slot {slot}")
+
+    def learn(self, asked: Node, ranges: list[Any]) -> None:
+        """The nodes of the URL may be gone one day; then those that there are now are asked."""
+        found = [place_of(server, asked) for _, _, *servers in ranges for server in servers]
+        known = dict.fromkeys([*self.nodes, *found])
+        # The one that has answered comes last: the next time another is asked, as this one may be cut off from the cluster.
+        kept = [node for node in known if node != asked and (node in found or node in self.address.nodes)]
+        self.nodes = deque([*kept, asked])
+        for node in [node for node in self.clients if node not in self.nodes]:
+            self.clients.pop(node).close()
+
+
+def place_of(server: list[Any], asked: Node) -> Node:
+    """Host and port of a server in the reply of `asked`; a node that does not know its own host leaves it out."""
+    host, port = server[0], server[1]
+    return (asked[0] if host in (None, "", "?") else host), int(port)
+
+
+def login_options(address: ServerAddress, username: str | None, password: str | None) -> dict[str, Any]:
+    """What redis-py is to be told to get in and to give up in time. It would try again by itself, for seconds."""
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    options: dict[str, Any] = {
+        "username": username, "password": password, "protocol": 2, "retry": Retry(NoBackoff(), 0), "decode_responses": True,
+        "socket_timeout": ASK_TIMEOUT_S, "socket_connect_timeout": ASK_TIMEOUT_S,
+    }  # fmt: skip
+    if address.tls is None:
+        return options
+    names = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password")
+    files = {name: address.options[name] for name in names if name in address.options}
+    verify = {"ssl_cert_reqs": cert_reqs(address.options), "ssl_check_hostname": address.tls.check_hostname}
+    return options | files | verify | {"ssl": True}
+
+
+def topology_of(address: ServerAddress, *, home_key: str = HOME_KEY) -> Topology:
+    """What finds the server of an address. `home_key` has the hash tag of all keys that are used there, and is never set."""
+    kinds = {"sentinel": SentinelTopology, "cluster": ClusterTopology}
+    return kinds.get(address.kind, Topology)(address, home_key)

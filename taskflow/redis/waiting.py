@@ -1,0 +1,84 @@
+"""Commands on their way: who gets the reply, and items that go out in one command."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from taskflow.redis.connection import Argument, CommandError, Reply, pack_command
+
+
+class ReplyTo(Protocol):
+    """Who gets the reply to a command; a future does, and tells others in the next turn of the loop."""
+
+    def done(self) -> bool:
+        """Whether nobody wants the reply any more."""
+        ...
+
+    def set_result(self, reply: Reply, /) -> None: ...
+
+    def set_exception(self, error: Exception, /) -> None: ...
+
+    def exception(self) -> object:
+        """Nobody has to look at the error."""
+        ...
+
+
+class Waiting:
+    """A command that has no reply yet."""
+
+    __slots__ = ("packed", "future")
+
+    def __init__(self, packed: bytes, future: ReplyTo) -> None:
+        self.packed = packed
+        self.future = future
+
+
+class SendAlone(Protocol):
+    """Sends an item in a command of its own."""
+
+    def __call__(
+        self, head: tuple[Argument, ...], item: tuple[Argument, ...], future: asyncio.Future[Reply], /
+    ) -> None: ...
+
+
+class Together:
+    """Items that go out in one command; it stands where the future of a command would, and passes on what comes to theirs.
+
+    The command's reply is a list: what concerns all, then one reply for each item. The first item gets what concerns all.
+    """
+
+    __slots__ = ("futures", "head", "items", "send_alone")
+
+    def __init__(self, head: tuple[Argument, ...], send_alone: SendAlone) -> None:
+        self.head = head
+        self.send_alone = send_alone
+        self.items: list[tuple[Argument, ...]] = []
+        self.futures: list[asyncio.Future[Reply]] = []
+
+    def pack(self) -> bytes:
+        return pack_command((*self.head, *[part for item in self.items for part in item]))
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, reply: Reply) -> None:
+        shared, *replies = reply
+        for future, one in zip(self.futures, replies, strict=True):
+            if not future.done():
+                future.set_result((one, shared))
+            shared = None
+
+    def set_exception(self, error: BaseException) -> None:
+        if len(self.items) > 1 and isinstance(error, CommandError):  # of one of them, perhaps: each alone
+            for item, future in zip(self.items, self.futures, strict=True):
+                self.send_alone(self.head, item, future)
+            return
+        for future in self.futures:
+            if not future.done():
+                future.set_exception(error)
+
+    def exception(self) -> None:
+        """Nobody has to look at the errors."""
+        for future in self.futures:
+            future.exception()

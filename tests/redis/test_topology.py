@@ -1,0 +1,318 @@
+"""Masters that change, slots that move, servers that serve nothing for a while: a moment without store. Rule S9.5."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import redis
+
+from taskflow.errors import StoreUnavailable
+from taskflow.redis.address import parse_server_url
+from taskflow.redis.client import StoreClient
+from taskflow.redis.subscriber import Subscriber
+from taskflow.redis.topology import HOME_KEY
+from taskflow.store.keys import Keys
+from taskflow.store.store import Store
+from tests.groups import MASTER_NAME, ClusterGroup, SentinelGroup
+from tests.servers import RedisServer, RespServer, ValkeyServer
+from tests.waiting import until
+
+RECOVERED_S = 15.0
+SLOT = 13_907  # of the hash tag {0}
+
+
+def address_of(url: str) -> Any:
+    return parse_server_url(url, what="store")
+
+
+async def in_thread(work: Callable[[], Any]) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(None, work)
+
+
+class Writer:
+    """Coroutines that append to lists by scripts, one after the other, for as long as it is told to."""
+
+    def __init__(self, client: StoreClient) -> None:
+        self.client = client
+        self.taken: list[int] = []
+        self.tasks = [asyncio.create_task(self.write(number)) for number in range(5)]
+        self.is_over = False
+
+    async def write(self, number: int) -> None:
+        """A set, so that what is sent again counts once."""
+        script = "redis.call('SADD', KEYS[1] .. 'set', ARGV[1]) redis.call('PUBLISH', 'writes', ARGV[1]) return ARGV[1]"
+        count = 0
+        while not self.is_over:
+            value = number + 5 * count
+            assert int(await self.client.call("EVAL", script, 1, HOME_KEY, value)) == value
+            self.taken.append(value)
+            count += 1
+            await asyncio.sleep(0.001)
+
+    async def goes_on(self, *, deadline_s: float = RECOVERED_S) -> None:
+        known = len(self.taken)
+        await until(lambda: len(self.taken) >= known + 50, description="more writes", deadline_s=deadline_s)
+
+    async def stop(self) -> set[bytes]:
+        """What the server has in the end."""
+        self.is_over = True
+        async with asyncio.timeout(RECOVERED_S):
+            await asyncio.gather(*self.tasks)
+            return set(await self.client.call("SMEMBERS", f"{HOME_KEY}set"))
+
+
+@asynccontextmanager
+async def writing(url: str) -> AsyncIterator[tuple[Writer, list[str]]]:
+    """A client that writes, and what a subscriber hears of it."""
+    client, subscriber, heard = StoreClient(address_of(url)), Subscriber(url), list[str]()
+    await client.connect()
+    await client.call("DEL", f"{HOME_KEY}set")
+    await subscriber.connect()
+    await subscriber.listen("writes", heard.append)
+    writer = Writer(client)
+    try:
+        yield writer, heard
+    finally:
+        for task in writer.tasks:
+            task.cancel()
+        await asyncio.gather(*writer.tasks, return_exceptions=True)
+        await subscriber.close()
+        await client.close()
+
+
+def as_members(values: list[int]) -> set[bytes]:
+    return {str(value).encode() for value in values}
+
+
+async def hears_again(heard: list[str]) -> None:
+    heard.clear()
+    await until(lambda: heard, description="a message to the subscriber", deadline_s=RECOVERED_S)
+
+
+# --- one server ---
+
+
+async def test_a_server_that_has_become_a_replica_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    """Whether it was demoted or the name points elsewhere; it says so once, and nobody gets an error."""
+    caplog.set_level(logging.INFO, "taskflow.store")
+    with ValkeyServer() as other, ValkeyServer() as server, redis.Redis.from_url(server.url) as admin:
+        client = StoreClient(address_of(server.url))
+        await client.connect()
+        await client.call("SET", "key", 1)
+        admin.execute_command("REPLICAOF", "127.0.0.1", other.port)
+        late = asyncio.gather(*[client.call("SET", "key", 2) for _ in range(20)])
+        await until(lambda: client.trouble, description="the refusal")
+        connections = admin.info("stats")["total_connections_received"]
+        await asyncio.sleep(0.5)
+        assert not late.done()
+        assert str(client.trouble).startswith("READONLY")
+        assert admin.info("stats")["total_connections_received"] - connections < 10, "it asks now and then"
+        admin.execute_command("REPLICAOF", "NO", "ONE")
+        assert await asyncio.wait_for(late, 5) == [b"OK"] * 20
+        await client.close()
+    texts = [record.getMessage() for record in caplog.records]
+    assert [text.partition(": ")[0].replace(str(client.address), "X") for text in texts] == [
+        "the store at X serves nothing now",
+        "the store at X is back",
+    ]
+
+
+async def test_a_server_without_enough_replicas_is_waited_for() -> None:
+    with (
+        ValkeyServer(args=["--min-replicas-to-write", "1"]) as server,
+        redis.Redis.from_url(server.url) as admin,
+    ):
+        client = StoreClient(address_of(server.url))
+        await client.connect()
+        late = client.call("SET", "key", 1)
+        await until(lambda: "NOREPLICAS" in str(client.trouble), description="the refusal")
+        with pytest.raises(StoreUnavailable, match="can't be reached: NOREPLICAS Not enough good replicas"):
+            await Store.open(server.url, timeout_s=0.3)
+        admin.config_set("min-replicas-to-write", 0)
+        assert await asyncio.wait_for(late, 5) == b"OK"
+        await client.close()
+
+
+async def test_a_server_that_lets_in_and_refuses_is_not_asked_without_pause() -> None:
+    """Here the user may not write the key that a new connection tries."""
+    with ValkeyServer() as other, ValkeyServer() as server, redis.Redis.from_url(server.url) as admin:
+        admin.acl_setuser("app", enabled=True, passwords=["+pw"], keys=["app:*"], categories=["+@all"])
+        client = StoreClient(address_of(server.url.replace("//", "//app:pw@")))
+        await client.connect()
+        admin.execute_command("REPLICAOF", "127.0.0.1", other.port)
+        late = client.call("SET", "app:key", 1)
+        await until(lambda: client.refusals > 1, description="some refusals")
+        connections = admin.info("stats")["total_connections_received"]
+        await asyncio.sleep(0.5)
+        assert admin.info("stats")["total_connections_received"] - connections < 10
+        admin.execute_command("REPLICAOF", "NO", "ONE")
+        assert await asyncio.wait_for(late, 5) == b"OK"
+        await client.close()
+
+
+def test_who_asks_no_sentinel_does_not_load_what_asks() -> None:
+    code = (
+        "import sys, taskflow, taskflow.redis.subscriber, taskflow.redis.topology as t\n"
+        "from taskflow.redis.address import parse_server_url\n"
+        "t.topology_of(parse_server_url('redis://h', what='store')).locate(1.0)\n"
+        "print([name for name in sys.modules if name.split('.')[0] == 'redis'])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+def test_the_slot_is_that_of_every_key() -> None:
+    from redis.crc import key_slot
+
+    for namespace in ("tf", "shop"):
+        assert key_slot(Keys(namespace).run("x").encode()) == key_slot(HOME_KEY.encode()) == SLOT
+
+
+# --- sentinels ---
+
+
+@pytest.fixture(scope="module")
+def sentinels() -> Iterator[SentinelGroup]:
+    with SentinelGroup() as group:
+        yield group
+
+
+@pytest.mark.redis
+async def test_the_store_is_the_master_that_the_sentinels_name(sentinels: SentinelGroup) -> None:
+    url = sentinels.url.replace("/0?", "/3?")
+    store = await Store.open(url)
+    assert await store.duties.lead("beat", now_ms=1_000, term_ms=1_000) == 1
+    master = sentinels.client(sentinels.master())
+    facts: Any = master.info("keyspace")
+    assert facts["db3"]["keys"] > 0
+    await store.close()
+    sentinels.ask(sentinels.master(), "FLUSHALL")
+
+
+@pytest.mark.redis
+async def test_a_client_and_a_subscriber_follow_the_heir_of_a_master_that_died(
+    sentinels: SentinelGroup,
+) -> None:
+    async with writing(sentinels.url) as (writer, heard):
+        await writer.goes_on()
+        killed = await in_thread(sentinels.kill_master)
+        began_s = asyncio.get_running_loop().time()
+        await writer.goes_on()
+        assert asyncio.get_running_loop().time() - began_s < RECOVERED_S
+        await hears_again(heard)
+        lost = as_members(writer.taken) - await writer.stop()
+        assert len(lost) <= len(writer.tasks), (
+            "what was confirmed and not replicated yet, as that is asynchronous"
+        )
+    await in_thread(killed.restart)
+
+
+@pytest.mark.redis
+async def test_a_client_and_a_subscriber_follow_a_master_that_was_replaced_by_hand(
+    sentinels: SentinelGroup,
+) -> None:
+    """The former one goes on taking writes for ten seconds: only the sentinels tell."""
+    async with writing(sentinels.url) as (writer, heard):
+        await writer.goes_on()
+        before = as_members(writer.taken)
+        former = await in_thread(sentinels.fail_over)
+        await until(
+            lambda: writer.client.server.port not in (0, former.port),
+            description="the heir",
+            deadline_s=RECOVERED_S,
+        )
+        count = len(writer.taken)
+        await writer.goes_on()
+        await hears_again(heard)
+        stored = await writer.stop()
+        assert stored >= before
+        assert stored >= as_members(writer.taken[count + len(writer.tasks) :])
+
+
+@pytest.mark.redis
+async def test_sentinels_that_are_gone_or_do_not_know_the_name(sentinels: SentinelGroup) -> None:
+    url = sentinels.url
+    sentinels.sentinels[0].kill()
+    try:
+        store = await Store.open(url)
+        await store.close()
+        with pytest.raises(StoreUnavailable, match="this sentinel knows no master 'other'"):
+            await Store.open(url.replace(f"/{MASTER_NAME}/", "/other/"), timeout_s=1)
+        with pytest.raises(StoreUnavailable, match="(?i)authentication required") as caught:
+            await Store.open(url.partition("?")[0], timeout_s=1)
+        assert "s3rver" not in str(caught.value)
+    finally:
+        sentinels.sentinels[0].restart()
+
+
+# --- a cluster ---
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(RedisServer, id="redis", marks=pytest.mark.redis),
+        pytest.param(ValkeyServer, id="valkey"),
+    ],
+)
+def cluster(request: pytest.FixtureRequest) -> Iterator[ClusterGroup]:
+    kind: type[RespServer] = request.param
+    with ClusterGroup(kind) as group:
+        yield group
+
+
+async def test_the_store_is_the_owner_of_its_slot(cluster: ClusterGroup) -> None:
+    store = await Store.open(cluster.url)
+    assert await store.duties.lead("beat", now_ms=1_000, term_ms=1_000) == 1
+    assert cluster.ask(cluster.owner(SLOT), "CLUSTER", "COUNTKEYSINSLOT", SLOT) > 0
+    await store.close()
+
+
+async def test_a_client_and_a_subscriber_follow_the_owner_of_the_slot(cluster: ClusterGroup) -> None:
+    """By CLUSTER FAILOVER, and by kill -9."""
+    async with writing(cluster.url) as (writer, heard):
+        await writer.goes_on()
+        await hears_again(heard)
+        await in_thread(lambda: cluster.fail_over(SLOT))
+        await writer.goes_on()
+        await hears_again(heard)
+        stored = await writer.stop()
+        assert stored >= as_members(writer.taken), "nothing is lost when it is asked to go"
+
+
+async def test_scripts_wait_as_a_whole_while_their_slot_moves(cluster: ClusterGroup) -> None:
+    """MIGRATE moves key by key. A script that ran meanwhile, here or there, would see half of the keys."""
+    async with writing(cluster.url) as (writer, heard):
+        await writer.goes_on()
+        source, target = await in_thread(lambda: cluster.begin_move(SLOT))
+        await until(lambda: "ASK " in str(writer.client.trouble), description="the refusal")
+        before = len(writer.taken)
+        assert await in_thread(lambda: cluster.move_keys(SLOT, source, target)) > 0
+        await asyncio.sleep(0.3)
+        assert len(writer.taken) == before
+        await in_thread(lambda: cluster.end_move(SLOT, source, target))
+        await writer.goes_on()
+        await hears_again(heard)
+        assert cluster.owner(SLOT) is target
+        stored = await writer.stop()
+        assert stored >= as_members(writer.taken)
+
+
+async def test_the_owner_of_the_slot_dies(cluster: ClusterGroup) -> None:
+    async with writing(cluster.url) as (writer, heard):
+        await writer.goes_on()
+        killed = cluster.owner(SLOT)
+        killed.kill()
+        began_s = asyncio.get_running_loop().time()
+        await writer.goes_on()
+        assert asyncio.get_running_loop().time() - began_s < RECOVERED_S
+        await hears_again(heard)
+        killed.restart()
+        await writer.stop()
