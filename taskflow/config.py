@@ -87,9 +87,13 @@ def read_url(value: Any, what: str) -> str:
         raise ConfigError(
             f"{what} must be a URL like {DEFAULT_URL!r} or 'amqp://user:password@host//', got {shown!r}"
         )
-    for url in NEXT_URL.split(value):
-        if is_meant_for_redis(url):
-            check_server_url(url, what=what)
+    urls = NEXT_URL.split(value)
+    for url in urls:
+        if is_meant_for_redis(url) and check_server_url(url, what=what).nodes and len(urls) > 1:
+            raise ConfigError(
+                f"{what} names sentinels or a cluster among other URLs, but such a URL must stand alone: "
+                "it finds its servers by itself"
+            )
     return value
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -174,9 +174,11 @@ class SentinelGroup(Group):
         )
         return self.master()
 
-    def fail_over(self) -> RespServer:
-        """As an administrator does it; returns the former master."""
+    def fail_over(self, *, pause_ms: int = 0) -> RespServer:
+        """As an administrator does it, one who has the master take no writes meanwhile perhaps; returns the former master."""
         master = self.master()
+        if pause_ms:
+            self.ask(master, "CLIENT", "PAUSE", pause_ms, "WRITE")
 
         def is_begun() -> bool:
             try:
@@ -235,6 +237,11 @@ class ClusterGroup(Group):
         self.wait_until_ok(self.servers, nodes=6)
         return self
 
+    def admin(self) -> redis.Redis:
+        """A client that follows the owners of slots."""
+        client: Any = redis.RedisCluster("127.0.0.1", self.servers[0].port, password=PASSWORD, protocol=2)
+        return cast(redis.Redis, client)
+
     def wait_until_ok(self, servers: Iterable[Server], *, nodes: int) -> None:
         def is_ok(server: Server) -> bool:
             with contextlib.suppress(redis.RedisError):
@@ -256,9 +263,9 @@ class ClusterGroup(Group):
     def replicas_of(self, master: Server) -> list[str]:
         return list(self.ask(master, "CLUSTER", "REPLICAS", self.id_of(master)))
 
-    def owner(self, slot: int) -> RespServer:
+    def owner(self, slot: int, asked: Server | None = None) -> RespServer:
         """The master of a slot, as a live node sees it."""
-        for first, last, (_, port, *_), *_ in self.ask(self.live(), "CLUSTER", "SLOTS"):
+        for first, last, (_, port, *_), *_ in self.ask(asked or self.live(), "CLUSTER", "SLOTS"):
             if first <= slot <= last:
                 return self.at(port)
         raise AssertionError(f"nobody owns slot {slot}")
@@ -276,12 +283,35 @@ class ClusterGroup(Group):
         )
         return owner
 
+    def kill_owner(self, slot: int) -> RespServer:
+        """SIGKILL; returns the server that was the owner."""
+        owner = self.owner(slot)
+        owner.kill()
+        return owner
+
+    def wait_for_heir(self, former: Server, slot: int) -> RespServer:
+        """Until all nodes see another owner of the slot."""
+        live = [server for server in self.servers if server.is_running]
+        wait_until(
+            lambda: all(self.owner(slot, server) is not former for server in live),
+            what="another owner of the slot",
+            deadline_s=READY_S,
+        )
+        return self.owner(slot)
+
+    def other_master(self, slot: int) -> RespServer:
+        owners = [self.owner(other) for other in (0, SLOTS // 2, SLOTS - 1)]
+        return next(owner for owner in owners if owner is not self.owner(slot))
+
+    def move_at_once(self, slot: int) -> None:
+        """As Valkey 9 can; returns when all nodes see the new owner."""
+        source, target = self.owner(slot), self.other_master(slot)
+        self.ask(source, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", self.id_of(target))
+        self.wait_for_heir(source, slot)
+
     def begin_move(self, slot: int) -> tuple[RespServer, RespServer]:
         """Say that the slot is on its way to another master; returns source and target."""
-        source = self.owner(slot)
-        target = next(
-            self.owner(other) for other in (0, SLOTS // 2, SLOTS - 1) if self.owner(other) is not source
-        )
+        source, target = self.owner(slot), self.other_master(slot)
         self.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(source))
         self.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(target))
         return source, target
@@ -303,6 +333,7 @@ class ClusterGroup(Group):
         for server in (target, source, *self.servers[:3]):
             with contextlib.suppress(redis.ResponseError):  # a replica takes no SETSLOT
                 self.ask(server, "CLUSTER", "SETSLOT", slot, "NODE", self.id_of(target))
+        self.wait_for_heir(source, slot)
 
 
 def as_text(reply: Any) -> Any:

@@ -127,6 +127,7 @@ def test_an_address_like_ours_that_cannot_serve_as_store_is_no_store_on_localhos
         ("broker", "localhost:6379", "must be a URL like"),
         ("broker", 5, "got 'int'"),
         ("store", "amqp://mq//", "scheme is 'amqp', but a Redis or Valkey is named by"),
+        ("broker", "redis://a;redis+cluster://b", "names sentinels or a cluster among other URLs"),
         ("store", "redis://a;redis://b", "one URL of a Redis or Valkey"),
         ("app_version", "x" * 129, "at most 128 characters"),
         ("namespace", "tf:{0}", "must have 1 to 64 of the characters"),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from taskflow.broker.streams.bindings import StreamKeys
 from taskflow.broker.streams.scripts import GROUP, RELEASE, RELEASE_SHA
 from taskflow.broker.urls import serves_streams
+from taskflow.redis.address import parse_server_url
 from taskflow.redis.blocking import RespClient, ServerLost
 
 
@@ -24,9 +25,10 @@ def release_messages(
     for address in url.split(";"):
         if not serves_streams(address):
             continue
-        client = RespClient(address, timeout_s=timeout_s, scripts=(RELEASE,))
+        prefix = parse_server_url(address, what="broker").options.get("key_prefix", key_prefix)
+        client = RespClient(address, timeout_s=timeout_s, scripts=(RELEASE,), home_key=prefix)
         client.deadline = deadline
-        keys = StreamKeys(client.server.options.get("key_prefix", key_prefix))
+        keys = StreamKeys(prefix)
         streams = [keys.stream(queue) for queue in queues]
         try:
             client.connect()

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+from taskflow.redis.address import SCHEMES
+
 STREAMS_TRANSPORT = "taskflow.broker.streams.transport:Transport"
 
-STREAMS_SCHEMES = {
-    "redis": "redis",
-    "valkey": "redis",
-    "rediss": "rediss",
-    "valkeys": "rediss",
-    "unix": "unix",
-}
+STREAMS_SCHEMES = {scheme: scheme for scheme in SCHEMES} | {"valkey": "redis", "valkeys": "rediss"}
 """Scheme of a plain URL -> scheme of the address that our transport reads."""
 
 
@@ -27,7 +23,7 @@ def broker_url(url: str) -> str:
     """The URL to give to kombu: Redis and Valkey go to our transport, everything else stays as it is.
 
     `redis://`, `valkey://` -> `taskflow+redis://`; `rediss://`, `valkeys://` -> `taskflow+rediss://`;
-    `unix:///path` -> `taskflow+unix:///path`. Alternates after a ";" are mapped too.
+    all others of ours get `taskflow+` in front, as in `taskflow+unix:///path`. Alternates after a ";" are mapped too.
     """
     return ";".join(map_scheme(part) for part in url.split(";"))
 

@@ -142,9 +142,9 @@ def parse_server_url(url: str, *, what: str) -> ServerAddress:
     return replace(address, tls=tls_context(address.options, what=what)) if is_tls else address
 
 
-def check_server_url(url: str, *, what: str) -> None:
+def check_server_url(url: str, *, what: str) -> ServerAddress:
     """As `parse_server_url`, but for the files of certificates, which only the process that connects needs to have."""
-    read_url(url, what=what)
+    return read_url(url, what=what)[0]
 
 
 def is_meant_for_redis(url: str) -> bool:

@@ -5,6 +5,7 @@ redis-py takes more time for a command than the server does; here the C parser a
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
@@ -17,23 +18,12 @@ from typing import Any, TypeAlias
 import hiredis
 
 from taskflow.redis.address import ServerAddress, parse_server_url
+from taskflow.redis.topology import CHECK_EVERY_S, HOME_KEY, topology_of
 
 Argument: TypeAlias = str | bytes | int
 Command: TypeAlias = tuple[Argument, ...]
 
 NO_REPLY = object()
-
-RETRY_LATER = (
-    "LOADING",
-    "READONLY",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "NOREPLICAS",
-    "UNKILLABLE",
-    "BUSY ",
-)
-"""Errors of a server that isn't ready yet, or isn't the primary any more: reconnect and try later."""
 
 
 class ServerLost(ConnectionError):
@@ -47,14 +37,19 @@ class ServerRefused(Exception):
 class RespClient:
     """One connection. `call` and `pipeline` may come from any thread, `send` and `read` from one at a time.
 
-    `timeout_s` bounds the connecting (with DNS and authentication) and each answer: then comes ServerLost.
+    `timeout_s` bounds the connecting (with DNS and authentication) and each answer: then comes ServerLost. So it does when the
+    server is not the one to talk to now; the next connection is made to the one that is. `home_key`: see `topology`.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 5.0, scripts: Sequence[str] = ()) -> None:
+    def __init__(
+        self, url: str, *, timeout_s: float = 5.0, scripts: Sequence[str] = (), home_key: str = HOME_KEY
+    ) -> None:
         self.server = parse_server_url(url, what="broker")
+        self.topology = topology_of(self.server, home_key=home_key)
         self.timeout_s = timeout_s
         self.client_id = 0
         self.deadline: float | None = None  # on the monotonic clock; if set, it counts instead
+        self._check_master_s = math.inf  # on the monotonic clock
         self._scripts = scripts
         self._pid = os.getpid()
         self._lock = threading.RLock()
@@ -74,7 +69,7 @@ class RespClient:
         self._pid = os.getpid()
         self._reader = hiredis.Reader(notEnoughData=NO_REPLY)
         try:
-            self._socket = open_socket(self.server, deadline)
+            self._socket = open_socket(self.topology.locate(deadline - time.monotonic()), deadline)
         except OSError as error:
             raise ServerLost(f"can't connect to {self.address}: {describe_os_error(error)}") from error
         try:
@@ -87,11 +82,17 @@ class RespClient:
                 self.close()
                 raise ServerLost(f"{self.address} refused the connection: {reply}") from reply
         self.client_id = int(replies[-1])
+        if self.topology.may_change_in_silence:
+            self._check_master_s = time.monotonic() + CHECK_EVERY_S
+        if probe := self.topology.probe:
+            self.pipeline(probe, deadline=deadline)  # which raises ServerLost when this is the wrong one
 
     @property
     def address(self) -> str:
         server = self.server
-        return f"unix socket {server.path}" if server.path else f"{server.host}:{server.port}"
+        if server.path:
+            return f"unix socket {server.path}"
+        return str(server) if server.nodes else f"{server.host}:{server.port}"
 
     def call(self, *command: Argument) -> Any:
         """Send one command and return its reply. Raises ServerRefused for an error reply.
@@ -152,6 +153,7 @@ class RespClient:
         connection, self._socket = self._socket, None
         if connection is not None:
             connection.close()
+        self.topology.close()
 
     def _until(self) -> float:
         return time.monotonic() + self.timeout_s if self.deadline is None else self.deadline
@@ -164,6 +166,8 @@ class RespClient:
 
     def _live_socket(self) -> socket.socket:
         if self._pid != os.getpid():
+            # A thread that isn't here may hold the lock of the parent's.
+            self.topology = topology_of(self.server, home_key=self.topology.home_key)
             self.close()  # our copy; the parent's stays open
             raise ServerLost(f"the connection to {self.address} was made before a fork; connect again")
         if self._socket is None:
@@ -173,8 +177,13 @@ class RespClient:
     def _write(self, connection: socket.socket, commands: Sequence[Command], deadline: float) -> None:
         pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
         packed = pack(commands[0]) if len(commands) == 1 else b"".join(map(pack, commands))
+        now_s = time.monotonic()
+        if now_s >= self._check_master_s:
+            self._check_master_s = now_s + CHECK_EVERY_S
+            if not self.topology.is_current():
+                self._lose(ConnectionError("it has another master now"))
         try:
-            connection.settimeout(max(deadline - time.monotonic(), 0.001))
+            connection.settimeout(max(deadline - now_s, 0.001))
             connection.sendall(packed)
         except OSError as error:
             self._lose(error)
@@ -194,7 +203,8 @@ class RespClient:
             reply = self._reader.gets()
         except hiredis.ProtocolError as error:
             self._lose(error)
-        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(RETRY_LATER):
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(self.topology.refusals):
+            self.topology.heed(str(reply))
             self._lose(ConnectionError(str(reply)))
         return reply
 

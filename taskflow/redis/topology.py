@@ -15,11 +15,13 @@ wait until the slot has arrived: a moment without store, as a failover is.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from taskflow.errors import ConfigError
 from taskflow.redis.address import WORDS, Node, ServerAddress, cert_reqs, join_node
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ CHECK_EVERY_S = 1.0
 
 After SENTINEL FAILOVER the former master takes writes for another ten seconds, all of which are lost when it becomes a replica.
 """
+
+HASH_TAG = re.compile(r"\{[^}]+\}")
 
 PASSING: tuple[str, ...] = (
     "READONLY",  # a replica: it was the master, or is not yet
@@ -180,6 +184,14 @@ class ClusterTopology(AskingTopology):
 
     refusals = PASSING_IN_CLUSTER
     told: Node | None = None  # by a MOVED; it counts once
+
+    def __init__(self, address: ServerAddress, home_key: str = HOME_KEY) -> None:
+        super().__init__(address, home_key)
+        if not HASH_TAG.search(home_key):
+            raise ConfigError(
+                f"the keys begin with {home_key!r}, so a cluster would spread them over its servers; "
+                "give them a hash tag, as in key_prefix={tf}:"
+            )
 
     def heed(self, refusal: str) -> None:
         """`MOVED 13907 host:port` names the owner; without a host it is that of who answers, which the nodes know."""

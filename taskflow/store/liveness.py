@@ -18,6 +18,7 @@ from taskflow.redis.address import ServerAddress, parse_server_url
 from taskflow.redis.client import describe
 from taskflow.redis.connection import Argument, pack_command
 from taskflow.redis.scripts import load_scripts
+from taskflow.redis.topology import topology_of
 from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.store.store import DATA_VERSION, PACKAGE
 
@@ -41,6 +42,7 @@ class LivenessStore:
         self.serving = SEPARATOR.join([app_id, *queues]) if queues else ""
         self.address = parse_server_url(url, what="store")
         self.prefix = Keys(namespace).prefix
+        self.topology = topology_of(self.address, home_key=self.prefix)
         self.skew_ms = 0  # the store's clock minus ours
         self._registered_ms: int | None = None  # when the store registered the worker, by the store's clock
         self._socket: socket.socket | None = None
@@ -99,21 +101,25 @@ class LivenessStore:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._socket = None
+        self.topology.close()
 
     # Connecting
 
     def _begin(self) -> None:
         """A call begins: its time runs, and it may have to connect."""
         self._give_up_s = time.monotonic() + CALL_TIMEOUT_S
+        if self._socket is not None and not self.topology.is_current():
+            self.close()
         if self._socket is not None:
             return
         try:
-            self._socket = open_socket(self.address, timeout_s=CALL_TIMEOUT_S)
+            server = self.topology.locate(CALL_TIMEOUT_S)
+            self._socket = open_socket(server, timeout_s=self._remaining_s())
         except OSError as error:
             raise self._unavailable(error) from error
         self._reader = hiredis.Reader()
         version_and_time = (("GET", f"{self.prefix}version"), ("TIME",))
-        *_, version, now = self._round_trip(*self.address.greeting, *version_and_time)
+        *_, version, now = self._round_trip(*self.address.greeting, *self.topology.probe, *version_and_time)
         # Before the first write: the keys of another version may mean something else.
         if version is not None and version.decode() != DATA_VERSION:
             self.close()
@@ -147,6 +153,7 @@ class LivenessStore:
             raise self._unavailable(error) from error
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
+                self.topology.heed(str(reply))
                 self.close()
                 raise self._unavailable(reply)
         return replies

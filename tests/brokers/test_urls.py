@@ -19,6 +19,8 @@ from taskflow.errors import ConfigError
         ("rediss://cache?ssl_ca_certs=/ca.pem", "taskflow+rediss://cache?ssl_ca_certs=/ca.pem"),
         ("valkeys://cache", "taskflow+rediss://cache"),
         ("unix:///run/valkey.sock?db=1", "taskflow+unix:///run/valkey.sock?db=1"),
+        ("redis+sentinel://a,b:26380/m/0", "taskflow+redis+sentinel://a,b:26380/m/0"),
+        ("valkeys+cluster://a,b", "taskflow+valkeys+cluster://a,b"),
         ("redis://one;redis://two", "taskflow+redis://one;taskflow+redis://two"),
         ("amqp://guest:guest@localhost//", "amqp://guest:guest@localhost//"),
         ("taskflow+redis://localhost", "taskflow+redis://localhost"),

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 import redis
 
-from taskflow.errors import StoreUnavailable
+from taskflow.errors import ConfigError, StoreUnavailable
 from taskflow.redis.address import parse_server_url
+from taskflow.redis.blocking import RespClient, ServerLost
 from taskflow.redis.client import StoreClient
 from taskflow.redis.subscriber import Subscriber
 from taskflow.redis.topology import HOME_KEY
@@ -252,6 +254,33 @@ async def test_sentinels_that_are_gone_or_do_not_know_the_name(sentinels: Sentin
         sentinels.sentinels[0].restart()
 
 
+@pytest.mark.redis
+async def test_nothing_is_lost_with_a_master_that_is_paused_before_it_is_replaced(
+    sentinels: SentinelGroup,
+) -> None:
+    async with writing(sentinels.url) as (writer, heard):
+        await writer.goes_on()
+        former = await in_thread(lambda: sentinels.fail_over(pause_ms=10_000))
+        await writer.goes_on()
+        await hears_again(heard)
+        assert await writer.stop() >= as_members(writer.taken)
+    sentinels.ask(former, "CLIENT", "UNPAUSE")
+
+
+@pytest.mark.redis
+def test_a_blocking_client_follows_a_master_that_was_replaced_by_hand(sentinels: SentinelGroup) -> None:
+    client = RespClient(sentinels.url)
+    client.connect()
+    assert client.call("SET", "key", "x") == b"OK"
+    former = sentinels.fail_over()
+    heir = sentinels.wait_for_heir(former)
+    told = reconnects(
+        client, until_s=RECOVERED_S, is_there=lambda: sentinels.client(heir).get("key2") == b"y"
+    )
+    assert told == {"it has another master now"}
+    client.close()
+
+
 # --- a cluster ---
 
 
@@ -305,14 +334,63 @@ async def test_scripts_wait_as_a_whole_while_their_slot_moves(cluster: ClusterGr
         assert stored >= as_members(writer.taken)
 
 
+async def test_a_slot_that_moves_at_once_is_followed(cluster: ClusterGroup) -> None:
+    if cluster.kind is RedisServer:
+        return  # 7.0 can't
+    async with writing(cluster.url) as (writer, heard):
+        await writer.goes_on()
+        await in_thread(lambda: cluster.move_at_once(SLOT))
+        await writer.goes_on()
+        await hears_again(heard)
+        assert await writer.stop() >= as_members(writer.taken)
+
+
 async def test_the_owner_of_the_slot_dies(cluster: ClusterGroup) -> None:
     async with writing(cluster.url) as (writer, heard):
         await writer.goes_on()
-        killed = cluster.owner(SLOT)
-        killed.kill()
+        killed = cluster.kill_owner(SLOT)
         began_s = asyncio.get_running_loop().time()
         await writer.goes_on()
         assert asyncio.get_running_loop().time() - began_s < RECOVERED_S
         await hears_again(heard)
         killed.restart()
         await writer.stop()
+
+
+def test_a_blocking_client_follows_the_owner_of_the_slot(cluster: ClusterGroup) -> None:
+    client = RespClient(cluster.url)
+    client.connect()
+    assert client.call("SET", f"{HOME_KEY}key2", "x") == b"OK"
+    source, target = cluster.begin_move(SLOT)
+    cluster.move_keys(SLOT, source, target)
+    cluster.end_move(SLOT, source, target)
+    told = reconnects(
+        client,
+        until_s=RECOVERED_S,
+        is_there=lambda: cluster.ask(target, "GET", f"{HOME_KEY}key2") == "y",
+        key=f"{HOME_KEY}key2",
+    )
+    assert [text.partition(" ")[0] for text in told] == ["MOVED"]
+    client.close()
+
+
+def test_keys_without_a_hash_tag_are_refused_in_a_cluster(cluster: ClusterGroup) -> None:
+    with pytest.raises(ConfigError, match="'shop:', so a cluster would spread them.*key_prefix={tf}:"):
+        RespClient(cluster.url, home_key="shop:")
+
+
+def reconnects(
+    client: RespClient, *, until_s: float, is_there: Callable[[], bool], key: str = "key2"
+) -> set[str]:
+    """Write until it is there, and connect again after each loss; why the connection was lost."""
+    told: set[str] = set()
+    give_up_s = time.monotonic() + until_s
+    while not is_there():
+        assert time.monotonic() < give_up_s, told
+        try:
+            if not client.is_connected:
+                client.connect()
+            client.call("SET", key, "y")
+        except ServerLost as error:
+            told.add(str(error).partition("ConnectionError: ")[2])
+    return told

@@ -29,10 +29,17 @@ LEAD_PASSES_S = 10.0  # S8.1
 
 
 class Deployment:
-    """`store` and `broker` are what this process and, unless told otherwise, all others use."""
+    """`store` and `broker` are what this process and, unless told otherwise, all others use. `admin` looks into the store."""
 
     def __init__(
-        self, folder: Path, *, store: str, broker: str, namespace: str, send_timeout: str = "3s"
+        self,
+        folder: Path,
+        *,
+        store: str,
+        broker: str,
+        namespace: str,
+        send_timeout: str = "3s",
+        admin: redis.Redis | None = None,
     ) -> None:
         self.folder = folder
         self.namespace = namespace
@@ -49,7 +56,7 @@ class Deployment:
             "robust", store=store, broker=broker, namespace=namespace, send_timeout=send_timeout
         )
         self.keys = Keys(namespace)
-        self.redis = redis.Redis.from_url(store)
+        self.redis = redis.Redis.from_url(store) if admin is None else admin
         self.processes: list[TaskflowProcess] = []
 
     # Processes

@@ -224,7 +224,7 @@ def test_tls_works_and_checks_the_certificate(tmp_path: Path) -> None:
 
 
 def test_scheme_that_is_no_store_is_refused() -> None:
-    with pytest.raises(ConfigError, match="must be Redis or Valkey"):
+    with pytest.raises(ConfigError, match="a Redis or Valkey is named by one of"):
         LivenessStore("amqp://localhost")
 
 

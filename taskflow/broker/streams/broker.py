@@ -97,9 +97,9 @@ class StreamsBroker:
     def __init__(self, url: str, options: StreamsOptions, *, predecessors: Sequence[str] = ()) -> None:
         self.options = options
         self.keys = StreamKeys(options.key_prefix)
-        self.commands = RespClient(url, timeout_s=options.command_timeout_s, scripts=SCRIPTS)
-        self.bindings = Bindings(self.commands, self.keys)
         self._url = url
+        self.commands = self._new_client(SCRIPTS)
+        self.bindings = Bindings(self.commands, self.keys)
         self._predecessors = predecessors
         self._reader: StreamReader | None = None
         self._subscriptions: dict[str, deque[Subscription]] = {}  # by queue; several take turns
@@ -122,7 +122,7 @@ class StreamsBroker:
             options = self.options
             self._reader = StreamReader(
                 commands=self.commands,
-                reads=RespClient(self._url, timeout_s=options.command_timeout_s),
+                reads=self._new_client(()),
                 keys=self.keys,
                 name=f"{options.consumer_name}-{uuid.uuid4().hex[:12]}",
                 claim_idle_ms=options.claim_idle_ms,
@@ -135,6 +135,12 @@ class StreamsBroker:
     def reader_name(self) -> str | None:
         """The name of that consumer, if it was ever needed."""
         return None if self._reader is None else self._reader.name
+
+    def _new_client(self, scripts: Sequence[str]) -> RespClient:
+        options = self.options
+        return RespClient(
+            self._url, timeout_s=options.command_timeout_s, scripts=scripts, home_key=options.key_prefix
+        )
 
     def connect(self) -> None:
         self.commands.connect()

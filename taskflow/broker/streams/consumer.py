@@ -102,8 +102,11 @@ class StreamConsumer:
         keys = StreamKeys(self.options.key_prefix)
         self.say = ConsumerCommands(keys, self.name, claim_idle_ms=self.options.claim_idle_ms)
         self.loop = asyncio.get_running_loop()
-        self.reads = StoreClient(address, longest_wait_s=BLOCK_S, what="broker", log_level=logging.DEBUG)
-        self.commands = StoreClient(address, on_connected=script_commands, what="broker")
+        home_key = self.options.key_prefix
+        self.reads = StoreClient(
+            address, home_key=home_key, longest_wait_s=BLOCK_S, what="broker", log_level=logging.DEBUG
+        )
+        self.commands = StoreClient(address, home_key=home_key, on_connected=script_commands, what="broker")
         self.held: dict[Held, None] = {}
         self.done: list[Held] = []  # acks that leave at the end of the turn
         self.paused: set[str] = set()
