@@ -28,6 +28,7 @@ NAMES = (
     "waits",
     "footprint",
     "flow",
+    "history",
     "expressions",
 )
 RESULTS = Path(__file__).parent / "results"
