@@ -140,7 +140,8 @@ class Stack:
         self.wait_until(lambda: self.finished() >= wanted, what=f"{count:,} finished runs")
 
     def finished(self) -> int:
-        return self.redis.zcard(f"{PREFIX}expiry")
+        spans = cast(list[str], self.redis.zrange(f"{PREFIX}expiry", 0, -1))
+        return sum(int(self.redis.llen(f"{PREFIX}expiry:{span}")) for span in spans)
 
     def records(self, slug: str) -> list[RunRecord]:
         """The finished runs of a function, in the order of their events."""

@@ -73,13 +73,17 @@ class SoakStack(Stack):
 
     def ended(self) -> int:
         """Runs that have ended so far, those that were removed since included."""
+        spans = [str(span) for span in self.redis.zrange(f"{PREFIX}expiry", 0, -1)]
         with self.redis.pipeline(transaction=True) as pipeline:
-            pipeline.get(f"{PREFIX}seq")  # one for each event, and each starts one run
-            pipeline.zcard(f"{PREFIX}expiry")
+            # One for each event, and each starts one run.
+            pipeline.get(f"{PREFIX}seq")
             for slug, _ in SHARES:
                 pipeline.zcard(f"{PREFIX}runs:{APP_ID}/{slug}")
-            routed, kept, *known = [int(count or 0) for count in pipeline.execute()]
-        return routed - (sum(known) - kept)
+            for span in spans:
+                pipeline.llen(f"{PREFIX}expiry:{span}")
+            routed, *counts = [int(count or 0) for count in pipeline.execute()]
+        known, kept = counts[: len(SHARES)], counts[len(SHARES) :]
+        return routed - (sum(known) - sum(kept))
 
     def key_counts(self) -> Counter[str]:
         """How many keys there are of each kind: the first part of their name."""

@@ -86,7 +86,9 @@ def run_reason(
         gathers, behind = text(fields, "gathers"), text(fields, "behind")
         return scheduled_reason(due_ms, gathers, batched, batch_size, behind, moment)
     if status == RunStatus.QUEUED:
-        since_ms = max([number(fields, "score") or 0, *(op.ended or 0 for op in ops)])
+        since_ms = max(
+            [number(fields, "score") or number(fields, "created") or 0, *(op.ended or 0 for op in ops)]
+        )
         return queued_reason(text(fields, "function"), text(fields, "queue"), since_ms, around, moment)
     if status == RunStatus.RUNNING:
         cancel = stored_error(fields.get("cancel"))

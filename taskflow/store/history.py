@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from taskflow.redis.client import StoreClient
 from taskflow.store.fields import to_fields, to_numbers
 from taskflow.store.keys import SEPARATOR, Keys
+from taskflow.store.records import TEXT_FIELDS, add_defaults, event_text, event_uid, whole_event
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +38,32 @@ class History:
         self.keys = keys
 
     async def run(self, run_id: str) -> StoredRun | None:
-        """A run with its steps, or None."""
-        fields, steps = (
+        """A run with its steps and its event, or None."""
+        found, steps, text = (
             self.client.call("HGETALL", self.keys.run(run_id)),
             self.client.call("HGETALL", self.keys.steps(run_id)),
+            self.event_text(event_uid(run_id)),
         )
-        found = await fields
-        return StoredRun(run_id, to_fields(found), to_fields(await steps)) if found else None
+        fields = to_fields(await found)
+        operations, event = to_fields(await steps), await text
+        if not fields:
+            return None
+        if "event" not in fields:
+            if "uid" in fields:
+                event = await self.event_text(event_uid(run_id, fields["uid"]))
+            if event is not None:
+                fields["event"] = event
+        add_defaults(fields)
+        return StoredRun(run_id, fields, operations)
 
     async def fields(self, run_id: str, *names: str) -> list[bytes | None]:
         """Some fields of a run; None for each that it doesn't have."""
-        reply: list[bytes | None] = await self.client.call("HMGET", self.keys.run(run_id), *names)
-        return reply
+        (found,) = await self.many([run_id], names)
+        return [found.get(name) for name in names]
+
+    async def event_text(self, uid: str) -> bytes | None:
+        """An event as JSON, as on the wire, or None."""
+        return event_text(uid, await self.client.call("HMGET", self.keys.event(uid), *TEXT_FIELDS))
 
     async def recent_runs(
         self, function_id: str, *, limit: int, before_ms: int | None = None, since_ms: int | None = None
@@ -61,15 +77,34 @@ class History:
         return [(flat[i].decode(), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
 
     async def many(self, run_ids: Sequence[str], names: Sequence[str] = ()) -> list[dict[str, bytes]]:
-        """Some fields of several runs, or all, in one round trip; empty for those that are gone."""
+        """Some fields of several runs, or all; empty for those that are gone. One round trip, or two for their events."""
         if not names:
             whole = [self.client.call("HGETALL", self.keys.run(run_id)) for run_id in run_ids]
-            return [to_fields(await future) for future in whole]
-        rows = [self.client.call("HMGET", self.keys.run(run_id), *names) for run_id in run_ids]
-        return [
-            {name: value for name, value in zip(names, await row, strict=True) if value is not None}
-            for row in rows
+            found = [to_fields(await future) for future in whole]
+        else:
+            asked = (*names, "uid") if "event" in names else names
+            rows = [self.client.call("HMGET", self.keys.run(run_id), *asked) for run_id in run_ids]
+            found = [
+                {name: value for name, value in zip(asked, await row, strict=True) if value is not None}
+                for row in rows
+            ]
+        for fields in found:
+            add_defaults(fields, names)
+        if not names or "event" in names:
+            await self.add_events(run_ids, found)
+        return found
+
+    async def add_events(self, run_ids: Sequence[str], found: Sequence[dict[str, bytes]]) -> None:
+        """The events of runs that refer to the event's record."""
+        bare = [
+            (fields, event_uid(run_id, fields.get("uid")))
+            for run_id, fields in zip(run_ids, found, strict=True)
+            if fields and "event" not in fields
         ]
+        texts = await asyncio.gather(*[self.event_text(uid) for _, uid in bare])
+        for (fields, _), text in zip(bare, texts, strict=True):
+            if text is not None:
+                fields["event"] = text
 
     async def ahead_of(self, function_id: str, lane: str, run_id: str) -> int | None:
         """How many ready runs of the function, or of its lane, go before this one; None when it is not ready."""
@@ -98,7 +133,7 @@ class History:
 
     async def event(self, uid: str) -> dict[str, bytes]:
         """What is kept of an event: its text and what it did. Empty when it is unknown."""
-        return to_fields(await self.client.call("HGETALL", self.keys.event(uid)))
+        return whole_event(uid, to_fields(await self.client.call("HGETALL", self.keys.event(uid))))
 
     async def recent_events(self, *, limit: int) -> list[str]:
         """The uids of the newest events over all names, newest first."""

@@ -207,5 +207,18 @@ def make_write(
 
 
 def read_memo(packed: bytes) -> dict[str, Any]:
-    memo: dict[str, Any] = msgpack.unpackb(packed, raw=False, strict_map_key=False)
+    memo = msgpack.unpackb(packed, raw=False, strict_map_key=False)
+    if isinstance(memo, list):  # the small form of a step that is done
+        index, order, data, started, took, worker = memo
+        return {
+            "kind": "step",
+            "state": "done",
+            "index": index,
+            "order": order,
+            "data": data,
+            "started": started,
+            "ended": started + took,
+            "worker": worker,
+        }
+    assert isinstance(memo, dict)
     return memo

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import msgpack
-
+from taskflow.store.records import add_defaults, event_uid, whole_event
+from tests.simulation.forms import read_memo
 from tests.simulation.server import StoreServer
 
 PREFIX = "tf:{0}:"
@@ -57,14 +57,16 @@ def observe(server: StoreServer) -> Stored:
     hashes = read_hashes(server, [name for name in names if kinds[name] == b"hash"])
     lasting = [name for name in names if lifetimes[name] < 0]
     sizes = server.ask_all([(SIZES.get(kinds[name], "EXISTS"), PREFIX + name) for name in lasting])
+    events = {
+        uid: {field: value.decode() for field, value in whole_event(uid, hashes[name]).items()}
+        for name in names
+        if (uid := name.removeprefix("event:")) != name
+    }
     runs = {
         id: StoredRun(
             id,
-            {field: value.decode(errors="replace") for field, value in hashes[name].items()},
-            {
-                key: msgpack.unpackb(packed, raw=False, strict_map_key=False)
-                for key, packed in hashes.get(f"steps:{id}", {}).items()
-            },
+            whole_run(id, hashes[name], events),
+            {key: read_memo(packed) for key, packed in hashes.get(f"steps:{id}", {}).items()},
             [event.decode() for event in server.ask("LRANGE", f"{PREFIX}batch:{id}", 0, -1)]
             if f"batch:{id}" in kinds
             else [],
@@ -72,12 +74,17 @@ def observe(server: StoreServer) -> Stored:
         for name in names
         if (id := name.removeprefix("run:")) != name
     }
-    events = {
-        uid: {field: value.decode() for field, value in hashes[name].items()}
-        for name in names
-        if (uid := name.removeprefix("event:")) != name
-    }
     return Stored(runs, events, dict(zip(lasting, map(int, sizes), strict=True)))
+
+
+def whole_run(run_id: str, found: dict[str, bytes], events: dict[str, dict[str, str]]) -> dict[str, str]:
+    """The fields of a run, with those that its hash does not say."""
+    fields = dict(found)
+    add_defaults(fields)
+    event = events.get(event_uid(run_id, fields.get("uid")), {}).get("event")
+    if event is not None:
+        fields.setdefault("event", event.encode())
+    return {field: value.decode(errors="replace") for field, value in fields.items()}
 
 
 def key_names(server: StoreServer) -> list[str]:

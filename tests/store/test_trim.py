@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from taskflow.store.claims import Claim, Verdict
+from taskflow.store.control import Rerun
+from taskflow.store.routing import RunPlan
 from taskflow.types import RunId
-from tests.store.scene import DAY_MS, NOW_MS, Scene, sleep_op, wait_op
+from tests.store.scene import DAY_MS, EVENT, NOW_MS, Scene, sleep_op, wait_op
 
+MINUTE_MS = 60_000
 STATIC = {"version", "seq", "apps", "app:shop", "functions:shop", "nudge", "hints", "queues"}
 
 
@@ -28,8 +31,44 @@ async def test_nothing_of_a_finished_run_or_its_event_is_left(scene: Scene) -> N
     assert await scene.status() == "completed"
     scene.now_ms += 1
     assert await trim(scene) > 0
+    assert await scene.keys() - STATIC == {"event:U1", "events:order", "event_names"}
+    scene.now_ms += MINUTE_MS
+    assert await trim(scene) > 0
     assert await trim(scene) == 0
     assert await scene.keys() <= STATIC
+
+
+async def test_runs_of_the_same_ten_seconds_go_together(scene: Scene) -> None:
+    """S10.1: none too early."""
+    await scene.register()
+    await scene.finish(await scene.claimed_run("r1"))
+    scene.now_ms += 1
+    await scene.finish(await scene.claimed_run("r2"))
+    scene.now_ms += DAY_MS
+    assert (await trim(scene), await scene.status("r2")) == (1, "completed")
+    scene.now_ms += 9_998
+    assert (await trim(scene), await scene.status("r2")) == (0, "completed")
+    scene.now_ms += 1
+    assert await trim(scene) >= 1
+    assert await scene.status("r2") == ""
+
+
+async def test_a_run_that_is_kept_for_longer_than_its_event_keeps_the_text(scene: Scene) -> None:
+    """S10.1, S10.3: a failed run, and one that is live; what has no record keeps its event anyhow."""
+    await scene.register()
+    for run_id in ("asleep", "failed"):
+        await scene.route(f"E-{run_id}", run_id, free=1)
+    await scene.park(Claim(RunId("asleep"), "host-a:1", 1), sleep_op(due_ms=NOW_MS + 90 * DAY_MS))
+    await scene.finish(Claim(RunId("failed"), "host-a:1", 1), "failed")
+    scene.now_ms += DAY_MS + MINUTE_MS
+    await trim(scene)
+    assert not [key for key in await scene.keys() if key.startswith("event")]
+    for run_id in ("asleep", "failed"):
+        assert (await scene.fields(run_id))["event"] == EVENT.decode()
+    rerun = RunPlan("shop/work", "default", RunId("r2"))
+    made, _ = await scene.store.steering.rerun("failed", rerun, cause="rerun", now_ms=scene.now_ms)
+    assert made is Rerun.MADE
+    assert [run.event for run in (await scene.claim()).runs] == [EVENT]
 
 
 async def test_a_run_that_is_not_final_is_kept_for_ever(scene: Scene) -> None:
@@ -69,7 +108,7 @@ async def test_a_long_history_is_trimmed_in_parts(scene: Scene) -> None:
     await scene.register()
     for number in range(25):
         await scene.finish(await scene.claimed_run(f"r{number}"))
-    scene.now_ms += DAY_MS
+    scene.now_ms += DAY_MS + MINUTE_MS
     replies = []
     while (removed := await trim(scene, limit=10)) >= 10:
         replies.append(removed)

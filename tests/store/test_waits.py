@@ -114,6 +114,9 @@ async def test_the_oldest_event_wins_however_the_next_one_comes_between(scene: S
         assert waiter.found == ["U1"]
 
 
+MINUTE_MS = 60_000  # events are kept for so much longer than runs
+
+
 async def test_a_look_back_goes_on_after_the_last_event_it_saw(scene: Scene) -> None:
     """S3.3: events of the last page that were routed meanwhile come with the next one."""
     claim = await scene.claimed_run()
@@ -226,7 +229,9 @@ async def test_the_index_of_events_goes_with_them(scene: Scene) -> None:
         scene.now_ms += 1_000
 
     async def trimmed() -> set[str]:
-        await scene.store.duties.trim_history(event_retention_ms=DAY_MS, limit=100, now_ms=scene.now_ms)
+        await scene.store.duties.trim_history(
+            event_retention_ms=DAY_MS, limit=100, now_ms=scene.now_ms + MINUTE_MS
+        )
         return {key for key in await scene.keys() if key.startswith(("events", "event_names", "event:"))}
 
     assert await trimmed() == {"events:other", "event_names", "event:U3"}
@@ -254,7 +259,9 @@ async def test_a_long_index_of_events_is_trimmed_in_parts(scene: Scene) -> None:
     removed, kept = [], []
     while True:
         removed.append(
-            await scene.store.duties.trim_history(event_retention_ms=DAY_MS, limit=5, now_ms=scene.now_ms)
+            await scene.store.duties.trim_history(
+                event_retention_ms=DAY_MS, limit=5, now_ms=scene.now_ms + MINUTE_MS
+            )
         )
         kept.append(sorted(await scene.store.history.recent_events(limit=100)))
         if removed[-1] < 5:

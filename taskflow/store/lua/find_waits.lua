@@ -11,8 +11,8 @@ local SCAN_COUNT = 100
 local open = {}
 
 local function note_open(number, run_id, step_key, condition, of_run)
-  local event = redis.call('HGET', run_key(of_run), 'event')
-  for _, part in ipairs({number, run_id, step_key, condition, event}) do open[#open + 1] = part end
+  local kept = redis.call('HMGET', run_key(of_run), 'event', 'uid')
+  for _, part in ipairs({number, run_id, step_key, condition, event_of(of_run, kept[1], kept[2])}) do open[#open + 1] = part end
 end
 
 local function meet_cancel(entry_name, number, uid, seq)

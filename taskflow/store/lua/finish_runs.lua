@@ -4,7 +4,7 @@
 --@together ends[run_id fence status body has_pending:flag now_ms remove_at_ms]
 --       body: output or error (JSON). has_pending: operations of the run are pending. remove_at_ms: when the run is to be removed
 -- Reply  {hints, for each run 'fenced' | 'cancel' (cancelled meanwhile: finish it so) | 'ok'}
-local ended, expiry = {}, {}
+local ended = {}
 local freed, freed_ms = {}, nil  -- by lane, the runs that gave their places back
 local function finish(run_id, fence, status, body, has_pending, now_ms, remove_at_ms)
   local key = run_key(run_id)
@@ -18,7 +18,11 @@ local function finish(run_id, fence, status, body, has_pending, now_ms, remove_a
     return 'ok'
   end
   -- What `finalize` does, for the common case of a run that nothing but places hangs on: half of the time.
-  redis.call('HSET', key, 'status', COMPLETED, 'ended', now_ms, 'output', body)
+  if body == 'null' then
+    redis.call('HSET', key, 'status', COMPLETED, 'ended', now_ms)
+  else
+    redis.call('HSET', key, 'status', COMPLETED, 'ended', now_ms, 'output', body)
+  end
   redis.call('PUBLISH', done_channel(run_id), COMPLETED)
   local lane = run[6]
   if lane then
@@ -27,17 +31,13 @@ local function finish(run_id, fence, status, body, has_pending, now_ms, remove_a
     freed_ms = now_ms
   end
   ended[#ended + 1] = run_id
-  expiry[#expiry + 1] = remove_at_ms
-  expiry[#expiry + 1] = run_id
+  keep_until(run_id, tonumber(remove_at_ms))
   return 'ok'
 end
 local reply = {hints}
 for run_id, fence, status, body, has_pending, now_ms, remove_at_ms in ends do
   reply[#reply + 1] = finish(run_id, fence, status, body, has_pending, now_ms, remove_at_ms)
 end
-if ended[1] then
-  on_pages('HDEL', claims_key(child_id), ended)
-  on_pages('ZADD', prefix .. 'expiry', expiry)
-end
+if ended[1] then on_pages('HDEL', claims_key(child_id), ended) end
 for lane, run_ids in pairs(freed) do free_places(lane, run_ids, tonumber(freed_ms)) end
 return reply

@@ -36,9 +36,10 @@ local function hand_back_step(run_id, step_key)
   redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
   note_crash(run_key(run_id), true)
   local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
+  local queue = run[2] or DEFAULT_QUEUE
   offer_step(run_id, step_key, now_ms, true)
   free_place(run[3], job_of(run_id, step_key), now_ms, true)
-  ask_reaper(run[1], run[2])
+  ask_reaper(run[1], queue)
   return 1
 end
 -- Who claims a run that is to be cancelled ends it. Of a paused function nobody does (S10.4).
@@ -53,17 +54,18 @@ for i = 1, math.min(#held, limit) do
   if step_key then count = count + hand_back_step(run_id, step_key) end
   run_id = held[i]
   local key = run_key(run_id)
-  local run = redis.call('HMGET', key, 'by', 'function', 'queue', 'score', 'status', 'lane', 'cancel')
+  local run = redis.call('HMGET', key, 'by', 'function', 'queue', 'score', 'status', 'lane', 'cancel', 'created')
   if run[1] == child_id and run[5] == RUNNING then
     count = count + 1
     -- A new fence: what the old owner still commits is refused from now on.
     redis.call('HINCRBY', key, 'fence', 1)
     redis.call('HSET', key, 'status', QUEUED)
     note_crash(key, crashed == 'broke')
-    make_ready(run_id, run[2], run[3], run[6], tonumber(run[4]), now_ms, true)
+    local queue = run[3] or DEFAULT_QUEUE
+    make_ready(run_id, run[2], queue, run[6], tonumber(run[4] or run[8]), now_ms, true)
     free_place(run[6], run_id, now_ms, true)
     if run[7] and is_paused(run[2]) then end_cancelled(run_id, run[7]) end
-    ask_reaper(run[2], run[3])
+    ask_reaper(run[2], queue)
   end
 end
 local left = math.max(0, #held - limit)

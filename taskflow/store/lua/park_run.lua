@@ -15,7 +15,8 @@ local function is_news(op, known)
   if not known then return true end
   local old = cmsgpack.unpack(known)
   if op.state == 'offer' then return old.state == 'due' end
-  if op.state ~= 'retry' or old.state == 'done' or old.state == 'failed' then return false end
+  -- A memo without a state is of a step that is done.
+  if op.state ~= 'retry' or old.state == nil or old.state == 'done' or old.state == 'failed' then return false end
   return #(op.attempts or {}) > #(old.attempts or {})
 end
 local function store(op, step_key, packed)
@@ -36,11 +37,11 @@ local parent_id = run_id
 for step_key, packed, children in operations do
   local op = cmsgpack.unpack(packed)
   local known = redis.call('HGET', steps_key(parent_id), step_key)
-  if op.state == 'done' or op.state == 'failed' then
+  if op.state == nil or op.state == 'done' or op.state == 'failed' then
     -- Only its place in the order of outcomes is new.
     redis.call('HSET', steps_key(parent_id), step_key, packed)
     -- A step has completed: code between steps may fail anew (S5.1).
-    if op.state == 'done' then redis.call('HDEL', key, 'attempt') end
+    if op.state ~= 'failed' then redis.call('HDEL', key, 'attempt') end
   elseif is_news(op, known) then
     store(op, step_key, packed)
     for function_id, queue, run_id, event, start_timeout_ms, finish_timeout_ms, flow in children do

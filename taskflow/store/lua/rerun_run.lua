@@ -7,13 +7,15 @@
 --       order of outcomes, of the first that will be new, or ''. edited_key: the step whose outcome was edited, or ''. edited: that
 --       operation (msgpack). kept_keys: the steps whose memos the new run takes over
 -- Reply  {'unknown' | 'live' | 'known' (the new run exists) | 'made', hints}
-local old = redis.call('HMGET', run_key(run_id), 'status', 'function', 'event', 'batched')
+local old = redis.call('HMGET', run_key(run_id), 'status', 'function', 'event', 'batched', 'uid')
 if not old[1] then return {'unknown', hints} end
 if not FINAL[old[1]] then return {'live', hints} end
 if redis.call('EXISTS', run_key(new_id)) == 1 then return {'known', hints} end
 
+if event == '' then event = event_of(run_id, old[3], old[5]) end
+if not event then return {'unknown', hints} end
 create_run({
-  id = new_id, fn = old[2], queue = queue, event = event ~= '' and event or old[3], cause = cause,
+  id = new_id, fn = old[2], queue = queue, event = event, cause = cause,
   version = redis.call('HGET', app_key(app_of(old[2])), 'version') or '', start_at_ms = start_at_ms,
   start_timeout_ms = start_timeout_ms, finish_timeout_ms = finish_timeout_ms, parent = '', flow = flow, rerun_of = run_id,
 }, '', now_ms)

@@ -48,6 +48,14 @@ end
 -- Uids of this batch.
 local met = {}
 
+-- Whether functions of this app have taken an event.
+local function has_functions(key)
+  local start = 'fn:' .. app_id .. '/'
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(field, 1, #start) == start then return true end
+  end
+  return false
+end
 local outcomes, claimed, names = {}, {}, {}
 -- What was decided for an event stands: routed again, it counts for no limit, and starts only functions that are new.
 local function route(uid, public_id, name, text, runs, left)
@@ -55,16 +63,17 @@ local function route(uid, public_id, name, text, runs, left)
   local seq, is_new = nil, true
   if any_known or met[uid] then
     local known = redis.call('HMGET', key, 'seq', app_field)
-    seq, is_new = known[1], not known[2]
+    seq, is_new = known[1], not known[2] and not has_functions(key)
   end
   met[uid] = true
-  local record = is_new and {app_field, now_ms} or {}
+  local record = {}
   if not seq then
     seq = take_seq(left)
-    record = {app_field, now_ms, 'name', name, 'event', text, 'received', now_ms, 'seq', seq}
+    record = {'name', name, 'received', now_ms, 'seq', seq}
+    add_text(record, uid, name, text, now_ms)
     list_event(name, uid, seq, now_ms)
   end
-  local duplicate, first
+  local duplicate, first, is_taken
   if public_id ~= '' then duplicate, first = is_duplicate(public_id, uid) end
   if duplicate then
     record[#record + 1] = 'duplicate_of'
@@ -82,16 +91,21 @@ local function route(uid, public_id, name, text, runs, left)
       fence, landed = (is_new and create_run or create_run_once)({
         id = run_id, fn = function_id, queue = queue, event = text, cause = 'event', version = version, parent = '',
         start_at_ms = start_at_ms, start_timeout_ms = start_timeout_ms, finish_timeout_ms = finish_timeout_ms, flow = flow,
-        seq = seq,
+        seq = seq, uid = uid,
       }, free > 0 and is_claimable and child_id or '', now_ms)
+      is_taken = true
       record[#record + 1] = 'fn:' .. function_id
-      record[#record + 1] = landed or run_id
+      record[#record + 1] = short_run(uid, landed or run_id)
     end
     if fence > 0 then
       free = free - 1
       claimed[#claimed + 1] = run_id
       claimed[#claimed + 1] = fence
     end
+  end
+  if is_new and not is_taken then
+    record[#record + 1] = app_field
+    record[#record + 1] = 1
   end
   if record[1] then on_pages('HSET', key, record) end
   outcomes[#outcomes + 1] = duplicate and 'duplicate' or 'routed'

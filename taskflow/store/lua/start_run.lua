@@ -3,12 +3,16 @@
 --@argv now_ms function_id queue run_id start_at_ms:int start_timeout_ms:int finish_timeout_ms:int flow event cause version uid name
 --       flow: see includes/create_run. event: JSON. uid, name: the event's
 -- Reply  hints
+local is_new = redis.call('EXISTS', event_key(uid)) == 0
 local _, landed = create_run_once({
   id = run_id, fn = function_id, queue = queue, event = event, cause = cause, version = version, start_at_ms = start_at_ms,
   start_timeout_ms = start_timeout_ms, finish_timeout_ms = finish_timeout_ms, parent = '', flow = flow,
+  uid = uid,
 }, '', now_ms)
-if redis.call('HSETNX', event_key(uid), 'event', event) == 1 then
-  redis.call('HSET', event_key(uid), 'name', name, 'received', now_ms, 'fn:' .. function_id, landed or run_id)
+if is_new then
+  local record = {'name', name, 'received', now_ms, 'fn:' .. function_id, short_run(uid, landed or run_id)}
+  add_text(record, uid, name, event, now_ms)
+  redis.call('HSET', event_key(uid), unpack(record))
   list_event(name, uid, redis.call('INCR', prefix .. 'seq'), now_ms)
 end
 return hints

@@ -3,9 +3,19 @@
 --@argv now_ms:int event_retention_ms:int limit:int
 --       event_retention_ms: how long events are kept when no app says so
 -- Reply  how many entries were removed; `limit` or more means that there may be others
-local runs = redis.call('ZRANGEBYSCORE', prefix .. 'expiry', '-inf', now_ms, 'LIMIT', 0, limit)
+-- Events stay a minute longer: by then the runs that they started are gone, but for those that are kept for longer.
+local EVENT_SLACK_MS = 60000
+local function take_expired()
+  local runs = {}
+  for _, span in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'expiry', '-inf', now_ms, 'LIMIT', 0, limit)) do
+    for _, run_id in ipairs(redis.call('LPOP', expiry_key(span), limit - #runs) or {}) do runs[#runs + 1] = run_id end
+    if redis.call('EXISTS', expiry_key(span)) == 0 then redis.call('ZREM', prefix .. 'expiry', span) end
+    if #runs >= limit then break end
+  end
+  return runs
+end
 -- By function; a command for many of them costs a third of one for each.
-local run_ids, keys = {}, {}
+local runs, run_ids, keys = take_expired(), {}, {}
 for _, run_id in ipairs(runs) do
   local fn = redis.call('HGET', run_key(run_id), 'function')
   if fn then
@@ -14,10 +24,21 @@ for _, run_id in ipairs(runs) do
   end
   for _, key in ipairs({run_key(run_id), steps_key(run_id), batch_key(run_id)}) do keys[#keys + 1] = key end
 end
-if runs[1] then
-  for fn, ids in pairs(run_ids) do on_pages('ZREM', runs_key(fn), ids) end
-  on_keys('DEL', keys)
-  on_pages('ZREM', prefix .. 'expiry', runs)
+for fn, ids in pairs(run_ids) do on_pages('ZREM', runs_key(fn), ids) end
+on_keys('DEL', keys)
+-- A run that is kept for longer than its event takes the event over.
+local function leave_text(uid)
+  local record = redis.call('HGETALL', event_key(uid))
+  for i = 1, #record, 2 do
+    if string.sub(record[i], 1, 3) == 'fn:' then
+      local run_id = record[i + 1]
+      if string.sub(run_id, 1, 1) == '-' then run_id = uid .. run_id end
+      local run = redis.call('HMGET', run_key(run_id), 'function', 'event', 'uid')
+      if run[1] and not run[2] and event_uid(run_id, run[3]) == uid then
+        redis.call('HSET', run_key(run_id), 'event', event_text(uid))
+      end
+    end
+  end
 end
 -- An event belongs to no app: the longest retention of all counts.
 local kept_ms
@@ -25,7 +46,7 @@ for _, app in ipairs(redis.call('SMEMBERS', prefix .. 'apps')) do
   local retention_ms = tonumber(redis.call('HGET', app_key(app), 'retention_ms') or 0)
   kept_ms = math.max(kept_ms or 0, retention_ms)
 end
-local oldest_ms = now_ms - (kept_ms or event_retention_ms)
+local oldest_ms = now_ms - (kept_ms or event_retention_ms) - EVENT_SLACK_MS
 local removed, events = 0, {}
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'event_names', '-inf', oldest_ms, 'LIMIT', 0, limit)) do
   local key, next_seq, next_ms = events_key(name), nil, nil
@@ -35,6 +56,7 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'event_names', '-inf
       next_seq, next_ms = seq, received_ms
       break
     end
+    leave_text(uid)
     events[#events + 1] = event_key(uid)
     removed = removed + 1
   end

@@ -70,6 +70,16 @@ local function take_places(lane, holder)
   each_limit(lane, function(limit) redis.call('SADD', places_key(limit), holder) end)
 end
 local function batch_key(run_id) return prefix .. 'batch:' .. run_id end
+local function event_key(uid) return prefix .. 'event:' .. uid end
+local function event_head(uid, name) return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' end
+local function event_tail(ts) return ',"ts":' .. string.format('%.0f', ts) .. '}' end
+local function event_text(uid)
+  local kept = redis.call('HMGET', event_key(uid), 'event', 'data', 'ts', 'name', 'received')
+  if kept[1] or not kept[2] then return kept[1] or nil end
+  return event_head(uid, kept[4]) .. kept[2] .. event_tail(kept[5] + kept[3])
+end
+local function event_uid(run_id, uid) return uid or string.match(run_id, '^(%w+)%-') or '' end
+local function event_of(run_id, own, uid) return own or event_text(event_uid(run_id, uid)) end
 local function ready_key(fn) return prefix .. 'ready:' .. fn end
 local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
 local function full_limit(fn, lane)
@@ -190,7 +200,7 @@ local function take(member, lane)
   run_id = run_id or member
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'function', 'event', 'created', 'cause', 'fence', 'start_timeout_ms',
-    'finish_timeout_ms', 'batched', 'kept')
+    'finish_timeout_ms', 'batched', 'kept', 'uid')
   local fence, steps = tonumber(run[5] or 0) + 1, ''
   local past = run[5] and redis.call('HMGET', key, 'started', 'attempt', 'crashes', 'cancel', 'dirty') or {}
   local started = past[1]
@@ -215,8 +225,9 @@ local function take(member, lane)
   claims[#claims + 1] = member
   claims[#claims + 1] = fence
   local more = run[8] and redis.call('LRANGE', batch_key(run_id), 0, -1) or ''
-  claimed[#claimed + 1] = {run_id, fence, run[1], run[2], tonumber(past[2] or 0), tonumber(started or now_ms), tonumber(run[3]),
-    run[4], tonumber(past[3] or 0), past[4] or '', steps, step_key or '', more}
+  claimed[#claimed + 1] = {run_id, fence, run[1], event_of(run_id, run[2], run[10]), tonumber(past[2] or 0),
+    tonumber(started or now_ms), tonumber(run[3]), run[4] or 'event', tonumber(past[3] or 0), past[4] or '',
+    steps, step_key or '', more}
   return true
 end
 local function take_ready(fn, turn_ends)

@@ -138,11 +138,11 @@ local function make_ready(member, fn, queue, lane, score, now_ms, silent)
 end
 local function child_channel(child_id) return prefix .. 'child:' .. child_id end
 local function wake(run_id, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane')
+  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created')
   if run[1] == 'waiting' then
     if run[6] then return end
     redis.call('HSET', run_key(run_id), 'status', 'queued')
-    make_ready(run_id, run[2], run[3], run[7], tonumber(run[4]), now_ms)
+    make_ready(run_id, run[2], run[3] or 'default', run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == 'running' then
     redis.call('HSET', run_key(run_id), 'dirty', 1)
     redis.call('PUBLISH', child_channel(run[5]), 'resolved' .. '\31' .. run_id)

@@ -146,7 +146,7 @@ local function unlist(run_id, step_key, op, now_ms)
   local job = run_id .. '\31' .. step_key
   if op.state == 'offer' then
     local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
-    remove_ready(job, run[1], run[2], run[3], now_ms)
+    remove_ready(job, run[1], run[2] or 'default', run[3], now_ms)
   end
   if op.due then clear_timer(op_timer(run_id, step_key)) end
   if op.kind == 'event' then remove_wait(op, job) end

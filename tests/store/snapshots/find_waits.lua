@@ -1,5 +1,15 @@
 local prefix = KEYS[1]
 local function run_key(run_id) return prefix .. 'run:' .. run_id end
+local function event_key(uid) return prefix .. 'event:' .. uid end
+local function event_head(uid, name) return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' end
+local function event_tail(ts) return ',"ts":' .. string.format('%.0f', ts) .. '}' end
+local function event_text(uid)
+  local kept = redis.call('HMGET', event_key(uid), 'event', 'data', 'ts', 'name', 'received')
+  if kept[1] or not kept[2] then return kept[1] or nil end
+  return event_head(uid, kept[4]) .. kept[2] .. event_tail(kept[5] + kept[3])
+end
+local function event_uid(run_id, uid) return uid or string.match(run_id, '^(%w+)%-') or '' end
+local function event_of(run_id, own, uid) return own or event_text(event_uid(run_id, uid)) end
 local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
 local PENDING = {wait = true, retry = true, offer = true, taken = true}
 local function is_pending(op) return PENDING[op.state] end
@@ -142,7 +152,7 @@ local function unlist(run_id, step_key, op, now_ms)
   local job = run_id .. '\31' .. step_key
   if op.state == 'offer' then
     local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
-    remove_ready(job, run[1], run[2], run[3], now_ms)
+    remove_ready(job, run[1], run[2] or 'default', run[3], now_ms)
   end
   if op.due then clear_timer(op_timer(run_id, step_key)) end
   if op.kind == 'event' then remove_wait(op, job) end
@@ -166,11 +176,11 @@ local function make_ready(member, fn, queue, lane, score, now_ms, silent)
 end
 local function child_channel(child_id) return prefix .. 'child:' .. child_id end
 local function wake(run_id, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane')
+  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created')
   if run[1] == 'waiting' then
     if run[6] then return end
     redis.call('HSET', run_key(run_id), 'status', 'queued')
-    make_ready(run_id, run[2], run[3], run[7], tonumber(run[4]), now_ms)
+    make_ready(run_id, run[2], run[3] or 'default', run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == 'running' then
     redis.call('HSET', run_key(run_id), 'dirty', 1)
     redis.call('PUBLISH', child_channel(run[5]), 'resolved' .. '\31' .. run_id)
@@ -193,7 +203,6 @@ local function resolve(run_id, step_key, outcome, now_ms)
   if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, now_ms) end
   return true
 end
-local function event_key(uid) return prefix .. 'event:' .. uid end
 local made_open_cancel
 local function late_open_cancel()
 if made_open_cancel then return unpack(made_open_cancel) end
@@ -234,6 +243,11 @@ local function sweep_operations(run_id, now_ms)
     end
   end
 end
+local function expiry_key(span) return prefix .. 'expiry:' .. span end
+local function keep_until(run_id, remove_at_ms)
+  local span = math.ceil(remove_at_ms / 10000)
+  if redis.call('RPUSH', expiry_key(span), run_id) == 1 then redis.call('ZADD', prefix .. 'expiry', span * 10000, span) end
+end
 local function singleton_key(id) return prefix .. 'singleton:' .. id end
 local function leave_singleton(id, run_id, now_ms)
   local key = singleton_key(id)
@@ -244,10 +258,10 @@ local function leave_singleton(id, run_id, now_ms)
   if not next_id then return redis.call('DEL', key) end
   redis.call('HSET', key, 'run', next_id)
   redis.call('HDEL', key, 'next')
-  local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane')
+  local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane', 'created')
   redis.call('HSET', run_key(next_id), 'status', 'queued')
   redis.call('HDEL', run_key(next_id), 'behind')
-  make_ready(next_id, run[1], run[2], run[4], tonumber(run[3]), now_ms)
+  make_ready(next_id, run[1], run[2] or 'default', run[4], tonumber(run[3] or run[5]), now_ms)
 end
 local function final_uid(run_id, status, now_ms)
   local time, rest = '', now_ms
@@ -272,9 +286,9 @@ local function done_channel(run_id) return prefix .. 'done:' .. run_id end
 local function finalize(run_id, status, body, has_pending, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms',
-    'lane', 'gathers', 'single', 'cancels')
+    'lane', 'gathers', 'single', 'cancels', 'event', 'uid')
   local fn = run[2]
-  if run[1] == 'queued' then remove_ready(run_id, fn, run[3], run[8], now_ms) end
+  if run[1] == 'queued' then remove_ready(run_id, fn, run[3] or 'default', run[8], now_ms) end
   if run[1] == 'scheduled' or run[1] == 'waiting' then clear_timer('start' .. '\31' .. run_id) end
   if run[1] == 'running' then
     redis.call('HDEL', claims_key(run[4]), run_id)
@@ -291,7 +305,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   redis.call('HSET', key, 'status', status, 'ended', now_ms, status == 'completed' and 'output' or 'error', body)
   local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
   local kept_ms = status == 'failed' and tonumber(app[2] or 7 * 86400000) or tonumber(app[1] or 86400000)
-  redis.call('ZADD', prefix .. 'expiry', now_ms + kept_ms, run_id)
+  keep_until(run_id, now_ms + kept_ms)
   if run[5] then
     local parent_id, step_key = string.match(run[5], '^(.-)' .. '\31' .. '(.*)$')
     if status == 'completed' then
@@ -303,7 +317,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   end
   if run[10] then leave_singleton(run[10], run_id, now_ms) end
   if status == 'failed' or status == 'cancelled' then
-    tell_end(run_id, fn, status, redis.call('HGET', key, 'event'), body, now_ms)
+    tell_end(run_id, fn, status, event_of(run_id, run[12], run[13]) or 'null', body, now_ms)
   end
   redis.call('PUBLISH', done_channel(run_id), status)
 end
@@ -339,8 +353,8 @@ local now_ms, limit, cursor = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local SCAN_COUNT = 100
 local open = {}
 local function note_open(number, run_id, step_key, condition, of_run)
-  local event = redis.call('HGET', run_key(of_run), 'event')
-  for _, part in ipairs({number, run_id, step_key, condition, event}) do open[#open + 1] = part end
+  local kept = redis.call('HMGET', run_key(of_run), 'event', 'uid')
+  for _, part in ipairs({number, run_id, step_key, condition, event_of(of_run, kept[1], kept[2])}) do open[#open + 1] = part end
 end
 local function meet_cancel(entry_name, number, uid, seq)
   local open_cancel, cancel_by_event = late_open_cancel()

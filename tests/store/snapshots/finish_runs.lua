@@ -1,6 +1,11 @@
 local prefix = KEYS[1]
 local function run_key(run_id) return prefix .. 'run:' .. run_id end
 local function done_channel(run_id) return prefix .. 'done:' .. run_id end
+local function expiry_key(span) return prefix .. 'expiry:' .. span end
+local function keep_until(run_id, remove_at_ms)
+  local span = math.ceil(remove_at_ms / 10000)
+  if redis.call('RPUSH', expiry_key(span), run_id) == 1 then redis.call('ZADD', prefix .. 'expiry', span * 10000, span) end
+end
 local hints, hinted = {}, {}
 local function on_pages(command, key, items, first, last)
   local sum = 0
@@ -119,6 +124,16 @@ local function clear_timer(member) redis.call('ZREM', prefix .. 'timers', member
 local function each_wait(op, visit)
   for _, name in ipairs(op.events) do visit(name, op.path or '', op.token or '') end
 end
+local function event_head(uid, name) return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' end
+local function event_key(uid) return prefix .. 'event:' .. uid end
+local function event_tail(ts) return ',"ts":' .. string.format('%.0f', ts) .. '}' end
+local function event_text(uid)
+  local kept = redis.call('HMGET', event_key(uid), 'event', 'data', 'ts', 'name', 'received')
+  if kept[1] or not kept[2] then return kept[1] or nil end
+  return event_head(uid, kept[4]) .. kept[2] .. event_tail(kept[5] + kept[3])
+end
+local function event_uid(run_id, uid) return uid or string.match(run_id, '^(%w+)%-') or '' end
+local function event_of(run_id, own, uid) return own or event_text(event_uid(run_id, uid)) end
 local function final_uid(run_id, status, now_ms)
   local time, rest = '', now_ms
   for _ = 1, 10 do
@@ -181,7 +196,7 @@ local function unlist(run_id, step_key, op, now_ms)
   local job = run_id .. '\31' .. step_key
   if op.state == 'offer' then
     local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
-    remove_ready(job, run[1], run[2], run[3], now_ms)
+    remove_ready(job, run[1], run[2] or 'default', run[3], now_ms)
   end
   if op.due then clear_timer(op_timer(run_id, step_key)) end
   if op.kind == 'event' then remove_wait(op, job) end
@@ -215,11 +230,11 @@ local function make_ready(member, fn, queue, lane, score, now_ms, silent)
   list_function(queue, fn, fn, score, now_ms, silent)
 end
 local function wake(run_id, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane')
+  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created')
   if run[1] == 'waiting' then
     if run[6] then return end
     redis.call('HSET', run_key(run_id), 'status', 'queued')
-    make_ready(run_id, run[2], run[3], run[7], tonumber(run[4]), now_ms)
+    make_ready(run_id, run[2], run[3] or 'default', run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == 'running' then
     redis.call('HSET', run_key(run_id), 'dirty', 1)
     redis.call('PUBLISH', child_channel(run[5]), 'resolved' .. '\31' .. run_id)
@@ -252,10 +267,10 @@ local function leave_singleton(id, run_id, now_ms)
   if not next_id then return redis.call('DEL', key) end
   redis.call('HSET', key, 'run', next_id)
   redis.call('HDEL', key, 'next')
-  local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane')
+  local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane', 'created')
   redis.call('HSET', run_key(next_id), 'status', 'queued')
   redis.call('HDEL', run_key(next_id), 'behind')
-  make_ready(next_id, run[1], run[2], run[4], tonumber(run[3]), now_ms)
+  make_ready(next_id, run[1], run[2] or 'default', run[4], tonumber(run[3] or run[5]), now_ms)
 end
 local function tell_end(run_id, fn, status, event, error, now_ms)
   local uid = final_uid(run_id, status, now_ms)
@@ -270,9 +285,9 @@ end
 local function finalize(run_id, status, body, has_pending, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms',
-    'lane', 'gathers', 'single', 'cancels')
+    'lane', 'gathers', 'single', 'cancels', 'event', 'uid')
   local fn = run[2]
-  if run[1] == 'queued' then remove_ready(run_id, fn, run[3], run[8], now_ms) end
+  if run[1] == 'queued' then remove_ready(run_id, fn, run[3] or 'default', run[8], now_ms) end
   if run[1] == 'scheduled' or run[1] == 'waiting' then clear_timer('start' .. '\31' .. run_id) end
   if run[1] == 'running' then
     redis.call('HDEL', claims_key(run[4]), run_id)
@@ -289,7 +304,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   redis.call('HSET', key, 'status', status, 'ended', now_ms, status == 'completed' and 'output' or 'error', body)
   local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
   local kept_ms = status == 'failed' and tonumber(app[2] or 7 * 86400000) or tonumber(app[1] or 86400000)
-  redis.call('ZADD', prefix .. 'expiry', now_ms + kept_ms, run_id)
+  keep_until(run_id, now_ms + kept_ms)
   if run[5] then
     local parent_id, step_key = string.match(run[5], '^(.-)' .. '\31' .. '(.*)$')
     if status == 'completed' then
@@ -301,7 +316,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   end
   if run[10] then leave_singleton(run[10], run_id, now_ms) end
   if status == 'failed' or status == 'cancelled' then
-    tell_end(run_id, fn, status, redis.call('HGET', key, 'event'), body, now_ms)
+    tell_end(run_id, fn, status, event_of(run_id, run[12], run[13]) or 'null', body, now_ms)
   end
   redis.call('PUBLISH', done_channel(run_id), status)
 end
@@ -309,7 +324,7 @@ made_finalize = finalize
 return finalize
 end
 local child_id = ARGV[1]
-local ended, expiry = {}, {}
+local ended = {}
 local freed, freed_ms = {}, nil
 local function finish(run_id, fence, status, body, has_pending, now_ms, remove_at_ms)
   local key = run_key(run_id)
@@ -322,7 +337,11 @@ local function finish(run_id, fence, status, body, has_pending, now_ms, remove_a
     finalize(run_id, status, body, has_pending, tonumber(now_ms))
     return 'ok'
   end
-  redis.call('HSET', key, 'status', 'completed', 'ended', now_ms, 'output', body)
+  if body == 'null' then
+    redis.call('HSET', key, 'status', 'completed', 'ended', now_ms)
+  else
+    redis.call('HSET', key, 'status', 'completed', 'ended', now_ms, 'output', body)
+  end
   redis.call('PUBLISH', done_channel(run_id), 'completed')
   local lane = run[6]
   if lane then
@@ -331,8 +350,7 @@ local function finish(run_id, fence, status, body, has_pending, now_ms, remove_a
     freed_ms = now_ms
   end
   ended[#ended + 1] = run_id
-  expiry[#expiry + 1] = remove_at_ms
-  expiry[#expiry + 1] = run_id
+  keep_until(run_id, tonumber(remove_at_ms))
   return 'ok'
 end
 local reply = {hints}
@@ -341,9 +359,6 @@ local run_id, fence, status, body, has_pending, now_ms, remove_at_ms = ARGV[ends
 
   reply[#reply + 1] = finish(run_id, fence, status, body, has_pending, now_ms, remove_at_ms)
 end
-if ended[1] then
-  on_pages('HDEL', claims_key(child_id), ended)
-  on_pages('ZADD', prefix .. 'expiry', expiry)
-end
+if ended[1] then on_pages('HDEL', claims_key(child_id), ended) end
 for lane, run_ids in pairs(freed) do free_places(lane, run_ids, tonumber(freed_ms)) end
 return reply

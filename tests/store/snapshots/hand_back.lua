@@ -125,8 +125,8 @@ local function make_ready(member, fn, queue, lane, score, now_ms, silent)
   list_function(queue, fn, fn, score, now_ms, silent)
 end
 local function offer_step(run_id, step_key, now_ms, silent)
-  local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'score', 'lane')
-  make_ready(job_of(run_id, step_key), run[1], run[2], run[4], tonumber(run[3]), now_ms, silent)
+  local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'score', 'lane', 'created')
+  make_ready(job_of(run_id, step_key), run[1], run[2] or 'default', run[4], tonumber(run[3] or run[5]), now_ms, silent)
 end
 local function split_job(job) return string.match(job, '^(.-)' .. '\31' .. '(.*)$') end
 local made_finalize
@@ -140,6 +140,17 @@ local function done_channel(run_id) return prefix .. 'done:' .. run_id end
 local function each_wait(op, visit)
   for _, name in ipairs(op.events) do visit(name, op.path or '', op.token or '') end
 end
+local function event_head(uid, name) return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' end
+local function event_key(uid) return prefix .. 'event:' .. uid end
+local function event_tail(ts) return ',"ts":' .. string.format('%.0f', ts) .. '}' end
+local function event_text(uid)
+  local kept = redis.call('HMGET', event_key(uid), 'event', 'data', 'ts', 'name', 'received')
+  if kept[1] or not kept[2] then return kept[1] or nil end
+  return event_head(uid, kept[4]) .. kept[2] .. event_tail(kept[5] + kept[3])
+end
+local function event_uid(run_id, uid) return uid or string.match(run_id, '^(%w+)%-') or '' end
+local function event_of(run_id, own, uid) return own or event_text(event_uid(run_id, uid)) end
+local function expiry_key(span) return prefix .. 'expiry:' .. span end
 local function final_uid(run_id, status, now_ms)
   local time, rest = '', now_ms
   for _ = 1, 10 do
@@ -198,7 +209,7 @@ local function unlist(run_id, step_key, op, now_ms)
   local job = run_id .. '\31' .. step_key
   if op.state == 'offer' then
     local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
-    remove_ready(job, run[1], run[2], run[3], now_ms)
+    remove_ready(job, run[1], run[2] or 'default', run[3], now_ms)
   end
   if op.due then clear_timer(op_timer(run_id, step_key)) end
   if op.kind == 'event' then remove_wait(op, job) end
@@ -216,16 +227,20 @@ local function sweep_operations(run_id, now_ms)
     end
   end
 end
+local function keep_until(run_id, remove_at_ms)
+  local span = math.ceil(remove_at_ms / 10000)
+  if redis.call('RPUSH', expiry_key(span), run_id) == 1 then redis.call('ZADD', prefix .. 'expiry', span * 10000, span) end
+end
 local function is_join_open(run_id, step_key)
   local join = redis.call('HGET', joins_key(run_id), step_key)
   return join and redis.call('HINCRBY', joins_key(run_id), '\31' .. join, -1) > 0
 end
 local function wake(run_id, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane')
+  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created')
   if run[1] == 'waiting' then
     if run[6] then return end
     redis.call('HSET', run_key(run_id), 'status', 'queued')
-    make_ready(run_id, run[2], run[3], run[7], tonumber(run[4]), now_ms)
+    make_ready(run_id, run[2], run[3] or 'default', run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == 'running' then
     redis.call('HSET', run_key(run_id), 'dirty', 1)
     redis.call('PUBLISH', child_channel(run[5]), 'resolved' .. '\31' .. run_id)
@@ -258,10 +273,10 @@ local function leave_singleton(id, run_id, now_ms)
   if not next_id then return redis.call('DEL', key) end
   redis.call('HSET', key, 'run', next_id)
   redis.call('HDEL', key, 'next')
-  local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane')
+  local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane', 'created')
   redis.call('HSET', run_key(next_id), 'status', 'queued')
   redis.call('HDEL', run_key(next_id), 'behind')
-  make_ready(next_id, run[1], run[2], run[4], tonumber(run[3]), now_ms)
+  make_ready(next_id, run[1], run[2] or 'default', run[4], tonumber(run[3] or run[5]), now_ms)
 end
 local function tell_end(run_id, fn, status, event, error, now_ms)
   local uid = final_uid(run_id, status, now_ms)
@@ -276,9 +291,9 @@ end
 local function finalize(run_id, status, body, has_pending, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms',
-    'lane', 'gathers', 'single', 'cancels')
+    'lane', 'gathers', 'single', 'cancels', 'event', 'uid')
   local fn = run[2]
-  if run[1] == 'queued' then remove_ready(run_id, fn, run[3], run[8], now_ms) end
+  if run[1] == 'queued' then remove_ready(run_id, fn, run[3] or 'default', run[8], now_ms) end
   if run[1] == 'scheduled' or run[1] == 'waiting' then clear_timer('start' .. '\31' .. run_id) end
   if run[1] == 'running' then
     redis.call('HDEL', claims_key(run[4]), run_id)
@@ -295,7 +310,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   redis.call('HSET', key, 'status', status, 'ended', now_ms, status == 'completed' and 'output' or 'error', body)
   local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
   local kept_ms = status == 'failed' and tonumber(app[2] or 7 * 86400000) or tonumber(app[1] or 86400000)
-  redis.call('ZADD', prefix .. 'expiry', now_ms + kept_ms, run_id)
+  keep_until(run_id, now_ms + kept_ms)
   if run[5] then
     local parent_id, step_key = string.match(run[5], '^(.-)' .. '\31' .. '(.*)$')
     if status == 'completed' then
@@ -307,7 +322,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   end
   if run[10] then leave_singleton(run[10], run_id, now_ms) end
   if status == 'failed' or status == 'cancelled' then
-    tell_end(run_id, fn, status, redis.call('HGET', key, 'event'), body, now_ms)
+    tell_end(run_id, fn, status, event_of(run_id, run[12], run[13]) or 'null', body, now_ms)
   end
   redis.call('PUBLISH', done_channel(run_id), status)
 end
@@ -343,9 +358,10 @@ local function hand_back_step(run_id, step_key)
   redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
   note_crash(run_key(run_id), true)
   local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
+  local queue = run[2] or 'default'
   offer_step(run_id, step_key, now_ms, true)
   free_place(run[3], job_of(run_id, step_key), now_ms, true)
-  ask_reaper(run[1], run[2])
+  ask_reaper(run[1], queue)
   return 1
 end
 local function end_cancelled(run_id, reason)
@@ -359,16 +375,17 @@ for i = 1, math.min(#held, limit) do
   if step_key then count = count + hand_back_step(run_id, step_key) end
   run_id = held[i]
   local key = run_key(run_id)
-  local run = redis.call('HMGET', key, 'by', 'function', 'queue', 'score', 'status', 'lane', 'cancel')
+  local run = redis.call('HMGET', key, 'by', 'function', 'queue', 'score', 'status', 'lane', 'cancel', 'created')
   if run[1] == child_id and run[5] == 'running' then
     count = count + 1
     redis.call('HINCRBY', key, 'fence', 1)
     redis.call('HSET', key, 'status', 'queued')
     note_crash(key, crashed == 'broke')
-    make_ready(run_id, run[2], run[3], run[6], tonumber(run[4]), now_ms, true)
+    local queue = run[3] or 'default'
+    make_ready(run_id, run[2], queue, run[6], tonumber(run[4] or run[8]), now_ms, true)
     free_place(run[6], run_id, now_ms, true)
     if run[7] and is_paused(run[2]) then end_cancelled(run_id, run[7]) end
-    ask_reaper(run[2], run[3])
+    ask_reaper(run[2], queue)
   end
 end
 local left = math.max(0, #held - limit)

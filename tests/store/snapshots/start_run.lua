@@ -1,4 +1,5 @@
 local prefix = KEYS[1]
+local function event_key(uid) return prefix .. 'event:' .. uid end
 local function run_key(run_id) return prefix .. 'run:' .. run_id end
 local function known_fence(run_id, child_id)
   local known = redis.call('HMGET', run_key(run_id), 'function', 'by', 'fence', 'status')
@@ -85,6 +86,26 @@ end
 local function take_places(lane, holder)
   each_limit(lane, function(limit) redis.call('SADD', places_key(limit), holder) end)
 end
+local function event_uid(run_id, uid) return uid or string.match(run_id, '^(%w+)%-') or '' end
+local function add_event(fields, run_id, text, uid)
+  local at = #fields
+  if not uid then
+    fields[at + 1], fields[at + 2] = 'event', text
+  elseif event_uid(run_id) ~= uid then
+    fields[at + 1], fields[at + 2] = 'uid', uid
+  end
+end
+local function add_origin(fields, run)
+  if run.queue ~= 'default' then
+    fields[#fields + 1] = 'queue'
+    fields[#fields + 1] = run.queue
+  end
+  if run.cause ~= 'event' then
+    fields[#fields + 1] = 'cause'
+    fields[#fields + 1] = run.cause
+  end
+  add_event(fields, run.id, run.event, run.uid)
+end
 local function tie(fields, run, lane)
   local function add(name, value)
     fields[#fields + 1] = name
@@ -160,7 +181,8 @@ local function make_ready(member, fn, queue, lane, score, now_ms, silent)
   redis.call('ZADD', ready_key(fn), score, member)
   list_function(queue, fn, fn, score, now_ms, silent)
 end
-local function event_key(uid) return prefix .. 'event:' .. uid end
+local function event_head(uid, name) return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' end
+local function event_tail(ts) return ',"ts":' .. string.format('%.0f', ts) .. '}' end
 local made_admit
 local function late_admit()
 if made_admit then return made_admit end
@@ -188,6 +210,11 @@ local function add_cancels(run_id, cancels, seq, made_ms)
   return cmsgpack.pack(cancels)
 end
 local function app_key(app) return prefix .. 'app:' .. app end
+local function expiry_key(span) return prefix .. 'expiry:' .. span end
+local function keep_until(run_id, remove_at_ms)
+  local span = math.ceil(remove_at_ms / 10000)
+  if redis.call('RPUSH', expiry_key(span), run_id) == 1 then redis.call('ZADD', prefix .. 'expiry', span * 10000, span) end
+end
 local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
 local function is_pending(op) return PENDING[op.state] end
 local function lane_member(queue, fn, lane) return queue .. '\31' .. fn .. '\31' .. lane end
@@ -248,7 +275,7 @@ local function unlist(run_id, step_key, op, now_ms)
   local job = run_id .. '\31' .. step_key
   if op.state == 'offer' then
     local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
-    remove_ready(job, run[1], run[2], run[3], now_ms)
+    remove_ready(job, run[1], run[2] or 'default', run[3], now_ms)
   end
   if op.due then clear_timer(op_timer(run_id, step_key)) end
   if op.kind == 'event' then remove_wait(op, job) end
@@ -261,11 +288,11 @@ local function is_join_open(run_id, step_key)
 end
 local function child_channel(child_id) return prefix .. 'child:' .. child_id end
 local function wake(run_id, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane')
+  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created')
   if run[1] == 'waiting' then
     if run[6] then return end
     redis.call('HSET', run_key(run_id), 'status', 'queued')
-    make_ready(run_id, run[2], run[3], run[7], tonumber(run[4]), now_ms)
+    make_ready(run_id, run[2], run[3] or 'default', run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == 'running' then
     redis.call('HSET', run_key(run_id), 'dirty', 1)
     redis.call('PUBLISH', child_channel(run[5]), 'resolved' .. '\31' .. run_id)
@@ -289,11 +316,13 @@ local function resolve(run_id, step_key, outcome, now_ms)
   return true
 end
 local function skip_run(run, reason, now_ms)
-  redis.call('HSET', run_key(run.id), 'function', run.fn, 'queue', run.queue, 'event', run.event, 'cause', run.cause,
-    'created', now_ms, 'version', run.version, 'status', 'skipped', 'ended', now_ms, 'skipped', reason)
+  local fields = {'function', run.fn, 'created', now_ms, 'version', run.version, 'status', 'skipped', 'ended', now_ms,
+    'skipped', reason}
+  add_origin(fields, run)
+  redis.call('HSET', run_key(run.id), unpack(fields))
   redis.call('ZADD', runs_key(run.fn), now_ms, run.id)
   local kept_ms = tonumber(redis.call('HGET', app_key(app_of(run.fn)), 'retention_ms') or 86400000)
-  redis.call('ZADD', prefix .. 'expiry', now_ms + kept_ms, run.id)
+  keep_until(run.id, now_ms + kept_ms)
   if run.parent ~= '' then
     redis.call('HSET', run_key(run.id), 'parent', run.parent)
     local parent_id, step_key = string.match(run.parent, '^(.-)' .. '\31' .. '(.*)$')
@@ -382,10 +411,10 @@ local function leave_singleton(id, run_id, now_ms)
   if not next_id then return redis.call('DEL', key) end
   redis.call('HSET', key, 'run', next_id)
   redis.call('HDEL', key, 'next')
-  local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane')
+  local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane', 'created')
   redis.call('HSET', run_key(next_id), 'status', 'queued')
   redis.call('HDEL', run_key(next_id), 'behind')
-  make_ready(next_id, run[1], run[2], run[4], tonumber(run[3]), now_ms)
+  make_ready(next_id, run[1], run[2] or 'default', run[4], tonumber(run[3] or run[5]), now_ms)
 end
 local function final_uid(run_id, status, now_ms)
   local time, rest = '', now_ms
@@ -406,13 +435,19 @@ local function tell_end(run_id, fn, status, event, error, now_ms)
   hints[#hints + 1] = '\31' .. uid
   hints[#hints + 1] = text
 end
+local function event_text(uid)
+  local kept = redis.call('HMGET', event_key(uid), 'event', 'data', 'ts', 'name', 'received')
+  if kept[1] or not kept[2] then return kept[1] or nil end
+  return event_head(uid, kept[4]) .. kept[2] .. event_tail(kept[5] + kept[3])
+end
+local function event_of(run_id, own, uid) return own or event_text(event_uid(run_id, uid)) end
 local function done_channel(run_id) return prefix .. 'done:' .. run_id end
 local function finalize(run_id, status, body, has_pending, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms',
-    'lane', 'gathers', 'single', 'cancels')
+    'lane', 'gathers', 'single', 'cancels', 'event', 'uid')
   local fn = run[2]
-  if run[1] == 'queued' then remove_ready(run_id, fn, run[3], run[8], now_ms) end
+  if run[1] == 'queued' then remove_ready(run_id, fn, run[3] or 'default', run[8], now_ms) end
   if run[1] == 'scheduled' or run[1] == 'waiting' then clear_timer('start' .. '\31' .. run_id) end
   if run[1] == 'running' then
     redis.call('HDEL', claims_key(run[4]), run_id)
@@ -429,7 +464,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   redis.call('HSET', key, 'status', status, 'ended', now_ms, status == 'completed' and 'output' or 'error', body)
   local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
   local kept_ms = status == 'failed' and tonumber(app[2] or 7 * 86400000) or tonumber(app[1] or 86400000)
-  redis.call('ZADD', prefix .. 'expiry', now_ms + kept_ms, run_id)
+  keep_until(run_id, now_ms + kept_ms)
   if run[5] then
     local parent_id, step_key = string.match(run[5], '^(.-)' .. '\31' .. '(.*)$')
     if status == 'completed' then
@@ -441,7 +476,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   end
   if run[10] then leave_singleton(run[10], run_id, now_ms) end
   if status == 'failed' or status == 'cancelled' then
-    tell_end(run_id, fn, status, redis.call('HGET', key, 'event'), body, now_ms)
+    tell_end(run_id, fn, status, event_of(run_id, run[12], run[13]) or 'null', body, now_ms)
   end
   redis.call('PUBLISH', done_channel(run_id), status)
 end
@@ -481,7 +516,7 @@ end
 local function start_scheduled(run_id, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'score', 'lane', 'gathers', 'single', 'single_mode',
-    'start_timeout_ms')
+    'start_timeout_ms', 'created')
   if run[1] ~= 'scheduled' and run[1] ~= 'waiting' then return end
   if run[6] then
     redis.call('DEL', prefix .. run[6])
@@ -497,7 +532,7 @@ local function start_scheduled(run_id, now_ms)
     if behind then return redis.call('HSET', key, 'behind', behind) end
   end
   redis.call('HSET', key, 'status', 'queued')
-  make_ready(run_id, run[2], run[3], run[5], tonumber(run[4]), now_ms)
+  make_ready(run_id, run[2], run[3] or 'default', run[5], tonumber(run[4] or run[10]), now_ms)
 end
 local function debounce_due(debounce, first_ms, start_at, now_ms)
   local due_ms = now_ms + debounce[2]
@@ -505,7 +540,10 @@ local function debounce_due(debounce, first_ms, start_at, now_ms)
   return math.max(due_ms, start_at)
 end
 local function set_debounced_event(run, run_id, flow)
-  redis.call('HSET', run_key(run_id), 'event', run.event, 'version', run.version)
+  local fields = {'version', run.version}
+  redis.call('HDEL', run_key(run_id), 'event', 'uid')
+  add_event(fields, run_id, run.event, run.uid)
+  redis.call('HSET', run_key(run_id), unpack(fields))
   if flow.lane then redis.call('HSET', run_key(run_id), 'lane', flow.lane) end
   if flow.single then redis.call('HSET', run_key(run_id), 'single', flow.single[1], 'single_mode', flow.single[2]) end
   local old = redis.call('HMGET', run_key(run_id), 'cancels', 'created')
@@ -641,8 +679,13 @@ local function create_run(run, child_id, now)
     lane = count_start(run.fn, lane, now_ms)
     take_places(lane, run.id)
   end
-  local fields = {'function', run.fn, 'queue', run.queue, 'event', run.event, 'cause', run.cause, 'created', now, 'score', score,
-    'version', run.version, 'status', is_claimed and 'running' or (is_delayed or run.behind) and 'scheduled' or 'queued'}
+  local fields = {'function', run.fn, 'created', now, 'version', run.version, 'status',
+    is_claimed and 'running' or (is_delayed or run.behind) and 'scheduled' or 'queued'}
+  add_origin(fields, run)
+  if score ~= now then
+    fields[#fields + 1] = 'score'
+    fields[#fields + 1] = score
+  end
   if is_claimed then
     for _, part in ipairs({'by', child_id, 'fence', '1', 'started', now}) do fields[#fields + 1] = part end
   end
@@ -667,6 +710,21 @@ local function create_run_once(run, child_id, now)
   if fence then return fence end
   return create_run(run, child_id, now)
 end
+local function short_run(uid, run_id)
+  if string.sub(run_id, 1, #uid + 1) == uid .. '-' then return string.sub(run_id, #uid + 1) end
+  return run_id
+end
+local function add_text(record, uid, name, text, received)
+  local head = event_head(uid, name)
+  local data, ts
+  if string.sub(text, 1, #head) == head then data, ts = string.match(text, '^(.*),"ts":(%d+)}$', #head + 1) end
+  local at = #record
+  if data and head .. data .. event_tail(tonumber(ts)) == text then
+    record[at + 1], record[at + 2], record[at + 3], record[at + 4] = 'data', data, 'ts', tonumber(ts) - tonumber(received)
+  else
+    record[at + 1], record[at + 2] = 'event', text
+  end
+end
 local function list_event(name, uid, seq, now)
   local key, id = prefix .. 'events:' .. name, seq .. '-' .. now
   if redis.call('XADD', key, 'NOMKSTREAM', id, 'u', uid) then return end
@@ -674,12 +732,16 @@ local function list_event(name, uid, seq, now)
   redis.call('ZADD', prefix .. 'event_names', now, name)
 end
 local now_ms, function_id, queue, run_id, start_at_ms, start_timeout_ms, finish_timeout_ms, flow, event, cause, version, uid, name = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13]
+local is_new = redis.call('EXISTS', event_key(uid)) == 0
 local _, landed = create_run_once({
   id = run_id, fn = function_id, queue = queue, event = event, cause = cause, version = version, start_at_ms = start_at_ms,
   start_timeout_ms = start_timeout_ms, finish_timeout_ms = finish_timeout_ms, parent = '', flow = flow,
+  uid = uid,
 }, '', now_ms)
-if redis.call('HSETNX', event_key(uid), 'event', event) == 1 then
-  redis.call('HSET', event_key(uid), 'name', name, 'received', now_ms, 'fn:' .. function_id, landed or run_id)
+if is_new then
+  local record = {'name', name, 'received', now_ms, 'fn:' .. function_id, short_run(uid, landed or run_id)}
+  add_text(record, uid, name, event, now_ms)
+  redis.call('HSET', event_key(uid), unpack(record))
   list_event(name, uid, redis.call('INCR', prefix .. 'seq'), now_ms)
 end
 return hints

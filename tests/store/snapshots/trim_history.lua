@@ -1,4 +1,5 @@
 local prefix = KEYS[1]
+local function expiry_key(span) return prefix .. 'expiry:' .. span end
 local function run_key(run_id) return prefix .. 'run:' .. run_id end
 local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
 local function batch_key(run_id) return prefix .. 'batch:' .. run_id end
@@ -16,16 +17,33 @@ local function on_keys(command, keys)
   for i = 1, #keys, 1000 do sum = sum + redis.call(command, unpack(keys, i, math.min(i + 1000 - 1, #keys))) end
   return sum
 end
+local function event_key(uid) return prefix .. 'event:' .. uid end
+local function event_uid(run_id, uid) return uid or string.match(run_id, '^(%w+)%-') or '' end
+local function event_head(uid, name) return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' end
+local function event_tail(ts) return ',"ts":' .. string.format('%.0f', ts) .. '}' end
+local function event_text(uid)
+  local kept = redis.call('HMGET', event_key(uid), 'event', 'data', 'ts', 'name', 'received')
+  if kept[1] or not kept[2] then return kept[1] or nil end
+  return event_head(uid, kept[4]) .. kept[2] .. event_tail(kept[5] + kept[3])
+end
 local function app_key(app) return prefix .. 'app:' .. app end
 local function events_key(name) return prefix .. 'events:' .. name end
 local function split_listed(entry)
   local seq, received_ms = string.match(entry[1], '^(%d+)-(%d+)$')
   return entry[2][2], tonumber(seq), tonumber(received_ms)
 end
-local function event_key(uid) return prefix .. 'event:' .. uid end
 local now_ms, event_retention_ms, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local runs = redis.call('ZRANGEBYSCORE', prefix .. 'expiry', '-inf', now_ms, 'LIMIT', 0, limit)
-local run_ids, keys = {}, {}
+local EVENT_SLACK_MS = 60000
+local function take_expired()
+  local runs = {}
+  for _, span in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'expiry', '-inf', now_ms, 'LIMIT', 0, limit)) do
+    for _, run_id in ipairs(redis.call('LPOP', expiry_key(span), limit - #runs) or {}) do runs[#runs + 1] = run_id end
+    if redis.call('EXISTS', expiry_key(span)) == 0 then redis.call('ZREM', prefix .. 'expiry', span) end
+    if #runs >= limit then break end
+  end
+  return runs
+end
+local runs, run_ids, keys = take_expired(), {}, {}
 for _, run_id in ipairs(runs) do
   local fn = redis.call('HGET', run_key(run_id), 'function')
   if fn then
@@ -34,17 +52,27 @@ for _, run_id in ipairs(runs) do
   end
   for _, key in ipairs({run_key(run_id), steps_key(run_id), batch_key(run_id)}) do keys[#keys + 1] = key end
 end
-if runs[1] then
-  for fn, ids in pairs(run_ids) do on_pages('ZREM', runs_key(fn), ids) end
-  on_keys('DEL', keys)
-  on_pages('ZREM', prefix .. 'expiry', runs)
+for fn, ids in pairs(run_ids) do on_pages('ZREM', runs_key(fn), ids) end
+on_keys('DEL', keys)
+local function leave_text(uid)
+  local record = redis.call('HGETALL', event_key(uid))
+  for i = 1, #record, 2 do
+    if string.sub(record[i], 1, 3) == 'fn:' then
+      local run_id = record[i + 1]
+      if string.sub(run_id, 1, 1) == '-' then run_id = uid .. run_id end
+      local run = redis.call('HMGET', run_key(run_id), 'function', 'event', 'uid')
+      if run[1] and not run[2] and event_uid(run_id, run[3]) == uid then
+        redis.call('HSET', run_key(run_id), 'event', event_text(uid))
+      end
+    end
+  end
 end
 local kept_ms
 for _, app in ipairs(redis.call('SMEMBERS', prefix .. 'apps')) do
   local retention_ms = tonumber(redis.call('HGET', app_key(app), 'retention_ms') or 0)
   kept_ms = math.max(kept_ms or 0, retention_ms)
 end
-local oldest_ms = now_ms - (kept_ms or event_retention_ms)
+local oldest_ms = now_ms - (kept_ms or event_retention_ms) - EVENT_SLACK_MS
 local removed, events = 0, {}
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'event_names', '-inf', oldest_ms, 'LIMIT', 0, limit)) do
   local key, next_seq, next_ms = events_key(name), nil, nil
@@ -54,6 +82,7 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'event_names', '-inf
       next_seq, next_ms = seq, received_ms
       break
     end
+    leave_text(uid)
     events[#events + 1] = event_key(uid)
     removed = removed + 1
   end

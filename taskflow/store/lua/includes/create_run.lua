@@ -1,6 +1,6 @@
 -- create_run: make a run and put it where it belongs: claimed at once, ready, or delayed.
--- run: id, fn, queue, event (JSON), cause, version, start_at_ms (or 0), start_timeout_ms, finish_timeout_ms (or 0), parent (or ''),
--- flow ('' or a packed table, see taskflow/flow/plan.py).
+-- run: id, fn, queue, event (JSON), uid (of the event, when there is a record of it), cause, version, start_at_ms (or 0),
+-- start_timeout_ms, finish_timeout_ms (or 0), parent (or ''), flow ('' or a packed table, see taskflow/flow/plan.py).
 -- now is ARGV's text: a number would be formatted anew at each use.
 -- Returns the fence when `child_id` got the claim, else 0; and what `admit` said when it made no run of its own. A run that exists
 -- is left as it is, so that routing an event twice makes one run (S1.6); its fence is told again to the child that already holds it
@@ -54,8 +54,13 @@ local function create_run(run, child_id, now)
     lane = count_start(run.fn, lane, now_ms)
     take_places(lane, run.id)
   end
-  local fields = {'function', run.fn, 'queue', run.queue, 'event', run.event, 'cause', run.cause, 'created', now, 'score', score,
-    'version', run.version, 'status', is_claimed and RUNNING or (is_delayed or run.behind) and SCHEDULED or QUEUED}
+  local fields = {'function', run.fn, 'created', now, 'version', run.version, 'status',
+    is_claimed and RUNNING or (is_delayed or run.behind) and SCHEDULED or QUEUED}
+  add_origin(fields, run)
+  if score ~= now then
+    fields[#fields + 1] = 'score'
+    fields[#fields + 1] = score
+  end
   if is_claimed then
     for _, part in ipairs({'by', child_id, 'fence', '1', 'started', now}) do fields[#fields + 1] = part end
   end

@@ -7,7 +7,10 @@ local function debounce_due(debounce, first_ms, start_at, now_ms)
   return math.max(due_ms, start_at)
 end
 local function set_debounced_event(run, run_id, flow)
-  redis.call('HSET', run_key(run_id), 'event', run.event, 'version', run.version)
+  local fields = {'version', run.version}
+  redis.call('HDEL', run_key(run_id), 'event', 'uid')
+  add_event(fields, run_id, run.event, run.uid)
+  redis.call('HSET', run_key(run_id), unpack(fields))
   if flow.lane then redis.call('HSET', run_key(run_id), 'lane', flow.lane) end
   if flow.single then redis.call('HSET', run_key(run_id), 'single', flow.single[1], 'single_mode', flow.single[2]) end
   local old = redis.call('HMGET', run_key(run_id), 'cancels', 'created')

@@ -18,9 +18,9 @@ end
 local function finalize(run_id, status, body, has_pending, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms',
-    'lane', 'gathers', 'single', 'cancels')
+    'lane', 'gathers', 'single', 'cancels', 'event', 'uid')
   local fn = run[2]
-  if run[1] == QUEUED then remove_ready(run_id, fn, run[3], run[8], now_ms) end
+  if run[1] == QUEUED then remove_ready(run_id, fn, run[3] or DEFAULT_QUEUE, run[8], now_ms) end
   if run[1] == SCHEDULED or run[1] == WAITING then clear_timer('start' .. SEP .. run_id) end
   if run[1] == RUNNING then
     redis.call('HDEL', claims_key(run[4]), run_id)
@@ -37,7 +37,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   redis.call('HSET', key, 'status', status, 'ended', now_ms, status == COMPLETED and 'output' or 'error', body)
   local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
   local kept_ms = status == FAILED and tonumber(app[2] or 7 * DAY_MS) or tonumber(app[1] or DAY_MS)
-  redis.call('ZADD', prefix .. 'expiry', now_ms + kept_ms, run_id)
+  keep_until(run_id, now_ms + kept_ms)
   if run[5] then
     local parent_id, step_key = string.match(run[5], '^(.-)' .. SEP .. '(.*)$')
     if status == COMPLETED then
@@ -49,7 +49,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   end
   if run[10] then leave_singleton(run[10], run_id, now_ms) end
   if status == FAILED or status == CANCELLED then
-    tell_end(run_id, fn, status, redis.call('HGET', key, 'event'), body, now_ms)
+    tell_end(run_id, fn, status, event_of(run_id, run[12], run[13]) or 'null', body, now_ms)
   end
   redis.call('PUBLISH', done_channel(run_id), status)
 end

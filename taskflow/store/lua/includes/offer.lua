@@ -5,8 +5,8 @@
 local function job_of(run_id, step_key) return run_id .. SEP .. step_key end
 local function split_job(job) return string.match(job, '^(.-)' .. SEP .. '(.*)$') end
 local function offer_step(run_id, step_key, now_ms, silent)
-  local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'score', 'lane')
-  make_ready(job_of(run_id, step_key), run[1], run[2], run[4], tonumber(run[3]), now_ms, silent)
+  local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'score', 'lane', 'created')
+  make_ready(job_of(run_id, step_key), run[1], run[2] or DEFAULT_QUEUE, run[4], tonumber(run[3] or run[5]), now_ms, silent)
 end
 local function take_step(run_id, step_key, child_id)
   local packed = redis.call('HGET', steps_key(run_id), step_key)

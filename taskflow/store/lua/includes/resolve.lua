@@ -8,7 +8,7 @@ local function unlist(run_id, step_key, op, now_ms)
   -- One that is taken goes on executing, and counts until then (S7.1): who took it ends its claim, or whoever hands that back.
   if op.state == 'offer' then
     local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
-    remove_ready(job, run[1], run[2], run[3], now_ms)
+    remove_ready(job, run[1], run[2] or DEFAULT_QUEUE, run[3], now_ms)
   end
   if op.due then clear_timer(op_timer(run_id, step_key)) end
   if op.kind == 'event' then remove_wait(op, job) end

@@ -3,7 +3,7 @@
 local function start_scheduled(run_id, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'score', 'lane', 'gathers', 'single', 'single_mode',
-    'start_timeout_ms')
+    'start_timeout_ms', 'created')
   if run[1] ~= SCHEDULED and run[1] ~= WAITING then return end
   if run[6] then
     redis.call('DEL', prefix .. run[6])
@@ -20,5 +20,5 @@ local function start_scheduled(run_id, now_ms)
     if behind then return redis.call('HSET', key, 'behind', behind) end
   end
   redis.call('HSET', key, 'status', QUEUED)
-  make_ready(run_id, run[2], run[3], run[5], tonumber(run[4]), now_ms)
+  make_ready(run_id, run[2], run[3] or DEFAULT_QUEUE, run[5], tonumber(run[4] or run[10]), now_ms)
 end

@@ -3,11 +3,13 @@
 -- Of an app that no worker has registered yet.
 local SKIPPED_RETENTION_MS = 86400000
 local function skip_run(run, reason, now_ms)
-  redis.call('HSET', run_key(run.id), 'function', run.fn, 'queue', run.queue, 'event', run.event, 'cause', run.cause,
-    'created', now_ms, 'version', run.version, 'status', SKIPPED, 'ended', now_ms, 'skipped', reason)
+  local fields = {'function', run.fn, 'created', now_ms, 'version', run.version, 'status', SKIPPED, 'ended', now_ms,
+    'skipped', reason}
+  add_origin(fields, run)
+  redis.call('HSET', run_key(run.id), unpack(fields))
   redis.call('ZADD', runs_key(run.fn), now_ms, run.id)
   local kept_ms = tonumber(redis.call('HGET', app_key(app_of(run.fn)), 'retention_ms') or SKIPPED_RETENTION_MS)
-  redis.call('ZADD', prefix .. 'expiry', now_ms + kept_ms, run.id)
+  keep_until(run.id, now_ms + kept_ms)
   if run.parent ~= '' then
     redis.call('HSET', run_key(run.id), 'parent', run.parent)
     local parent_id, step_key = string.match(run.parent, '^(.-)' .. SEP .. '(.*)$')

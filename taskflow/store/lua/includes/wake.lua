@@ -1,11 +1,11 @@
 -- wake: a run may go on, since one of its operations is resolved.
 local function wake(run_id, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane')
+  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created')
   if run[1] == WAITING then
     -- The handler itself is to be retried at `due`: not before.
     if run[6] then return end
     redis.call('HSET', run_key(run_id), 'status', QUEUED)
-    make_ready(run_id, run[2], run[3], run[7], tonumber(run[4]), now_ms)
+    make_ready(run_id, run[2], run[3] or DEFAULT_QUEUE, run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == RUNNING then
     -- `dirty` is what counts: park_run refuses while it is set. The message only makes it quick.
     redis.call('HSET', run_key(run_id), 'dirty', 1)
