@@ -21,6 +21,7 @@ NAMES = (
     "produce",
     "steps",
     "parallel",
+    "start",
     "live",
     "latency",
     "timers",

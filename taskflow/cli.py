@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 
 import click
 
@@ -81,6 +80,9 @@ class LazyGroup(click.Group):
 
 
 def installed_version() -> str:
+    # Here, since its import takes 6 ms, and few ask.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(DISTRIBUTION)
     except PackageNotFoundError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 
 import click
 
@@ -12,6 +13,8 @@ from taskflow.commands.options import parse_duration_option
 from taskflow.config import check_slug
 from taskflow.errors import ConfigError
 from taskflow.observability.logs import LEVELS, configure_logging
+from taskflow.redis.scripts import load_scripts
+from taskflow.store.store import PACKAGE
 from taskflow.worker.child.entry import WorkerOptions, new_loop, serve_beat, serve_child
 from taskflow.worker.child.process import queue_names
 from taskflow.worker.supervisor.options import SupervisorOptions
@@ -96,10 +99,13 @@ def command(
         ),
         make_store=WorkerStanding,
     )
-    preload()
+    preload(with_beat=beat)
     raise SystemExit(supervisor.run())
 
 
-def preload() -> None:
-    """Import now what every child needs, so that they share the memory and the time that it takes."""
+def preload(*, with_beat: bool = False) -> None:
+    """Import and load now what every child needs, so that they share the memory and the time that it takes."""
     new_loop().close()
+    load_scripts(PACKAGE)
+    if with_beat:
+        import_module("taskflow.beat.main")

@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.live import FIGURES, measure_peers
 from benchmarks.peers.taskflow import PEER as TASKFLOW
 from benchmarks.report import Scale
+from benchmarks.start import IMPORTS, measure_imports, measure_starts
 from tests.processes import REPOSITORY
 
 
@@ -38,3 +39,10 @@ def test_live_traffic_is_measured_with_the_cpu_of_each_part() -> None:
     assert figures["taskflow_per_s"] > 0
     parts = ("worker_us", "server_us", "producer_us")
     assert figures["taskflow_all_us"] == sum(figures[f"taskflow_{part}"] for part in parts)
+
+
+def test_the_start_of_a_worker_is_measured_with_its_cpu_and_its_imports() -> None:
+    figures = measure_starts(["taskflow"], Scale(is_quick=True))
+    assert set(figures) == {"taskflow_ms", "taskflow_cpu_ms"}, "without Dramatiq there is no ratio"
+    assert figures["taskflow_ms"] > 0
+    assert set(measure_imports(1)) == set(IMPORTS)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from taskflow.app import TaskFlow
-from taskflow.beat.main import run_beat
 from taskflow.broker.failure import reason_of
 from taskflow.config import Config
 from taskflow.errors import BrokerUnavailable, ConfigError, StoreUnavailable
@@ -155,6 +154,9 @@ def serve_beat(link: ChildLink, hello: Hello) -> int:
     It is no thread of a child, so that no user code can hold up the crons and timers of all workers, and so that
     neither the death of a child nor its own ends more than itself: the supervisor starts another.
     """
+    # Imported by `preload` before the fork where there is a beat, and nowhere else.
+    from taskflow.beat.main import run_beat
+
     try:
         config = Config.resolve(
             hello.app_id,

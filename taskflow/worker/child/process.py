@@ -34,6 +34,7 @@ logger = logging.getLogger("taskflow.worker")
 
 CONNECT_TIMEOUT_S = 5.0
 CHECK_UP_S = 30.0
+FIRST_LEASE_S, FIRST_LEASE_POLL_S = 1.0, 0.005
 GOODBYE_S = 1.0  # how long the end of the process may wait for a store or broker that is away
 MAX_THREADS = (
     512  # blocking code waits for a slot before it asks for a thread, so this is a bound, not a setting
@@ -118,6 +119,7 @@ class WorkerProcess:
         await self.subscriber.listen(self.store.keys.pauses_channel(config.app_id), self.executor.take_pause)
         self.store.client.on_reconnect = self.store_is_back
         self.subscriber.client.on_reconnect = self.executor.look_again
+        await self.lease_begins()
         await self.start_consuming()
         self.tick()
         self.plan_check_up()
@@ -198,6 +200,12 @@ class WorkerProcess:
                 self.beacon.polled()
         self.follow_lease()
         self.timers = [self.loop.call_later(1.0, self.tick)]
+
+    async def lease_begins(self) -> None:
+        """Wait for the supervisor's first heartbeat, a few ms behind us. Should the store be slow, `tick` sees it later."""
+        give_up_s = self.loop.time() + FIRST_LEASE_S
+        while not self.lease.is_valid() and self.loop.time() < give_up_s:  # noqa: ASYNC110  (memory of two processes)
+            await asyncio.sleep(FIRST_LEASE_POLL_S)
 
     def follow_lease(self) -> None:
         """Without a lease this process claims nothing, so a work message here would be lost on it (S9.3)."""
