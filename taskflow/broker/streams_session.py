@@ -9,8 +9,9 @@ import orjson
 from taskflow.broker.deadline import Deadline
 from taskflow.broker.session import OutgoingMessage, delivery_mode
 from taskflow.broker.streams.bindings import BoundQueue
-from taskflow.broker.streams.broker import Outgoing, StreamsBroker, StreamsOptions
+from taskflow.broker.streams.broker import StreamsBroker, StreamsOptions
 from taskflow.broker.streams.entry import CONTENT_ENCODING, CONTENT_TYPE
+from taskflow.broker.streams.sender import Outgoing
 from taskflow.redis.address import parse_server_url
 
 

@@ -117,7 +117,7 @@ def test_a_connection_that_breaks_while_it_sends_is_replaced(
         admin.execute_command("CLIENT", "PAUSE", "400", "WRITE")
         sending = threading.Thread(target=publisher.publish_events, args=([b"second"],))
         sending.start()
-        wait_until(lambda: has_waiting_script(admin), description="a send that waits")
+        wait_until(lambda: has_waiting_send(admin), description="a send that waits")
         admin.execute_command("CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES")
         sending.join()
     with Inbox(streams.url, app_id) as inbox:
@@ -125,8 +125,8 @@ def test_a_connection_that_breaks_while_it_sends_is_replaced(
     assert inbox.bodies == [b"first", b"second"]
 
 
-def has_waiting_script(admin: redis.Redis) -> bool:
-    return any(each["cmd"] == "evalsha" and "b" in each["flags"] for each in admin.client_list())
+def has_waiting_send(admin: redis.Redis) -> bool:
+    return any(each["cmd"] == "xadd" and "b" in each["flags"] for each in admin.client_list())
 
 
 def test_many_threads_share_a_publisher(broker: Server, app_id: str, new_publisher: NewPublisher) -> None:

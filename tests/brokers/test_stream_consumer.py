@@ -101,6 +101,35 @@ def test_an_error_of_the_callback_gives_the_messages_back_and_ends_nothing(
     assert "could not be handed over" in caplog.text
 
 
+@pytest.mark.parametrize(("at_once", "gathers"), [(1, False), (3, True)])
+def test_after_several_messages_the_next_read_waits_a_moment_and_after_a_lone_one_it_does_not(
+    streams: RespServer, app_id: str, new_publisher: NewPublisher, at_once: int, gathers: bool
+) -> None:
+    """Under load a read then brings more; a chain of runs, each of which waits for the one before, is not held up."""
+    with LoopInbox(streams.url, app_id) as inbox:
+        consumer = inbox.consumer.real
+        seen: list[tuple[bool, bool]] = []
+
+        def look(deliveries: list[Delivery]) -> None:
+            inbox.keep(deliveries, consumer)
+            inbox.loop.call_soon(
+                lambda: seen.append((consumer.gathering is not None, consumer.under_way is not None))
+            )
+
+        consumer.on_deliveries = look
+        publisher = new_publisher(streams.url)
+        publisher.publish_events([b"x"] * at_once)
+        inbox.wait_for(at_once)
+        # The first one wakes the consumer, so the read that it was waiting in brings no more than that.
+        wait_until(lambda: (gathers, not gathers) in seen, description="the turn after the delivery")
+        assert gathers or seen == [(False, True)]
+        publisher.publish_events([b"next"])
+        inbox.wait_for(at_once + 1)
+        stream = consumer.say.stream(Topology().events_queue(app_id).name)
+        with redis.Redis.from_url(streams.url) as admin:
+            wait_until(lambda: admin.xlen(stream) == 0, description="all acknowledged")
+
+
 def test_messages_of_a_reply_that_was_lost_are_read_again(
     streams: RespServer, app_id: str, new_publisher: NewPublisher, admin: redis.Redis
 ) -> None:

@@ -203,7 +203,7 @@ def test_a_batch_is_one_round_trip(connect: NewConnection) -> None:
         for number in range(200):
             producer.publish(number)
         assert sent == []
-    assert sent == [200]
+    assert sent == [201], "with the question whether the bindings have changed"
     with pytest.raises(RuntimeError, match="on purpose"), producer.batch():
         producer.publish("never sent")
         raise RuntimeError("on purpose")
@@ -241,7 +241,7 @@ def test_bindings_are_not_read_again_while_nothing_changes(
         producer.publish("x")
     after = broker.commands.call("INFO", "commandstats")
     assert calls(after, b"smembers") == calls(before, b"smembers")
-    assert calls(after, b"evalsha") - calls(before, b"evalsha") >= 50
+    assert calls(after, b"xadd") - calls(before, b"xadd") >= 50
 
 
 def calls(stats: bytes, command: bytes) -> int:

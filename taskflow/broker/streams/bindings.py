@@ -1,6 +1,6 @@
 """Exchanges, queues and bindings of the Redis Streams transport: kept on the server, cached in the process.
 
-Every change gives the topology a new version, and every publish names the version that it was routed by. So the
+Every change gives the topology a new version, and every publish asks for the version behind its messages (`sender`). So the
 cache needs no lifetime: what is published after a bind has returned reaches the new queue, at no extra round trip.
 
 The version begins with a random epoch. Another epoch, or a lower number, says that the server has lost its data;
@@ -43,7 +43,6 @@ class Route(NamedTuple):
 
     streams: tuple[str, ...]
     lasting: int
-    version: str  # of the topology that says so
 
 
 @dataclass(slots=True)
@@ -140,6 +139,11 @@ class Bindings:
         self._own.queues.pop(name, None)
         self._own.bindings = {binding for binding in self._own.bindings if binding.queue != name}
 
+    @property
+    def version(self) -> bytes | None:
+        """Of the topology by which `find_route` last found a route, as the server keeps it."""
+        return self._known_version.encode() or None
+
     def declared(self) -> Declared:
         """What is declared, as of `version`."""
         return self.refresh() if self._cached is None else self._cached
@@ -166,7 +170,7 @@ class Bindings:
             lasting = sorted(queue for queue in queues if not topology.queues.get(queue))
             expiring = sorted(queue for queue in queues if topology.queues.get(queue))
             streams = tuple(self._keys.stream(queue) for queue in (*lasting, *expiring))
-            found = Route(streams, len(lasting), topology.version)
+            found = Route(streams, len(lasting))
             if len(self._routes) >= 10_000:  # routing keys may be as many as messages
                 self._routes.clear()
             self._routes[exchange, routing_key] = found
@@ -193,12 +197,13 @@ class Bindings:
         commands.extend(("SADD", self._keys.bindings, encode(binding)) for binding in own.bindings)
         self._change(commands)
 
-    def drop_expired(self, streams: tuple[str, ...]) -> None:
-        """Remove the queues among `streams` whose stream has expired, so that nothing is routed there."""
+    def drop_expired(self, streams: Iterable[str]) -> set[str]:
+        """Remove the queues among `streams` whose stream has expired, so that nothing is routed there; returns which."""
         prefix = len(self._keys.stream_prefix)
-        for stream in streams:
-            if not self._client.call("EXISTS", stream):
-                self.delete_queue(stream[prefix:])
+        expired = {stream for stream in streams if not self._client.call("EXISTS", stream)}
+        for stream in expired:
+            self.delete_queue(stream[prefix:])
+        return expired
 
     def _change(self, commands: list[Command]) -> None:
         version = self._client.call(*change(self._keys, commands))

@@ -13,7 +13,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import hiredis
 
@@ -22,34 +22,19 @@ from taskflow.broker.streams.bindings import (
     Bindings,
     BoundQueue,
     StreamKeys,
-    UnknownExchange,
 )
 from taskflow.broker.streams.commands import by_queue
 from taskflow.broker.streams.entry import Entry
 from taskflow.broker.streams.reader import BLOCK_S, StreamReader
-from taskflow.broker.streams.scripts import GROUP, PUBLISH_SHA, PURGE_SHA, SCRIPTS
-from taskflow.redis.blocking import Command, RespClient, ServerRefused
+from taskflow.broker.streams.scripts import GROUP, PURGE_SHA, SCRIPTS
+from taskflow.broker.streams.sender import Outgoing, Sender
+from taskflow.redis.blocking import RespClient
 
-MAX_ROUTING_TRIES = 20
 MAX_READ_COUNT = 1000
-
-
-class Outgoing(NamedTuple):
-    """A message to send. With `mandatory`, having no queue to go to is an error."""
-
-    exchange: str
-    routing_key: str
-    metadata: bytes
-    body: bytes
-    mandatory: bool = False
 
 
 class UnknownQueue(Exception):
     """Consumed from a queue that nobody has declared."""
-
-
-class NoRoute(Exception):
-    """A mandatory message for which no queue is bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +85,7 @@ class StreamsBroker:
         self._url = url
         self.commands = self._new_client(SCRIPTS)
         self.bindings = Bindings(self.commands, self.keys)
+        self._sender = Sender(self.commands, self.bindings, self.keys)
         self._predecessors = predecessors
         self._reader: StreamReader | None = None
         self._subscriptions: dict[str, deque[Subscription]] = {}  # by queue; several take turns
@@ -184,48 +170,9 @@ class StreamsBroker:
         """Remove the messages that no consumer holds; returns how many."""
         return int(self.commands.call("EVALSHA", PURGE_SHA, 1, self.keys.stream(queue), GROUP))
 
-    # -- publish
-
     def publish(self, messages: Sequence[Outgoing]) -> None:
-        """Write all, in order, in one round trip; another if the bindings have changed meanwhile.
-
-        Raises UnknownExchange, NoRoute, ServerRefused, ServerLost.
-        """
-        pending = messages
-        for _ in range(MAX_ROUTING_TRIES):
-            replies = self.commands.pipeline([self._publish_command(message) for message in pending])
-            again: list[Outgoing] = []
-            for message, reply in zip(pending, replies, strict=True):
-                if reply == -1:
-                    again.append(message)
-                elif isinstance(reply, hiredis.ReplyError):
-                    if not str(reply).startswith("NOSCRIPT"):
-                        raise ServerRefused(str(reply)) from reply
-                    again.append(message)
-                elif reply and (route := self.bindings.find_route(message.exchange, message.routing_key)):
-                    self.bindings.drop_expired(route.streams[route.lasting :])
-            if not again:
-                return
-            self.commands.load_scripts()
-            self.bindings.refresh()
-            pending = again
-        raise ServerRefused(
-            f"the bindings changed {MAX_ROUTING_TRIES} times while {len(pending)} messages were sent"
-        )
-
-    def _publish_command(self, message: Outgoing) -> Command:
-        find_route = self.bindings.find_route
-        route = find_route(message.exchange, message.routing_key)
-        if route is None or (message.mandatory and not route.streams):
-            self.bindings.refresh()  # another process may have declared or bound it since
-            route = find_route(message.exchange, message.routing_key)
-        if route is None:
-            raise UnknownExchange(message.exchange)
-        if message.mandatory and not route.streams:
-            raise NoRoute(f"no queue is bound to exchange {message.exchange!r} for {message.routing_key!r}")
-        keys = (self.keys.version, *route.streams)
-        facts = (route.version, route.lasting, message.metadata, message.body)
-        return ("EVALSHA", PUBLISH_SHA, len(keys), *keys, *facts)
+        """Return when all are in the queues that are bound. Raises UnknownExchange, NoRoute, ServerRefused, ServerLost."""
+        self._sender.send(messages)
 
     # -- consume
 

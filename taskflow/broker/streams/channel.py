@@ -14,9 +14,10 @@ from kombu.transport import virtual
 from kombu.utils.uuid import uuid
 
 from taskflow.broker.streams.bindings import Binding, UnknownExchange
-from taskflow.broker.streams.broker import NoRoute, Outgoing, StreamsBroker, Subscription, UnknownQueue
+from taskflow.broker.streams.broker import StreamsBroker, Subscription, UnknownQueue
 from taskflow.broker.streams.entry import Entry
 from taskflow.broker.streams.message import StreamMessage, Unacked, encode_message
+from taskflow.broker.streams.sender import NoRoute, Outgoing
 from taskflow.redis.blocking import ServerLost, ServerRefused
 
 

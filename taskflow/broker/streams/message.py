@@ -12,8 +12,8 @@ from kombu.message import Message
 from kombu.utils.json import dumps as kombu_dumps
 from kombu.utils.json import loads as kombu_loads
 
-from taskflow.broker.streams.broker import Outgoing
 from taskflow.broker.streams.entry import Entry
+from taskflow.broker.streams.sender import Outgoing
 
 
 class StreamMessage(Message):

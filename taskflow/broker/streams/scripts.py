@@ -32,23 +32,6 @@ end
 return failure or version
 """
 
-PUBLISH = """
--- publish: append one message to all streams of its route, if the topology is as the sender knows it.
--- KEYS   1 version   2... streams that last   after these: streams that expire, and are not made again
--- ARGV   1 version the sender knows   2 how many streams last   3 metadata   4 body
--- Reply  how many of the streams are gone; -1 and nothing written if the topology has changed
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return -1 end
-local lasting, gone = tonumber(ARGV[2]), 0
-for i = 2, #KEYS do
-  if i - 1 <= lasting then
-    redis.call('XADD', KEYS[i], '*', 'm', ARGV[3], 'b', ARGV[4])
-  elseif not redis.call('XADD', KEYS[i], 'NOMKSTREAM', '*', 'm', ARGV[3], 'b', ARGV[4]) then
-    gone = gone + 1
-  end
-end
-return gone
-"""
-
 REQUEUE = """
 -- requeue: put messages that this consumer holds at the end of their stream, marked as redelivered.
 -- KEYS   1 stream
@@ -199,7 +182,7 @@ while true do
 end
 """
 
-SCRIPTS = (CHANGE, PUBLISH, REQUEUE, TAKE_OVER, LEAVE, PURGE)
+SCRIPTS = (CHANGE, REQUEUE, TAKE_OVER, LEAVE, PURGE)
 """Loaded with every connection, so that EVALSHA finds them: a server that restarts breaks it."""
 
 
@@ -209,7 +192,6 @@ def script_sha(script: str) -> str:
 
 
 CHANGE_SHA = script_sha(CHANGE)
-PUBLISH_SHA = script_sha(PUBLISH)
 REQUEUE_SHA = script_sha(REQUEUE)
 TAKE_OVER_SHA = script_sha(TAKE_OVER)
 LEAVE_SHA = script_sha(LEAVE)
