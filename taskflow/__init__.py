@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from taskflow.flow.rate_limit import RateLimit
     from taskflow.flow.singleton import Singleton
     from taskflow.flow.throttle import Throttle
-    from taskflow.function import Function, FunctionOptions
+    from taskflow.function import Function, FunctionOptions, InvokeOptions
     from taskflow.retries import Retries
     from taskflow.run import Run, RunStatus
     from taskflow.signals import ReceivedSignal
@@ -72,6 +72,7 @@ __all__ = [
     "Singleton",
     # send events, follow runs
     "Event",
+    "InvokeOptions",
     "Run",
     "RunStatus",
     # inside a handler
@@ -113,6 +114,7 @@ MODULES = {
     "Settings": "config",
     "Function": "function",
     "FunctionOptions": "function",
+    "InvokeOptions": "function",
     "TriggerEvent": "triggers",
     "TriggerCron": "triggers",
     "Retries": "retries",

@@ -10,7 +10,8 @@ from taskflow.config import Config, Settings
 from taskflow.connections import Connections
 from taskflow.errors import ConfigError
 from taskflow.event import Event, encode_events
-from taskflow.function import Function, FunctionOptions, FunctionSpec, build_spec
+from taskflow.function import Function, FunctionOptions, FunctionSpec, InvokeOptions, build_spec
+from taskflow.headers import Headers
 from taskflow.run import Run
 from taskflow.runs.cancel import LiveRuns, select_live
 from taskflow.runs.control import RunControl
@@ -127,7 +128,7 @@ class TaskFlow:
 
     def send(
         self, event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None,
-        ts: int | None = None, user: JsonObject | None = None, v: str | None = None,
+        ts: int | None = None, user: JsonObject | None = None, v: str | None = None, headers: Headers | None = None,
     ) -> list[str]:  # fmt: skip
         """Send one event or a list of at most 5,000; return their ids in order. From any thread. Rules S1.2, S1.5.
 
@@ -139,19 +140,21 @@ class TaskFlow:
         """
         link = self._link
         ids, messages = encode_events(
-            event, data, id=id, ts=ts, user=user, v=v, now_ms=link.clock.now_ms(), max_bytes=link.config.max_event_bytes
+            event, data, id=id, ts=ts, user=user, v=v, headers=headers, now_ms=link.clock.now_ms(),
+            max_bytes=link.config.max_event_bytes,
         )  # fmt: skip
         link.publisher.publish_events(messages)
         return ids
 
     async def asend(
         self, event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None,
-        ts: int | None = None, user: JsonObject | None = None, v: str | None = None,
+        ts: int | None = None, user: JsonObject | None = None, v: str | None = None, headers: Headers | None = None,
     ) -> list[str]:  # fmt: skip
         """As `send`, for async code: never blocks the loop, and sends what is pending in one go."""
         link = self._link
         ids, messages = encode_events(
-            event, data, id=id, ts=ts, user=user, v=v, now_ms=link.clock.now_ms(), max_bytes=link.config.max_event_bytes
+            event, data, id=id, ts=ts, user=user, v=v, headers=headers, now_ms=link.clock.now_ms(),
+            max_bytes=link.config.max_event_bytes,
         )  # fmt: skip
         await link.async_publisher.publish_events(messages)
         return ids
@@ -173,18 +176,18 @@ class TaskFlow:
 
     @overload
     def invoke(
-        self, function: Function[..., Coroutine[Any, Any, T]], /, data: JsonObject | None = None, *,
-        user: JsonObject | None = None,
+        self, function: Function[..., Coroutine[Any, Any, T]], /, data: JsonObject | None = None,
+        **options: Unpack[InvokeOptions],
     ) -> Run[T]: ...  # fmt: skip
 
     @overload
     def invoke(
-        self, function: Function[..., T], /, data: JsonObject | None = None, *, user: JsonObject | None = None
+        self, function: Function[..., T], /, data: JsonObject | None = None, **options: Unpack[InvokeOptions]
     ) -> Run[T]: ...
 
     @overload
     def invoke(
-        self, function: str, /, data: JsonObject | None = None, *, user: JsonObject | None = None
+        self, function: str, /, data: JsonObject | None = None, **options: Unpack[InvokeOptions]
     ) -> Run[Any]: ...
 
     def invoke(
@@ -192,29 +195,28 @@ class TaskFlow:
         function: Function[..., Any] | str,
         /,
         data: JsonObject | None = None,
-        *,
-        user: JsonObject | None = None,
+        **options: Unpack[InvokeOptions],
     ) -> Run[Any]:
         """Start one run of a function of this app, and return its handle; `function` may also be "app/function".
 
-        Raises ConfigError for an unknown function, InvalidEvent, StoreUnavailable.
+        The keywords are those of `InvokeOptions`. Raises ConfigError for an unknown function, InvalidEvent, StoreUnavailable.
         """
-        return self._link.block_on(lambda: self.ainvoke(function, data, user=user))
+        return self._link.block_on(lambda: self.ainvoke(function, data, **options))
 
     @overload
     async def ainvoke(
-        self, function: Function[..., Coroutine[Any, Any, T]], /, data: JsonObject | None = None, *,
-        user: JsonObject | None = None,
+        self, function: Function[..., Coroutine[Any, Any, T]], /, data: JsonObject | None = None,
+        **options: Unpack[InvokeOptions],
     ) -> Run[T]: ...  # fmt: skip
 
     @overload
     async def ainvoke(
-        self, function: Function[..., T], /, data: JsonObject | None = None, *, user: JsonObject | None = None
+        self, function: Function[..., T], /, data: JsonObject | None = None, **options: Unpack[InvokeOptions]
     ) -> Run[T]: ...
 
     @overload
     async def ainvoke(
-        self, function: str, /, data: JsonObject | None = None, *, user: JsonObject | None = None
+        self, function: str, /, data: JsonObject | None = None, **options: Unpack[InvokeOptions]
     ) -> Run[Any]: ...
 
     async def ainvoke(
@@ -222,13 +224,13 @@ class TaskFlow:
         function: Function[..., Any] | str,
         /,
         data: JsonObject | None = None,
-        *,
-        user: JsonObject | None = None,
+        **options: Unpack[InvokeOptions],
     ) -> Run[Any]:
         """See `invoke`."""
+        check_keywords(options, InvokeOptions, what="invoke()")
         control = self._control()
         run_id = await control.start(
-            await self._spec(function, control), Event(INVOKED, data or {}, user=user), version=self.config.app_version
+            await self._spec(function, control), Event(INVOKED, data or {}, **options), version=self.config.app_version
         )  # fmt: skip
         return self.run(run_id)
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from taskflow.event import ReceivedEvent
+from taskflow.headers import Headers
 
 StepT = TypeVar("StepT")
 
@@ -32,6 +33,19 @@ class Context(Generic[StepT]):
     started_at: datetime  # of the first attempt; the same in every replay
     step: StepT
     logger: RunLogger
+
+    @property
+    def headers(self) -> Headers:
+        """The headers of the run, which are those of its event; what it sends, invokes or starts inherits them (S11.1)."""
+        return self.event.headers
+
+
+def run_facts(run_id: str, function_id: str, attempt: int, headers: Headers) -> dict[str, object]:
+    """What every log record of a run carries; `headers` only where there are some."""
+    facts: dict[str, object] = {"run_id": run_id, "function_id": function_id, "attempt": attempt}
+    if headers:
+        facts["headers"] = dict(headers)
+    return facts
 
 
 class RunLogger(logging.LoggerAdapter[logging.Logger]):

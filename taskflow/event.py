@@ -9,6 +9,7 @@ from typing import Any, NotRequired, TypedDict
 import orjson
 
 from taskflow.errors import ConfigError, InvalidEvent, SerializationError
+from taskflow.headers import NO_HEADERS, Headers, find_header_problem, inherit
 from taskflow.types import JsonObject
 from taskflow.values.ids import is_ulid, new_ulid
 from taskflow.values.json import to_json
@@ -30,7 +31,8 @@ class Event:
 
     `name` has 1-256 characters. `data` is a JSON object. `id`, chosen by the sender, deduplicates for 24 h
     (S1.3). `ts` is in ms since the epoch, now by default; in the future it delays the runs that the event
-    starts (S1.4). `user` is a JSON object, `v` the version of the event's shape.
+    starts (S1.4). `user` is a JSON object, `v` the version of the event's shape. `headers` are short strings by
+    name, 8 KiB at most, which all that comes of the event inherits (S11.1).
 
     Raises InvalidEvent.
     """
@@ -41,9 +43,10 @@ class Event:
     ts: int | None = None
     user: JsonObject | None = None
     v: str | None = None
+    headers: Headers | None = None
 
     def __post_init__(self) -> None:
-        problem = find_problem(self.name, self.data, self.id, self.ts, self.user, self.v)
+        problem = find_problem(self.name, self.data, self.id, self.ts, self.user, self.v, self.headers)
         if problem is not None:
             raise InvalidEvent(problem)
 
@@ -63,6 +66,7 @@ class WireEvent(TypedDict):
     due: NotRequired[int]
     user: NotRequired[JsonObject]
     v: NotRequired[str]
+    headers: NotRequired[dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +84,15 @@ class ReceivedEvent:
     ts: int
     user: JsonObject | None = None
     v: str | None = None
+    headers: Headers = field(default_factory=lambda: NO_HEADERS)
 
     @classmethod
     def from_wire(cls, obj: WireEvent) -> ReceivedEvent:
         """The event of a wire object that `decode_message` or the store gave."""
-        return cls(obj["uid"], obj["id"], obj["name"], obj["data"], obj["ts"], obj.get("user"), obj.get("v"))
+        return cls(
+            obj["uid"], obj["id"], obj["name"], obj["data"], obj["ts"], obj.get("user"), obj.get("v"),
+            obj.get("headers") or NO_HEADERS,
+        )  # fmt: skip
 
 
 def read_event(text: bytes) -> ReceivedEvent:
@@ -93,13 +101,14 @@ def read_event(text: bytes) -> ReceivedEvent:
 
 
 def encode_event(
-    event: Event, *, now_ms: int, max_bytes: int, uid: str | None = None, internal: bool = False
-) -> tuple[str, bytes]:
+    event: Event, *, now_ms: int, max_bytes: int, uid: str | None = None, internal: bool = False,
+    inherited: Headers = NO_HEADERS,
+) -> tuple[str, bytes]:  # fmt: skip
     """The public id and the wire object (JSON) of `event`. Rules S1.1 and S1.5.
 
     `now_ms` (ms since epoch) is the `ts` of an event that has none. `uid` is the internal ULID, a new one by
-    default. Only with `internal` may the name start with `taskflow/`.
-    Raises InvalidEvent for a reserved name, data that is no JSON, or more than `max_bytes` bytes of JSON.
+    default. Only with `internal` may the name start with `taskflow/`. `inherited` are the headers of the run that sends it.
+    Raises InvalidEvent for a reserved name, data that is no JSON, too many headers, or more than `max_bytes` bytes of JSON.
     """
     name = event.name
     if not internal and name.startswith(RESERVED_PREFIX):
@@ -123,6 +132,10 @@ def encode_event(
         wire["user"] = event.user
     if event.v is not None:
         wire["v"] = event.v
+    if headers := inherit(inherited, event.headers):
+        if inherited and (problem := find_header_problem(headers)):
+            raise InvalidEvent(f"event {name!r}: {problem}")
+        wire["headers"] = dict(headers)
     try:
         encoded = to_json(wire, what=f"event {name!r}")
     except SerializationError as error:
@@ -137,13 +150,13 @@ def encode_event(
 
 def encode_events(
     event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None, ts: int | None = None,
-    user: JsonObject | None = None, v: str | None = None, now_ms: int, max_bytes: int,
+    user: JsonObject | None = None, v: str | None = None, headers: Headers | None = None, now_ms: int, max_bytes: int,
 ) -> tuple[list[str], list[bytes]]:  # fmt: skip
     """The ids of the events that the arguments of `send` mean, and the broker messages that carry them. Rules S1.2, S1.5."""
     if isinstance(event, str):
-        events: Sequence[Event] = (Event(event, {} if data is None else data, id=id, ts=ts, user=user, v=v),)
+        events: Sequence[Event] = (Event(event, {} if data is None else data, id, ts, user, v, headers),)
     else:
-        if data is not None or id is not None or ts is not None or user is not None or v is not None:
+        if any(given is not None for given in (data, id, ts, user, v, headers)):
             raise TypeError(
                 "send(Event) and send([Event, ...]) take no further arguments: they are fields of Event"
             )
@@ -210,11 +223,17 @@ def find_wire_problem(event: Any) -> str | None:
     if type(event.get("due", 0)) is not int:
         return f"due must be an int of ms since the epoch, got {describe(event['due'])}"
     return find_problem(
-        event["name"], event["data"], event["id"], event["ts"], event.get("user"), event.get("v")
+        event["name"],
+        event["data"],
+        event["id"],
+        event["ts"],
+        event.get("user"),
+        event.get("v"),
+        event.get("headers"),
     )
 
 
-def find_problem(name: Any, data: Any, id: Any, ts: Any, user: Any, v: Any) -> str | None:
+def find_problem(name: Any, data: Any, id: Any, ts: Any, user: Any, v: Any, headers: Any) -> str | None:
     """What breaks S1.5, except the size, or None."""
     if not isinstance(name, str):
         return f"the name of an event must be a str, got {type(name).__name__}"
@@ -238,6 +257,8 @@ def find_problem(name: Any, data: Any, id: Any, ts: Any, user: Any, v: Any) -> s
         return f"event {name!r}: user must be a JSON object (dict) or None, got {type(user).__name__}"
     if v is not None and not is_text(v, MAX_VERSION_CHARS):
         return f"event {name!r}: v must be a str of 1 to {MAX_VERSION_CHARS} characters, got {describe(v)}"
+    if headers is not None and (problem := find_header_problem(headers)):
+        return f"event {name!r}: {problem}"
     return None
 
 

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
 
 import orjson
 
@@ -18,6 +18,7 @@ from taskflow.config import MAX_SLUG_CHARS, Determinism, check_determinism, chec
 from taskflow.errors import ConfigError
 from taskflow.event import RESERVED_PREFIX, Event
 from taskflow.flow.options import NO_FLOW_CONTROL, FlowControl, FlowOptions
+from taskflow.headers import Headers
 from taskflow.retries import Retries
 from taskflow.run import Run
 from taskflow.timeouts import Timeouts
@@ -86,6 +87,17 @@ class HandlerShape:
     is_async: bool
 
 
+class InvokeOptions(TypedDict, total=False):
+    """What an invoke takes beside the data; None counts as left out.
+
+    user     a JSON object: who asks for it
+    headers  short strings by name, which all that comes of the run inherits (S11.1)
+    """
+
+    user: JsonObject | None
+    headers: Headers | None
+
+
 class FunctionApp(Protocol):
     """What a Function needs of its app."""
 
@@ -94,13 +106,13 @@ class FunctionApp(Protocol):
         ...
 
     def invoke(
-        self, function_id: FunctionId, /, data: JsonObject | None, *, user: JsonObject | None
+        self, function_id: FunctionId, /, data: JsonObject | None, **options: Unpack[InvokeOptions]
     ) -> Run[Any]:
         """Start a run of the function."""
         ...
 
     async def ainvoke(
-        self, function_id: FunctionId, /, data: JsonObject | None, *, user: JsonObject | None
+        self, function_id: FunctionId, /, data: JsonObject | None, **options: Unpack[InvokeOptions]
     ) -> Run[Any]:
         """Start a run of the function, without blocking the loop."""
         ...
@@ -147,48 +159,49 @@ class Function(Generic[P, R]):
         id: str | None = None,
         ts: int | None = None,
         user: JsonObject | None = None,
+        headers: Headers | None = None,
     ) -> str:
         """Send the event that starts this function, its first trigger with a full name; return the id.
 
         As `app.send` (S1.2); other functions with that trigger start as well. Raises ConfigError if there is
         no such trigger, InvalidEvent, BrokerUnavailable.
         """
-        event = Event(self._event_name(), {} if data is None else data, id=id, ts=ts, user=user)
+        event = Event(
+            self._event_name(), {} if data is None else data, id=id, ts=ts, user=user, headers=headers
+        )
         return self._app.send(event)[0]
 
     @overload
     def invoke(
         self: Function[P, Coroutine[Any, Any, T]],
         data: JsonObject | None = None,
-        *,
-        user: JsonObject | None = None,
+        **options: Unpack[InvokeOptions],
     ) -> Run[T]: ...
 
     @overload
     def invoke(
-        self: Function[P, T], data: JsonObject | None = None, *, user: JsonObject | None = None
+        self: Function[P, T], data: JsonObject | None = None, **options: Unpack[InvokeOptions]
     ) -> Run[T]: ...
 
-    def invoke(self, data: JsonObject | None = None, *, user: JsonObject | None = None) -> Run[Any]:
+    def invoke(self, data: JsonObject | None = None, **options: Unpack[InvokeOptions]) -> Run[Any]:
         """Start one run of this function alone, whatever its triggers."""
-        return self._app.invoke(self.spec.id, data, user=user)
+        return self._app.invoke(self.spec.id, data, **options)
 
     @overload
     async def ainvoke(
         self: Function[P, Coroutine[Any, Any, T]],
         data: JsonObject | None = None,
-        *,
-        user: JsonObject | None = None,
+        **options: Unpack[InvokeOptions],
     ) -> Run[T]: ...
 
     @overload
     async def ainvoke(
-        self: Function[P, T], data: JsonObject | None = None, *, user: JsonObject | None = None
+        self: Function[P, T], data: JsonObject | None = None, **options: Unpack[InvokeOptions]
     ) -> Run[T]: ...
 
-    async def ainvoke(self, data: JsonObject | None = None, *, user: JsonObject | None = None) -> Run[Any]:
+    async def ainvoke(self, data: JsonObject | None = None, **options: Unpack[InvokeOptions]) -> Run[Any]:
         """As `invoke`, for async code; it never blocks the loop."""
-        return await self._app.ainvoke(self.spec.id, data, user=user)
+        return await self._app.ainvoke(self.spec.id, data, **options)
 
     def _event_name(self) -> str:
         for trigger in self.spec.triggers:

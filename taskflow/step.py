@@ -6,11 +6,13 @@ Both call the same engine; what a tool does is written once, behind `StepEngine`
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from taskflow.event import Event, ReceivedEvent
+from taskflow.headers import Headers
 from taskflow.signals import OnConflict, ReceivedSignal
 from taskflow.types import Duration, JsonObject, When
+from taskflow.values.keywords import check_keywords
 
 if TYPE_CHECKING:
     from taskflow.function import Function
@@ -21,6 +23,21 @@ A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
 ParallelMode = Literal["all", "race"]
+
+
+class StepInvokeOptions(TypedDict, total=False):
+    """What `step.invoke` takes beside the function; None counts as left out.
+
+    data     a JSON object, which is the data of the event that the run gets
+    user     a JSON object: who asks for it
+    headers  short strings by name, besides those that it inherits from this run (S11.1)
+    timeout  how long to wait for its end, at most 1 year; without one there is no limit
+    """
+
+    data: JsonObject | None
+    user: JsonObject | None
+    headers: Headers | None
+    timeout: Duration | None
 
 
 class StepEngine(Protocol):
@@ -49,9 +66,7 @@ class StepEngine(Protocol):
         self,
         step_id: str,
         function_id: str,
-        data: JsonObject | None,
-        user: JsonObject | None,
-        timeout: Duration | None,
+        options: StepInvokeOptions,
     ) -> Any: ...
 
     async def parallel(self, branches: Sequence[Callable[[], Awaitable[Any]]], mode: ParallelMode) -> Any: ...
@@ -145,21 +160,20 @@ class Step:
 
     @overload
     async def invoke(
-        self, id: str, *, function: Function[..., Coroutine[Any, Any, R]], data: JsonObject | None = None,
-        user: JsonObject | None = None, timeout: Duration | None = None,
-    ) -> R: ...  # fmt: skip
+        self,
+        id: str,
+        *,
+        function: Function[..., Coroutine[Any, Any, R]],
+        **options: Unpack[StepInvokeOptions],
+    ) -> R: ...
 
     @overload
     async def invoke(
-        self, id: str, *, function: Function[..., R], data: JsonObject | None = None, user: JsonObject | None = None,
-        timeout: Duration | None = None,
-    ) -> R: ...  # fmt: skip
+        self, id: str, *, function: Function[..., R], **options: Unpack[StepInvokeOptions]
+    ) -> R: ...
 
     @overload
-    async def invoke(
-        self, id: str, *, function_id: str, data: JsonObject | None = None, user: JsonObject | None = None,
-        timeout: Duration | None = None,
-    ) -> Any: ...  # fmt: skip
+    async def invoke(self, id: str, *, function_id: str, **options: Unpack[StepInvokeOptions]) -> Any: ...
 
     async def invoke(
         self,
@@ -167,18 +181,17 @@ class Step:
         *,
         function: Function[..., Any] | None = None,
         function_id: str | None = None,
-        data: JsonObject | None = None,
-        user: JsonObject | None = None,
-        timeout: Duration | None = None,
+        **options: Unpack[StepInvokeOptions],
     ) -> Any:
         """Run another function and return its output. Rule S3.6.
 
             receipt = await step.invoke("receipt", function=make_receipt, data={"order": 7})
             score = await step.invoke("score", function_id="risk-app/score", data={...}, timeout="1h")
 
-        Raises StepError when it fails, is cancelled, does not exist, or takes longer than `timeout`.
+        The other keywords are those of `StepInvokeOptions`. Raises StepError when it fails, is cancelled, does not exist, or takes
+        longer than `timeout`.
         """
-        return await self._engine.invoke(id, target_id(function, function_id), data, user, timeout)
+        return await self._engine.invoke(id, target_id(function, function_id), checked(options))
 
     @overload
     async def parallel(
@@ -273,21 +286,18 @@ class BlockingStep:
 
     @overload
     def invoke(
-        self, id: str, *, function: Function[..., Coroutine[Any, Any, R]], data: JsonObject | None = None,
-        user: JsonObject | None = None, timeout: Duration | None = None,
-    ) -> R: ...  # fmt: skip
+        self,
+        id: str,
+        *,
+        function: Function[..., Coroutine[Any, Any, R]],
+        **options: Unpack[StepInvokeOptions],
+    ) -> R: ...
 
     @overload
-    def invoke(
-        self, id: str, *, function: Function[..., R], data: JsonObject | None = None, user: JsonObject | None = None,
-        timeout: Duration | None = None,
-    ) -> R: ...  # fmt: skip
+    def invoke(self, id: str, *, function: Function[..., R], **options: Unpack[StepInvokeOptions]) -> R: ...
 
     @overload
-    def invoke(
-        self, id: str, *, function_id: str, data: JsonObject | None = None, user: JsonObject | None = None,
-        timeout: Duration | None = None,
-    ) -> Any: ...  # fmt: skip
+    def invoke(self, id: str, *, function_id: str, **options: Unpack[StepInvokeOptions]) -> Any: ...
 
     def invoke(
         self,
@@ -295,13 +305,11 @@ class BlockingStep:
         *,
         function: Function[..., Any] | None = None,
         function_id: str | None = None,
-        data: JsonObject | None = None,
-        user: JsonObject | None = None,
-        timeout: Duration | None = None,
+        **options: Unpack[StepInvokeOptions],
     ) -> Any:
         """See `Step.invoke`."""
         return self._engine.block_on(
-            self._engine.invoke(id, target_id(function, function_id), data, user, timeout)
+            self._engine.invoke(id, target_id(function, function_id), checked(options))
         )
 
     @overload
@@ -348,3 +356,9 @@ def target_id(function: Function[..., Any] | None, function_id: str | None) -> s
         return function.spec.id
     assert function_id is not None
     return function_id
+
+
+def checked(options: StepInvokeOptions) -> StepInvokeOptions:
+    """The options of an invoke. Raises TypeError for one that does not exist."""
+    check_keywords(options, StepInvokeOptions, what="step.invoke()")
+    return options

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from taskflow.errors import ConfigError, InvalidDuration
 from taskflow.event import MAX_NAME_CHARS
 from taskflow.expressions.cel import compile_expression
+from taskflow.headers import Headers, find_header_problem
 from taskflow.types import Duration
 from taskflow.values.durations import parse_duration_ms
 
@@ -66,12 +67,14 @@ class TriggerCron:
 
     `cron` has five fields, or six with the *second first*, and may begin with "TZ=Area/City "; without that
     it is UTC. `jitter` is a duration. `catchup` says what to fire for ticks that nothing could fire for
-    more than 10 s, whatever the cause: the "latest" of them, "none", or "all" (at most 1,000). Rule S8.1. Raises ConfigError.
+    more than 10 s, whatever the cause: the "latest" of them, "none", or "all" (at most 1,000). Rule S8.1.
+    `headers` are those of its runs (S11.1). Raises ConfigError.
     """
 
     cron: str
     jitter: Duration | None = field(default=None, compare=False)
     catchup: Catchup = "latest"
+    headers: Headers | None = field(default=None, hash=False)
     jitter_ms: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -84,6 +87,8 @@ class TriggerCron:
             jitter_ms = 0 if self.jitter is None else parse_duration_ms(self.jitter, what="trigger jitter")
         except InvalidDuration as error:
             raise ConfigError(f"trigger cron {self.cron!r}: {error}") from error
+        if self.headers is not None and (problem := find_header_problem(self.headers)):
+            raise ConfigError(f"trigger cron {self.cron!r}: {problem}")
         object.__setattr__(self, "jitter_ms", jitter_ms)
 
 

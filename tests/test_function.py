@@ -1,7 +1,7 @@
 import functools
 import inspect
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, Unpack
 
 import orjson
 import pytest
@@ -15,6 +15,7 @@ from taskflow.function import (
     FunctionOptions,
     FunctionSpec,
     HandlerShape,
+    InvokeOptions,
     build_spec,
     handler_shape,
 )
@@ -36,14 +37,16 @@ class RecordingApp:
         self.sent.append(event)
         return [event.id or "01"]
 
-    def invoke(self, function_id: FunctionId, /, data: JsonObject | None, *, user: JsonObject | None) -> Any:
-        self.invoked.append((function_id, data, user))
+    def invoke(
+        self, function_id: FunctionId, /, data: JsonObject | None, **options: Unpack[InvokeOptions]
+    ) -> Any:
+        self.invoked.append((function_id, data, options.get("user")))
         return self.run
 
     async def ainvoke(
-        self, function_id: FunctionId, /, data: JsonObject | None, *, user: JsonObject | None
+        self, function_id: FunctionId, /, data: JsonObject | None, **options: Unpack[InvokeOptions]
     ) -> Any:
-        return self.invoke(function_id, data, user=user)
+        return self.invoke(function_id, data, **options)
 
 
 def send_receipt(ctx: str) -> str:

@@ -16,7 +16,8 @@ PACKAGE = Path(__file__).parent.parent / "taskflow"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("values", "errors", "types"),
     ("redis", "expressions", "observability"),
-    ("triggers", "retries", "timeouts", "event", "config", "signals", "context", "step", "function", "run", "flow", "broker"),
+    ("triggers", "retries", "timeouts", "event", "headers", "config", "signals", "context", "step",
+     "function", "run", "flow", "broker"),
     ("store", "courier", "portal"),
     ("routing", "engine", "steps", "runs"),
     ("app", "connections", "loading"),

@@ -9,7 +9,7 @@ import taskflow
 from taskflow import errors
 
 PUBLIC = {
-    "BlockingStep", "Cancel", "Context", "Event", "Function", "FunctionOptions", "ReceivedEvent", "ReceivedSignal",
+    "BlockingStep", "Cancel", "Context", "Event", "Function", "FunctionOptions", "InvokeOptions", "ReceivedEvent", "ReceivedSignal",
     "Retries", "Run", "RunStatus", "Settings", "Step", "TaskFlow", "Timeouts", "TriggerCron", "TriggerEvent",
     "Batch", "Concurrency", "Debounce", "Priority", "RateLimit", "Singleton", "Throttle",
     "BrokerUnavailable", "ConfigError", "ExpressionError", "InvalidDuration", "InvalidEvent", "LimitExceeded", "NestedStepError",
@@ -84,8 +84,18 @@ def test_members_of_the_classes_that_users_hold_are_these() -> None:
     }  # fmt: skip
     assert members(taskflow.Step) == members(taskflow.BlockingStep) == tools
     assert members(taskflow.Context) == {
-        "attempt", "event", "events", "function_id", "logger", "run_id", "step", "started_at",
+        "attempt", "event", "events", "function_id", "headers", "logger", "run_id", "step", "started_at",
     }  # fmt: skip
-    assert members(taskflow.Event) == {"name", "data", "id", "ts", "user", "v"}
-    assert members(taskflow.ReceivedEvent) == {"uid", "id", "name", "data", "ts", "user", "v", "from_wire"}
+    assert members(taskflow.Event) == {"name", "data", "id", "ts", "user", "v", "headers"}
+    assert members(taskflow.ReceivedEvent) == {
+        "uid",
+        "id",
+        "name",
+        "data",
+        "ts",
+        "user",
+        "v",
+        "headers",
+        "from_wire",
+    }
     assert members(taskflow.ReceivedSignal) == {"name", "data", "from_wire"}

@@ -132,7 +132,11 @@ class Crons:
         uid = derive_ulid(f"{schedule.name}{SEPARATOR}{tick_ms}", tick_ms)
         data = {"cron": trigger.cron, "scheduled_at": datetime.fromtimestamp(tick_ms / 1000, UTC).isoformat()}
         _, event = encode_event(
-            Event(SCHEDULED, data, ts=tick_ms), now_ms=now_ms, max_bytes=1 << 20, uid=uid, internal=True
+            Event(SCHEDULED, data, ts=tick_ms, headers=trigger.headers),
+            now_ms=now_ms,
+            max_bytes=1 << 20,
+            uid=uid,
+            internal=True,
         )
         plan = plan_run(spec, orjson.loads(event))
         _, hints = await self.store.duties.fire_cron(

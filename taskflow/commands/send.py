@@ -17,6 +17,7 @@ from taskflow.commands.options import (
 from taskflow.connections import Connections
 from taskflow.errors import InvalidDuration
 from taskflow.event import encode_events
+from taskflow.headers import Headers
 from taskflow.types import JsonObject
 from taskflow.values.durations import parse_when_ms
 
@@ -36,6 +37,19 @@ def parse_ts(ctx: click.Context, parameter: click.Parameter, value: str | None) 
         raise click.BadParameter(str(error)) from None
 
 
+def parse_headers(
+    ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str] | None:
+    """A callback: the headers of "name=value" texts; None without any."""
+    headers = {}
+    for text in values:
+        name, is_pair, value = text.partition("=")
+        if not is_pair:
+            raise click.BadParameter(f"expected NAME=VALUE, as in tenant=acme, got {text!r:.80}")
+        headers[name] = value
+    return headers or None
+
+
 def send(
     connections: Connections,
     name: str,
@@ -44,10 +58,12 @@ def send(
     id: str | None,
     ts: int | None,
     user: JsonObject | None,
+    headers: Headers | None,
 ) -> str:
     """Send one event; its id."""
     (sent_id,), messages = encode_events(
-        name, data, id=id, ts=ts, user=user, now_ms=connections.clock.now_ms(), max_bytes=connections.config.max_event_bytes
+        name, data, id=id, ts=ts, user=user, headers=headers, now_ms=connections.clock.now_ms(),
+        max_bytes=connections.config.max_event_bytes,
     )  # fmt: skip
     try:
         connections.publisher.publish_events(messages)
@@ -67,6 +83,10 @@ def send(
 @click.option("--ts", metavar="MS|ISO", callback=parse_ts, help="In the future: when its runs start.")
 @click.option("--user", metavar="JSON", callback=parse_json_object, help="A JSON object: who sends it.")
 @click.option(
+    "--header", "headers", metavar="NAME=VALUE", multiple=True, callback=parse_headers,
+    help="A header, which all that comes of the event inherits; may be given again.",
+)  # fmt: skip
+@click.option(
     "--app",
     "app_id",
     metavar="ID",
@@ -76,7 +96,8 @@ def send(
 @json_option
 def command(
     name: str, data: dict[str, Any] | None, event_id: str | None, ts: int | None, user: dict[str, Any] | None,
-    app_id: str | None, app: str | None, store: str | None, broker: str | None, namespace: str | None, as_json: bool,
+    headers: dict[str, str] | None, app_id: str | None, app: str | None, store: str | None, broker: str | None,
+    namespace: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Send the event NAME and print its id.
 
@@ -90,7 +111,7 @@ def command(
     if not sender_id:
         known = " --broker URL" if not (broker or os.environ.get("TASKFLOW_BROKER")) else ""
         raise click.UsageError(f"which app is the event for? Give -A MODULE[:APP], or --app ID{known}")
-    sent_id = send(target.connections(sender_id), name, data, id=event_id, ts=ts, user=user)
+    sent_id = send(target.connections(sender_id), name, data, id=event_id, ts=ts, user=user, headers=headers)
     if as_json:
         print_json({"id": sent_id})
     else:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from taskflow.context import Context, RunLogger
+from taskflow.context import Context, RunLogger, run_facts
 from taskflow.engine.closing import Closing, Ending
 from taskflow.engine.handler import inside_step
 from taskflow.engine.host import Host
@@ -100,7 +100,7 @@ class Execution:
         self.lost: list[asyncio.Future[None]] = []
         self.steps_over: asyncio.Future[None] | None = None  # when nothing executes any more
         self.logger = RunLogger(
-            {"run_id": self.run_id, "function_id": claimed.function_id, "attempt": claimed.attempt},
+            run_facts(self.run_id, claimed.function_id, claimed.attempt, self.event.headers),
             self.is_silent,
         )
 

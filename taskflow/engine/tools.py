@@ -20,12 +20,12 @@ from taskflow.function import FunctionSpec, read_spec
 from taskflow.retries import next_attempt_ms
 from taskflow.routing.plan import plan_run
 from taskflow.signals import OnConflict, ReceivedSignal, check_on_conflict, check_signal_name
-from taskflow.step import ParallelMode
+from taskflow.step import ParallelMode, StepInvokeOptions
 from taskflow.steps.wait_for_event import plan_wait
 from taskflow.store.claims import InvokedRun, ParkedOp
 from taskflow.store.keys import signal_key
 from taskflow.store.operation import DONE, DROPPED, FAILED, RETRY, WAIT, Operation, step_error
-from taskflow.types import Duration, JsonObject, When
+from taskflow.types import Duration, When
 from taskflow.values.durations import parse_duration_ms, parse_when_ms
 from taskflow.values.ids import derive_ulid, run_id_for, ulid_ms
 from taskflow.values.json import from_json, to_json
@@ -235,14 +235,8 @@ class Tools:
         found = await self.settle(call, step_id, op)
         return None if found is None else ReceivedSignal.from_wire(found)
 
-    async def invoke(
-        self,
-        step_id: str,
-        function_id: str,
-        data: JsonObject | None,
-        user: JsonObject | None,
-        timeout: Duration | None,
-    ) -> Any:
+    async def invoke(self, step_id: str, function_id: str, options: StepInvokeOptions) -> Any:
+        timeout = options.get("timeout")
         timeout_ms = (
             None if timeout is None else parse_duration_ms(timeout, what=f"step.invoke({step_id!r}) timeout")
         )
@@ -270,11 +264,14 @@ class Tools:
             raise step_error(op.error, step_id)
         uid = derive_ulid(f"{self.execution.run_id}:{call.key}", now_ms)
         _, event = encode_event(
-            Event(INVOKED, data or {}, user=user),
+            Event(
+                INVOKED, options.get("data") or {}, user=options.get("user"), headers=options.get("headers")
+            ),
             now_ms=now_ms,
             max_bytes=self.execution.host.config.max_event_bytes,
             uid=uid,
             internal=True,
+            inherited=self.execution.event.headers,
         )
         op.child = run_id_for(uid, function_id)
         plan = plan_run(spec, orjson.loads(event), run_id=op.child)
@@ -301,7 +298,7 @@ class Tools:
             for place, event in enumerate(events):
                 public_id, body = encode_event(
                     event, now_ms=execution.host.clock.now_ms(), max_bytes=execution.host.config.max_event_bytes,
-                    uid=derive_ulid(f"{key}:{place}", born_ms),
+                    uid=derive_ulid(f"{key}:{place}", born_ms), inherited=execution.event.headers,
                 )  # fmt: skip
                 ids.append(public_id)
                 bodies.append(body)

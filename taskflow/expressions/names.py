@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from taskflow.expressions.tree import Node
 
-EVENT_FIELDS = ("data", "id", "name", "ts", "user", "v")
+EVENT_FIELDS = ("data", "headers", "id", "name", "ts", "user", "v")
 TYPE_NAMES = frozenset(
     (
         "bool",

@@ -64,6 +64,8 @@ def fact_rows(run: RunView, now_ms: int, zone: tzinfo | None) -> Iterator[tuple[
     yield "created", f"{date_and_time(run.created_ms, zone)} ({relative(run.created_ms, now_ms=now_ms)})"
     if run.started_ms is not None and run.started_ms - run.created_ms >= 1_000:
         yield "started", f"{format_duration(run.started_ms - run.created_ms)} later"
+    headers = run.event.get("headers") or {}
+    yield "headers", short(" ".join(f"{name}={value}" for name, value in headers.items()), 200)
     yield "queue", run.queue if run.queue != "default" else ""
     yield "version", run.version
     yield "attempt", f"{run.attempt + 1}" if run.attempt else ""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from taskflow.app import TaskFlow
 from taskflow.event import Event
-from taskflow.function import Function
+from taskflow.function import Function, InvokeOptions
+from taskflow.headers import Headers
 from taskflow.portal import LoopThread
 from taskflow.run import Run
 from taskflow.testing.checks import CheckedRun, CheckedStep
@@ -99,16 +100,19 @@ class SyncHarness:
         ts: int | None = None,
         user: JsonObject | None = None,
         v: str | None = None,
+        headers: Headers | None = None,
         app: TaskFlow | None = None,
     ) -> Sent:
         """See `Harness.send`."""
-        return self.block_on(lambda: self.harness.send(event, data, id=id, ts=ts, user=user, v=v, app=app))
+        return self.block_on(
+            lambda: self.harness.send(event, data, id=id, ts=ts, user=user, v=v, headers=headers, app=app)
+        )
 
     def start(
-        self, function: Function[..., Any], data: JsonObject | None = None, *, user: JsonObject | None = None
+        self, function: Function[..., Any], data: JsonObject | None = None, **options: Unpack[InvokeOptions]
     ) -> HarnessRun:
         """See `Harness.start`."""
-        return self.block_on(lambda: self.harness.start(function, data, user=user))
+        return self.block_on(lambda: self.harness.start(function, data, **options))
 
     def run(self, function: Function[..., Any], event: Event | JsonObject | None = None) -> HarnessRun:
         """See `Harness.run`."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, nullcontext
 from datetime import UTC
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, Unpack
 
 import orjson
 
@@ -16,7 +16,8 @@ from taskflow.app import TaskFlow
 from taskflow.broker.urls import broker_url
 from taskflow.errors import ConfigError, RunNotFound
 from taskflow.event import Event, encode_events
-from taskflow.function import Function
+from taskflow.function import Function, InvokeOptions
+from taskflow.headers import Headers
 from taskflow.run import Run, RunStatus
 from taskflow.runs.lookup import find_run
 from taskflow.runs.reasons import Moment
@@ -117,6 +118,7 @@ class Harness(EngineInTest):
         ts: int | None = None,
         user: JsonObject | None = None,
         v: str | None = None,
+        headers: Headers | None = None,
         app: TaskFlow | None = None,
     ) -> Sent:
         """Send events as `app.asend` does, from the first app by default, and let the engine go on as far as it can.
@@ -127,7 +129,8 @@ class Harness(EngineInTest):
         await self.ready()
         sender = app or self.apps[0]
         ids, messages = encode_events(
-            event, data, id=id, ts=ts, user=user, v=v, now_ms=self.clock.now_ms(), max_bytes=sender.config.max_event_bytes
+            event, data, id=id, ts=ts, user=user, v=v, headers=headers, now_ms=self.clock.now_ms(),
+            max_bytes=sender.config.max_event_bytes,
         )  # fmt: skip
         await sender._link.async_publisher.publish_events(messages)
         await self.settled()
@@ -142,11 +145,11 @@ class Harness(EngineInTest):
         return Sent(ids, found)
 
     async def start(
-        self, function: Function[..., Any], data: JsonObject | None = None, *, user: JsonObject | None = None
+        self, function: Function[..., Any], data: JsonObject | None = None, **options: Unpack[InvokeOptions]
     ) -> HarnessRun:
         """Start a run of the function as `invoke` does, and let it go on as far as it can without the clock."""
         await self.ready()
-        run = await function.ainvoke(data, user=user)
+        run = await function.ainvoke(data, **options)
         await self.settled()
         return self.handle(function, run.id)
 

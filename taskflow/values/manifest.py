@@ -59,6 +59,8 @@ def to_manifest(value: Any) -> Any:
     """A dataclass, a tuple of them or a plain JSON value, as JSON."""
     if isinstance(value, (list, tuple)):
         return [to_manifest(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: to_manifest(item) for name, item in value.items()}
     if not is_dataclass(value) or isinstance(value, type):
         return value
     written = {}
@@ -95,6 +97,8 @@ def reader_of(hint: Any) -> Read:
         return read_tuple(reader_of(get_args(hint)[0]))
     if get_origin(hint) in (Union, UnionType):
         return read_union(get_args(hint))
+    if get_origin(hint) is Mapping:
+        return read_mapping(reader_of(get_args(hint)[1]))
     if isinstance(hint, type) and is_dataclass(hint):
         return partial(from_manifest, hint)
     raise TypeError(f"a manifest can't hold a {hint!r}")
@@ -125,6 +129,15 @@ def read_tuple(read_item: Read) -> Read:
         if not isinstance(value, list):
             raise NoManifest(f"it has a {type(value).__name__} where a list is expected")
         return tuple(read_item(item) for item in value)
+
+    return read
+
+
+def read_mapping(read_item: Read) -> Read:
+    def read(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise NoManifest(f"it has a {type(value).__name__} where an object is expected")
+        return {name: read_item(item) for name, item in value.items()}
 
     return read
 

@@ -16,7 +16,7 @@ from taskflow.values.clock import VirtualClock
 from taskflow.values.ids import is_ulid
 from tests.commands.shell import Shell
 
-WIRE_FIELDS = ("id", "name", "data", "ts", "user")
+WIRE_FIELDS = ("id", "name", "data", "ts", "user", "headers")
 
 
 @pytest.fixture
@@ -45,12 +45,30 @@ async def test_event_starts_a_run_and_its_id_is_printed(harness: Harness, shell:
 
 async def test_every_field_of_an_event_can_be_given(harness: Harness, shell: Shell) -> None:
     outcome = await shell.arun(
-        "send", "shop/order", "--id", "order-7", "--ts", "2020-01-31T12:00:00Z", "--user", '{"id": 1}', "--app", "shop", "--json"
+        "send", "shop/order", "--id", "order-7", "--ts", "2020-01-31T12:00:00Z", "--user", '{"id": 1}', "--header", "tenant=acme",
+        "--header", "q=a=b", "--app", "shop", "--json",
     )  # fmt: skip
     assert outcome.json == {"id": "order-7"}
     assert await last_event(harness, shell) == {
         "id": "order-7", "name": "shop/order", "data": {}, "ts": 1_580_472_000_000, "user": {"id": 1},
+        "headers": {"tenant": "acme", "q": "a=b"},
     }  # fmt: skip
+
+
+async def test_headers_of_an_event_are_on_the_page_of_its_run(harness: Harness, shell: Shell) -> None:
+    await shell.arun("send", "shop/order", "--header", "tenant=acme", "--app", "shop")
+    await harness.settled()
+    (run,) = (await shell.arun("runs", "list", "--json")).json
+    assert "headers  tenant=acme" in (await shell.arun("runs", "show", run["run_id"])).stdout
+
+
+def test_a_header_that_is_no_pair_is_a_usage_error(shell: Shell) -> None:
+    outcome = shell.run("send", "shop/order", "--header", "tenant", "--app", "shop")
+    assert outcome.code == 2
+    assert "expected NAME=VALUE, as in tenant=acme, got 'tenant'" in outcome.stderr
+    outcome = shell.run("send", "shop/order", "--header", "a b=1", "--app", "shop")
+    assert outcome.code != 0
+    assert "the name of a header must have 1 to 64 of the characters" in outcome.stderr
 
 
 async def test_event_of_the_future_schedules_its_runs(harness: Harness, shell: Shell) -> None:

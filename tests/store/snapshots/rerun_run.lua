@@ -427,11 +427,16 @@ local function final_uid(run_id, status, now_ms)
   end
   return time .. string.upper(string.sub(redis.sha1hex(run_id .. ':' .. status), 1, 16))
 end
+local function inherited_headers(event)
+  if not string.find(event, '"headers":', 1, true) then return '' end
+  local headers = cjson.decode(event).headers
+  return headers and ',"headers":' .. cjson.encode(headers) or ''
+end
 local function tell_end(run_id, fn, status, event, error, now_ms)
   local uid = final_uid(run_id, status, now_ms)
   local data = '{"function_id":"' .. fn .. '","run_id":"' .. run_id .. '","error":' .. error .. ',"event":' .. event .. '}'
   local text = '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"taskflow/function.' .. status .. '","data":' .. data
-    .. ',"ts":' .. string.format('%.0f', now_ms) .. '}'
+    .. ',"ts":' .. string.format('%.0f', now_ms) .. inherited_headers(event) .. '}'
   redis.call('ZADD', prefix .. 'outbox', now_ms, uid)
   redis.call('HSET', prefix .. 'outbox:events', uid, text)
   hints[#hints + 1] = '\31' .. uid
