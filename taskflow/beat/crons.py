@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import orjson
 
 from taskflow.beat.cron import latest_tick_ms, missed_ticks, next_tick_ms
+from taskflow.beat.leader import Deposed
 from taskflow.beat.timers import SendWork
 from taskflow.errors import ConfigError
 from taskflow.event import Event, encode_event
@@ -66,7 +67,7 @@ class Crons:
         self.refresh_at_ms = 0
 
     async def run_once(self, now_ms: int, fence: Fence) -> int | None:
-        """Fire all ticks that are due, each once; the time (ms) of the next, or None."""
+        """Fire all ticks that are due, each once; the time (ms) of the next, or None. Raises Deposed."""
         if now_ms >= self.refresh_at_ms:
             await self.refresh(now_ms, fence)
         for schedule in self.schedules.values():
@@ -139,7 +140,7 @@ class Crons:
             internal=True,
         )
         plan = plan_run(spec, orjson.loads(event))
-        _, hints = await self.store.duties.fire_cron(
+        outcome, hints = await self.store.duties.fire_cron(
             schedule.name,
             tick_ms,
             fence=fence,
@@ -148,13 +149,17 @@ class Crons:
             version=schedule.version,
             now_ms=now_ms,
         )
+        if outcome == "fenced":
+            raise Deposed
         if hints:
             self.send_work(hints)
 
     async def note(self, schedule: Schedule, now_ms: int, fence: Fence) -> None:
-        await self.store.duties.fire_cron(
+        outcome, _ = await self.store.duties.fire_cron(
             schedule.name, now_ms, fence=fence, plan=None, event=b"", version="", now_ms=now_ms
         )
+        if outcome == "fenced":
+            raise Deposed
 
 
 def due_ticks(trigger: TriggerCron, last_ms: int, now_ms: int) -> Sequence[int]:

@@ -13,6 +13,10 @@ TERM_MS = 8_000  # the lead passes within 10 s of its holder's death
 RENEW_MS = 4_000
 
 
+class Deposed(Exception):
+    """The store knows another fence, or none: what this beat began as the leader it may not finish."""
+
+
 class Leadership:
     """Call `hold` at least every 1.5 s; do a leader's duties only while it gives a fence."""
 
@@ -33,6 +37,11 @@ class Leadership:
             logger.info("this beat %s", "leads" if fence else "stands by")
         self.fence = fence
         return fence
+
+    def depose(self) -> None:
+        """The fence is not the store's any more; `hold` asks at once."""
+        self.fence = None
+        self.renew_at_ms = 0
 
     async def resign(self) -> None:
         if self.fence is not None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Any
 
 from taskflow.beat.crons import Crons
-from taskflow.beat.leader import Leadership
+from taskflow.beat.leader import Deposed, Leadership
 from taskflow.beat.reaper import Reaper
 from taskflow.beat.retention import Retention
 from taskflow.beat.timers import Timers
@@ -16,8 +17,10 @@ from taskflow.broker.topology import Topology
 from taskflow.config import Config
 from taskflow.courier import BrokerMessenger
 from taskflow.errors import StoreUnavailable
+from taskflow.observability.trouble import Trouble
 from taskflow.redis.address import parse_server_url
 from taskflow.redis.client import StoreClient
+from taskflow.redis.connection import CommandError
 from taskflow.store.store import Store
 from taskflow.values.clock import MAX_SILENT_SKEW_MS, Clock, SystemClock
 
@@ -39,6 +42,8 @@ class Beat:
         self.correct_at_ms = 0
         self.last_turn_ms = 0  # health (S9.9)
         self.nudge: asyncio.Future[Any] | None = None
+        self.nudge_at_ms = 0  # the server refuses it before
+        self.trouble = Trouble(logger, "a turn of beat")
 
     async def start(self) -> None:
         """Connect. Raises StoreUnavailable."""
@@ -75,14 +80,24 @@ class Beat:
             while not self.stopping.is_set():
                 try:
                     next_ms = await self.run_once()
+                except (StoreUnavailable, CommandError) as error:
+                    self.trouble.note(error)
+                    await self.pause()
                 except Exception as error:
                     # Beat must outlive whatever one duty meets; the next turn does what this one left.
-                    level = logging.WARNING if isinstance(error, StoreUnavailable) else logging.ERROR
-                    logger.log(level, "a turn of beat failed: %s", error, exc_info=level == logging.ERROR)
-                    next_ms = self.clock.now_ms() + STANDBY_MS
-                await self.sleep_until(next_ms)
+                    self.trouble.note(error, level=logging.ERROR, with_traceback=True)
+                    await self.pause()
+                else:
+                    self.trouble.over()
+                    await self.sleep_until(next_ms)
         finally:
             await self.close()
+
+    async def pause(self) -> None:
+        """After a turn that failed: short, as the lead must pass within 10 s once all is well."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STANDBY_MS / 1000):
+                await self.stopping.wait()
 
     async def run_once(self) -> int:
         """One turn; when (ms) the next is due at the latest."""
@@ -103,7 +118,12 @@ class Beat:
             # A nudge goes to one beat, which may have lost the lead with it in its hands.
             self.timers.next_ms = lost.next_timer_ms
         due_ms = await self.timers.run_once(now_ms)
-        cron_ms = await self.crons.run_once(now_ms, fence)
+        try:
+            cron_ms = await self.crons.run_once(now_ms, fence)
+        except Deposed:
+            self.leadership.depose()
+            self.crons.functions_changed()
+            return now_ms
         trim_ms = await self.retention.run_once(now_ms)
         times_ms = (self.leadership.renew_at_ms, self.reaper.next_ms, due_ms, cron_ms, trim_ms)
         return min(ms for ms in times_ms if ms is not None)
@@ -116,6 +136,7 @@ class Beat:
         logger.warning("the store's clock went back by %.1f s; everything is planned anew", step_ms / 1000)
         self.leadership.renew_at_ms = 0
         self.reaper.next_ms = 0
+        self.nudge_at_ms = 0
         self.retention.next_ms = 0
         self.timers.look_again()
         self.crons.clock_went_back()
@@ -131,9 +152,9 @@ class Beat:
         if wait_s <= 0 or self.stopping.is_set():
             return
         # The loop keeps the time; the store's own time-outs are only as fine as its hz, 100 ms.
-        if (
-            self.nudge is None and self.leadership.fence is not None
-        ):  # one that stands by would take the leader's
+        # One that stands by would take the leader's nudges.
+        is_mine = self.leadership.fence is not None and self.clock.now_ms() >= self.nudge_at_ms
+        if self.nudge is None and is_mine:
             self.nudge = self.nudges.call("BLPOP", self.store.keys.nudge, NUDGE_WAIT_S)
         stop = asyncio.ensure_future(self.stopping.wait())
         waits: list[asyncio.Future[Any]] = [stop] if self.nudge is None else [self.nudge, stop]
@@ -148,6 +169,8 @@ class Beat:
             return
         nudge, self.nudge = self.nudge, None
         is_lost = nudge.cancelled() or nudge.exception() is not None
+        if is_lost:
+            self.nudge_at_ms = self.clock.now_ms() + STANDBY_MS
         reply = None if is_lost else nudge.result()
         if reply is not None and reply[1] == b"functions":
             self.crons.functions_changed()

@@ -21,6 +21,7 @@ from taskflow.redis.scripts import load_scripts
 from taskflow.redis.topology import topology_of
 from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.store.store import DATA_VERSION, PACKAGE
+from taskflow.values.clock import machine_clock
 
 CALL_TIMEOUT_S = 1.0  # for one round trip, with connecting and greeting where that is needed
 HAND_BACK_BATCH = 500  # runs a script, so that each stays short
@@ -133,7 +134,7 @@ class LivenessStore:
 
     def _follow_clock(self, now: list[bytes]) -> None:
         seconds, micros = now
-        self.skew_ms = int(seconds) * 1000 + int(micros) // 1000 - time.time_ns() // 1_000_000
+        self.skew_ms = int(seconds) * 1000 + int(micros) // 1000 - machine_clock().local_now_ms()
 
     # Talking
 

@@ -52,6 +52,10 @@ class Registry:
             )
         )
 
+    async def is_registered(self, app_id: str) -> bool:
+        """Whether the store knows the app: not any more, once somebody has emptied it."""
+        return bool(await self.client.call("SISMEMBER", self.keys.apps, app_id))
+
     async def manifest(self, function_id: str) -> bytes | None:
         """The manifest of "app/slug", or None when no worker has registered such a function."""
         app_id, _, slug = function_id.partition("/")

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import cache
 from typing import Protocol
 
 logger = logging.getLogger(__name__)
 
 MAX_SILENT_SKEW_MS = 1_000
-# Linux's CLOCK_MONOTONIC stands still while the machine is suspended; elsewhere it does not.
-BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Linux's CLOCK_MONOTONIC stands still while the machine is suspended; elsewhere it does not."""
+
+
+def boot_ns() -> int:
+    """Nanoseconds since boot: one clock for all processes of this machine, which nobody can set and which counts a suspend."""
+    return time.clock_gettime_ns(BOOT_CLOCK)
+
+
+@cache
+def machine_clock() -> SystemClock:
+    """The clock of this process that nothing corrects, for who keeps the distance to the store's by himself."""
+    return SystemClock()
 
 
 class Clock(Protocol):
@@ -38,7 +50,7 @@ class SystemClock:
 
     def boot_ms(self) -> int:
         """Milliseconds by a clock that nobody can set and that counts the time of a suspend."""
-        return time.clock_gettime_ns(BOOT_CLOCK) // 1_000_000
+        return boot_ns() // 1_000_000
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch by the store's clock, as far as it is known."""

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import mmap
-import time
 
-BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Counts suspended time where the system offers it: a laptop that slept for an hour has lost its lease."""
+from taskflow.values.clock import boot_ns
 
 CELL_BYTES = 8
 NS_PER_S = 1_000_000_000
-
-
-def boot_ns() -> int:
-    """Nanoseconds since boot: one clock for all processes of this host, never set back."""
-    return time.clock_gettime_ns(BOOT_CLOCK)
 
 
 class SharedCells:
@@ -46,7 +39,7 @@ class Lease:
     child looks before it claims, and before it starts a step. So a child of which the store knows nothing yet
     claims nothing, and one that was paused for longer than its lease starts nothing that somebody else may
     have done since; neither needs a message to know. `lease_s` must be shorter than the time after which beat
-    declares a worker dead.
+    declares a worker dead. A laptop that slept for an hour has lost its lease: the clock counts that.
     """
 
     CONFIRMED_NS, EPOCH = 0, 1

@@ -19,6 +19,13 @@ START_MS = 1_893_456_000_000  # 2030-01-01 00:00 UTC
 MINUTE_MS = 60_000
 
 
+class SettableClock(VirtualClock):
+    """The store's clock as a beat sees it, which somebody sets."""
+
+    def set_by(self, seconds: float) -> None:
+        self._now_ms += round(seconds * 1000)
+
+
 class Beats:
     """Several beats on one clock, which a test turns; there is no worker, so runs stay queued."""
 

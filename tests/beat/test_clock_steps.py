@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from taskflow import Context, Step, TaskFlow, TriggerCron
-from taskflow.store.store import Store
 from taskflow.triggers import Catchup
-from taskflow.values.clock import SystemClock, VirtualClock
-from tests.beat.beats import START_MS, Beats, every_minute
+from taskflow.values.clock import SystemClock
+from tests.beat.beats import START_MS, Beats, SettableClock, every_minute
 
 HOUR_S = 3_600
-
-
-class SettableClock(VirtualClock):
-    """The store's clock as a beat sees it, which somebody sets."""
-
-    def set_by(self, seconds: float) -> None:
-        self._now_ms += round(seconds * 1000)
-
-
-@pytest.fixture
-async def beats(app: TaskFlow) -> AsyncIterator[Beats]:
-    store = await Store.open(app.config.store, namespace=app.config.namespace)
-    several = Beats(app, store, SettableClock(START_MS))
-    yield several
-    for beat in several.all:
-        await beat.close()
-    await store.close()
 
 
 def set_by(beats: Beats, seconds: float) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from taskflow.worker.lease import NS_PER_S, boot_ns
+from taskflow.values.clock import boot_ns
+from taskflow.worker.lease import NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)

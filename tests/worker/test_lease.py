@@ -6,7 +6,8 @@ import os
 import signal
 import time
 
-from taskflow.worker.lease import NS_PER_S, Lease, Progress, boot_ns
+from taskflow.values.clock import boot_ns
+from taskflow.worker.lease import NS_PER_S, Lease, Progress
 from tests.worker.conftest import StartWorker, wait_until
 
 

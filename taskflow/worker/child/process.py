@@ -95,6 +95,7 @@ class WorkerProcess:
         self.threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="taskflow-user")
         self.timers: list[asyncio.TimerHandle] = []
         self.check_up_timer: asyncio.TimerHandle | None = None
+        self.lease_epoch = 0  # the last that was seen
         self.seen_poll_ms = 0  # the broker's last answer that the beacon knows of
 
     async def start(self) -> None:
@@ -118,6 +119,7 @@ class WorkerProcess:
         await self.subscriber.listen(self.store.keys.child_channel(self.child_id), self.executor.take_message)
         await self.subscriber.listen(self.store.keys.pauses_channel(config.app_id), self.executor.take_pause)
         self.store.client.on_reconnect = self.store_is_back
+        self.lease_epoch = self.lease.epoch
         self.subscriber.client.on_reconnect = self.executor.look_again
         await self.lease_begins()
         await self.start_consuming()
@@ -210,8 +212,21 @@ class WorkerProcess:
     def follow_lease(self) -> None:
         """Without a lease this process claims nothing, so a work message here would be lost on it (S9.3)."""
         is_valid = self.lease.is_valid()
+        if self.lease.epoch != self.lease_epoch:  # the store has forgotten this worker, and perhaps all else
+            self.lease_epoch = self.lease.epoch
+            self.messenger.spawn(self.register_if_forgotten())
         if is_valid is not self.intake.is_listening and not self.executor.is_draining:
             self.intake.listen(is_valid)
+
+    async def register_if_forgotten(self) -> None:
+        """Register again in a store that was emptied: no cron ticks, and nothing can be invoked, until somebody does."""
+        if await self.store.registry.is_registered(self.app.config.app_id):
+            return
+        logger.warning(
+            "the store has forgotten app %s (was it emptied?); it is registered again", self.app.config.app_id
+        )
+        await self.store.check_version()
+        await self.register()
 
     async def follow_store_clock(self) -> None:
         if isinstance(self.clock, SystemClock):
@@ -227,6 +242,7 @@ class WorkerProcess:
         """
         try:
             await self.follow_store_clock()
+            await self.register_if_forgotten()
             await self.executor.reconcile()
         finally:
             self.plan_check_up()

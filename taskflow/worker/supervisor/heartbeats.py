@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from taskflow.worker.lease import NS_PER_S, Lease, boot_ns
+from taskflow.values.clock import boot_ns, machine_clock
+from taskflow.worker.lease import NS_PER_S, Lease
 from taskflow.worker.messages import Hello
 
 RETRY_S = 1.0
@@ -50,9 +51,9 @@ class HeartbeatStore(Protocol):
 StoreFactory = Callable[[Hello], HeartbeatStore]
 
 
-def wall_clock_ms() -> int:
-    """This host's time, ms since the epoch."""
-    return time.time_ns() // 1_000_000
+def host_now_ms() -> int:
+    """This host's time, ms since the epoch, as the implementation of HeartbeatStore measures its distance to the store's."""
+    return machine_clock().local_now_ms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Heartbeats:
         *,
         worker_id: str,
         interval_s: float,
-        now_ms: Callable[[], int] = wall_clock_ms,
+        now_ms: Callable[[], int] = host_now_ms,
     ) -> None:
         self._make_store = make_store
         self._worker_id = worker_id

@@ -20,7 +20,7 @@ from enum import IntEnum
 from taskflow.worker.messages import Failed, Hello, Message, Ready, Recycle
 from taskflow.worker.supervisor.forks import ChildMain, Exit, fork_child
 from taskflow.worker.supervisor.health import WorkerHealth, child_health, report_if_stuck
-from taskflow.worker.supervisor.heartbeats import Heartbeats, StoreFactory, wall_clock_ms
+from taskflow.worker.supervisor.heartbeats import Heartbeats, StoreFactory, host_now_ms
 from taskflow.worker.supervisor.options import SupervisorOptions
 from taskflow.worker.supervisor.seats import Child, ChildState, Purpose, Seat
 from taskflow.worker.supervisor.wakeup import Wakeup
@@ -55,7 +55,7 @@ class Supervisor:
         *,
         make_store: StoreFactory,
         worker_id: str | None = None,
-        now_ms: Callable[[], int] = wall_clock_ms,
+        now_ms: Callable[[], int] = host_now_ms,
     ) -> None:
         self.worker_id = worker_id or new_worker_id()
         self._options = options
