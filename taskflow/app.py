@@ -20,6 +20,7 @@ from taskflow.runs.rerun import UNCHANGED, Edits
 from taskflow.triggers import TriggerEvent
 from taskflow.types import Handler, JsonObject, RunId
 from taskflow.values.keywords import check_keywords
+from taskflow.values.shapes import ANY, shape_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -95,11 +96,14 @@ class TaskFlow:
         return self._define(handler, options)
 
     def _define(self, handler: Callable[P, R], options: FunctionOptions) -> Function[P, R]:
+        output = None if options.get("output_type") is None else shape_of(options["output_type"])
         if options.get("retries") is None:
             options["retries"] = self.config.retries
         if options.get("determinism") is None:
             options["determinism"] = self.config.determinism
-        function = Function(handler, spec=build_spec(handler, app_id=self.id, **options), app=self)
+        function = Function(
+            handler, spec=build_spec(handler, app_id=self.id, **options), app=self, output=output
+        )
         self._register(function)
         if (on_failure := options.get("on_failure")) is not None:
             self._register_failure_handler(function, on_failure)
@@ -232,7 +236,8 @@ class TaskFlow:
         run_id = await control.start(
             await self._spec(function, control), Event(INVOKED, data or {}, **options), version=self.config.app_version
         )  # fmt: skip
-        return self.run(run_id)
+        known = function if isinstance(function, Function) else self.functions.get(function)
+        return Run(run_id, self._link, known.output if known else ANY)
 
     def run(self, run_id: str) -> Run[Any]:
         """The handle of a run whose id is known; nothing is looked up yet."""

@@ -12,7 +12,7 @@ from taskflow.errors import ConfigError, InvalidEvent, SerializationError
 from taskflow.headers import NO_HEADERS, Headers, find_header_problem, inherit
 from taskflow.types import JsonObject
 from taskflow.values.ids import is_ulid, new_ulid
-from taskflow.values.json import to_json
+from taskflow.values.stored import dump
 
 # Events of one call share messages up to this size; SQS, the smallest broker, takes 256 KiB.
 MESSAGE_BYTES = 128 * 1024
@@ -137,7 +137,7 @@ def encode_event(
             raise InvalidEvent(f"event {name!r}: {problem}")
         wire["headers"] = dict(headers)
     try:
-        encoded = to_json(wire, what=f"event {name!r}")
+        encoded = dump(wire, what=f"event {name!r}")
     except SerializationError as error:
         raise InvalidEvent(str(error)) from error
     if len(encoded) > max_bytes:

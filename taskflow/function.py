@@ -26,6 +26,8 @@ from taskflow.triggers import Trigger, TriggerEvent, parse_triggers
 from taskflow.types import FunctionId, Handler, JsonObject
 from taskflow.values.keywords import check_keywords
 from taskflow.values.manifest import NoManifest, from_manifest, to_manifest
+from taskflow.values.returns import return_shape
+from taskflow.values.shapes import Shape
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -124,9 +126,13 @@ class Function(Generic[P, R]):
     Raises ConfigError for a handler that can't be called with `(ctx)` or `(ctx, step)`.
     """
 
-    def __init__(self, handler: Callable[P, R], *, spec: FunctionSpec, app: FunctionApp) -> None:
+    def __init__(
+        self, handler: Callable[P, R], *, spec: FunctionSpec, app: FunctionApp, output: Shape | None = None
+    ) -> None:
+        """`output` is the shape of what the handler returns, by default that of its annotation (S11.3)."""
         self.spec = spec
         self.handler = handler
+        self.output = return_shape(handler) if output is None else output
         self.shape = handler_shape(handler, what=f"function {spec.id!r}: the handler")
         self._app = app
         functools.update_wrapper(self, handler)
@@ -227,6 +233,7 @@ class FunctionOptions(FlowOptions, total=False):
     timeouts     how long a run and its steps may take (S6.3)
     queue        only workers that serve this queue (`-Q`) execute it; "default" unless given
     determinism  "strict" fails a run whose replay meets the steps in another order (S4.5); the app's setting unless given
+    output_type  of what it returns, when that is not what the handler is annotated with (S11.3)
     on_failure   a handler that gets the event `taskflow/function.failed` when a run has failed (S5.5)
     """
 
@@ -237,6 +244,7 @@ class FunctionOptions(FlowOptions, total=False):
     timeouts: Timeouts | None
     queue: str | None
     determinism: Determinism | None
+    output_type: Any
     on_failure: Handler | None
 
 

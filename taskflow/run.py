@@ -12,7 +12,8 @@ import orjson
 from taskflow.errors import RunCancelled, RunFailed, RunNotFound, RunSkipped
 from taskflow.types import Duration, Json, JsonObject, RunId
 from taskflow.values.durations import parse_duration_ms
-from taskflow.values.json import from_json
+from taskflow.values.shapes import ANY, Shape
+from taskflow.values.stored import load
 from taskflow.values.text import short
 
 T = TypeVar("T")
@@ -209,10 +210,11 @@ class Run(Generic[R]):
     run.result(timeout=30)    # what the handler returned
     """
 
-    __slots__ = ("_reader", "id")
+    __slots__ = ("_output", "_reader", "id")
 
-    def __init__(self, run_id: RunId, reader: RunReader) -> None:
+    def __init__(self, run_id: RunId, reader: RunReader, output: Shape = ANY) -> None:
         self.id = run_id
+        self._output = output
         self._reader = reader
 
     def __repr__(self) -> str:
@@ -238,7 +240,7 @@ class Run(Generic[R]):
         return await self._reader.view_run(self.id)
 
     def result(self, timeout: Duration | None = None) -> R:
-        """Wait for the end, without polling, and return the handler's result as it was stored: JSON (S2.6).
+        """Wait for the end, without polling, and return the result: of its type (S11.3) where the function is known, else JSON.
 
         Raises RunFailed, RunCancelled, RunSkipped, RunNotFound, StoreUnavailable, and after `timeout` TimeoutError, which says
         what the run waits for.
@@ -255,7 +257,7 @@ class Run(Generic[R]):
         if status is None:
             raise RunNotFound(no_run(self.id))
         if status == b"completed":
-            return cast(R, from_json(output or b"null"))
+            return cast(R, load(output or b"null", self._output, what=f"the result of run {self.id}"))
         if status == b"skipped":
             raise RunSkipped(self.id, (skipped or b"").decode())
         told = orjson.loads(error or b"{}")

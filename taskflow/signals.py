@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import orjson
 
 from taskflow.errors import NonRetriableError
-from taskflow.values.json import to_json
+from taskflow.values.stored import dump
 
 MAX_SIGNAL_CHARS = 256
 UNPRINTABLE = re.compile(r"[\x00-\x1f]")
@@ -50,7 +50,7 @@ def check_on_conflict(on_conflict: object, *, what: str) -> bool:
 
 def encode_signal(name: str, data: Any, *, max_bytes: int) -> bytes:
     """What the waiting step gets, as JSON. Raises NonRetriableError, and SerializationError for data that is no JSON."""
-    body = to_json(data, what=f"the data of signal {check_signal_name(name)!r}")
+    body = dump(data, what=f"the data of signal {check_signal_name(name)!r}")
     if len(body) > max_bytes:
         raise NonRetriableError(
             f"the data of signal {name!r} has {len(body):,} bytes of JSON, but max_event_bytes allows {max_bytes:,}. Store what "

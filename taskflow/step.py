@@ -13,12 +13,15 @@ from taskflow.headers import Headers
 from taskflow.signals import OnConflict, ReceivedSignal
 from taskflow.types import Duration, JsonObject, When
 from taskflow.values.keywords import check_keywords
+from taskflow.values.returns import return_shape
+from taskflow.values.shapes import ANY, Shape, shape_of
 
 if TYPE_CHECKING:
     from taskflow.function import Function
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
@@ -32,20 +35,22 @@ class StepInvokeOptions(TypedDict, total=False):
     user     a JSON object: who asks for it
     headers  short strings by name, besides those that it inherits from this run (S11.1)
     timeout  how long to wait for its end, at most 1 year; without one there is no limit
+    output_type  of its output, when that is not what `function` is annotated to return (S11.3)
     """
 
     data: JsonObject | None
     user: JsonObject | None
     headers: Headers | None
     timeout: Duration | None
+    output_type: Any
 
 
 class StepEngine(Protocol):
     """What the tools ask of the engine. All coroutines run on the worker's loop, inside the run's task tree."""
 
     async def run(
-        self, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any: ...
+        self, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Shape
+    ) -> Any: ...  # fmt: skip
 
     async def sleep(self, step_id: str, duration: Duration) -> None: ...
 
@@ -67,6 +72,7 @@ class StepEngine(Protocol):
         step_id: str,
         function_id: str,
         options: StepInvokeOptions,
+        output: Shape,
     ) -> Any: ...
 
     async def parallel(self, branches: Sequence[Callable[[], Awaitable[Any]]], mode: ParallelMode) -> Any: ...
@@ -96,15 +102,23 @@ class Step:
     @overload
     async def run(self, id: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
-    async def run(self, id: str, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Any:
+    @overload
+    async def run(
+        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: type[T], **kwargs: Any
+    ) -> T: ...
+
+    async def run(
+        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: Any = None, **kwargs: Any
+    ) -> Any:
         """Call `fn(*args, **kwargs)` once, keep what it returns, and return that. Rule S3.1.
 
             total = await step.run("sum", add, 1, 2)
 
-        In a replay `fn` is not called again. A sync `fn` runs in a thread. What it returns must be JSON (S2.6).
+        In a replay `fn` is not called again. A sync `fn` runs in a thread. What it returns must have a JSON form (S2.6), and comes
+        back as the type that `fn` is annotated to return, or as `output_type` (S11.3).
         Raises StepError when the retries are used up, NestedStepError inside another step.
         """
-        return await self._engine.run(id, fn, args, kwargs)
+        return await self._engine.run(id, fn, args, kwargs, output_of(fn, output_type))
 
     async def sleep(self, id: str, duration: Duration) -> None:
         """Suspend this branch for `duration`: "1h30m", seconds, or a timedelta; at most 1 year. Rule S3.2.
@@ -191,7 +205,8 @@ class Step:
         The other keywords are those of `StepInvokeOptions`. Raises StepError when it fails, is cancelled, does not exist, or takes
         longer than `timeout`.
         """
-        return await self._engine.invoke(id, target_id(function, function_id), checked(options))
+        output = invoked_output(function, options)
+        return await self._engine.invoke(id, target_id(function, function_id), checked(options), output)
 
     @overload
     async def parallel(
@@ -247,9 +262,16 @@ class BlockingStep:
     @overload
     def run(self, id: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
-    def run(self, id: str, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Any:
+    @overload
+    def run(
+        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: type[T], **kwargs: Any
+    ) -> T: ...
+
+    def run(
+        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: Any = None, **kwargs: Any
+    ) -> Any:
         """See `Step.run`."""
-        return self._engine.block_on(self._engine.run(id, fn, args, kwargs))
+        return self._engine.block_on(self._engine.run(id, fn, args, kwargs, output_of(fn, output_type)))
 
     def sleep(self, id: str, duration: Duration) -> None:
         """See `Step.sleep`."""
@@ -308,8 +330,9 @@ class BlockingStep:
         **options: Unpack[StepInvokeOptions],
     ) -> Any:
         """See `Step.invoke`."""
+        output = invoked_output(function, options)
         return self._engine.block_on(
-            self._engine.invoke(id, target_id(function, function_id), checked(options))
+            self._engine.invoke(id, target_id(function, function_id), checked(options), output)
         )
 
     @overload
@@ -362,3 +385,16 @@ def checked(options: StepInvokeOptions) -> StepInvokeOptions:
     """The options of an invoke. Raises TypeError for one that does not exist."""
     check_keywords(options, StepInvokeOptions, what="step.invoke()")
     return options
+
+
+def output_of(fn: Callable[..., Any], output_type: Any) -> Shape:
+    """The shape of what a step returns: as told, else as its function is annotated."""
+    return return_shape(fn) if output_type is None else shape_of(output_type)
+
+
+def invoked_output(function: Function[..., Any] | None, options: StepInvokeOptions) -> Shape:
+    """The shape of what an invoked function returns: as told, else as its handler is annotated, where that is known."""
+    output_type = options.get("output_type")
+    if output_type is not None:
+        return shape_of(output_type)
+    return ANY if function is None else function.output

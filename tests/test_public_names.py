@@ -77,7 +77,7 @@ def test_members_of_the_classes_that_users_hold_are_these() -> None:
     }  # fmt: skip
     own = {name for name in vars(work) if not name.startswith("_")}
     assert members(taskflow.Function) | own == {
-        "id", "spec", "handler", "shape", "takes_step", "is_async", "send", "invoke", "ainvoke",
+        "id", "spec", "handler", "shape", "output", "takes_step", "is_async", "send", "invoke", "ainvoke",
     }  # fmt: skip
     tools = {
         "run", "sleep", "sleep_until", "wait_for_event", "wait_for_signal", "send_event", "invoke", "parallel",

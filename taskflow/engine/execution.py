@@ -40,7 +40,7 @@ from taskflow.step import BlockingStep, Step, is_step_operation
 from taskflow.store.claims import ClaimedRun, ParkedOp, Verdict
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.operation import DONE, Operation
-from taskflow.values.json import to_json
+from taskflow.values.stored import dump
 
 logger = logging.getLogger("taskflow.engine")
 
@@ -147,7 +147,7 @@ class Execution:
             if self.trial is not None:
                 await self.trial.begin()
             output = await self.call_handler()
-            body = to_json(output, what=f"the result of {self.function.spec.id}")
+            body = dump(output, self.function.output, what=f"the result of {self.function.spec.id}")
         except Suspend:
             return  # whoever raised it takes care of the rest
         except BaseException as error:

@@ -28,7 +28,8 @@ from taskflow.store.operation import DONE, DROPPED, FAILED, RETRY, WAIT, Operati
 from taskflow.types import Duration, When
 from taskflow.values.durations import parse_duration_ms, parse_when_ms
 from taskflow.values.ids import derive_ulid, run_id_for, ulid_ms
-from taskflow.values.json import from_json, to_json
+from taskflow.values.shapes import ANY, Shape
+from taskflow.values.stored import dump, load
 
 if TYPE_CHECKING:
     from taskflow.engine.execution import Execution
@@ -60,12 +61,12 @@ class Tools:
     # --- run ---
 
     async def run(
-        self, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+        self, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Shape = ANY
+    ) -> Any:  # fmt: skip
         call = await self.begin(step_id)
         known = call.known
         if known is not None and known.is_finished:
-            return (await self.execution.recall(call, known)).outcome(step_id)
+            return (await self.execution.recall(call, known)).outcome(step_id, output)
         if not callable(fn):
             raise TypeError(
                 f"step.run({step_id!r}, fn, ...): fn must be callable, but is {type(fn).__name__}. "
@@ -86,11 +87,11 @@ class Tools:
                 has_slot = True
             else:
                 has_slot = False
-            done, value = await self.attempt(call, op, step_id, fn, args, kwargs, has_slot)
+            done, value = await self.attempt(call, op, step_id, fn, args, kwargs, output, has_slot)
             if done:
                 return value
             op = await self.execution.park(call.key, op, stored=False)
-        return op.outcome(step_id)
+        return op.outcome(step_id, output)
 
     async def attempt(
         self,
@@ -100,6 +101,7 @@ class Tools:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        output: Shape,
         has_slot: bool,
     ) -> tuple[bool, Any]:
         """One attempt. (True, result) when it is committed; (False, None) when `op` now says when to try again.
@@ -110,7 +112,7 @@ class Tools:
         try:
             execution.step_begins()
             try:
-                return await self.execute(call, op, step_id, fn, args, kwargs)
+                return await self.execute(call, op, step_id, fn, args, kwargs, output)
             finally:
                 execution.step_ended()
         finally:
@@ -125,6 +127,7 @@ class Tools:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        output: Shape,
     ) -> tuple[bool, Any]:
         execution = self.execution
         host = execution.host
@@ -137,14 +140,18 @@ class Tools:
                 step_id, fn, args, kwargs, threads=host.threads, timeout_ms=execution.function.spec.timeouts.step_ms,
                 on_abandoned=host.abandon_thread,
             )  # fmt: skip
-            data = to_json(result, what=f"step {step_id!r}")
+            what = f"step {step_id!r}"
+            data = dump(result, output, what=what)
             check_output_size(data, step_id, host.config.max_step_output_bytes)
+            # What a replay will give, so that a type that does not come back shows at once.
+            if output.load is not None or type(result) not in PLAIN:
+                result = load(data, output, what=what)
         except Exception as error:
             return await self.attempt_failed(call, op, step_id, error, started_ms)
         op.state, op.data, op.due = DONE, data, None
         op.started, op.ended, op.worker = started_ms, host.clock.now_ms(), host.child_id
         await execution.commit(call.key, op)
-        return True, result if type(result) in PLAIN else from_json(data)
+        return True, result
 
     async def attempt_failed(
         self, call: Call, op: Operation, step_id: str, error: Exception, started_ms: int
@@ -235,7 +242,7 @@ class Tools:
         found = await self.settle(call, step_id, op)
         return None if found is None else ReceivedSignal.from_wire(found)
 
-    async def invoke(self, step_id: str, function_id: str, options: StepInvokeOptions) -> Any:
+    async def invoke(self, step_id: str, function_id: str, options: StepInvokeOptions, output: Shape) -> Any:
         timeout = options.get("timeout")
         timeout_ms = (
             None if timeout is None else parse_duration_ms(timeout, what=f"step.invoke({step_id!r}) timeout")
@@ -250,7 +257,7 @@ class Tools:
             due=None if timeout_ms is None else now_ms + timeout_ms,
         )
         if call.known is not None:
-            return await self.settle(call, step_id, op)
+            return await self.settle(call, step_id, op, output=output)
         spec = await self.find_function(function_id)
         if spec is None:
             op.state = FAILED
@@ -278,7 +285,7 @@ class Tools:
         child = InvokedRun(
             spec.id, spec.queue, op.child, event, plan.start_timeout_ms, plan.finish_timeout_ms, plan.flow
         )
-        return await self.settle(call, step_id, op, child)
+        return await self.settle(call, step_id, op, child, output)
 
     async def find_function(self, function_id: str) -> FunctionSpec | None:
         self.execution.step_begins()
@@ -308,7 +315,9 @@ class Tools:
         sent: list[str] = await self.run(step_id, publish, (), {})
         return sent
 
-    async def settle(self, call: Call, step_id: str, op: Operation, child: InvokedRun | None = None) -> Any:
+    async def settle(
+        self, call: Call, step_id: str, op: Operation, child: InvokedRun | None = None, output: Shape = ANY
+    ) -> Any:
         """The result of an operation that something else resolves: known, or parked until then."""
         known = call.known
         if known is not None and known.is_finished:
@@ -318,14 +327,14 @@ class Tools:
             resolved = await self.execution.park(
                 call.key, known or op, stored=known is not None, parked=parked
             )
-        return self.take_outcome(resolved, step_id)
+        return self.take_outcome(resolved, step_id, output)
 
-    def take_outcome(self, op: Operation, step_id: str) -> Any:
+    def take_outcome(self, op: Operation, step_id: str, output: Shape = ANY) -> Any:
         """The result of an operation, which came from outside: what steps return was checked before it was stored."""
         if op.data is not None:
             check_output_size(op.data, step_id, self.execution.host.config.max_step_output_bytes)
             self.execution.check_state_size()
-        return op.outcome(step_id)
+        return op.outcome(step_id, output)
 
     async def keep(self, call: Call, op: Operation) -> None:
         """Commit an operation that is over at once."""

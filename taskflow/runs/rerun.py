@@ -24,7 +24,8 @@ from taskflow.store.history import StoredRun
 from taskflow.store.operation import DONE, Operation
 from taskflow.store.routing import RunPlan
 from taskflow.types import JsonObject, RunId
-from taskflow.values.json import to_json
+from taskflow.values.shapes import shape_of
+from taskflow.values.stored import dump
 
 RESULTS = ("step", "invoke")  # kinds of steps whose outcome may be any JSON
 SHOWN_STEPS = 10
@@ -90,7 +91,7 @@ def edited_event(stored: StoredRun, data: JsonObject, max_bytes: int) -> bytes:
     wire = orjson.loads(stored.fields.get("event") or b"{}")
     if not isinstance(data, dict):
         raise InvalidEvent(f"data must be a JSON object (dict), got {type(data).__name__}")
-    encoded = to_json(wire | {"data": data}, what="the edited data")
+    encoded = dump(wire | {"data": data}, what="the edited data")
     if len(encoded) > max_bytes:
         raise InvalidEvent(
             f"the edited event has {len(encoded):,} bytes of JSON, but max_event_bytes allows {max_bytes:,}"
@@ -133,7 +134,7 @@ def edited_outcome(key: str, step: Operation, output: Any, *, order: int, now_ms
             f"step {key!r} is a {step.kind}, whose outcome can only be None: the time is over. To go on with an event or a "
             "signal, rerun from that step and send it."
         )
-    data = to_json(output, what=f"the output of step {key!r}")
+    data = dump(output, shape_of(type(output)), what=f"the output of step {key!r}")
     return Operation(
         step.kind, DONE, step.index, order=order, data=data, started=now_ms, ended=now_ms, child=step.child
     )

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taskflow.errors import StepError, StepTimeout
-from taskflow.values.json import from_json, pack, unpack
+from taskflow.values.json import pack, unpack
+from taskflow.values.shapes import ANY, Shape
+from taskflow.values.stored import load
 
 # States. `offer` is a step that waits for any process with a slot, `taken` one that another process executes (S4.4); `due` is
 # a retry whose time has come; `dropped` belonged to a run that ended, or lost a race.
@@ -56,12 +58,15 @@ class Operation:
     def is_pending(self) -> bool:
         return self.state in PENDING
 
-    def outcome(self, step_id: str) -> Any:
-        """What the handler gets of a finished operation: its result, or StepError is raised. Rule S5.4."""
+    def outcome(self, step_id: str, output: Shape = ANY) -> Any:
+        """What the handler gets of a finished operation: its result, of the type `output` (S11.3), or StepError is raised (S5.4).
+
+        Raises SerializationError for a result of another type: the code has changed since it was stored.
+        """
         if self.error is not None:
             raise step_error(self.error, step_id)
         assert self.data is not None
-        return from_json(self.data)
+        return load(self.data, output, what=f"step {step_id!r}")
 
     def pack(self) -> bytes:
         """As a table by names, which scripts read; a step that is done, at its first attempt, as a list, in a third of the room.

@@ -137,7 +137,7 @@ class Harness(EngineInTest):
         uids = [wire["uid"] for message in messages for wire in orjson.loads(message)]
         records = await asyncio.gather(*[self.store.history.event(uid) for uid in uids])
         found = [
-            HarnessRun(run_id, self.app_of(function_id), self)
+            HarnessRun(run_id, function_id, self.app_of(function_id), self)
             for uid, record in zip(uids, records, strict=True)
             for function_id, run_id in runs_of_event(uid, record)
             if self.has(function_id)
@@ -289,7 +289,7 @@ class Harness(EngineInTest):
     # --- inside ---
 
     def handle(self, function: Function[..., Any], run_id: RunId) -> HarnessRun:
-        return HarnessRun(run_id, self.app_of(function.id), self)
+        return HarnessRun(run_id, function.id, self.app_of(function.id), self)
 
     def has(self, function_id: str) -> bool:
         return any(app.id == function_id.partition("/")[0] for app in self.apps)

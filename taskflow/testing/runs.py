@@ -17,6 +17,7 @@ from taskflow.terminal.run_page import run_page
 from taskflow.terminal.screen import Screen
 from taskflow.testing.engine import EngineInTest
 from taskflow.types import Duration, RunId
+from taskflow.values.shapes import ANY
 
 PAGE_COLUMNS = 100
 
@@ -31,8 +32,9 @@ class HarnessRun(Run[Any]):
 
     __slots__ = ("app", "harness")
 
-    def __init__(self, run_id: RunId, app: TaskFlow, harness: EngineInTest) -> None:
-        super().__init__(run_id, app._link)
+    def __init__(self, run_id: RunId, function_id: str, app: TaskFlow, harness: EngineInTest) -> None:
+        function = app.functions.get(function_id)
+        super().__init__(run_id, app._link, function.output if function else ANY)
         self.app = app
         self.harness = harness
 

@@ -18,6 +18,7 @@ from taskflow.engine.tools import Tools
 from taskflow.errors import ConfigError
 from taskflow.function import Function
 from taskflow.step import BlockingStep, Step
+from taskflow.values.shapes import ANY, Shape
 
 Error = BaseException | type[BaseException]
 
@@ -136,8 +137,8 @@ class StubbedTools(Tools):
         self.stubs = stubs
 
     async def run(
-        self, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+        self, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Shape = ANY
+    ) -> Any:  # fmt: skip
         run_id, candidates = (
             self.execution.run_id,
             self.stubs.of_step(self.execution.claimed.function_id, step_id),
@@ -148,7 +149,7 @@ class StubbedTools(Tools):
             stub = self.stubs.take(candidates, StubCall(run_id, args, kwargs))
             return fn(*args, **kwargs) if stub is None else stub.answer(*args, **kwargs)
 
-        return await super().run(step_id, choose if candidates else fn, args, kwargs)
+        return await super().run(step_id, choose if candidates else fn, args, kwargs, output)
 
 
 class StubbedFunctions(Mapping[str, Function[Any, Any]]):
@@ -172,7 +173,7 @@ class StubbedFunctions(Mapping[str, Function[Any, Any]]):
 def stubbed(function: Function[Any, Any], stubs: Stubs) -> Function[Any, Any]:
     """The function with a handler that gives way to the stubs."""
     wrap = stubbed_async if function.is_async else stubbed_blocking
-    return Function(wrap(function, stubs), spec=function.spec, app=function._app)
+    return Function(wrap(function, stubs), spec=function.spec, app=function._app, output=function.output)
 
 
 def stubbed_async(function: Function[Any, Any], stubs: Stubs) -> Callable[..., Any]:

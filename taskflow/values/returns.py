@@ -1,0 +1,77 @@
+"""What a function is annotated to return, as a shape. Rule S11.3."""
+
+from __future__ import annotations
+
+import collections.abc
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from types import CodeType, SimpleNamespace
+from typing import Any, get_args, get_origin, get_type_hints
+
+from taskflow.values.shapes import ANY, Shape, shape_of
+
+logger = logging.getLogger("taskflow")
+
+AWAITABLES = (collections.abc.Awaitable, collections.abc.Coroutine)
+
+known: dict[int, tuple[CodeType, Shape]] = {}
+"""By the id of the code, which is kept so that the id stays its own: a function that is made anew has the same one."""
+
+
+def return_shape(fn: Callable[..., Any]) -> Shape:
+    """The shape of what `fn` returns; ANY without an annotation. It is built once for the code of a function."""
+    code = getattr(fn, "__code__", None)
+    if code is None:
+        return ANY if inspect.isbuiltin(fn) else described_shape(fn)
+    found = known.get(id(code))
+    if found is not None:
+        return found[1]
+    shape = described_shape(fn)
+    # What a closure returns may be of a class that is made anew with it.
+    if not code.co_freevars:
+        known[id(code)] = (code, shape)
+    return shape
+
+
+def described_shape(fn: Callable[..., Any]) -> Shape:
+    if isinstance(fn, type):
+        return shape_of(fn)
+    target = target_of(fn)
+    annotation = getattr(target, "__annotations__", {}).get("return", Any)
+    try:
+        hint = resolved(annotation, target)
+        if get_origin(hint) in AWAITABLES:
+            hint = get_args(hint)[-1]
+        return shape_of(hint)
+    except Exception as error:  # whatever an annotation comes to when it is evaluated
+        logger.warning(
+            "%s is annotated to return %r, which can't be read (%s: %s), so its result stays JSON: import the name outside of "
+            "TYPE_CHECKING, or give output_type=",
+            getattr(target, "__qualname__", target), annotation, type(error).__name__, error,
+        )  # fmt: skip
+        return ANY
+
+
+def target_of(fn: Any) -> Any:
+    """The plain function behind partials, decorators, methods and objects that can be called."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    if not inspect.isroutine(fn) and not isinstance(fn, type) and callable(fn):
+        fn = getattr(fn, "__wrapped__", None) or type(fn).__call__
+    return inspect.unwrap(getattr(fn, "__func__", fn))
+
+
+def resolved(annotation: Any, target: Any) -> Any:
+    """An annotation that may be text, evaluated where the function stands."""
+    code = getattr(target, "__code__", None)
+    cells = getattr(target, "__closure__", None) or ()
+    around = {}
+    for name, cell in zip(code.co_freevars if code else (), cells, strict=False):
+        try:
+            around[name] = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+    holder = SimpleNamespace(__annotations__={"return": annotation})
+    return get_type_hints(holder, globalns=getattr(target, "__globals__", {}), localns=around)["return"]
