@@ -17,13 +17,15 @@ import orjson
 from taskflow.config import MAX_SLUG_CHARS, Determinism, check_determinism, check_slug
 from taskflow.errors import ConfigError
 from taskflow.event import RESERVED_PREFIX, Event
+from taskflow.flow.checks import period_ms
 from taskflow.flow.options import NO_FLOW_CONTROL, FlowControl, FlowOptions
 from taskflow.headers import Headers
 from taskflow.retries import Retries
 from taskflow.run import Run
 from taskflow.timeouts import Timeouts
 from taskflow.triggers import Trigger, TriggerEvent, parse_triggers
-from taskflow.types import FunctionId, Handler, JsonObject
+from taskflow.types import Duration, FunctionId, Handler, JsonObject
+from taskflow.values.durations import MAX_DURATION_MS
 from taskflow.values.keywords import check_keywords
 from taskflow.values.manifest import NoManifest, from_manifest, to_manifest
 from taskflow.values.returns import return_shape
@@ -54,10 +56,19 @@ class FunctionSpec:
     queue: str = "default"
     determinism: Determinism = "warn"
     flow: FlowControl = NO_FLOW_CONTROL
+    keep_ms: int | None = None
+    keep_failed_ms: int | None = None
     id: FunctionId = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", FunctionId(f"{self.app_id}/{self.slug}"))
+
+    @property
+    def keep(self) -> str:
+        """How long (ms) its runs are kept, and its failed ones, as the scripts read it: "3600000 "; empty when the app says it."""
+        if self.keep_ms is None and self.keep_failed_ms is None:
+            return ""
+        return f"{self.keep_ms or ''} {self.keep_failed_ms or ''}"
 
     def manifest(self) -> JsonObject:
         """The spec as a JSON object, as workers register it in the store."""
@@ -233,6 +244,8 @@ class FunctionOptions(FlowOptions, total=False):
     timeouts     how long a run and its steps may take (S6.3)
     queue        only workers that serve this queue (`-Q`) execute it; "default" unless given
     determinism  "strict" fails a run whose replay meets the steps in another order (S4.5); the app's setting unless given
+    keep         how long its runs are kept once they have ended, 1 s to 366 days (S10.1); the app's retention unless given
+    keep_failed  the same for failed runs; the app's failed_retention unless given
     output_type  of what it returns, when that is not what the handler is annotated with (S11.3)
     on_failure   a handler that gets the event `taskflow/function.failed` when a run has failed (S5.5)
     """
@@ -244,6 +257,8 @@ class FunctionOptions(FlowOptions, total=False):
     timeouts: Timeouts | None
     queue: str | None
     determinism: Determinism | None
+    keep: Duration | None
+    keep_failed: Duration | None
     output_type: Any
     on_failure: Handler | None
 
@@ -284,7 +299,13 @@ def checked_spec(handler: Handler, app_id: str, slug: str, options: FunctionOpti
         queue="default" if queue is None else check_slug(queue, what="queue"),
         determinism="warn" if determinism is None else check_determinism(determinism, what="determinism"),
         flow=FlowControl.of(**cast(FlowOptions, flow)),
+        keep_ms=kept_ms("keep", options.get("keep")),
+        keep_failed_ms=kept_ms("keep_failed", options.get("keep_failed")),
     )
+
+
+def kept_ms(option: str, value: Duration | None) -> int | None:
+    return None if value is None else period_ms(option, value, at_most_ms=MAX_DURATION_MS)
 
 
 def handler_shape(handler: Handler, *, what: str) -> HandlerShape:

@@ -97,8 +97,8 @@ class Closing:
             if is_limited:
                 host.look_for_work(execution.function.spec.queue)
         verdict, hints = await host.claims.finish(
-            execution.claim, status, body, has_pending=self.may_have_pending(status), kept_ms=host.config.retention_ms,
-            now_ms=host.clock.now_ms(),
+            execution.claim, status, body, has_pending=self.may_have_pending(status),
+            kept_ms=execution.function.spec.keep_ms or host.config.retention_ms, now_ms=host.clock.now_ms(),
         )  # fmt: skip
         if hints:
             host.send_hints(hints)

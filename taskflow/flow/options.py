@@ -84,15 +84,18 @@ class FlowControl:
         }
         return cls(**given)
 
-    def plan(self, function_id: FunctionId, event: EventFields, *, is_direct: bool = False) -> bytes:
+    def plan(
+        self, function_id: FunctionId, event: EventFields, *, is_direct: bool = False, keep: str = ""
+    ) -> bytes:
         """What the scripts must know of a run that `event` is to start: keys evaluated, limits as numbers, as a packed table.
 
-        Its entries are the `entry` of each limit, and the `lane` (see `flow.lane`); empty for a function without flow control.
-        `is_direct`: an invoke, a cron or a replay starts the run, so limits that pick among events are not applied.
+        Its entries are the `entry` of each limit, the `lane` (see `flow.lane`) and `keep`; empty when there are none.
+        `is_direct`: an invoke, a cron or a replay starts the run, so limits that pick among events are not applied. `keep` is how
+        long the run is kept, where that is not as its app says: see `FunctionSpec.keep`.
         """
-        if not self.limits:
+        if not self.limits and not keep:
             return b""
-        table: dict[str, Any] = {}
+        table: dict[str, Any] = {"keep": keep} if keep else {}
         for limit in self.limits:
             if not (limit.picks_events and is_direct) and (entry := limit.plan(function_id, event)):
                 table[limit.entry] = entry

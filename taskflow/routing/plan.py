@@ -31,6 +31,6 @@ def plan_run(
         start_at_ms,
         spec.timeouts.start_ms or 0,
         spec.timeouts.finish_ms or 0,
-        spec.flow.plan(spec.id, event, is_direct=is_direct),
+        spec.flow.plan(spec.id, event, is_direct=is_direct, keep=spec.keep),
         is_claimable,
     )

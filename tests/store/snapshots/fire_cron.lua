@@ -116,6 +116,7 @@ local function tie(fields, run, lane)
   if run.parent ~= '' then add('parent', run.parent) end
   if run.finish_timeout_ms > 0 then add('finish_timeout_ms', run.finish_timeout_ms) end
   if run.start_timeout_ms > 0 then add('start_timeout_ms', run.start_timeout_ms) end
+  if run.keep then add('keep', run.keep) end
   add('tied', (run.fields or run.parent ~= '' or run.finish_timeout_ms > 0 or run.start_timeout_ms > 0) and 'more' or 'lane')
 end
 local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
@@ -206,11 +207,18 @@ local function add_cancels(run_id, cancels, seq, made_ms)
   end
   return cmsgpack.pack(cancels)
 end
-local function app_key(app) return prefix .. 'app:' .. app end
 local function expiry_key(span) return prefix .. 'expiry:' .. span end
 local function keep_until(run_id, remove_at_ms)
   local span = math.ceil(remove_at_ms / 10000)
   if redis.call('RPUSH', expiry_key(span), run_id) == 1 then redis.call('ZADD', prefix .. 'expiry', span * 10000, span) end
+end
+local function app_key(app) return prefix .. 'app:' .. app end
+local function kept_for(fn, status, keep)
+  local all_ms, failed_ms = string.match(keep or '', '^(%d*) (%d*)$')
+  local own_ms = tonumber(status == 'failed' and failed_ms or status ~= 'failed' and all_ms or nil)
+  if own_ms then return own_ms end
+  local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
+  return status == 'failed' and tonumber(app[2] or 7 * 86400000) or tonumber(app[1] or 86400000)
 end
 local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
 local function is_pending(op) return PENDING[op.state] end
@@ -318,8 +326,7 @@ local function skip_run(run, reason, now_ms)
   add_origin(fields, run)
   redis.call('HSET', run_key(run.id), unpack(fields))
   redis.call('ZADD', runs_key(run.fn), now_ms, run.id)
-  local kept_ms = tonumber(redis.call('HGET', app_key(app_of(run.fn)), 'retention_ms') or 86400000)
-  keep_until(run.id, now_ms + kept_ms)
+  keep_until(run.id, now_ms + kept_for(run.fn, 'skipped', run.keep))
   if run.parent ~= '' then
     redis.call('HSET', run_key(run.id), 'parent', run.parent)
     local parent_id, step_key = string.match(run.parent, '^(.-)' .. '\31' .. '(.*)$')
@@ -450,7 +457,7 @@ local function done_channel(run_id) return prefix .. 'done:' .. run_id end
 local function finalize(run_id, status, body, has_pending, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms',
-    'lane', 'gathers', 'single', 'cancels', 'event', 'uid')
+    'lane', 'gathers', 'single', 'cancels', 'event', 'uid', 'keep')
   local fn = run[2]
   if run[1] == 'queued' then remove_ready(run_id, fn, run[3] or 'default', run[8], now_ms) end
   if run[1] == 'scheduled' or run[1] == 'waiting' then clear_timer('start' .. '\31' .. run_id) end
@@ -467,9 +474,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   end
   if has_pending then sweep_operations(run_id, now_ms) end
   redis.call('HSET', key, 'status', status, 'ended', now_ms, status == 'completed' and 'output' or 'error', body)
-  local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
-  local kept_ms = status == 'failed' and tonumber(app[2] or 7 * 86400000) or tonumber(app[1] or 86400000)
-  keep_until(run_id, now_ms + kept_ms)
+  keep_until(run_id, now_ms + kept_for(fn, status, run[14]))
   if run[5] then
     local parent_id, step_key = string.match(run[5], '^(.-)' .. '\31' .. '(.*)$')
     if status == 'completed' then
@@ -668,6 +673,7 @@ end
 local function create_run(run, child_id, now)
   local key, now_ms = run_key(run.id), tonumber(now)
   local flow = run.flow ~= '' and cmsgpack.unpack(run.flow)
+  run.keep = flow and flow.keep
   local picks = flow and (flow.single or flow.rate or flow.idem or flow.debounce or flow.batch or flow.cancels)
   if picks or is_paused(run.fn) then
     local admit = late_admit()
@@ -694,7 +700,9 @@ local function create_run(run, child_id, now)
   if is_claimed then
     for _, part in ipairs({'by', child_id, 'fence', '1', 'started', now}) do fields[#fields + 1] = part end
   end
-  if run.fields or lane or run.parent ~= '' or run.finish_timeout_ms > 0 or run.start_timeout_ms > 0 then tie(fields, run, lane) end
+  if run.fields or lane or run.keep or run.parent ~= '' or run.finish_timeout_ms > 0 or run.start_timeout_ms > 0 then
+    tie(fields, run, lane)
+  end
   redis.call('HSET', key, unpack(fields))
   if is_claimed then
     redis.call('HSET', claims_key(child_id), run.id, '1')

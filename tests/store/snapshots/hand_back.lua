@@ -231,6 +231,13 @@ local function keep_until(run_id, remove_at_ms)
   local span = math.ceil(remove_at_ms / 10000)
   if redis.call('RPUSH', expiry_key(span), run_id) == 1 then redis.call('ZADD', prefix .. 'expiry', span * 10000, span) end
 end
+local function kept_for(fn, status, keep)
+  local all_ms, failed_ms = string.match(keep or '', '^(%d*) (%d*)$')
+  local own_ms = tonumber(status == 'failed' and failed_ms or status ~= 'failed' and all_ms or nil)
+  if own_ms then return own_ms end
+  local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
+  return status == 'failed' and tonumber(app[2] or 7 * 86400000) or tonumber(app[1] or 86400000)
+end
 local function is_join_open(run_id, step_key)
   local join = redis.call('HGET', joins_key(run_id), step_key)
   return join and redis.call('HINCRBY', joins_key(run_id), '\31' .. join, -1) > 0
@@ -296,7 +303,7 @@ end
 local function finalize(run_id, status, body, has_pending, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms',
-    'lane', 'gathers', 'single', 'cancels', 'event', 'uid')
+    'lane', 'gathers', 'single', 'cancels', 'event', 'uid', 'keep')
   local fn = run[2]
   if run[1] == 'queued' then remove_ready(run_id, fn, run[3] or 'default', run[8], now_ms) end
   if run[1] == 'scheduled' or run[1] == 'waiting' then clear_timer('start' .. '\31' .. run_id) end
@@ -313,9 +320,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   end
   if has_pending then sweep_operations(run_id, now_ms) end
   redis.call('HSET', key, 'status', status, 'ended', now_ms, status == 'completed' and 'output' or 'error', body)
-  local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
-  local kept_ms = status == 'failed' and tonumber(app[2] or 7 * 86400000) or tonumber(app[1] or 86400000)
-  keep_until(run_id, now_ms + kept_ms)
+  keep_until(run_id, now_ms + kept_for(fn, status, run[14]))
   if run[5] then
     local parent_id, step_key = string.match(run[5], '^(.-)' .. '\31' .. '(.*)$')
     if status == 'completed' then

@@ -1,6 +1,6 @@
 -- create_run: make a run and put it where it belongs: claimed at once, ready, or delayed.
 -- run: id, fn, queue, event (JSON), uid (of the event, when there is a record of it), cause, version, start_at_ms (or 0),
--- start_timeout_ms, finish_timeout_ms (or 0), parent (or ''), flow ('' or a packed table, see taskflow/flow/plan.py).
+-- start_timeout_ms, finish_timeout_ms (or 0), parent (or ''), flow ('' or a packed table, see FlowControl.plan).
 -- now is ARGV's text: a number would be formatted anew at each use.
 -- Returns the fence when `child_id` got the claim, else 0; and what `admit` said when it made no run of its own. A run that exists
 -- is left as it is, so that routing an event twice makes one run (S1.6); its fence is told again to the child that already holds it
@@ -33,11 +33,13 @@ local function tie(fields, run, lane)
   if run.parent ~= '' then add('parent', run.parent) end
   if run.finish_timeout_ms > 0 then add('finish_timeout_ms', run.finish_timeout_ms) end
   if run.start_timeout_ms > 0 then add('start_timeout_ms', run.start_timeout_ms) end
+  if run.keep then add('keep', run.keep) end
   add('tied', (run.fields or run.parent ~= '' or run.finish_timeout_ms > 0 or run.start_timeout_ms > 0) and 'more' or 'lane')
 end
 local function create_run(run, child_id, now)
   local key, now_ms = run_key(run.id), tonumber(now)
   local flow = run.flow ~= '' and cmsgpack.unpack(run.flow)
+  run.keep = flow and flow.keep
   local picks = flow and (flow.single or flow.rate or flow.idem or flow.debounce or flow.batch or flow.cancels)
   if picks or is_paused(run.fn) then
     --@late admit
@@ -64,7 +66,9 @@ local function create_run(run, child_id, now)
   if is_claimed then
     for _, part in ipairs({'by', child_id, 'fence', '1', 'started', now}) do fields[#fields + 1] = part end
   end
-  if run.fields or lane or run.parent ~= '' or run.finish_timeout_ms > 0 or run.start_timeout_ms > 0 then tie(fields, run, lane) end
+  if run.fields or lane or run.keep or run.parent ~= '' or run.finish_timeout_ms > 0 or run.start_timeout_ms > 0 then
+    tie(fields, run, lane)
+  end
   redis.call('HSET', key, unpack(fields))
   if is_claimed then
     redis.call('HSET', claims_key(child_id), run.id, '1')

@@ -1,7 +1,6 @@
 -- finalize: bring a run to its final status, once. Clears what it held (claim, ready entry, timers, waits, its cancel events, its
 -- singleton, its debounce or batch), resolves the `invoke` it serves, dates its removal (S10.1), and tells of it when it failed or
 -- was cancelled.
-local DAY_MS = 86400000
 local function sweep_operations(run_id, now_ms)
   redis.call('DEL', joins_key(run_id))
   local steps = redis.call('HGETALL', steps_key(run_id))
@@ -18,7 +17,7 @@ end
 local function finalize(run_id, status, body, has_pending, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms',
-    'lane', 'gathers', 'single', 'cancels', 'event', 'uid')
+    'lane', 'gathers', 'single', 'cancels', 'event', 'uid', 'keep')
   local fn = run[2]
   if run[1] == QUEUED then remove_ready(run_id, fn, run[3] or DEFAULT_QUEUE, run[8], now_ms) end
   if run[1] == SCHEDULED or run[1] == WAITING then clear_timer('start' .. SEP .. run_id) end
@@ -35,9 +34,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   end
   if has_pending then sweep_operations(run_id, now_ms) end
   redis.call('HSET', key, 'status', status, 'ended', now_ms, status == COMPLETED and 'output' or 'error', body)
-  local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
-  local kept_ms = status == FAILED and tonumber(app[2] or 7 * DAY_MS) or tonumber(app[1] or DAY_MS)
-  keep_until(run_id, now_ms + kept_ms)
+  keep_until(run_id, now_ms + kept_for(fn, status, run[14]))
   if run[5] then
     local parent_id, step_key = string.match(run[5], '^(.-)' .. SEP .. '(.*)$')
     if status == COMPLETED then

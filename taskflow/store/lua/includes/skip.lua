@@ -1,15 +1,12 @@
 -- skip: record a run that is not to be, with the reason (S1.3, S7, S10.4).
 -- run is as for create_run. It becomes a final run that a replay can pick up; the `invoke` that it was to serve fails.
--- Of an app that no worker has registered yet.
-local SKIPPED_RETENTION_MS = 86400000
 local function skip_run(run, reason, now_ms)
   local fields = {'function', run.fn, 'created', now_ms, 'version', run.version, 'status', SKIPPED, 'ended', now_ms,
     'skipped', reason}
   add_origin(fields, run)
   redis.call('HSET', run_key(run.id), unpack(fields))
   redis.call('ZADD', runs_key(run.fn), now_ms, run.id)
-  local kept_ms = tonumber(redis.call('HGET', app_key(app_of(run.fn)), 'retention_ms') or SKIPPED_RETENTION_MS)
-  keep_until(run.id, now_ms + kept_ms)
+  keep_until(run.id, now_ms + kept_for(run.fn, SKIPPED, run.keep))
   if run.parent ~= '' then
     redis.call('HSET', run_key(run.id), 'parent', run.parent)
     local parent_id, step_key = string.match(run.parent, '^(.-)' .. SEP .. '(.*)$')
