@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -11,20 +10,18 @@ from weakref import WeakKeyDictionary
 from taskflow.broker.publisher import AsyncPublisher, Publisher
 from taskflow.broker.topology import Topology
 from taskflow.config import Config
-from taskflow.errors import BrokerUnavailable, TaskFlowError
-from taskflow.event import pack_messages
+from taskflow.courier import Courier
+from taskflow.errors import TaskFlowError
 from taskflow.function import Function
 from taskflow.portal import LoopThread
 from taskflow.run import RunView
 from taskflow.runs.control import Cancelled, RunControl
 from taskflow.runs.lookup import find_run
 from taskflow.runs.reasons import Moment
-from taskflow.store.claims import Hint, events_of, queues_of
+from taskflow.store.hints import Hint
 from taskflow.store.session import StoreSession
 from taskflow.values.clock import Clock, SystemClock
 from taskflow.values.durations import format_duration
-
-logger = logging.getLogger("taskflow")
 
 T = TypeVar("T")
 
@@ -45,6 +42,7 @@ class Connections:
             topology=Topology(config.namespace),
         )  # fmt: skip
         self.async_publisher = AsyncPublisher(self.publisher)
+        self.courier = Courier(self.async_publisher, self.clear_outbox)
         self.loop_thread = LoopThread("taskflow-store")
         self.sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, StoreSession] = WeakKeyDictionary()
 
@@ -64,17 +62,11 @@ class Connections:
 
     async def tell(self, hints: Sequence[Hint]) -> None:
         """Tell workers of ready runs, and apps of ended ones. A failure costs time, nothing else: beat tells them again."""
-        try:
-            for app_id, queues in queues_of(hints).items():
-                await self.async_publisher.publish_work(queues, app_id=app_id)
-            if events := events_of(hints):
-                await self.async_publisher.publish_events(pack_messages([event for _, event in events]))
-                async with self.session().deadline() as store:
-                    await store.routing.clear_outbox([uid for uid, _ in events])
-        except BrokerUnavailable as error:
-            logger.warning(
-                "%s The work messages are not lost: beat sends them when the broker is back.", error
-            )
+        await self.courier.tell(hints)
+
+    async def clear_outbox(self, uids: list[str]) -> None:
+        async with self.session().deadline() as store:
+            await store.routing.clear_outbox(uids)
 
     def block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine on a loop of our own, from sync code."""
@@ -116,7 +108,6 @@ class Connections:
             self.loop_thread.run(self.close_session)
             self.loop_thread.stop()
         self.async_publisher.close()
-        self.publisher.close()
 
     async def aclose(self) -> None:
         """Close this loop's connection to the store, and what sync code has opened."""

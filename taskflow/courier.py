@@ -1,55 +1,67 @@
-"""What a worker process says to the broker: work messages, events of steps, events of the outbox."""
+"""Tells the broker what a script of the store asked for: work messages, and the events of the outbox."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context
 from typing import Any
 
 from taskflow.broker.publisher import AsyncPublisher
 from taskflow.errors import BrokerUnavailable
 from taskflow.event import pack_messages
-from taskflow.store.claims import Hint, events_of, queues_of
-from taskflow.store.store import Store
+from taskflow.store.hints import Hint, WorkHint, events_of, queues_of
 
-logger = logging.getLogger("taskflow.worker")
+logger = logging.getLogger("taskflow")
 
 
-class BrokerMessenger:
-    """Sends in the background. What fails is found again by the reaper (S9.2): it is logged once an outage."""
+class Courier:
+    """What does not get through is told by beat (S9.2), so a failure costs time and nothing else: it is logged once an outage.
 
-    def __init__(self, publisher: AsyncPublisher, store: Store) -> None:
+    `clear_outbox` takes published events, by their uids, out of the outbox.
+    """
+
+    def __init__(
+        self, publisher: AsyncPublisher, clear_outbox: Callable[[list[str]], Awaitable[object]]
+    ) -> None:
         self.publisher = publisher
-        self.store = store
+        self.clear_outbox = clear_outbox
         self.tasks: set[asyncio.Task[None]] = set()
         self.is_down = False
 
-    def send_work(self, hints: Sequence[Hint]) -> None:
-        """Send the work messages that a script asked for, and the events of the outbox that it wrote."""
-        if queues := queues_of(hints):
-            self.spawn(self.publish_work(queues))
-        if events := events_of(hints):
-            self.send_events(events)
+    async def tell(self, hints: Sequence[Hint]) -> None:
+        """Return when the broker knows all of them, or when it turned out to be away."""
+        try:
+            await self.deliver(hints)
+        except BrokerUnavailable as error:
+            self.log_outage(error)
+        else:
+            self.is_down = False
 
-    def send_events(self, events: Sequence[tuple[str, bytes]]) -> None:
-        """Publish events of the outbox: (uid, event)."""
-        self.spawn(self.publish_and_clear(events))
+    async def deliver(self, hints: Sequence[Hint]) -> None:
+        """Send the work messages, publish the events and take these out of the outbox. Raises BrokerUnavailable."""
+        for app_id, queues in queues_of(hints).items():
+            await self.publisher.publish_work(queues, app_id=app_id)
+        if events := events_of(hints):
+            await self.publish_events([event for _, event in events])
+            await self.clear_outbox([uid for uid, _ in events])
 
     async def publish_events(self, events: Sequence[bytes]) -> None:
+        """Publish events that no outbox holds. Raises BrokerUnavailable."""
         await self.publisher.publish_events(pack_messages(events))
 
-    async def publish_work(self, queues: Mapping[str, Sequence[str]]) -> None:
-        for app_id, names in queues.items():
-            await self.publisher.publish_work(names, app_id=app_id)
+    # --- in the background ---
 
-    async def publish_and_clear(self, events: Sequence[tuple[str, bytes]]) -> None:
-        """Publish events of the outbox, then take them out of it."""
-        await self.publish_events([event for _, event in events])
-        await self.store.routing.clear_outbox([uid for uid, _ in events])
+    def send_work(self, hints: Sequence[Hint]) -> None:
+        """As `deliver`, without waiting; events don't wait for work messages."""
+        events = events_of(hints)
+        if len(events) < len(hints):
+            self.spawn(self.deliver([hint for hint in hints if isinstance(hint, WorkHint)]))
+        if events:
+            self.spawn(self.deliver(events))
 
-    def spawn(self, work: Any) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         # A clean context: what a step's commit sends must not become part of that run, and end with it.
         task = asyncio.get_running_loop().create_task(work, context=Context())
         self.tasks.add(task)
@@ -59,13 +71,18 @@ class BrokerMessenger:
         self.tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if isinstance(error, BrokerUnavailable):
-            if not self.is_down:
-                logger.warning("%s; beat sends what is missing once the broker is back", error)
-            self.is_down = True
+            self.log_outage(error)
         elif error is not None:
             logger.error("publishing failed", exc_info=error)
         else:
             self.is_down = False
+
+    def log_outage(self, error: BrokerUnavailable) -> None:
+        if not self.is_down:
+            logger.warning(
+                "%s The work messages are not lost: beat sends them when the broker is back.", error
+            )
+        self.is_down = True
 
     async def flush(self) -> None:
         """Wait for what is under way."""

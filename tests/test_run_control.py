@@ -9,7 +9,7 @@ import pytest
 from taskflow import ConfigError, Context, Event, RunNotFound, RunStatus, Step, TaskFlow
 from taskflow.runs.cancel import select_live
 from taskflow.runs.control import Cancelled, Resumed, RunControl
-from taskflow.store.claims import Hint
+from taskflow.store.hints import Hint
 from taskflow.store.session import StoreSession
 from taskflow.testing import Harness
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from taskflow.beat.timers import SendWork
 from taskflow.store.duties import DeadWorker, Lost
 from taskflow.store.store import Store
 
 logger = logging.getLogger("taskflow.beat")
-
-PublishEvents = Callable[
-    [Sequence[tuple[str, bytes]]], None
-]  # in the background: a broker that is away must not hold up timers
 
 SILENCE_MS = (
     11_000  # without a heartbeat for this long, a host is dead; workers stop by themselves after 10 s (S9.4)
@@ -29,10 +25,9 @@ SHORTEST_PAUSE_MS = 1_000
 class Reaper:
     """`run_once` makes up for what was lost, and says when to look again."""
 
-    def __init__(self, store: Store, send_work: SendWork, publish: PublishEvents) -> None:
+    def __init__(self, store: Store, send_work: SendWork) -> None:
         self.store = store
         self.send_work = send_work
-        self.publish = publish
         self.next_ms = 0
 
     async def run_once(self, now_ms: int) -> Lost | None:
@@ -46,10 +41,8 @@ class Reaper:
         soon_ms = now_ms + PAUSE_MS if lost.next_ms is None else min(lost.next_ms, now_ms + PAUSE_MS)
         self.next_ms = max(soon_ms, now_ms + SHORTEST_PAUSE_MS)
         await self.bury(lost.workers, now_ms)
-        if lost.hints:
-            self.send_work(lost.hints)
-        if lost.events:
-            self.publish(lost.events)
+        if lost.hints or lost.events:
+            self.send_work([*lost.hints, *lost.events])
         return lost
 
     async def bury(self, workers: Sequence[DeadWorker], now_ms: int) -> None:

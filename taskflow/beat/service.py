@@ -15,7 +15,7 @@ from taskflow.beat.timers import Timers
 from taskflow.broker.publisher import AsyncPublisher, Publisher
 from taskflow.broker.topology import Topology
 from taskflow.config import Config
-from taskflow.courier import BrokerMessenger
+from taskflow.courier import Courier
 from taskflow.errors import StoreUnavailable
 from taskflow.observability.trouble import Trouble
 from taskflow.redis.address import parse_server_url
@@ -54,12 +54,12 @@ class Beat:
         )
         await self.nudges.connect()
         self.publisher = self.make_publisher()
-        self.messenger = BrokerMessenger(self.publisher, self.store)
-        send_work = self.messenger.send_work
+        self.courier = Courier(self.publisher, self.store.routing.clear_outbox)
+        send_work = self.courier.send_work
         self.leadership = Leadership(self.store.duties)
         self.timers = Timers(self.store, send_work)
         self.crons = Crons(self.store, send_work)
-        self.reaper = Reaper(self.store, send_work, self.messenger.send_events)
+        self.reaper = Reaper(self.store, send_work)
         self.retention = Retention(self.store, event_retention_ms=config.retention_ms)
 
     def make_publisher(self) -> AsyncPublisher:
@@ -188,10 +188,6 @@ class Beat:
         except (StoreUnavailable, TimeoutError):
             logger.debug("the lead was not given away: its term runs out")
         await self.nudges.close()
-        await self.messenger.flush()
-        await asyncio.get_running_loop().run_in_executor(None, self.close_publishers)
+        await self.courier.flush()
+        await asyncio.get_running_loop().run_in_executor(None, self.publisher.close)
         await self.store.close()
-
-    def close_publishers(self) -> None:
-        self.publisher.close()
-        self.publisher._publisher.close()

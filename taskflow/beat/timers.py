@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from taskflow.store.claims import Hint
+from taskflow.store.hints import Hint
 from taskflow.store.store import Store
 
 BATCH = 200  # timers in one script, so that it blocks the store for about 2 ms at most

@@ -196,7 +196,7 @@ class Pending:
 class AsyncPublisher:
     """The publisher for coroutines: one thread sends what is pending in one round trip; no loop is blocked.
 
-    Several loops may share it. The deadline counts from the call, in the queue too.
+    The publisher is its own, to close with it. Several loops may share it. The deadline counts from the call, in the queue too.
     """
 
     def __init__(self, publisher: Publisher) -> None:
@@ -215,7 +215,7 @@ class AsyncPublisher:
         await self._send(self._publisher.work_letter(queue_names, app_id=app_id))
 
     def close(self) -> None:
-        """Send what is pending, end the thread. A later call starts a new one. Blocks up to the deadline."""
+        """Send what is pending, end the thread, close the publisher. A later call begins anew. Blocks up to the deadline."""
         with self._lock:
             thread, self._thread = self._thread, None
             is_ours = self._pid == os.getpid()
@@ -223,6 +223,7 @@ class AsyncPublisher:
         if thread is not None and is_ours:
             pending.put(None)
             thread.join(self._publisher.send_timeout_ms / 1000 + 1)
+        self._publisher.close()
 
     async def _send(self, letter: Letter) -> None:
         if not letter.messages:

@@ -21,7 +21,8 @@ from taskflow.engine.offered import OfferedStepExecution
 from taskflow.errors import StoreUnavailable
 from taskflow.function import Function
 from taskflow.redis.scripts import Answer
-from taskflow.store.claims import ClaimedRun, ClaimReply, Hint
+from taskflow.store.claims import ClaimedRun, ClaimReply
+from taskflow.store.hints import Hint, WorkHint
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.lease import Lease
 from taskflow.store.store import Store
@@ -240,14 +241,19 @@ class Executor:
         others = []
         for hint in hints:
             if (
-                hint.app_id == self.config.app_id
+                isinstance(hint, WorkHint)
+                and hint.app_id == self.config.app_id
                 and hint.queue in self.queues
                 and self.free > 0
                 and not self.is_draining
             ):
                 self.look_for_work(hint.queue, by_hint=True)
             else:
-                if hint.app_id == self.config.app_id and hint.queue in self.queues:
+                if (
+                    isinstance(hint, WorkHint)
+                    and hint.app_id == self.config.app_id
+                    and hint.queue in self.queues
+                ):
                     self.wanted.setdefault(hint.queue, False)
                 others.append(hint)
         if others:

@@ -8,7 +8,8 @@ from concurrent.futures import Executor as ThreadPool
 from typing import Protocol
 
 from taskflow.config import Config
-from taskflow.store.claims import Claims, Hint
+from taskflow.store.claims import Claims
+from taskflow.store.hints import Hint
 from taskflow.store.lease import Lease
 from taskflow.store.registry import Registry
 from taskflow.values.clock import Clock

@@ -23,7 +23,8 @@ from taskflow.redis.scripts import Answer
 from taskflow.routing.listeners import Listeners
 from taskflow.routing.plan import plan_run
 from taskflow.routing.waits import lookups_of, resume_waits
-from taskflow.store.claims import Claim, ClaimedRun, Hint
+from taskflow.store.claims import Claim, ClaimedRun
+from taskflow.store.hints import Hint
 from taskflow.store.lease import Lease
 from taskflow.store.routing import Arrival, EventPlan, Routed
 from taskflow.store.store import Store

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import orjson
 
 from taskflow.expressions.matching import meets_condition, tokens_of
-from taskflow.store.claims import Hint, parse_hints
+from taskflow.store.hints import Hint, parse_hints
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.routing import Arrival, FoundWaits, Routing
 from taskflow.types import EventFields

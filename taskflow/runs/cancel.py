@@ -13,8 +13,8 @@ from typing import TypedDict
 from taskflow.errors import ConfigError
 from taskflow.expressions.cel import compile_expression
 from taskflow.runs.selection import LIVE, Past, Selection, parse_past_ms, selected_runs
-from taskflow.store.claims import Hint
 from taskflow.store.control import cancel_reason
+from taskflow.store.hints import Hint
 from taskflow.store.session import StoreSession
 from taskflow.values.clock import Clock
 

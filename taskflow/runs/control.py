@@ -25,9 +25,9 @@ from taskflow.runs.replay import PAUSED, ReplayRequest, find_runs, plan_replay, 
 from taskflow.runs.rerun import NO_EDITS, Edits, plan_rerun
 from taskflow.runs.selection import Selection
 from taskflow.signals import encode_signal
-from taskflow.store.claims import Hint
 from taskflow.store.control import Rerun, cancel_reason
 from taskflow.store.fields import text
+from taskflow.store.hints import Hint
 from taskflow.store.keys import signal_key
 from taskflow.store.session import StoreSession
 from taskflow.types import RunId

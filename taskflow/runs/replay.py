@@ -18,9 +18,9 @@ from taskflow.run import FINAL
 from taskflow.runs.pages import PAGE
 from taskflow.runs.rerun import plan_rerun
 from taskflow.runs.selection import Past, Selection, parse_past_ms, selected_runs
-from taskflow.store.claims import Hint
 from taskflow.store.control import Rerun
 from taskflow.store.fields import number, text
+from taskflow.store.hints import Hint
 from taskflow.store.history import StoredRun
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.session import StoreSession

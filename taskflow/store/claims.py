@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from taskflow.event import WireEvent
 from taskflow.redis.scripts import Answer, Scripts
-from taskflow.store.keys import SEPARATOR, Keys
+from taskflow.store.hints import Hint, parse_hints
+from taskflow.store.keys import Keys
 from taskflow.types import RunId
 
 
@@ -26,42 +27,6 @@ class Verdict(StrEnum):
 
 
 VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
-
-
-class Hint(NamedTuple):
-    """What the broker is to be told after a script: a queue of an app needs a work message, or an event is to be published.
-
-    Such an event tells of the end of a run; it stays in the outbox, by its `uid`, until it is published.
-    """
-
-    app_id: str = ""
-    queue: str = ""
-    uid: str = ""
-    event: bytes = b""  # JSON
-
-
-def parse_hints(flat: Sequence[bytes]) -> list[Hint]:
-    return [parse_hint(flat[i].decode(), flat[i + 1]) for i in range(0, len(flat), 2)] if flat else []
-
-
-def parse_hint(name: str, value: bytes) -> Hint:
-    if name.startswith(SEPARATOR):
-        return Hint(uid=name.removeprefix(SEPARATOR), event=value)
-    return Hint(name, value.decode())
-
-
-def queues_of(hints: Iterable[Hint]) -> dict[str, list[str]]:
-    """By app, the queues that need a work message."""
-    queues: dict[str, list[str]] = {}
-    for hint in hints:
-        if hint.queue and hint.queue not in (known := queues.setdefault(hint.app_id, [])):
-            known.append(hint.queue)
-    return queues
-
-
-def events_of(hints: Iterable[Hint]) -> list[tuple[str, bytes]]:
-    """The events of the outbox that are to be published: (uid, event)."""
-    return [(hint.uid, hint.event) for hint in hints if hint.uid]
 
 
 class Claim(NamedTuple):

@@ -10,7 +10,7 @@ import orjson
 
 from taskflow.redis.client import StoreClient
 from taskflow.redis.scripts import Scripts
-from taskflow.store.claims import Hint, parse_hints
+from taskflow.store.hints import Hint, parse_hints
 from taskflow.store.keys import Keys
 from taskflow.store.routing import RunPlan
 

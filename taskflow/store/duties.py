@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NewType
 
 from taskflow.redis.scripts import Scripts
-from taskflow.store.claims import Hint, parse_hints
+from taskflow.store.hints import Hint, OutboxEvent, parse_hints
 from taskflow.store.routing import RunPlan
 
 Fence = NewType("Fence", int)
@@ -32,7 +32,7 @@ class Lost:
     """What beat has to make up for."""
 
     hints: list[Hint]  # work messages to send again
-    events: list[tuple[str, bytes]]  # (uid, event) to publish
+    events: list[OutboxEvent]  # that nobody published
     workers: list[DeadWorker]
     next_ms: int | None  # when something more counts as lost, if nothing changes
     next_timer_ms: int | None  # when the first timer is due
@@ -86,7 +86,7 @@ class Duties:
         )
         return Lost(
             hints=parse_hints(hints),
-            events=[(flat[i].decode(), flat[i + 1]) for i in range(0, len(flat), 2)],
+            events=[OutboxEvent(flat[i].decode(), flat[i + 1]) for i in range(0, len(flat), 2)],
             workers=[DeadWorker(row[0].decode(), [child.decode() for child in row[1:]]) for row in rows],
             next_ms=int(float(next_ms)) if next_ms else None,
             next_timer_ms=int(float(timer_ms)) if timer_ms else None,

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from taskflow.redis.scripts import Answer, Scripts
-from taskflow.store.claims import Hint, parse_hints
+from taskflow.store.hints import Hint, parse_hints
 from taskflow.types import RunId
 
 

@@ -63,7 +63,7 @@ class Stillness:
         """What moves in the workers and in beat."""
         now_ms = self.clock.now_ms()
         self.forget_ended()
-        if self.beat.is_busy or self.beat.messenger.tasks:
+        if self.beat.is_busy or self.beat.courier.tasks:
             return "beat is in the middle of a turn"
         if self.beat.seen_ms < now_ms:
             return "beat has not seen the clock's new time"
@@ -87,7 +87,7 @@ class Stillness:
                 return f"run {execution.run_id} of {execution.function.spec.id} is executing"
         if worker.intake.tasks:
             return "events are being routed"
-        if worker.messenger.tasks:
+        if worker.courier.tasks:
             return "messages are being published"
         if executor.is_claiming or (executor.wanted and executor.free > 0):
             return "runs are being claimed"

@@ -10,7 +10,7 @@ import pytest
 from taskflow import Context, Step, TaskFlow
 from taskflow.engine.offering import OFFER_AFTER_S
 from taskflow.run import RunStatus
-from taskflow.store.claims import Hint
+from taskflow.store.hints import Hint
 from taskflow.testing import Harness
 from tests.rules.givens import Gates, has_step
 from tests.waiting import until

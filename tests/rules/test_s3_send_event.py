@@ -9,7 +9,7 @@ import pytest
 
 from taskflow.app import TaskFlow
 from taskflow.context import Context
-from taskflow.courier import BrokerMessenger
+from taskflow.courier import Courier
 from taskflow.errors import (
     BrokerUnavailable,
     InvalidEvent,
@@ -61,7 +61,7 @@ async def test_send_event_sends_one_or_many_and_returns_their_ids(app: TaskFlow,
     assert len(got) == 251
 
 
-class LosingMessenger(BrokerMessenger):
+class LosingCourier(Courier):
     """The broker takes the events, but its answer is lost, some times."""
 
     losses = 0
@@ -90,9 +90,9 @@ async def test_a_step_that_is_retried_after_its_publish_sends_one_set(app: TaskF
 
     async with Harness(app) as harness:
         (worker,) = harness.workers
-        messenger = LosingMessenger(worker.publisher, worker.store)
-        worker.executor.messenger = messenger
-        messenger.losses = 3
+        courier = LosingCourier(worker.publisher, worker.store.routing.clear_outbox)
+        worker.executor.messenger = courier
+        courier.losses = 3
         run = await harness.start(sender)
         assert len(got) == 3
         waiting = await harness.start(waits)  # after the first copy of event 0 and before the others
@@ -101,7 +101,7 @@ async def test_a_step_that_is_retried_after_its_publish_sends_one_set(app: TaskF
         assert (await harness.view(run)).steps["send"].attempts == 4
         assert resumed == []
         await waiting.acancel()
-    assert messenger.losses == 0
+    assert courier.losses == 0
     assert sorted((event.id, event.data["n"]) for event in got) == sorted(zip(ids, range(5), strict=True))
 
 

@@ -17,7 +17,7 @@ from taskflow.function import Function
 from taskflow.retries import Retries
 from taskflow.run import Run, RunStatus
 from taskflow.step import Step
-from taskflow.store.claims import Hint
+from taskflow.store.hints import Hint
 from taskflow.testing import Harness
 from taskflow.values.ids import run_id_for
 from tests.rules.crashes import Cut, Doomed, new_worker
@@ -54,7 +54,7 @@ def lose_messages(app: TaskFlow, harness: Harness) -> None:
 
     app._link.tell = lose  # type: ignore[method-assign]
     for worker in harness.workers:
-        worker.messenger.send_work = lambda hints: None  # type: ignore[method-assign]
+        worker.courier.send_work = lambda hints: None  # type: ignore[method-assign]
 
 
 async def test_all_work_messages_in_the_broker_vanish(app: TaskFlow) -> None:

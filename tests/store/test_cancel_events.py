@@ -11,7 +11,7 @@ import pytest
 
 from taskflow.flow.cancel import Cancel
 from taskflow.flow.options import FlowControl
-from taskflow.store.claims import events_of
+from taskflow.store.hints import events_of
 from taskflow.store.routing import Arrival, OpenWait
 from taskflow.types import FunctionId
 from tests.store.scene import FN, NOW_MS, Scene, sleep_op

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from taskflow.store.claims import Hint, InvokedRun, ParkedOp, Verdict
+from taskflow.store.claims import InvokedRun, ParkedOp, Verdict
+from taskflow.store.hints import Hint, WorkHint
 from taskflow.store.operation import Operation
 from taskflow.store.routing import RunPlan
 from taskflow.types import RunId
 from tests.store.scene import CHILD, NOW_MS, OTHER, Scene, memo, offer_op, sleep_op
 
-WORK = Hint("shop", "default")
+WORK = WorkHint("shop", "default")
 
 
 # --- claiming ---

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from taskflow.event import Event, decode_message, encode_event
-from taskflow.store.claims import events_of
+from taskflow.store.hints import events_of
 from tests.store.scene import CHILD, DAY_MS, ERROR, EVENT, FN, NOW_MS, Scene, news_uid, sleep_op
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgpack
 import pytest
 
-from taskflow.store.claims import Claim, Hint
+from taskflow.store.claims import Claim
+from taskflow.store.hints import Hint, WorkHint
 from tests.store.scene import CHILD, NOW_MS, OTHER, Scene, offer_op, sleep_op
 
 FN = "shop/work"
@@ -39,7 +40,7 @@ async def test_ready_runs_are_claimed_by_nobody_until_it_is_resumed(scene: Scene
     await pause(scene)
     assert await claim_ids(scene) == []
     scene.now_ms += 10_000
-    assert await resume(scene) == [Hint("shop", "default")]
+    assert await resume(scene) == [WorkHint("shop", "default")]
     assert await claim_ids(scene) == ["r1", "r2"]
 
 
@@ -78,7 +79,7 @@ async def test_lanes_are_held_and_listed_again(scene: Scene) -> None:
     await scene.make_run("elsewhere", fn="shop/other", flow=in_lane("fn:shop/other:0:"))
     assert await claim_ids(scene) == ["elsewhere"]
     scene.now_ms += 10_000
-    assert await resume(scene) == [Hint("shop", "default")]
+    assert await resume(scene) == [WorkHint("shop", "default")]
     assert await claim_ids(scene) == ["r1"]
     assert await claim_ids(scene) == []
 
@@ -91,9 +92,9 @@ async def test_a_function_is_listed_in_all_its_queues_again(scene: Scene) -> Non
     scene.now_ms += 10_000
     await scene.fire()
     assert await scene.status("r2") == "queued"
-    assert sorted(await resume(scene), key=lambda hint: hint.queue) == [
-        Hint("shop", "new"),
-        Hint("shop", "old"),
+    assert sorted(await resume(scene), key=str) == [
+        WorkHint("shop", "new"),
+        WorkHint("shop", "old"),
     ]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from taskflow.routing.waits import resume_waits
 from taskflow.store.claims import Claim, ParkedOp, Verdict
+from taskflow.store.hints import WorkHint
 from taskflow.store.operation import Operation
 from taskflow.store.routing import Arrival
 from tests.store.scene import DAY_MS, EVENT, NOW_MS, OTHER, Scene, signal_op, wait_op
@@ -207,7 +208,7 @@ async def test_events_of_a_batch_resume_all_their_waits_in_parts(scene: Scene, c
         arrivals.append(router.arrival._replace(text=name.encode()))
         events.append({"name": name, "data": {"n": n}})
     hints = await resume_waits(scene.store.routing, arrivals, events, now_ms=lambda: NOW_MS + 5_000, limit=20)
-    assert {(hint.app_id, hint.queue) for hint in hints} == {("shop", "default")}
+    assert set(hints) == {WorkHint("shop", "default")}
     ended = [(await scene.operation("paid", f"r{number}")).data for number in range(450)]
     # With the condition, the first event (n = 0) meets nobody.
     first, second, third = ("one", "one", "paid") if condition is None else ("paid", None, "paid")

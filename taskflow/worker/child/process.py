@@ -17,7 +17,7 @@ from taskflow.broker.consumers import LoopConsumer, new_consumer
 from taskflow.broker.publisher import AsyncPublisher, Publisher
 from taskflow.broker.streams.bindings import BoundQueue
 from taskflow.broker.topology import Topology
-from taskflow.courier import BrokerMessenger
+from taskflow.courier import Courier
 from taskflow.engine.executor import Executor
 from taskflow.engine.tasks.tagging import install_task_factory
 from taskflow.function import Function, FunctionSpec
@@ -106,13 +106,13 @@ class WorkerProcess:
         self.store = await Store.open(config.store, namespace=config.namespace, timeout_s=CONNECT_TIMEOUT_S)
         self.subscriber = Subscriber(config.store)
         self.publisher = self.make_publisher()
-        self.messenger = BrokerMessenger(self.publisher, self.store)
+        self.courier = Courier(self.publisher, self.store.routing.clear_outbox)
         await self.follow_store_clock()
         await self.register()
         self.executor = Executor(
             store=self.store, functions=self.app.functions if self.functions is None else self.functions,
             queues=self.options.queues, config=config, clock=self.clock, child_id=self.child_id,
-            concurrency=self.options.concurrency, lease=self.lease, messenger=self.messenger, threads=self.threads,
+            concurrency=self.options.concurrency, lease=self.lease, messenger=self.courier, threads=self.threads,
             on_abandoned=self.on_recycle,
         )  # fmt: skip
         await self.subscriber.connect(timeout_s=CONNECT_TIMEOUT_S)
@@ -186,7 +186,7 @@ class WorkerProcess:
 
     def store_is_back(self) -> None:
         """The connection to the store was lost and is back: it may have been another server, with less in it."""
-        self.messenger.spawn(self.catch_up())
+        self.courier.spawn(self.catch_up())
 
     async def catch_up(self) -> None:
         await self.register()
@@ -214,7 +214,7 @@ class WorkerProcess:
         is_valid = self.lease.is_valid()
         if self.lease.epoch != self.lease_epoch:  # the store has forgotten this worker, and perhaps all else
             self.lease_epoch = self.lease.epoch
-            self.messenger.spawn(self.register_if_forgotten())
+            self.courier.spawn(self.register_if_forgotten())
         if is_valid is not self.intake.is_listening and not self.executor.is_draining:
             self.intake.listen(is_valid)
 
@@ -233,7 +233,7 @@ class WorkerProcess:
             await self.store.correct(self.clock)
 
     def plan_check_up(self) -> None:
-        self.check_up_timer = self.loop.call_later(CHECK_UP_S, lambda: self.messenger.spawn(self.check_up()))
+        self.check_up_timer = self.loop.call_later(CHECK_UP_S, lambda: self.courier.spawn(self.check_up()))
 
     async def check_up(self) -> None:
         """Now and then: correct the clock (S8.3), and give back claims that came in no reply.
@@ -278,15 +278,11 @@ class WorkerProcess:
         await self.consumer.close(2.0)
         with contextlib.suppress(TimeoutError):  # what is not sent now, the reaper sends
             async with asyncio.timeout(GOODBYE_S):
-                await self.messenger.flush()
-        await self.loop.run_in_executor(None, self.close_publishers)
+                await self.courier.flush()
+        await self.loop.run_in_executor(None, self.publisher.close)
         await self.subscriber.close()
         await self.store.close()
         self.threads.shutdown(wait=False, cancel_futures=True)
-
-    def close_publishers(self) -> None:
-        self.publisher.close()
-        self.publisher._publisher.close()
 
 
 def queue_names(option: Sequence[str]) -> tuple[str, ...]:
