@@ -50,7 +50,10 @@ class Beat:
         config = self.config
         self.store = await Store.open(config.store, namespace=config.namespace)
         self.nudges = StoreClient(
-            parse_server_url(config.store, what="store"), longest_wait_s=NUDGE_WAIT_S, log_level=logging.DEBUG
+            parse_server_url(config.store, what="store"),
+            home_key=self.store.keys.prefix,
+            longest_wait_s=NUDGE_WAIT_S,
+            log_level=logging.DEBUG,
         )
         await self.nudges.connect()
         self.publisher = self.make_publisher()

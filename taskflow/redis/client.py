@@ -297,7 +297,7 @@ class StoreClient:
 
     async def reopen(self) -> None:
         shortest_s, longest_s = BACKOFF_S
-        await self.open_at_last(min(longest_s, shortest_s * 2**self.refusals) if self.refusals else 0.0)
+        await self.open_at_last(min(longest_s, shortest_s * self.refusals**2))
         if self.closed:
             return
         level = logging.DEBUG if self.refusals else self.log_level
@@ -345,7 +345,8 @@ class StoreClient:
             if task is not None and not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        self.topology.close()
+        if self.address.nodes:  # it waits for the answer to a question that is under way
+            await self.loop.run_in_executor(None, self.topology.close)
         for waiting in [*self.refused, *self.in_flight, *self.unsent]:
             if not waiting.future.done():
                 waiting.future.set_exception(

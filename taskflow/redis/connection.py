@@ -26,6 +26,15 @@ def pack_command(command: tuple[Argument, ...]) -> bytes:
 class CommandError(Exception):
     """The store refused a command; the text is the store's."""
 
+    def __str__(self) -> str:
+        text = super().__str__()
+        is_moved = text.startswith("MOVED ")  # by an address of one server
+        return (
+            f"{text}. The server belongs to a cluster: write redis+cluster://host:port/0"
+            if is_moved
+            else text
+        )
+
 
 class Connection(asyncio.Protocol):
     """`client_id` is the server's number for it."""

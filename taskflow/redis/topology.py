@@ -127,13 +127,13 @@ class AskingTopology(Topology):
 
     def ask(self, node: Node, *command: str) -> Any:
         """The reply of a sentinel or node. Raises OSError."""
-        from redis import Redis, RedisError
+        from redis import Redis
 
         if node not in self.clients:
             self.clients[node] = Redis(*node, **self.login())
         try:
             return self.clients[node].execute_command(*command)  # type: ignore[no-untyped-call]
-        except RedisError as error:
+        except Exception as error:  # whatever the library raises: a client that waits must not end by it
             raise ConnectionError(str(error)) from error
 
     def login(self) -> dict[str, Any]:

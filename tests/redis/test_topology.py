@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +21,12 @@ from taskflow.redis.blocking import RespClient, ServerLost
 from taskflow.redis.client import StoreClient
 from taskflow.redis.subscriber import Subscriber
 from taskflow.redis.topology import HOME_KEY
+from taskflow.store import session as session_module
 from taskflow.store.keys import Keys
+from taskflow.store.session import StoreSession
 from taskflow.store.store import Store
 from tests.groups import MASTER_NAME, ClusterGroup, SentinelGroup
-from tests.servers import RedisServer, RespServer, ValkeyServer
+from tests.servers import RedisServer, RespServer, ValkeyServer, free_port
 from tests.waiting import until
 
 RECOVERED_S = 15.0
@@ -140,6 +143,39 @@ async def test_a_server_without_enough_replicas_is_waited_for() -> None:
         admin.config_set("min-replicas-to-write", 0)
         assert await asyncio.wait_for(late, 5) == b"OK"
         await client.close()
+
+
+async def test_a_server_that_cannot_write_to_its_disk_is_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    with (
+        ValkeyServer(args=["--save", "1 1", "--dir", str(folder)]) as server,
+        redis.Redis.from_url(server.url) as admin,
+    ):
+        client = StoreClient(address_of(server.url))
+        await client.connect()
+        folder.rmdir()
+        await client.call("SET", "key", 1)
+        await until(
+            lambda: admin.info("persistence")["rdb_last_bgsave_status"] == "err", description="a failed save"
+        )
+        late = client.call("SET", "key", 2)
+        await until(lambda: "MISCONF" in str(client.trouble), description="the refusal")
+        admin.config_set("stop-writes-on-bgsave-error", "no")
+        assert await asyncio.wait_for(late, 5) == b"OK"
+        await client.close()
+
+
+async def test_a_call_with_a_deadline_says_what_the_server_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "CALL_TIMEOUT_S", 0.5)
+    with ValkeyServer() as other, ValkeyServer() as server, redis.Redis.from_url(server.url) as admin:
+        session = StoreSession(server.url, "tf")
+        await session.run_fields("run", "status")
+        admin.execute_command("REPLICAOF", "127.0.0.1", other.port)
+        with pytest.raises(StoreUnavailable, match="no answer within 0.5 s: READONLY"):
+            async with session.deadline() as store:
+                await store.client.call("SET", "key", 1)
+        await session.close()
 
 
 async def test_a_server_that_lets_in_and_refuses_is_not_asked_without_pause() -> None:
@@ -394,3 +430,42 @@ def reconnects(
         except ServerLost as error:
             told.add(str(error).partition("ConnectionError: ")[2])
     return told
+
+
+# --- TLS ---
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 127.0.0.1, signed by itself; its key lies beside it as key.pem."""
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "1", "-nodes",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"],
+        cwd=folder, check=True, capture_output=True,
+    )  # fmt: skip
+    return folder / "cert.pem"
+
+
+@pytest.mark.redis
+async def test_nodes_and_owners_are_verified_over_tls(certificate: Path) -> None:
+    """By redis-py, which asks, and by our connections."""
+    port = free_port()
+    args = (
+        "--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--databases", "1", "--tls-cluster", "yes",
+        "--tls-port", str(port), "--tls-auth-clients", "no", "--tls-cert-file", str(certificate),
+        "--tls-ca-cert-file", str(certificate), "--tls-key-file", str(certificate.with_name("key.pem")),
+    )  # fmt: skip
+    url = f"rediss+cluster://127.0.0.1:{port}/0"
+    with RedisServer(args=args) as server, redis.Redis(port=server.port) as admin:
+        admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+        await until(
+            lambda: "cluster_state:ok" in str(admin.execute_command("CLUSTER", "INFO")),
+            description="a cluster",
+        )
+        store = await Store.open(f"{url}?ssl_ca_certs={certificate}")
+        assert store.client.server.port == port
+        assert store.client.server.tls is not None
+        await store.close()
+        with pytest.raises(StoreUnavailable, match="(?i)certificate verify failed"):
+            await Store.open(url, timeout_s=1)

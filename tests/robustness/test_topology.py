@@ -12,12 +12,13 @@ import pytest
 from tests.groups import ClusterGroup, SentinelGroup
 from tests.robustness.conftest import Measure
 from tests.robustness.deployment import Deployment, Load, family
-from tests.robustness.test_outage import wait_for_flow
+from tests.robustness.test_outage import assert_outages_are_logged_once, wait_for_flow
+from tests.servers import ValkeyServer
 
 RECOVERED_S = 15.0
 STORE_SLOT, BROKER_SLOT = 13_907, 3_300  # of the hash tags {0} and {b}
 
-pytestmark = [pytest.mark.chaos, pytest.mark.redis, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120)]
 
 
 def recovers(
@@ -40,6 +41,7 @@ def assert_all_have_ended(deployment: Deployment) -> None:
     assert {run.status for run in deployment.wait_until_final(runs, deadline_s=30)} == {"completed"}
 
 
+@pytest.mark.redis
 def test_masters_are_killed_and_replaced_by_hand_under_load(tmp_path: Path, measure: Measure) -> None:
     with SentinelGroup() as group:
         url = group.url
@@ -68,6 +70,7 @@ def test_masters_are_killed_and_replaced_by_hand_under_load(tmp_path: Path, meas
             assert family(processes) == pids, "nothing had to be started again"
 
 
+@pytest.mark.redis
 def test_slots_move_and_their_owners_are_replaced_and_killed_under_load(
     tmp_path: Path, measure: Measure
 ) -> None:
@@ -106,3 +109,25 @@ def test_slots_move_and_their_owners_are_replaced_and_killed_under_load(
                 recovers(deployment, load, measure, "the owner was killed", kill)
             assert_all_have_ended(deployment)
             assert family(processes) == pids, "nothing had to be started again"
+
+
+def test_a_server_refuses_writes_for_a_while_under_load(tmp_path: Path, measure: Measure) -> None:
+    """As one without enough replicas does. Every process says so once a connection, not at each try."""
+    with ValkeyServer() as server:
+        url = server.url
+        with Deployment(tmp_path, store=url, broker=url, namespace="tf", send_timeout="1s") as deployment:
+            processes = [deployment.start_beat(), deployment.start_worker(processes=2)]
+            pids = family(processes)
+
+            def refuse_and_relent() -> None:
+                deployment.redis.config_set("min-replicas-to-write", 1)
+                load.wait_for_refusals(30)
+                deployment.redis.config_set("min-replicas-to-write", 0)
+
+            with Load(deployment, function="five", data={"rest_s": 0.05}, every_s=0.05) as load:
+                load.wait_for(50)
+                recovers(deployment, load, measure, "a server refused writes", refuse_and_relent)
+            deployment.journal.check(deployment.wait_until_final(load.taken, deadline_s=30))
+            assert family(processes) == pids, "nothing had to be started again"
+            for process in processes:
+                assert_outages_are_logged_once(process, outages=1)
