@@ -1,367 +1,362 @@
-"""One run while this process executes it: replay, step after step, until it finishes, suspends or is taken away.
+"""One run while this process has it: how it stays, is suspended, is taken away, and ends. The driver of its parts.
 
-    claimed ──start──▶ executing ──handler returns──▶ completed
-                        │    ▲    ──handler raises──▶ failed, or waiting for another attempt
-                        │    └─────── an operation is resolved while the run stays here
-                        ├──no branch can go on──▶ suspended
-                        └──stop(...)──▶ cancelled | fenced off | handed back, once running steps have ended
+    claimed ──▶ its handler goes on ──returns──▶ finish: completed
+                  │    ▲            ──raises───▶ fail: finish, or retry
+                  │    └─────── an operation is resolved while the run stays here
+                  ├──no branch can go on──▶ suspend ──▶ leave
+                  └──stop(...)──▶ leave: cancelled | fenced off | handed back, once running steps have ended
 
-Whatever happens, `host.released` is called once, at the end.
+The parts decide and answer; what is done about it stands here and in `HandlerCall`. Whatever happens, `host.released` is called
+once, at the end. References point down: no part knows the driver, so a run is freed without the cyclic collector.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+import random
+from collections.abc import Awaitable
 from contextvars import Context as ContextVars
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import orjson
 
-from taskflow.context import Context, RunLogger, run_facts
-from taskflow.engine.closing import Closing, Ending
-from taskflow.engine.handler import inside_step
+from taskflow.engine.assignment import WHOLE_RUN, Assignment, OneStep
 from taskflow.engine.host import Host
-from taskflow.engine.offering import Offering
+from taskflow.engine.journal import Journal
+from taskflow.engine.lifecycle import Ending, Lifecycle, Phase
+from taskflow.engine.offers import Offers
+from taskflow.engine.owned import OwnedRun, TakenStep
 from taskflow.engine.parking import Parking
-from taskflow.engine.replay import Call, Replay
+from taskflow.engine.races import Races
+from taskflow.engine.slots import RunSlots
 from taskflow.engine.tasks.suspension import TaskTree
 from taskflow.engine.threads import Threads
-from taskflow.engine.tools import Tools
 from taskflow.engine.trial import Trial
 from taskflow.engine.turns import Turns
-from taskflow.errors import LimitExceeded, StoreUnavailable, Suspend
+from taskflow.errors import NonDeterminismError, StepError, StoreUnavailable, Suspend
 from taskflow.event import ReceivedEvent, WireEvent, read_event
 from taskflow.function import Function
 from taskflow.redis.connection import CommandError
-from taskflow.step import BlockingStep, Step, is_step_operation
-from taskflow.store.claims import ClaimedRun, ParkedOp, Verdict
-from taskflow.store.keys import SEPARATOR
-from taskflow.store.operation import DONE, Operation
-from taskflow.values.stored import dump
+from taskflow.retries import next_attempt_ms
+from taskflow.step import is_step_operation
+from taskflow.steps.attempt import fail
+from taskflow.store.claims import ClaimedRun, Verdict
+from taskflow.store.operation import WAIT, Operation, describe_error
 
 logger = logging.getLogger("taskflow.engine")
 
 T = TypeVar("T")
 
-
-def job_id(run_id: str, step_key: str) -> str:
-    """What a claim is for: a run, or one step that another process offers (S4.4)."""
-    return f"{run_id}{SEPARATOR}{step_key}" if step_key else run_id
+# What the store's answer means for the run: PARKED has given the claim up.
+ENDINGS = {Verdict.FENCED: Ending.FENCED, Verdict.CANCEL: Ending.CANCELLED, Verdict.PARKED: Ending.SUSPENDED}
 
 
 class Execution:
-    """One resident run. All methods run on the loop's thread."""
+    """One resident run, or one step of it: see `assignment`. All methods run on the loop's thread."""
 
     __slots__ = (
-        "attempt", "busy", "claim", "claimed", "closing", "ending", "epoch", "event", "event_obj", "events", "function", "host",
-        "is_over", "is_released", "logger", "losers", "lost", "offering", "parking", "reason", "replay", "run_id", "state_bytes",
-        "steps_over", "threads", "tree", "trial", "turns",
+        "_had", "_offers", "_parking", "_races", "assignment", "claimed", "epoch", "event", "event_obj", "events", "function",
+        "function_id", "host", "journal", "lifecycle", "owned", "run_id", "slots", "steps_over", "taken", "threads", "tree",
+        "trial", "turns",
     )  # fmt: skip
 
     def __init__(self, claimed: ClaimedRun, function: Function[Any, Any], host: Host, epoch: int) -> None:
         """`epoch` of the lease, as it was before the run was claimed."""
-        self.epoch = epoch
         self.claimed = claimed
-        # Failures of the code between the steps since the last step that completed.
-        self.attempt = claimed.attempt
-        self.claim = claimed.claim
-        self.run_id = claimed.claim.run_id
         self.function = function
         self.host = host
+        self.epoch = epoch
+        self.run_id: str = claimed.claim.run_id
+        self.function_id = claimed.function_id
         self.event_obj: WireEvent = orjson.loads(claimed.event) if claimed.wire is None else claimed.wire
         self.event = ReceivedEvent.from_wire(self.event_obj)
         self.events = [self.event, *map(read_event, claimed.more_events)]
-        self.replay = Replay(
-            claimed.steps,
-            function_id=claimed.function_id,
-            is_strict=function.spec.determinism == "strict",
-            max_steps=host.config.max_steps,
+        self.assignment: Assignment = OneStep(claimed.step_key) if claimed.step_key else WHOLE_RUN
+        self.lifecycle = Lifecycle()
+        self.journal = Journal(
+            claimed.steps, self.run_id, self.function_id, claimed.attempt, function.spec.determinism == "strict", host.config
+        )  # fmt: skip
+        self.owned = OwnedRun(claimed.claim, host)
+        # the claim of an offered step, which is another than that of its run
+        self.taken = TakenStep(claimed.claim, host, claimed.step_key) if claimed.step_key else None
+        self.tree = TaskTree(
+            host.loop, on_stuck=self.on_stuck, on_idle=self.on_idle, is_operation=is_step_operation
         )
-        self.tree = TaskTree(host.loop, on_stuck=self.on_stuck, is_operation=is_step_operation)
         self.turns = Turns(self.tree, host.loop)
-        self.parking = Parking(self)
-        self.offering = Offering(self)
-        self.closing = Closing(self)
-        self.trial = Trial(self) if claimed.crashes else None
-        self.threads = None if function.is_async else Threads(self)
-        self.state_bytes = 0
         if claimed.steps:
-            self.load_story()
-        self.ending: Ending | None = None
-        self.reason: bytes = b""  # of a cancellation, as JSON
-        self.is_over = False
-        self.is_released = False
-        self.busy: set[asyncio.Future[Any] | None] = set()  # tasks that execute a step now
-        self.losers: set[asyncio.Future[Any]] = set()  # of a race, that were executing when it was decided
-        # Steps that lost a race before, and are met again in the replay.
-        self.lost: list[asyncio.Future[None]] = []
-        self.steps_over: asyncio.Future[None] | None = None  # when nothing executes any more
-        self.logger = RunLogger(
-            run_facts(self.run_id, claimed.function_id, claimed.attempt, self.event.headers),
-            self.is_silent,
-        )
+            self.turns.load(*self.journal.story())
+        self.slots = RunSlots(host.slots, self.tree)
+        # Made when they are needed, since a short run needs none of them.
+        self._parking: Parking | None = None
+        self._offers: Offers | None = None
+        self._races: Races | None = None
+        self._had: set[str] | None = None
+        self.threads: Threads | None = None
+        if not function.is_async:
+            self.threads = Threads(self.tree, self.turns, self.races, pool=host.threads, loop=host.loop)
+        self.trial: Trial | None = None
+        if claimed.crashes:
+            self.trial = Trial(claimed.crashes, max_crashes=host.config.max_crashes, lock=host.trial)
+        # done when nothing executes any more
+        self.steps_over: asyncio.Future[None] | None = None
 
-    def load_story(self) -> None:
-        """Make ready to replay what the run did before."""
-        self.state_bytes = sum(map(len, self.claimed.steps.values()))
-        story = self.replay.story()
-        next_order = 0
-        for key, op in story:
-            if op.order is None:
-                op.order = next_order
-                self.parking.note(key, op)
-            next_order = op.order + 1
-        self.turns.load((key for key, _ in story), next_order)
+    @property
+    def parking(self) -> Parking:
+        if self._parking is None:
+            self._parking = Parking(self.journal, self.owned, self.tree, self.turns)
+        return self._parking
+
+    @property
+    def offers(self) -> Offers:
+        if self._offers is None:
+            is_limited = bool(self.function.spec.flow.concurrency)
+            self._offers = Offers(
+                self.journal, self.owned, self.tree, self.slots, loop=self.host.loop, is_limited=is_limited
+            )
+        return self._offers
+
+    @property
+    def races(self) -> Races:
+        if self._races is None:
+            self._races = Races(self.tree, self.slots)
+        return self._races
+
+    @property
+    def had(self) -> set[str]:
+        """The uids of the events that the handler got: a wait that looks back passes over them."""
+        if self._had is None:
+            self._had = {event.uid for event in self.events}
+        return self._had
 
     @property
     def is_going_on(self) -> bool:
         """False once the run ends, is taken away, or is being unwound here."""
-        return self.ending is None and not self.tree.suspending
+        return self.lifecycle.may_begin_step and not self.tree.suspending
 
     @property
     def job(self) -> str:
-        return job_id(self.run_id, self.claimed.step_key)
+        return (self.taken or self.owned).job
 
-    def is_silent(self) -> bool:
-        """Whether what the handler logs now was logged before. Rule S10.6."""
-        if inside_step.get() or self.replay.is_over:
-            return False
-        return self.replay.is_replaying or bool(self.turns.expected)
+    # --- what executes ---
 
-    # --- the handler ---
-
-    def start(self) -> None:
-        """Begin; returns at once."""
-        self.tree.start(self.main()).add_done_callback(self.report_bug)
-
-    async def main(self) -> None:
-        try:
-            if self.trial is not None:
-                await self.trial.check_crashes()
-            if self.claimed.cancel:
-                self.stop(Ending.CANCELLED, self.claimed.cancel)
-                return
-            if self.trial is not None:
-                await self.trial.begin()
-            output = await self.call_handler()
-            body = dump(output, self.function.output, what=f"the result of {self.function.spec.id}")
-        except Suspend:
-            return  # whoever raised it takes care of the rest
-        except BaseException as error:
-            if self.ending is None and not self.tree.suspending:
-                await self.closing.fail(error)
-        else:
-            if self.ending is None:
-                await self.closing.finish("completed", body)
-
-    async def call_handler(self) -> Any:
-        function = self.function
-        started_at = datetime.fromtimestamp(self.claimed.started_ms / 1000, UTC)
-        step = Step(Tools(self)) if function.is_async else BlockingStep(Tools(self))
-        context: Context[Any] = Context(
-            self.event, self.events, self.run_id, self.claimed.function_id, self.claimed.attempt, started_at, step, self.logger
-        )  # fmt: skip
-        args = (context, step) if function.takes_step else (context,)
-        if self.threads is None:
-            return await function.handler(*args)
-        return await self.threads.run(function.handler, args)
-
-    # --- steps ---
-
-    async def begin(self, step_id: str) -> Call:
-        """A step tool is called."""
-        if self.ending is not None or self.tree.suspending:
-            await self.tree.refuse()
-        if self.losers and asyncio.current_task() in self.losers:
-            raise asyncio.CancelledError
-        call = self.replay.call(step_id)
-        if self.replay.order_warning:
-            self.spawn(self.warn_once(self.replay.order_warning))
-            self.replay.order_warning = ""
-        return call
-
-    async def warn_once(self, text: str) -> None:
-        if await self.host.claims.mark_warned(self.run_id):
-            logger.warning("%s: %s (run %s)", self.claimed.function_id, text, self.run_id)
-
-    async def recall(self, call: Call, known: Operation) -> Operation:
-        """Give the outcome of a finished operation, in its turn."""
-        await self.turns.take(call.key)
-        self.replay.reached(call.key)
-        return known
-
-    async def commit(self, key: str, op: Operation) -> None:
-        """Store an outcome and wait for its turn. When it returns, it is stored and the claim is ours; else it raises Suspend."""
-        op.order = self.turns.next_order
-        packed = op.pack()
-        self.state_bytes += len(packed)
-        self.check_state_size()
-        self.turns.expect(key)
-        notes = [part for note in self.parking.take_notes() for part in note] if self.parking.notes else ()
-        try:
-            verdict = await self.ask(
-                self.host.claims.commit_step(self.claim, *notes, key, packed, is_completed=op.state == DONE)
-            )
-        except BaseException:
-            # The loser of a race: nobody will ask for its outcome, and the others must not wait for that.
-            self.turns.forget(key)
-            raise
-        if verdict is Verdict.OK:
-            if self.trial is not None:
-                self.trial.end()
-            if op.state == DONE:
-                self.attempt = 0
-            if self.ending is Ending.FINISHED:  # the handler has failed meanwhile; its next attempt finds it
-                raise Suspend
-            await self.turns.take(key)
-            self.replay.is_over = True
-            return
-        self.obey(verdict)
-        raise Suspend
-
-    def check_state_size(self) -> None:
-        if self.state_bytes > self.host.config.max_run_bytes:
-            raise LimitExceeded(
-                f"the steps of run {self.run_id} hold {self.state_bytes:,} bytes, but at most "
-                f"{self.host.config.max_run_bytes:,} are allowed (max_run_bytes). Keep large results elsewhere and "
-                "return a reference."
-            )
-
-    async def park(self, key: str, op: Operation, stored: bool, parked: ParkedOp | None = None) -> Operation:
-        """Wait for an operation that something else resolves: time, an event, another run."""
-        return await self.parking.park(key, None if stored else parked or ParkedOp(key, op.pack()))
-
-    def obey(self, verdict: Verdict) -> None:
-        """Do what the store answered to a commit."""
-        if verdict is Verdict.FENCED:
-            self.stop(Ending.FENCED)
-        elif verdict is Verdict.CANCEL:
-            self.stop(Ending.CANCELLED)
-
-    async def check_claim(self) -> None:
-        """Ask the store whether the claim still stands; Suspend when it does not. Rule S9.4."""
-        epoch = self.host.lease.epoch
-        verdict, _ = await self.ask(self.host.claims.fetch_resolved(self.claim, ()))
-        if verdict is Verdict.FENCED:
-            self.stop(Ending.FENCED)
+    def step_begins(self) -> None:
+        """A step is about to execute. Raises Suspend when the run is ending."""
+        # The step waited for its slot: it would be cut off, and executed again elsewhere.
+        if not self.lifecycle.may_begin_step:
             raise Suspend
-        self.epoch = epoch
+        self.slots.begin()
 
-    def may_execute(self, key: str) -> bool:
-        """Whether a step without a memo is ours to execute."""
-        return True
+    def on_idle(self) -> None:
+        """Nothing executes any more: no step, and no code of a `def` handler."""
+        if self.steps_over is not None and not self.steps_over.done():
+            self.steps_over.set_result(None)
+        if self.lifecycle.phase is Phase.STOPPING:
+            self.spawn(self.leave())
+        elif self.lifecycle.phase is Phase.OVER:
+            self.spawn(self.clear_leftovers())
 
-    @property
-    def slot_is_taken(self) -> bool:
-        """Whether a step has to find a slot of its own, since another one executes in that of the run."""
-        return self.tree.executing > 0
-
-    async def find_slot(self, key: str, op: Operation) -> Operation:
-        """Get a slot for a parallel step: `op` when there is one, or what another process made of it. Rule S4.4."""
-        return await self.offering.find_slot(key, op)
+    async def steps_end(self, *, keep: bool) -> None:
+        """Wait until nothing of the run executes; with `keep`, store what failed attempts are to be tried again."""
+        if not self.slots.is_busy:
+            return
+        self.steps_over = self.host.loop.create_future()
+        self.turns.give_up()  # steps whose outcome is stored wait there
+        await self.steps_over
+        if keep and self.journal.unstored:
+            await self.store()
 
     # --- suspending and resuming in place ---
 
     def on_stuck(self) -> None:
         """No branch of the handler can go on."""
-        if self.ending is not None or self.parking.is_suspending or self.parking.fetches:
+        if not self.lifecycle.may_begin_step or not self.parking.may_suspend:
             return
         if self.turns.waiting:
             self.turns.skip()
-        elif any(not waiter.done() for waiter in self.lost):
-            self.revive_losers()
-        elif self.parking.pending and (self.offering.offers or not self.offering.slotless):
-            self.parking.suspend()  # steps beyond MAX_OFFERS are met again when an offered one has been executed
+        elif self.taken is not None:
+            self.spawn(self.miss(None))
+        elif not self.races.revive() and self.journal.pending and self.offers.may_suspend:
+            self.spawn(self.suspend(self.parking.suspend()))
 
-    def suspended(self) -> None:
-        """The store has the run as suspended."""
-        self.stop(Ending.SUSPENDED)
+    async def suspend(self, suspending: Awaitable[Verdict]) -> None:
+        verdict = await suspending
+        if verdict is Verdict.DIRTY:  # something was resolved meanwhile
+            await self.fetch(self.parking.fetch())
+        self.obey(verdict)
 
-    def resolved_elsewhere(self) -> None:
-        """Somebody resolved an operation of this run while it is here."""
-        self.parking.look()
+    def store_soon(self) -> None:
+        """Something was parked: other branches may execute on meanwhile."""
+        self.parking.store_soon(self.host.loop, self.store_and_stay)
 
-    # --- what executes ---
+    def store_and_stay(self) -> None:
+        self.parking.close()
+        if self.is_going_on and not self.parking.is_suspending and self.journal.unstored:
+            self.spawn(self.store())
 
-    def step_begins(self) -> None:
-        """A step's function is about to be called. Raises Suspend when the run is ending."""
-        # The step waited for its slot: it would be cut off, and executed again elsewhere.
-        if self.ending is not None:
-            raise Suspend
-        self.tree.enter()
-        self.busy.add(asyncio.current_task())
+    async def store(self) -> None:
+        self.obey(await self.parking.store())
 
-    def step_ended(self) -> None:
-        """A step's function has ended, and its outcome is stored or given up."""
-        self.busy.discard(asyncio.current_task())
-        self.release()
+    def give_up(self, key: str) -> None:
+        """The loser of a race: take back what was stored for it."""
+        self.journal.withdraw(key)
+        self.spawn(self.owned.drop(key))
 
-    def release(self) -> None:
-        """Code of a step, or of a `def` handler outside its steps, has ended; perhaps long after the run was released."""
-        self.tree.leave()
-        if self.tree.executing:
+    def look(self) -> None:
+        """Somebody may have resolved an operation of this run while it is here."""
+        self.parking.was_told = True
+        if self.is_going_on and self.journal.pending and not self.parking.is_suspending:
+            self.spawn(self.fetch(self.parking.fetch()))
+
+    async def fetch(self, fetching: Awaitable[Verdict]) -> None:
+        self.obey(await fetching)
+        self.tree.look_again()
+
+    # --- the handler has ended ---
+
+    async def handler_failed(self, error: BaseException) -> None:
+        """Try it again, or end the run."""
+        if not self.assignment.is_whole:
+            await self.miss(error)
             return
-        if self.steps_over is not None and not self.steps_over.done():
-            self.steps_over.set_result(None)
-        if self.is_over:
-            if self.tree.has_leftovers and not self.is_released:
-                self.spawn(self.closing.clear_leftovers())
-        elif self.ending not in (None, Ending.FINISHED):
-            self.spawn(self.closing.end())
-
-    async def steps_end(self, *, keep: bool) -> None:
-        """Wait until nothing of the run executes; with `keep`, store what failed attempts are to be tried again."""
-        if not self.tree.executing:
+        if not self.is_going_on:
             return
-        self.steps_over = self.host.loop.create_future()
-        self.turns.give_up()  # steps whose outcome is stored wait there
-        await self.steps_over
-        if keep and self.parking.unstored:
-            await self.parking.store(suspend=False)
+        now_ms = self.host.clock.now_ms()
+        due_ms = None
+        if not isinstance(error, StepError):
+            due_ms = next_attempt_ms(
+                self.function.spec.retries, self.journal.attempt, now_ms=now_ms, error=error, jitter=random.random()
+            )  # fmt: skip
+        body = orjson.dumps(describe_error(error))
+        if due_ms is None:
+            await self.finish("failed", body)
+        else:
+            await self.retry(body, due_ms=due_ms, now_ms=now_ms)
 
-    def cancel_losers(self, tasks: Sequence[asyncio.Future[Any]]) -> None:
-        """A race is decided: branches that wait are cancelled, steps that execute end and are ignored. Rule S3.7."""
-        for task in tasks:
-            if task in self.busy:
-                self.losers.add(task)
-            else:
-                task.cancel()
+    async def retry(self, error: bytes, *, due_ms: int, now_ms: int) -> None:
+        """Have the code between the steps tried again at `due_ms`."""
+        self.lifecycle.finishes()
+        # Parallel steps that execute would be executed once more elsewhere, with what they did now lost.
+        await self.steps_end(keep=True)
+        attempts = self.journal.attempt + 1
+        verdict = await self.owned.retry(attempts=attempts, due_ms=due_ms, error=error, now_ms=now_ms)
+        if verdict is Verdict.CANCEL and self.lifecycle.refused():
+            self.leave_if_idle()
+        else:
+            self.conclude()
 
-    async def lose_again(self) -> None:
-        """A step was given up: it lost a race. It rests until the replay has decided that race, and cancels it, as before."""
-        waiter: asyncio.Future[None] = self.tree.parked()
-        self.lost.append(waiter)
-        await waiter
+    async def finish(self, status: str, body: bytes) -> None:
+        """End the run."""
+        assert self.assignment.is_whole, "an offered step does not end its run"
+        if not self.lifecycle.finishes():
+            return
+        is_limited = bool(self.function.spec.flow.concurrency)
+        if is_limited:
+            await self.steps_end(keep=False)  # they count as long as they execute (S7.1)
+        # The slot is free before the end is sent: the claim of the next run then goes out with it.
+        if not self.slots.is_busy and not self.tree.has_leftovers:
+            self.slots.give_back_own()
+            if is_limited:
+                self.host.look_for_work(self.function.spec.queue)
+        verdict = await self.owned.finish(
+            status, body, has_pending=self.journal.may_have_pending(status),
+            kept_ms=self.function.spec.keep_ms or self.host.config.retention_ms,
+        )  # fmt: skip
+        if verdict is Verdict.CANCEL:
+            await self.finish("cancelled", await self.owned.cancel_reason())
+        else:
+            self.conclude()
 
-    def revive_losers(self) -> None:
-        """No branch can go on, so the race was not decided as before: the code, or what it saw outside its steps, has changed."""
-        lost, self.lost = self.lost, []
-        for waiter in lost:
-            if not waiter.done():
-                waiter.set_result(None)
+    async def miss(self, error: BaseException | None) -> None:
+        """The handler did not come to the offered step. That counts as an attempt: what failed on the way may work next time."""
+        assert self.taken is not None
+        await self.steps_end(keep=False)  # if it is ours that executes, its own outcome counts
+        # From here on the step can't begin any more, should another branch come to it.
+        if self.tree.suspending or not self.lifecycle.misses():
+            return
+        error = error or NonDeterminismError(
+            f"the handler of {self.function_id} did not come to step {self.taken.step_key!r} again; "
+            "what it does must follow from its event and the results of its steps"
+        )
+        known = self.journal.operations.get(self.taken.step_key)
+        op = (
+            Operation("step", WAIT, known.index, attempts=known.attempts)
+            if known
+            else Operation("step", WAIT, 0)
+        )
+        now_ms = self.host.clock.now_ms()
+        fail(
+            op, error, retries=self.function.spec.retries, started_ms=now_ms, now_ms=now_ms, worker=self.host.child_id,
+            jitter=random.random(),
+        )  # fmt: skip
+        self.obey(await self.taken.commit(op.pack()))
 
-    # --- stopping ---
+    # --- the run is told to stop ---
+
+    def obey(self, verdict: Verdict) -> None:
+        """Do what the store answered."""
+        if verdict in ENDINGS:
+            self.stop(ENDINGS[verdict])
 
     def stop(self, ending: Ending, reason: bytes = b"") -> None:
-        """Start no step any more; end when the running ones have ended. Safe to repeat.
+        """Start no step any more; leave when the running ones have ended. Safe to repeat."""
+        if self.lifecycle.told(ending, reason):
+            self.leave_if_idle()
 
-        Losing the claim beats all else. A cancellation beats handing back: others might not execute the run for long (S10.4).
-        """
-        if self.is_over or self.ending is Ending.FINISHED:
+    def leave_if_idle(self) -> None:
+        if not self.slots.is_busy:  # else `on_idle` goes on
+            self.spawn(self.leave())
+
+    async def leave(self) -> None:
+        """Carry out what `stop` asked for: nothing of the run executes any more."""
+        if not self.lifecycle.leaves():
             return
-        is_stronger = (
-            ending is Ending.CANCELLED
-            and self.ending is Ending.HANDED_BACK
-            and not self.closing.is_concluding
-        )
-        if self.ending is None or ending is Ending.FENCED or is_stronger:
-            self.ending = ending
-        self.reason = self.reason or reason
-        if not self.tree.executing:
-            self.spawn(self.closing.end())
+        await self.unwind()
+        if self.lifecycle.ending is Ending.CANCELLED:
+            await self.finish("cancelled", self.lifecycle.reason or await self.owned.cancel_reason())
+            return
+        if self.lifecycle.ending is Ending.HANDED_BACK:
+            await (self.taken or self.owned).hand_back()
+        self.conclude()
+
+    # --- nothing of it stays here ---
+
+    def conclude(self) -> None:
+        """The store knows what became of the run. Safe to repeat."""
+        if not self.lifecycle.ends():
+            return
+        if self.trial is not None:
+            self.trial.end()
+        self.turns.close()
+        for part in (self._parking, self._offers):
+            if part is not None:
+                part.close()
+        if not self.tree.has_leftovers:
+            self.tree.close()
+            self.release()
+        elif not self.slots.is_busy:
+            self.spawn(self.clear_leftovers())
+
+    async def clear_leftovers(self) -> None:
+        """The handler has returned, but tasks that it spawned go on: end them."""
+        await self.unwind()
+        self.release()
+
+    async def unwind(self) -> None:
+        self.tree.unwind()
+        await self.tree.unwound()
+        if self.tree.survivors:
+            logger.error(
+                "run %s: %d tasks of its handler don't end: they catch Suspend or CancelledError",
+                self.run_id,
+                len(self.tree.survivors),
+            )
+
+    def release(self) -> None:
+        """Nothing is left here, but for the thread of a `def` handler, perhaps, whose next step is refused."""
+        if self.lifecycle.released():  # leftovers are cleared away twice when another thread rests meanwhile
+            self.host.released(self)
+            self.slots.give_back_own()
 
     # --- the engine's own work ---
 
@@ -381,9 +376,13 @@ class Execution:
             self.stop(Ending.FENCED)
             return
         logger.error("run %s: the engine failed", self.run_id, exc_info=error)
-        if self.ending is not Ending.BROKEN and not self.is_over:  # else the claim is gone already
-            self.ending = Ending.BROKEN
-            self.spawn(self.closing.give_away(f"the engine failed: {type(error).__name__}: {error}"))
+        if self.lifecycle.breaks():  # else the claim is gone already
+            self.spawn(self.give_away(f"the engine failed: {type(error).__name__}: {error}"))
+
+    async def give_away(self, cause: str) -> None:
+        """The run broke the engine: others may try."""
+        await (self.taken or self.owned).hand_back(crashed=True, cause=cause)
+        self.conclude()
 
     async def ask(self, reply: Awaitable[T]) -> T:
         """Wait for the store on behalf of a step. Its failure is not the handler's: that only meets Suspend."""
@@ -392,3 +391,7 @@ class Execution:
         except (CommandError, StoreUnavailable) as error:
             self.break_down(error)
             raise Suspend from error
+
+    async def warn_once(self, text: str) -> None:
+        if await self.owned.mark_warned():
+            logger.warning("%s: %s (run %s)", self.function_id, text, self.run_id)

@@ -1,23 +1,24 @@
-"""The slots of one process: claims ready runs, executes them, gives them back.
+"""What one process executes: it claims ready runs for its free slots, executes them, gives them back.
 
-A slot is held by a resident run, and by each further step that a run executes at the same time (S4.4). Work is looked for
-when there is reason to: a work message came, a run that was routed here found no slot, or the last look left some behind.
+Work is looked for when there is reason to: a work message came, a run that was routed here found no slot, or the last look left
+some behind.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor as ThreadPool
 from contextvars import Context as ContextVars
 from typing import Any, NamedTuple, Protocol
 
 from taskflow.config import Config
-from taskflow.engine.closing import Ending
-from taskflow.engine.execution import Execution, job_id
-from taskflow.engine.offered import OfferedStepExecution
+from taskflow.engine.execution import Execution
+from taskflow.engine.handler_call import HandlerCall
+from taskflow.engine.lifecycle import Ending
+from taskflow.engine.owned import job_id
+from taskflow.engine.slots import Slots
 from taskflow.errors import StoreUnavailable
 from taskflow.function import Function
 from taskflow.redis.scripts import Answer
@@ -82,9 +83,7 @@ class Executor:
         self.threads = threads
         self.trial = asyncio.Lock()
         self.on_abandoned = on_abandoned
-        self.concurrency = concurrency
-        self.free = concurrency
-        self.slot_waiters: deque[asyncio.Future[None]] = deque()  # parallel steps that wait for a slot
+        self.slots = Slots(concurrency, self.loop, on_free=self.slot_is_free)
         self.executions: dict[str, Execution] = {}
         self.unknown: set[str] = set()  # functions with ready runs that this code base does not have
         self.wanted: dict[str, bool] = {}  # queues that may have work -> whether a work message said so
@@ -97,38 +96,16 @@ class Executor:
     # --- slots ---
 
     def reserve(self, wanted: int) -> int:
-        count = 0 if self.is_draining else min(wanted, self.free)
-        self.free -= count
-        return count
+        return 0 if self.is_draining else self.slots.reserve(wanted)
 
     def unreserve(self, count: int) -> None:
-        if count:
-            self.free += count
-            self.slots_freed()
+        self.slots.give_back(count)
 
-    def ask_for_slot(self) -> asyncio.Future[None]:
-        waiter: asyncio.Future[None] = self.loop.create_future()
-        if self.free > 0:
-            self.free -= 1
-            waiter.set_result(None)
-        else:
-            self.slot_waiters.append(waiter)
-        return waiter
-
-    def free_slot(self) -> None:
-        self.unreserve(1)
-
-    def slots_freed(self) -> None:
-        while self.slot_waiters and self.free > 0:
-            waiter = self.slot_waiters.popleft()
-            if not waiter.done():
-                self.free -= 1
-                waiter.set_result(None)
-        if self.free > 0:
-            if self.wanted:
-                self.claim_soon()
-            if self.on_slot_free is not None:
-                self.on_slot_free()
+    def slot_is_free(self) -> None:
+        if self.wanted:
+            self.claim_soon()
+        if self.on_slot_free is not None:
+            self.on_slot_free()
 
     # --- claiming ---
 
@@ -148,7 +125,7 @@ class Executor:
 
     @property
     def can_claim(self) -> bool:
-        return bool(self.wanted) and self.free > 0 and not self.is_draining
+        return bool(self.wanted) and self.slots.free > 0 and not self.is_draining
 
     def start_claiming(self) -> None:
         self.spawn(self.claim_wanted(self.send_claim()))
@@ -208,15 +185,14 @@ class Executor:
             return
         known = self.executions.get(job)
         if known is not None:
-            if known.claim.fence == claimed.claim.fence:  # the reply to a command that was sent twice
+            if known.owned.claim.fence == claimed.claim.fence:  # the reply to a command that was sent twice
                 self.unreserve(1)
                 return
             known.stop(Ending.FENCED)
-        make = OfferedStepExecution if claimed.step_key else Execution
-        execution = make(claimed, function, self, epoch)
+        execution = Execution(claimed, function, self, epoch)
         self.executions[job] = execution
         self.idle.clear()
-        execution.start()
+        HandlerCall(execution).start()
 
     def released(self, execution: object) -> None:
         assert isinstance(execution, Execution)
@@ -224,7 +200,7 @@ class Executor:
             del self.executions[execution.job]
             if not self.executions:
                 self.idle.set()
-        if execution.ending is Ending.HANDED_BACK and not self.is_draining:
+        if execution.lifecycle.ending is Ending.HANDED_BACK and not self.is_draining:
             # Its function was paused: the room that it had under its limits may be for others, and nobody is told of that.
             for queue in self.queues:
                 self.look_for_work(queue)
@@ -244,7 +220,7 @@ class Executor:
                 isinstance(hint, WorkHint)
                 and hint.app_id == self.config.app_id
                 and hint.queue in self.queues
-                and self.free > 0
+                and self.slots.free > 0
                 and not self.is_draining
             ):
                 self.look_for_work(hint.queue, by_hint=True)
@@ -272,7 +248,7 @@ class Executor:
         if execution is None:
             return
         if kind == "resolved":
-            execution.resolved_elsewhere()
+            execution.look()
         elif kind == "cancel":
             execution.stop(Ending.CANCELLED)
 
@@ -290,14 +266,14 @@ class Executor:
         except StoreUnavailable:  # this process is closing
             return
         for execution in list(self.executions.values()):
-            if execution.claimed.function_id in paused:
+            if execution.function_id in paused:
                 execution.stop(Ending.HANDED_BACK)
 
     def look_again(self) -> None:
         """Messages may have been lost with a connection: look at every run, and at every queue."""
         self.spawn(self.stop_paused())
         for execution in list(self.executions.values()):
-            execution.resolved_elsewhere()
+            execution.look()
         for queue in self.queues:
             self.look_for_work(queue)
 

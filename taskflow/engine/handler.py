@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor as ThreadPool
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any
 
 from taskflow.engine.tasks.tagging import current_tree
-from taskflow.errors import StepError, StepTimeout
+from taskflow.errors import StepTimeout
 from taskflow.values.durations import format_duration
 
 inside_step: ContextVar[str] = ContextVar("taskflow_inside_step", default="")
@@ -23,7 +22,7 @@ async def call_step_function(
     step_id: str,
     fn: Callable[..., Any],
     args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    kwargs: Mapping[str, Any],
     *,
     threads: ThreadPool,
     timeout_ms: int | None,
@@ -55,7 +54,7 @@ async def call_step_function(
 
 
 async def call_function(
-    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], threads: ThreadPool
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], threads: ThreadPool
 ) -> Any:
     if inspect.iscoroutinefunction(fn):
         return await fn(*args, **kwargs)
@@ -64,7 +63,7 @@ async def call_function(
 
 
 def call_in_thread(
-    threads: ThreadPool, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    threads: ThreadPool, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> asyncio.Future[Any]:
     """Run blocking code in a thread, with the caller's context variables."""
     return asyncio.get_running_loop().run_in_executor(
@@ -81,18 +80,3 @@ async def abandonable(future: asyncio.Future[Any], step_id: str, on_abandoned: C
             on_abandoned(f"step {step_id!r} blocks a thread past its time limit")
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
         raise
-
-
-def describe_error(error: BaseException) -> dict[str, Any]:
-    """An error as it is stored: its class name, message and traceback. A StepError tells of its original."""
-    if isinstance(error, StepError) and error.name != "StepError":
-        return {"name": error.name, "message": error.message, "stack": error.stack or stack_of(error)}
-    return {"name": type(error).__name__, "message": str(error), "stack": stack_of(error)}
-
-
-MAX_STACK_CHARS = 16_000
-
-
-def stack_of(error: BaseException) -> str:
-    """The traceback as text, its innermost end when it is long."""
-    return "".join(traceback.format_exception(error))[-MAX_STACK_CHARS:]

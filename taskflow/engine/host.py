@@ -8,6 +8,7 @@ from concurrent.futures import Executor as ThreadPool
 from typing import Protocol
 
 from taskflow.config import Config
+from taskflow.engine.slots import Slots
 from taskflow.store.claims import Claims
 from taskflow.store.hints import Hint
 from taskflow.store.lease import Lease
@@ -25,14 +26,9 @@ class Host(Protocol):
     config: Config
     child_id: str
     lease: Lease
+    slots: Slots
     trial: asyncio.Lock  # held by the one run on trial: its next crash would be its last (S9.8)
     threads: ThreadPool  # for user code that blocks
-
-    def ask_for_slot(self) -> asyncio.Future[None]:
-        """A slot for one more step of a run that executes already: done when it is there; cancel it to give up. Rule S4.4."""
-        ...
-
-    def free_slot(self) -> None: ...
 
     def look_for_work(self, queue: str) -> None:
         """This queue may have runs that can execute now."""

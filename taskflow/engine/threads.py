@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Executor as ThreadPool
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from taskflow.engine.handler import call_in_thread
-
-if TYPE_CHECKING:
-    from taskflow.engine.execution import Execution
+from taskflow.engine.races import Races
+from taskflow.engine.tasks.suspension import TaskTree
+from taskflow.engine.turns import Turns
 
 R = TypeVar("R")
 
@@ -25,8 +26,10 @@ class Branch:
     __slots__ = ("call", "is_lost")
 
     def __init__(self) -> None:
-        self.call: asyncio.Task[Any] | None = None  # the step that it waits for
-        self.is_lost = False  # in a race
+        # the step that it waits for
+        self.call: asyncio.Task[Any] | None = None
+        # in a race
+        self.is_lost = False
 
 
 current_branch: ContextVar[Branch | None] = ContextVar("taskflow_branch", default=None)
@@ -35,18 +38,24 @@ current_branch: ContextVar[Branch | None] = ContextVar("taskflow_branch", defaul
 class Threads:
     """The threads of one resident run."""
 
-    __slots__ = ("execution",)
+    __slots__ = ("loop", "pool", "races", "tree", "turns")
 
-    def __init__(self, execution: Execution) -> None:
-        self.execution = execution
+    def __init__(
+        self, tree: TaskTree, turns: Turns, races: Races, *, pool: ThreadPool, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.tree = tree
+        self.turns = turns
+        self.races = races
+        self.pool = pool
+        self.loop = loop
 
     async def run(self, code: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Run the handler, or one branch of it, in a thread."""
         branch = Branch()
         current_branch.set(branch)
         self.goes_on()
-        done = call_in_thread(self.execution.host.threads, code, args, {})
-        parked = self.execution.tree.parked()
+        done = call_in_thread(self.pool, code, args, {})
+        parked = self.tree.parked()
 
         def pass_on(future: asyncio.Future[Any]) -> None:
             error = None if future.cancelled() else future.exception()
@@ -63,7 +72,7 @@ class Threads:
         except asyncio.CancelledError:
             branch.is_lost = True
             if branch.call is not None:
-                self.execution.cancel_losers([branch.call])
+                self.races.cancel_losers([branch.call])
             raise
 
     async def start_each(self, branches: Sequence[Callable[[], Any]]) -> list[asyncio.Future[Any]]:
@@ -72,12 +81,12 @@ class Threads:
         for branch in branches:
             tasks.append(asyncio.ensure_future(self.run(branch, ())))
             await asyncio.sleep(0)
-            await self.execution.turns.quiet()
+            await self.turns.quiet()
         return tasks
 
     def block_on(self, work: Coroutine[Any, Any, R]) -> R:
         """Wait on a thread for a step."""
-        return asyncio.run_coroutine_threadsafe(self.wait_for(work), self.execution.host.loop).result()
+        return asyncio.run_coroutine_threadsafe(self.wait_for(work), self.loop).result()
 
     async def wait_for(self, work: Coroutine[Any, Any, R]) -> R:
         branch = current_branch.get()
@@ -95,9 +104,9 @@ class Threads:
             self.goes_on()
 
     def goes_on(self) -> None:
-        self.execution.tree.hold()
-        self.execution.turns.thread_runs()
+        self.tree.hold()
+        self.turns.thread_runs()
 
     def rests(self) -> None:
-        self.execution.turns.thread_rests()
-        self.execution.release()
+        self.turns.thread_rests()
+        self.tree.leave()

@@ -9,15 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
-from taskflow.expressions.matching import NOTHING_EQUAL
 from taskflow.flow.batch import batch_reason
 from taskflow.flow.debounce import debounce_reason
 from taskflow.flow.reasons import LaneState, lane_reason
 from taskflow.flow.singleton import singleton_reason
-from taskflow.store.keys import SEPARATOR
+from taskflow.steps.describe import describe
 from taskflow.store.operation import DUE, OFFER, RETRY, TAKEN, WAIT, Operation
 from taskflow.values.durations import format_duration
-from taskflow.values.text import short
 from taskflow.values.times import time_of_day
 
 SILENT_MS = 6_000  # a worker's heartbeats come every 3 s
@@ -87,21 +85,7 @@ def step_reason(op: Operation, around: Surroundings, moment: Moment) -> str | No
         due_ms = op.due or moment.now_ms
         return f"sleeping until {moment.at(due_ms)} ({moment.left(due_ms)})"
     until = f" until {moment.at(op.due)}" if op.due else ""
-    if op.kind == "event":
-        return f"waiting: event {' or '.join(op.events or [])}{match_text(op)}{until}"
-    if op.kind == "signal":
-        return f"waiting: signal {(op.signal or '').partition(SEPARATOR)[2]}{until}"
-    if op.kind == "invoke":
-        return f"waiting: run {op.child}{child_text(op, around)}{until}"
-    return f"waiting: {op.kind}{until}"
-
-
-def match_text(op: Operation) -> str:
-    """What the event must meet: " with data.order_id=7"."""
-    if op.token == NOTHING_EQUAL:
-        return f" with {op.path} equal to what this run's event lacks"
-    terms = [short(text, 60) for text in (op.token, op.condition) if text]
-    return f" with {' and '.join(terms)}" if terms else ""
+    return f"waiting: {describe(op)}{child_text(op, around)}{until}"
 
 
 def child_text(op: Operation, around: Surroundings) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 
 import orjson
 
-from taskflow.engine.replay import story_of
 from taskflow.errors import InvalidEvent, RerunRefused
 from taskflow.function import FunctionSpec
 from taskflow.routing.plan import plan_run
@@ -21,7 +20,7 @@ from taskflow.run import RunStatus
 from taskflow.store.control import NO_STEPS, KeptSteps
 from taskflow.store.fields import text
 from taskflow.store.history import StoredRun
-from taskflow.store.operation import DONE, Operation
+from taskflow.store.operation import DONE, Operation, story_of
 from taskflow.store.routing import RunPlan
 from taskflow.types import JsonObject, RunId
 from taskflow.values.shapes import shape_of

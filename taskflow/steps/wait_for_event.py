@@ -5,10 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from taskflow.errors import NonRetriableError
+from taskflow.event import ReceivedEvent
 from taskflow.expressions.cel import compile_expression
-from taskflow.expressions.matching import VARIABLES, WaitPlan, place_wait
+from taskflow.expressions.matching import NOTHING_EQUAL, VARIABLES, WaitPlan, place_wait
+from taskflow.steps.host import StepHost
+from taskflow.steps.settle import settle, take_outcome
+from taskflow.store.operation import WAIT, Operation
 from taskflow.triggers import check_event_name
-from taskflow.types import EventFields
+from taskflow.types import Duration, EventFields
+from taskflow.values.durations import parse_duration_ms
+from taskflow.values.text import short
+
+
+async def wait_for_event(
+    host: StepHost, step_id: str, events: Sequence[str], timeout: Duration, match: str | None, if_exp: str | None,
+    lookback: Duration | None,
+) -> ReceivedEvent | None:  # fmt: skip
+    what = f"step.wait_for_event({step_id!r})"
+    timeout_ms = parse_duration_ms(timeout, what=f"{what} timeout")
+    lookback_ms = None if lookback is None else parse_duration_ms(lookback, what=f"{what} lookback")
+    plan = plan_wait(step_id, events, match, if_exp, event=host.run.event_obj)
+    call = await host.begin(step_id)
+    now_ms = host.now_ms()
+    op = Operation(
+        "event", WAIT, call.index, started=now_ms, due=now_ms + timeout_ms, events=plan.events, path=plan.path,
+        token=plan.token, condition=plan.condition,
+    )  # fmt: skip
+    if lookback_ms is None or call.known is not None:
+        found = await settle(host, call, op)
+    else:
+        if not await host.look_back(call, op, plan, since_ms=now_ms - lookback_ms):
+            op = await host.wait(call, op, is_stored=True)
+        found = take_outcome(host, call, op)
+    if found is None:
+        return None
+    event = ReceivedEvent.from_wire(found)
+    host.run.had.add(event.uid)
+    return event
 
 
 def plan_wait(
@@ -33,3 +66,15 @@ def check_path(path: str, what: str) -> None:
     raise NonRetriableError(
         f"{what} match must be a path into both events, like 'data.order_id', but is {path!r}. For anything else use if_exp."
     )
+
+
+def describe(op: Operation) -> str:
+    return f"event {' or '.join(op.events or [])}{match_text(op)}"
+
+
+def match_text(op: Operation) -> str:
+    """What the event must meet: " with data.order_id=7"."""
+    if op.token == NOTHING_EQUAL:
+        return f" with {op.path} equal to what this run's event lacks"
+    terms = [short(text, 60) for text in (op.token, op.condition) if text]
+    return f" with {' and '.join(terms)}" if terms else ""

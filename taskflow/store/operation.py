@@ -6,6 +6,8 @@ operation is the memo of its step (S4.1).
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +22,8 @@ DONE, FAILED, WAIT, RETRY, OFFER, TAKEN = "done", "failed", "wait", "retry", "of
 DUE, DROPPED = "due", "dropped"
 FINISHED = (DONE, FAILED)
 PENDING = (WAIT, RETRY, OFFER, TAKEN)
+
+MAX_STACK_CHARS = 16_000
 
 
 @dataclass(slots=True)
@@ -105,3 +109,32 @@ def step_error(error: dict[str, Any], step_id: str) -> StepError:
     """What the handler meets for the stored error of an operation."""
     kind = StepTimeout if error["name"] == "StepTimeout" else StepError
     return kind(error["message"], name=error["name"], step_id=step_id, stack=error.get("stack", ""))
+
+
+def describe_error(error: BaseException) -> dict[str, Any]:
+    """An error as it is stored: its class name, message and traceback. A StepError tells of its original."""
+    if isinstance(error, StepError) and error.name != "StepError":
+        return {"name": error.name, "message": error.message, "stack": error.stack or stack_of(error)}
+    return {"name": type(error).__name__, "message": str(error), "stack": stack_of(error)}
+
+
+def stack_of(error: BaseException) -> str:
+    """The traceback as text, its innermost end when it is long."""
+    return "".join(traceback.format_exception(error))[-MAX_STACK_CHARS:]
+
+
+def story_of(operations: Mapping[str, Operation]) -> list[tuple[str, Operation]]:
+    """Finished operations in the order in which their outcomes reached the handler.
+
+    What was resolved while nobody executed the run comes last: it has no `order` yet.
+    """
+    unseen = 1 << 62
+    finished = [(key, op) for key, op in operations.items() if op.is_finished]
+    return sorted(
+        finished,
+        key=lambda item: (
+            unseen if item[1].order is None else item[1].order,
+            item[1].ended or 0,
+            item[1].index,
+        ),
+    )

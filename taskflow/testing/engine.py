@@ -81,7 +81,7 @@ class EngineInTest:
     @property
     def slots_in_use(self) -> int:
         """How many slots the workers have given away."""
-        return sum(worker.options.concurrency - worker.executor.free for worker in self.workers)
+        return sum(worker.options.concurrency - worker.executor.slots.free for worker in self.workers)
 
     async def advance(
         self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0, ms: int = 0

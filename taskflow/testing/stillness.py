@@ -89,25 +89,25 @@ class Stillness:
             return "events are being routed"
         if worker.courier.tasks:
             return "messages are being published"
-        if executor.is_claiming or (executor.wanted and executor.free > 0):
+        if executor.is_claiming or (executor.wanted and executor.slots.free > 0):
             return "runs are being claimed"
         return ""
 
     def is_at_rest(self, execution: Execution) -> bool:
         """Whether a resident run seems to wait for raw I/O outside its steps, for who knows how long."""
-        tree, replay, parking = execution.tree, execution.replay, execution.parking
+        tree, journal = execution.tree, execution.journal
         # Steps without a slot are offered in a moment.
         busy = (
             tree.executing,
-            parking.is_suspending,
-            parking.unstored,
+            execution.parking.is_suspending,
+            journal.unstored,
             execution.turns.waiting,
-            execution.offering.slotless,
+            execution.offers.slotless,
         )
-        if any(busy) or execution.ending is not None:
+        if any(busy) or execution.lifecycle.ending is not None:
             self.resting.pop(execution, None)
             return False
-        mark = (tree.births, replay.next_index, execution.turns.next_order)
+        mark = (tree.births, journal.next_index, execution.turns.next_order)
         known_mark, since = self.resting.get(execution, (None, 0.0))
         if mark != known_mark:
             self.resting[execution] = (mark, time.monotonic())
@@ -117,7 +117,7 @@ class Stillness:
     def places(self) -> list[str]:
         """Where the code of users is that executes now, as far as it is async: "file:line"."""
         executions = [each for worker in self.workers for each in worker.executor.executions.values()]
-        busy = [task for each in executions for task in each.busy if isinstance(task, asyncio.Task)]
+        busy = [task for each in executions for task in each.slots.busy if isinstance(task, asyncio.Task)]
         return [place for task in busy if (place := place_of(task))]
 
     async def in_servers(self) -> str:
@@ -128,7 +128,7 @@ class Stillness:
             app_id = worker.app.id
             stream = StreamKeys(worker.topology.key_prefix).stream
             streams += [stream(queue.name) for queue in worker.topology.queues(app_id, worker.options.queues)]
-            if worker.executor.free > 0:
+            if worker.executor.slots.free > 0:
                 ready += [
                     (worker, call("ZRANGE", f"{keys.prefix}queue:{app_id}:{queue}", 0, -1))
                     for queue in worker.options.queues

@@ -14,11 +14,14 @@ from typing import Any
 
 from taskflow.app import TaskFlow
 from taskflow.context import Context
-from taskflow.engine.tools import Tools
+from taskflow.engine.execution import Execution
+from taskflow.engine.handler_call import HandlerCall
 from taskflow.errors import ConfigError
 from taskflow.function import Function
 from taskflow.step import BlockingStep, Step
-from taskflow.values.shapes import ANY, Shape
+from taskflow.steps.call import Done, StepCall
+from taskflow.steps.tools import Tools
+from taskflow.store.operation import Operation
 
 Error = BaseException | type[BaseException]
 
@@ -127,29 +130,25 @@ class Stubs:
         return [stub.complaint for stub in self.all if stub.complaint]
 
 
-class StubbedTools(Tools):
-    """The step tools of a run, with the stubs in the place of some steps' functions."""
+class StubbedCall(HandlerCall):
+    """The call of a handler, with the stubs in the place of some steps' functions."""
 
     __slots__ = ("stubs",)
 
-    def __init__(self, tools: Tools, stubs: Stubs) -> None:
-        super().__init__(tools.execution)
+    def __init__(self, run: Execution, stubs: Stubs) -> None:
+        super().__init__(run)
         self.stubs = stubs
 
-    async def run(
-        self, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Shape = ANY
-    ) -> Any:  # fmt: skip
-        run_id, candidates = (
-            self.execution.run_id,
-            self.stubs.of_step(self.execution.claimed.function_id, step_id),
-        )
+    async def execute(self, step: StepCall, op: Operation) -> Done | Operation:
+        run_id, fn = self.run.run_id, step.fn
+        candidates = self.stubs.of_step(self.run.function_id, step.call.id)
 
         # Which one answers is decided anew for each attempt. The engine calls this in a thread, and awaits a coroutine on the loop.
         def choose(*args: Any, **kwargs: Any) -> Any:
             stub = self.stubs.take(candidates, StubCall(run_id, args, kwargs))
             return fn(*args, **kwargs) if stub is None else stub.answer(*args, **kwargs)
 
-        return await super().run(step_id, choose if candidates else fn, args, kwargs, output)
+        return await super().execute(step._replace(fn=choose) if candidates else step, op)
 
 
 class StubbedFunctions(Mapping[str, Function[Any, Any]]):
@@ -209,9 +208,10 @@ def take_function(ctx: Context[Any], stubs: Stubs) -> Stub | None:
     return stubs.take(candidates, StubCall(ctx.run_id, (ctx.event.data,), {})) if candidates else None
 
 
-def stubbed_tools(step: Step | BlockingStep, stubs: Stubs) -> StubbedTools:
+def stubbed_tools(step: Step | BlockingStep, stubs: Stubs) -> Tools:
     assert isinstance(step._engine, Tools)
-    return StubbedTools(step._engine, stubs)
+    assert isinstance(step._engine.host, HandlerCall)
+    return Tools(StubbedCall(step._engine.host.run, stubs))
 
 
 def arguments(function: Function[Any, Any], ctx: Context[Any], step: Any) -> tuple[Any, ...]:

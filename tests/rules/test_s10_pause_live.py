@@ -196,7 +196,9 @@ async def test_a_process_that_missed_the_message_stops_after_its_reconnection(ap
         await until(lambda: gates.started == ["first"], description="the first step")
         await app.apause(work)
         process.executor.look_again()
-        await until(lambda: process.executor.executions[run.id].ending, description="it is told to stop")
+        await until(
+            lambda: process.executor.executions[run.id].lifecycle.ending, description="it is told to stop"
+        )
         await gates.open("first")
         await until(lambda: status_is(run, RunStatus.QUEUED), description="the run is handed back")
         assert gates.started == ["first"]
@@ -217,7 +219,9 @@ async def test_a_run_that_is_cancelled_while_its_last_step_ends_is_not_held(app:
         await until(lambda: gates.started == ["hold"], description="the step")
         await app.apause(work)
         (process,) = harness.workers
-        await until(lambda: process.executor.executions[run.id].ending, description="it is told to stop")
+        await until(
+            lambda: process.executor.executions[run.id].lifecycle.ending, description="it is told to stop"
+        )
         await run.acancel("no longer wanted")
         await gates.open("hold")
         await harness.settled()
@@ -243,10 +247,12 @@ async def test_a_parallel_step_that_gets_its_slot_meanwhile_does_not_begin(app: 
         await until(lambda: "left" in gates.started, description="and the other one")
         await app.apause(work)
         (process,) = harness.workers
-        await until(lambda: process.executor.executions[run.id].ending, description="it is told to stop")
+        await until(
+            lambda: process.executor.executions[run.id].lifecycle.ending, description="it is told to stop"
+        )
         await gates.open("busy")
         await blocker.aresult("2s")
-        await until(lambda: process.executor.free == 1, description="a slot is free")
+        await until(lambda: process.executor.slots.free == 1, description="a slot is free")
         await gates.open("left")
         await harness.settled()
         assert gates.started == ["busy", "left"]

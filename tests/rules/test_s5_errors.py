@@ -102,10 +102,10 @@ async def test_news_of_another_operation_does_not_bring_a_retry_forward(
             async def hear_of_something() -> None:
                 (execution,) = harness.workers[0].executor.executions.values()
                 await until(
-                    lambda: len(flaky.calls_s) == 2 and "flaky" in execution.parking.unstored,
+                    lambda: len(flaky.calls_s) == 2 and "flaky" in execution.journal.unstored,
                     description="the second failure, not stored yet",
                 )
-                execution.resolved_elsewhere()
+                execution.look()
                 await over.wait()
 
             return (await asyncio.gather(step.run("flaky", flaky.call), hear_of_something()))[0]

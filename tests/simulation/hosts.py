@@ -142,9 +142,9 @@ class Child:
         intake = self.worker.intake
         executor, router = intake.executor, intake.router
         held = {
-            "slots": executor.concurrency - executor.free,
+            "slots": executor.slots.count - executor.slots.free,
             "runs": len(executor.executions),
-            "steps that wait for a slot": sum(not waiter.done() for waiter in executor.slot_waiters),
+            "steps that wait for a slot": sum(not waiter.done() for waiter in executor.slots.waiters),
             "events to route": len(router.waiting) + router.in_flight,
             "messages": len(intake.tasks) + len(intake.held),
             "paused queues": len(intake.paused),

@@ -13,13 +13,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from taskflow.engine.closing import Closing
+from taskflow.engine.assignment import OneStep
 from taskflow.engine.execution import Execution
 from taskflow.engine.executor import Executor
-from taskflow.engine.offered import OfferedStepExecution
-from taskflow.engine.offering import Offering
+from taskflow.engine.handler_call import HandlerCall
+from taskflow.engine.journal import Journal
 from taskflow.engine.parking import Parking
-from taskflow.engine.tools import Tools
+from taskflow.engine.slots import RunSlots
 from taskflow.engine.turns import Turns
 from taskflow.redis.scripts import Script, load_scripts
 from taskflow.routing.router import Receipt, Router
@@ -110,8 +110,8 @@ def always_valid(self: SimulatedLease, *, epoch: int | None = None) -> bool:
     return True
 
 
-def keep_slot(self: Offering, slot: asyncio.Future[None]) -> None:
-    slot.cancel()
+def keep_slot(self: RunSlots, extra: asyncio.Future[None]) -> None:
+    extra.cancel()
 
 
 def wait_for_it(self: Turns, key: str) -> None:
@@ -221,7 +221,7 @@ MUTATIONS = (
             script="commit_offered",
         ),
     ),
-    Mutation("keeps the slot of a step that executes elsewhere", "S4.3", 17, method(Offering, "give_back", keep_slot)),
+    Mutation("keeps the slot of a step that executes elsewhere", "S4.3", 17, method(RunSlots, "give_back", keep_slot)),
     Mutation(
         "tells a child of more runs than it has slots for", "S4.3", 391,
         lua("fence = free > 0 and known_fence(run_id, child_id) or 0", "fence = known_fence(run_id, child_id) or 0"),
@@ -229,52 +229,52 @@ MUTATIONS = (
     # --- the engine, in Python ---
     Mutation(
         "drops the note of an outcome's place in the order", "S4.5", 9,
-        python(Parking, "resolved", "len(self.notes[key])", "len(self.notes.pop(key))"),
+        python(Journal, "resolved", "packed = self.notes[key] = op.pack()", "packed = op.pack()"),
     ),
     Mutation("keeps no order of outcomes", "S4.5", 1, python(Turns, "is_next", "self.expected[0] == key", "True")),
     Mutation("waits for the outcome of a loser", "S9.2", 115, method(Turns, "forget", wait_for_it)),
-    Mutation("frees the slot of a run twice", "S4.3", 0, python(Closing, "free_slot", "self.has_slot = False", "pass")),
-    Mutation("keeps the slot of a suspended run", "S4.3", 0, python(Closing, "release", "self.free_slot()", "pass")),
-    Mutation("keeps the slot of a parallel step", "S4.3", 0, python(Tools, "attempt", "execution.host.free_slot()", "pass")),
+    Mutation("frees the slot of a run twice", "S4.3", 0, python(RunSlots, "give_back_own", "self.has_own = False", "pass")),
+    Mutation("keeps the slot of a suspended run", "S4.3", 0, python(Execution, "release", "self.slots.give_back_own()", "pass")),
+    Mutation("keeps the slot of a parallel step", "S4.3", 0, python(HandlerCall, "execute", "run.slots.give_back(slot)", "pass")),
     Mutation(
         "sets slots aside that no run came for", "S4.3", 0,
         python(Executor, "take_claimed", "self.unreserve(sent.limit - started)", "self.unreserve(len(reply.runs) - started)"),
     ),
     Mutation(
         "goes on when it is told that the run is cancelled", "S6.2", 11,
-        python(Execution, "commit", "if verdict is Verdict.OK", "if verdict in (Verdict.OK, Verdict.CANCEL)"),
+        python(HandlerCall, "commit", "if verdict is not Verdict.OK", "if verdict not in (Verdict.OK, Verdict.CANCEL)"),
     ),
     Mutation(
         "goes on before an outcome is stored", "S4.1", 0,
         python(
-            Execution, "commit", "verdict = await self.ask(",
-            "verdict = (lambda reply: (self.spawn(reply), Verdict.OK)[1])(",
+            HandlerCall, "commit", "verdict = await run.ask(",
+            "verdict = (lambda reply: (run.spawn(reply), Verdict.OK)[1])(",
         ),
     ),
-    Mutation("cuts off steps that execute", "S6.2", 12, python(Execution, "stop", "if not self.tree.executing", "if True")),
+    Mutation("cuts off steps that execute", "S6.2", 12, python(Execution, "leave_if_idle", "if not self.slots.is_busy", "if True")),
     Mutation(
         "has a run tried again while its steps execute", "S9.4", 40,
-        python(Closing, "retry", "await execution.steps_end(keep=True)", "pass"),
+        python(Execution, "retry", "await self.steps_end(keep=True)", "pass"),
     ),
     Mutation(
         "ends a run while its steps execute", "S7.1", 15,
-        python(Closing, "finish", "await execution.steps_end(keep=False)", "pass"),
+        python(Execution, "finish", "await self.steps_end(keep=False)", "pass"),
     ),
     Mutation(
         "does not look at what was resolved while it suspended", "S9.2", 79,
-        python(Parking, "store_and_leave", "await self.fetch()", "pass"),
+        python(Execution, "suspend", "await self.fetch(self.parking.fetch())", "pass"),
     ),
     Mutation(
         "suspends while it fetches what was resolved", "S9.2", 62,
-        python(Execution, "on_stuck", " or self.parking.fetches", ""),
+        method(Parking, "may_suspend", property(lambda self: not self.is_suspending)),
     ),
     Mutation(
         "suspends without storing what it waits for", "S9.2", 0,
-        python(Parking, "store", ", *self.unstored.values()", ""),
+        python(Journal, "take_unstored", ", *self.unstored.values()", ""),
     ),
     Mutation(
         "executes all steps on the way to an offered one", "S9.4", 12,
-        python(OfferedStepExecution, "may_execute", "key == self.claimed.step_key", "True"),
+        python(OneStep, "may_execute", "key == self.step_key", "True"),
     ),
     # --- clocks ---
     Mutation(

@@ -37,13 +37,14 @@ MAX_REFUSALS = 100  # steps refused to an unwinding handler before its task is h
 class TaskTree:
     """The asyncio tasks of one run. For the loop's thread only.
 
-    `on_stuck` is called from the loop, in the context that made the tree, each time the run gets stuck.
+    `on_stuck` is called from the loop, in the context that made the tree, each time the run gets stuck; `on_idle` from the last
+    `leave()`, when nothing executes any more. A closed tree calls neither.
     `is_operation(coro)` says whether a task's coroutine is a step operation without user code: see
     `join_groups`.
     """
 
     __slots__ = (
-        "_check_due", "_context", "_ended", "_held_by", "_is_operation", "_loop", "_on_stuck", "_parked",
+        "_check_due", "_context", "_ended", "_held_by", "_is_operation", "_loop", "_on_idle", "_on_stuck", "_parked",
         "_prune_at", "_refusals", "_settling", "_tasks", "_timer", "_watched",
         "births", "executing", "root", "stuck", "survivors", "suspending",
     )  # fmt: skip
@@ -53,10 +54,12 @@ class TaskTree:
         loop: asyncio.AbstractEventLoop,
         *,
         on_stuck: Callable[[], object],
+        on_idle: Callable[[], object] | None = None,
         is_operation: Callable[[Any], bool] | None = None,
     ) -> None:
         self._loop = loop
         self._on_stuck = on_stuck
+        self._on_idle = on_idle or do_nothing
         self._is_operation = is_operation
         # Callbacks run in this context. In that of the task that happens to register one, a task that
         # `on_stuck` spawns would become part of the run.
@@ -123,8 +126,11 @@ class TaskTree:
     def leave(self) -> None:
         """The step's function has ended; to be called once for each `enter()`, from any task."""
         self.executing -= 1
-        if self._parked and not self.executing and not self.suspending:
+        if self.executing:
+            return
+        if self._parked and not self.suspending:
             self.check_soon()
+        self._on_idle()
 
     def hold(self) -> None:
         """As `enter()`, but never refused: a handler's thread goes on with its own code, and has to unwind too."""
@@ -341,8 +347,8 @@ class TaskTree:
         self._watched.clear()
         self._tasks, self._parked = {}, {}
         self._timer = self._held_by = self._settling = self.root = None
-        self._on_stuck = do_nothing
+        self._on_stuck = self._on_idle = do_nothing
 
 
 def do_nothing() -> None:
-    """What a closed tree has to do when it is stuck."""
+    """What a closed tree has to do when it is stuck, or idle."""

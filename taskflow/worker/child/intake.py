@@ -116,7 +116,7 @@ class Intake:
     def take_work(self, delivery: Delivery, queue: str) -> None:
         if not is_work_message(delivery.body, queue):
             self.refuse(delivery, "no work message")
-        elif self.executor.free > 0:
+        elif self.executor.slots.free > 0:
             self.consumer.ack([delivery])
             self.executor.look_for_work(queue, by_hint=True)
         else:
@@ -160,7 +160,7 @@ class Intake:
         """
         self.is_listening = is_listening
         if is_listening:
-            if self.executor.free > 0:
+            if self.executor.slots.free > 0:
                 self.paused.clear()
             for broker_queue in self.broker_queues:
                 if broker_queue not in self.paused:

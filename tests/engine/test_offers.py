@@ -8,7 +8,7 @@ import time
 import pytest
 
 from taskflow import Context, Step, TaskFlow
-from taskflow.engine.offering import OFFER_AFTER_S
+from taskflow.engine.offers import OFFER_AFTER_S
 from taskflow.run import RunStatus
 from taskflow.store.hints import Hint
 from taskflow.testing import Harness

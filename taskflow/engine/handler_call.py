@@ -1,0 +1,373 @@
+"""One call of a run's handler: its code is called, and what its step tools ask for is done. Rules S3, S4.1, S4.4, S5.1.
+
+User code is called in two places: `call_handler` and `attempt`. How the run is suspended, and how it ends, is the business of
+`Execution`, which knows nothing of this: references point down, so a run is freed without the cyclic collector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from taskflow.config import Config
+from taskflow.context import Context, RunLogger, run_facts
+from taskflow.engine.execution import Execution
+from taskflow.engine.handler import call_step_function, inside_step
+from taskflow.engine.lifecycle import Ending, Phase
+from taskflow.engine.lookback import store_or_find
+from taskflow.engine.offers import Offer, Place
+from taskflow.errors import NestedStepError, Suspend
+from taskflow.expressions.matching import WaitPlan
+from taskflow.step import BlockingStep, Step
+from taskflow.steps.attempt import fail, succeed
+from taskflow.steps.call import Call, Done, StepCall, check_output_size
+from taskflow.steps.tools import Tools
+from taskflow.store.claims import InvokedRun, ParkedOp, Verdict
+from taskflow.store.operation import DONE, DROPPED, TAKEN, WAIT, Operation, step_error
+from taskflow.values.stored import dump, load
+
+R = TypeVar("R")
+PLAIN = (str, int, bool, type(None))  # what JSON gives back as it was
+
+
+class HandlerCall:
+    """Implements `StepHost`. All methods run on the loop's thread, in the handler's tasks; but `block_on`, which a thread calls."""
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: Execution) -> None:
+        self.run = run
+
+    @property
+    def config(self) -> Config:
+        return self.run.host.config
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self.run.tree.start(self.main()).add_done_callback(self.run.report_bug)
+
+    # --- the handler ---
+
+    async def main(self) -> None:
+        run = self.run
+        try:
+            if run.trial is not None or run.claimed.cancel:
+                await self.check_run()
+            output = await self.call_handler()
+            body = b""
+            if run.assignment.is_whole:
+                body = dump(output, run.function.output, what=f"the result of {run.function_id}")
+        except Suspend:
+            return  # whoever raised it takes care of the rest
+        except BaseException as error:
+            await run.handler_failed(error)
+        else:
+            if not run.assignment.is_whole:
+                await run.miss(None)
+            elif run.lifecycle.may_begin_step:
+                await run.finish("completed", body)
+
+    async def check_run(self) -> None:
+        """Before the handler is called: may the run execute at all? Raises WorkerLost, or Suspend when it ends here."""
+        run = self.run
+        if run.trial is not None:
+            await run.ask(run.trial.check_crashes(run.owned))
+        if not run.assignment.is_whole:
+            return  # a crash of an offered step is always counted; a run that is cancelled gives its steps up itself
+        if run.claimed.cancel:
+            run.stop(Ending.CANCELLED, run.claimed.cancel)
+            raise Suspend
+        if run.trial is not None and not await run.ask(run.trial.begin(run.owned)):
+            run.stop(Ending.FENCED)
+            raise Suspend
+
+    async def call_handler(self) -> Any:
+        run, function, claimed = self.run, self.run.function, self.run.claimed
+        tools = Tools(self)
+        step = Step(tools) if run.threads is None else BlockingStep(tools)
+        facts = run_facts(run.run_id, run.function_id, claimed.attempt, run.event.headers)
+        context: Context[Any] = Context(
+            run.event,
+            run.events,
+            run.run_id,
+            run.function_id,
+            claimed.attempt,
+            datetime.fromtimestamp(claimed.started_ms / 1000, UTC),
+            step,
+            RunLogger(facts, self.is_silent),
+        )
+        args = (context, step) if function.takes_step else (context,)
+        if run.threads is None:
+            return await function.handler(*args)
+        return await run.threads.run(function.handler, args)
+
+    def is_silent(self) -> bool:
+        """Whether what the handler logs now was logged before, or is logged where the run is. Rule S10.6."""
+        run = self.run
+        if not run.assignment.is_whole:
+            return not inside_step.get()
+        if inside_step.get() or run.journal.is_over:
+            return False
+        return run.journal.is_replaying or bool(run.turns.expected)
+
+    # --- one call of a step tool ---
+
+    async def begin(self, step_id: str) -> Call:
+        run = self.run
+        if outer := inside_step.get():
+            raise NestedStepError(
+                f"step {step_id!r} was called inside step {outer!r}. A step's function is one unit of work: call the step tools "
+                "from the handler, or move the inner work into a function of its own and use step.invoke."
+            )
+        if not run.is_going_on:
+            await run.tree.refuse()
+        run.races.check()
+        call = run.journal.call(step_id)
+        if run.journal.order_warning:
+            run.spawn(run.warn_once(run.journal.take_warning()))
+        return call
+
+    async def recall(self, call: Call) -> Operation:
+        assert call.known is not None, "only what is known can be recalled"
+        await self.run.turns.take(call.key)
+        self.run.journal.reached(call.key)
+        return call.known
+
+    def check_outcome(self, call: Call, data: bytes | str) -> None:
+        check_output_size(data, call.id, self.config.max_step_output_bytes)
+        self.run.journal.check_size()
+
+    async def execute(self, step: StepCall, op: Operation) -> Done | Operation:
+        run = self.run
+        if not run.assignment.may_execute(step.call.key):
+            await run.tree.parked()  # for ever: the run itself, or another process, executes it
+        if op.state == DROPPED:
+            await run.races.lose_again()
+        if not run.assignment.needs_slot(run.slots.is_busy):
+            return await self.attempt(step, op)
+        op, slot = await self.find_slot(step.call, op)
+        if slot is None:
+            return op
+        try:
+            return await self.attempt(step, op)
+        finally:
+            run.slots.give_back(slot)
+
+    async def attempt(self, step: StepCall, op: Operation) -> Done | Operation:
+        """Call the step's function once, and store what it came to."""
+        run, host, spec = self.run, self.run.host, self.run.function.spec
+        call = step.call
+        run.step_begins()
+        try:
+            if not host.lease.is_valid(epoch=run.epoch):
+                # This process was paused: somebody else may have executed this step by now (S9.4).
+                await self.check_claim()
+            started_ms = host.clock.now_ms()
+            try:
+                result = await call_step_function(
+                    call.id, step.fn, step.args, step.kwargs, threads=host.threads, timeout_ms=spec.timeouts.step_ms,
+                    on_abandoned=host.abandon_thread,
+                )  # fmt: skip
+                what = f"step {call.id!r}"
+                data = dump(result, step.output, what=what)
+                check_output_size(data, call.id, host.config.max_step_output_bytes)
+                # What a replay will give, so that a type that does not come back shows at once.
+                if step.output.load is not None or type(result) not in PLAIN:
+                    result = load(data, step.output, what=what)
+            except Exception as error:
+                fail(
+                    op, error, retries=spec.retries, started_ms=started_ms, now_ms=host.clock.now_ms(), worker=host.child_id,
+                    jitter=random.random(),
+                )  # fmt: skip
+                if op.error is None:
+                    return op
+                await self.commit(call.key, op)
+                raise step_error(op.error, call.id) from error
+            succeed(op, data, started_ms=started_ms, now_ms=host.clock.now_ms(), worker=host.child_id)
+            await self.commit(call.key, op)
+            return Done(result)
+        finally:
+            run.slots.end()
+
+    async def check_claim(self) -> None:
+        """Ask the store whether the claim still stands; Suspend when it does not. Rule S9.4."""
+        run = self.run
+        if run.taken is not None:
+            run.stop(Ending.HANDED_BACK)  # if it is taken away already, this changes nothing
+            raise Suspend
+        epoch = run.host.lease.epoch
+        verdict, _ = await run.ask(run.owned.fetch(()))
+        if verdict is Verdict.FENCED:
+            run.stop(Ending.FENCED)
+            raise Suspend
+        run.epoch = epoch
+
+    async def commit(self, key: str, op: Operation) -> None:
+        """Store an outcome and wait for its turn. When it returns, it is stored and the claim is ours; else it raises Suspend."""
+        run = self.run
+        if run.taken is not None:
+            run.obey(await run.ask(run.taken.commit(op.pack())))
+            raise Suspend
+        op.order = run.turns.next_order
+        keys_and_memos = run.journal.ended(key, op)
+        run.turns.expect(key)
+        try:
+            verdict = await run.ask(run.owned.commit(keys_and_memos, is_completed=op.state == DONE))
+        except BaseException:
+            # The loser of a race: nobody will ask for its outcome, and the others must not wait for that.
+            run.turns.forget(key)
+            raise
+        if verdict is not Verdict.OK:
+            run.obey(verdict)
+            raise Suspend
+        if run.trial is not None:
+            run.trial.end()
+        run.journal.committed(op)
+        if (
+            run.lifecycle.phase is Phase.FINISHING
+        ):  # the handler has failed meanwhile; its next attempt finds it
+            raise Suspend
+        await run.turns.take(key)
+        run.journal.went_on()
+
+    async def keep(self, call: Call, op: Operation) -> None:
+        run = self.run
+        if not run.assignment.may_execute(call.key):
+            await run.tree.parked()  # for ever: the run itself stores it
+        op.ended, op.due = self.now_ms(), None
+        if op.state == WAIT:
+            op.state, op.data = DONE, b"null"
+        run.step_begins()
+        try:
+            await self.commit(call.key, op)
+        finally:
+            run.slots.end()
+
+    async def wait(
+        self, call: Call, op: Operation, *, is_stored: bool = False, child: InvokedRun | None = None
+    ) -> Operation:
+        run, key = self.run, call.key
+        if run.taken is not None:
+            return await self.wait_for_taken(key, op, is_stored)
+        waiter = run.tree.parked()
+        run.journal.park(key, waiter)
+        if not is_stored:
+            run.journal.store(key, op, child)
+            run.store_soon()
+        elif run.parking.was_told:  # perhaps of this one, before it was parked
+            run.look()
+        try:
+            resolved: Operation = await waiter
+        except asyncio.CancelledError:
+            # It may have been resolved in the turn in which its branch lost a race.
+            run.turns.forget(key)
+            if run.is_going_on:
+                run.give_up(key)
+            raise
+        finally:
+            run.journal.leave(key)
+            del waiter  # a Suspend in it leads back here, a cycle
+        if resolved.is_finished:
+            await run.turns.take(key)
+        return resolved
+
+    async def wait_for_taken(self, key: str, op: Operation, is_stored: bool) -> Operation:
+        """Of all that is pending, only the step that was taken goes on here."""
+        if not self.run.assignment.may_execute(key):
+            await self.run.tree.parked()  # for ever
+        if not is_stored:
+            await self.commit(key, op)  # it has failed here, and is to be retried anywhere
+        op.state = WAIT
+        return op
+
+    async def look_back(self, call: Call, op: Operation, plan: WaitPlan, *, since_ms: int) -> bool:
+        run, key = self.run, call.key
+        if not run.assignment.may_execute(key):
+            return False  # the run itself does that
+        run.tree.enter()
+        try:
+            wait = ParkedOp(key, op.pack())
+            found = await run.ask(
+                store_or_find(run.owned, wait, plan, since_ms=since_ms, had=run.had, run_event=run.event_obj)
+            )
+            if found is Verdict.PARKED:
+                return False
+            if isinstance(found, Verdict):
+                run.obey(found)
+                raise Suspend
+            op.state, op.data, op.due, op.ended = DONE, found.text, None, self.now_ms()
+            # A crash in between does no harm: the replay finds the same event.
+            await run.ask(run.owned.note_resumed(key, found.uid))
+            await self.commit(key, op)
+            return True
+        except asyncio.CancelledError:  # the loser of a race
+            if run.is_going_on and not op.is_finished:
+                run.give_up(key)
+            raise
+        finally:
+            run.tree.leave()
+
+    def cancel_losers(self, tasks: Sequence[asyncio.Future[Any]]) -> None:
+        self.run.races.cancel_losers(tasks)
+
+    # --- slots for parallel steps ---
+
+    async def find_slot(self, call: Call, op: Operation) -> Place:
+        """A slot for a parallel step, or what another process made of it. Rule S4.4."""
+        run, key = self.run, call.key
+        while True:
+            try:
+                place = await run.ask(run.offers.find_slot(key, op, self.on_offer))
+            except BaseException:
+                run.turns.forget(key)
+                if run.offers.forget(key) and run.is_going_on:
+                    run.give_up(key)
+                raise
+            op = place.op
+            if place.slot is not None:
+                return place
+            if op.state == TAKEN:
+                run.parking.was_told = True
+                op = await self.wait(call, op, is_stored=True)
+            elif op.is_finished:
+                await run.turns.take(key)
+            if op.is_finished:
+                return Place(op, None)
+
+    def on_offer(self, offers: Sequence[Offer]) -> None:
+        """Some steps have waited long enough for a slot here."""
+        run = self.run
+        if run.is_going_on:
+            for key, op, waiter in offers:
+                run.journal.park(key, waiter)
+                run.journal.store(key, op)
+                run.store_soon()
+        # The run may have been stuck before there was anything to suspend it with.
+        run.tree.look_again()
+
+    # --- what the worker process does for a tool ---
+
+    def now_ms(self) -> int:
+        return self.run.host.clock.now_ms()
+
+    async def find_manifest(self, function_id: str) -> bytes | None:
+        run = self.run
+        run.step_begins()
+        try:
+            return await run.ask(run.host.registry.manifest(function_id))
+        finally:
+            run.slots.end()
+
+    async def publish(self, events: Sequence[bytes]) -> None:
+        await self.run.host.publish_events(events)
+
+    def block_on(self, work: Coroutine[Any, Any, R]) -> R:
+        assert self.run.threads is not None, "only a `def` handler has threads that may block"
+        return self.run.threads.block_on(work)
+
+    async def start_threads(self, branches: Sequence[Callable[[], Any]]) -> list[asyncio.Future[Any]]:
+        assert self.run.threads is not None, "only a `def` handler has threads"
+        return await self.run.threads.start_each(branches)

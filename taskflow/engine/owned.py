@@ -1,0 +1,153 @@
+"""A run, or an offered step, in the name of the claim that this process has on it. Rule S9.4.
+
+No other module of the engine names a claim to the store. Each method tells the broker what its script asked for, and returns the
+store's verdict or a value. Who lost the claim gets FENCED, and has written nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from taskflow.engine.host import Host
+from taskflow.store.claims import Claim, ParkedOp, PastEvent, Verdict
+from taskflow.store.keys import SEPARATOR
+
+
+def job_id(run_id: str, step_key: str) -> str:
+    """What a claim is for: a run, or one step that another process offers (S4.4)."""
+    return f"{run_id}{SEPARATOR}{step_key}" if step_key else run_id
+
+
+class Owned:
+    """What both claims can do."""
+
+    __slots__ = ("claim", "host")
+
+    def __init__(self, claim: Claim, host: Host) -> None:
+        self.claim = claim
+        self.host = host
+
+    @property
+    def job(self) -> str:
+        return self.claim.run_id
+
+    async def crash_log(self) -> str:
+        """How each process ended that died under the run since its last progress."""
+        return await self.host.claims.crash_log(self.claim.run_id)
+
+    async def mark_warned(self) -> bool:
+        """True for the first who asks: a warning is due once a run."""
+        return await self.host.claims.mark_warned(self.claim.run_id)
+
+    async def hand_back(self, *, crashed: bool = False, cause: str = "") -> None:
+        """Give up the claim: others may execute. `crashed`: the run broke the engine, which counts (S9.8)."""
+        await self.host.claims.hand_back(
+            self.claim.child_id, [self.job], crashed=crashed, cause=cause, now_ms=self.host.clock.now_ms()
+        )
+
+
+class TakenStep(Owned):
+    """The claim on one step that another process offers; it ends with the step's outcome. Rule S4.4."""
+
+    __slots__ = ("step_key",)
+
+    def __init__(self, claim: Claim, host: Host, step_key: str) -> None:
+        super().__init__(claim, host)
+        self.step_key = step_key
+
+    @property
+    def job(self) -> str:
+        return job_id(self.claim.run_id, self.step_key)
+
+    async def commit(self, packed: bytes) -> Verdict:
+        """Store what became of the step. PARKED, as the claim is over with that, or FENCED."""
+        verdict, hints = await self.host.claims.commit_offered(
+            self.claim, self.step_key, packed, now_ms=self.host.clock.now_ms()
+        )
+        if hints:
+            self.host.send_hints(hints)
+        return Verdict.PARKED if verdict is Verdict.OK else verdict
+
+
+class OwnedRun(Owned):
+    """The claim on a run."""
+
+    __slots__ = ()
+
+    async def commit(self, keys_and_memos: Sequence[str | bytes], *, is_completed: bool) -> Verdict:
+        """Store outcomes: step key, memo, ...; `is_completed` when the last of them is a success."""
+        return await self.host.claims.commit_step(self.claim, *keys_and_memos, is_completed=is_completed)
+
+    async def park(self, ops: Sequence[ParkedOp], *, suspend: bool, joins: Mapping[str, int]) -> Verdict:
+        """Store what the run waits for: OK; with `suspend`, also give up the claim: PARKED, or DIRTY if something was resolved."""
+        verdict, hints = await self.host.claims.park(
+            self.claim,
+            ops,
+            suspend=suspend,
+            joins=joins,
+            version=self.host.config.app_version,
+            now_ms=self.host.clock.now_ms(),
+        )
+        if hints:
+            self.host.send_hints(hints)
+        return Verdict.OK if verdict is Verdict.PARKED and not suspend else verdict
+
+    async def fetch(self, step_keys: Sequence[str]) -> tuple[Verdict, list[bytes | None]]:
+        """What became of pending operations; without keys, whether the claim still stands."""
+        return await self.host.claims.fetch_resolved(self.claim, step_keys)
+
+    async def drop(self, step_key: str) -> None:
+        """Give up a pending operation: nothing wakes the run for it any more."""
+        hints = await self.host.claims.drop(self.claim, [step_key], now_ms=self.host.clock.now_ms())
+        if hints:
+            self.host.send_hints(hints)
+
+    async def withdraw(self, step_key: str) -> bool:
+        """Take back a step that the run offered; False when another process has taken it."""
+        is_ours, hints = await self.host.claims.withdraw_offer(
+            self.claim, step_key, now_ms=self.host.clock.now_ms()
+        )
+        if hints:
+            self.host.send_hints(hints)
+        return is_ours
+
+    async def look_back(
+        self, wait: ParkedOp, *, since_ms: int, after_seq: int, limit: int
+    ) -> tuple[Verdict, list[PastEvent]]:
+        """The next page of the events that came before a wait; PARKED when there are none, and the wait is stored."""
+        return await self.host.claims.look_back(
+            self.claim, wait, since_ms=since_ms, after_seq=after_seq, limit=limit
+        )  # fmt: skip
+
+    def note_resumed(self, step_key: str, event_uid: str) -> asyncio.Future[Any]:
+        """The record of a past event tells that it ended a wait of this run."""
+        return self.host.claims.note_resumed(self.claim, step_key, event_uid)
+
+    async def begin_trial(self) -> bool:
+        """The run's next crash would be its last, and it executes now; False when the claim is lost. Rule S9.8."""
+        return await self.host.claims.begin_trial(self.claim)
+
+    async def retry(self, *, attempts: int, due_ms: int, error: bytes, now_ms: int) -> Verdict:
+        """Have the handler called again at `due_ms`."""
+        verdict, hints = await self.host.claims.retry(
+            self.claim, attempts=attempts, due_ms=due_ms, error=error, now_ms=now_ms
+        )
+        if hints:
+            self.host.send_hints(hints)
+        return verdict
+
+    async def finish(self, status: str, body: bytes, *, has_pending: bool, kept_ms: int) -> Verdict:
+        """End the run, to be removed after `kept_ms`. CANCEL: nothing was written, as the run shall end as a cancelled one."""
+        verdict, hints = await self.host.claims.finish(
+            self.claim, status, body, has_pending=has_pending, kept_ms=kept_ms,
+            now_ms=self.host.clock.now_ms(),
+        )  # fmt: skip
+        if hints:
+            self.host.send_hints(hints)
+        return verdict
+
+    async def cancel_reason(self) -> bytes:
+        """Why the run is to be cancelled, as JSON."""
+        return await self.host.claims.cancel_reason(self.claim.run_id)

@@ -1,0 +1,29 @@
+"""What one attempt of a step leaves in its operation. Pure. Rules S5.1, S5.3, S6.3."""
+
+from __future__ import annotations
+
+from taskflow.errors import StepTimeout
+from taskflow.retries import Retries, next_attempt_ms
+from taskflow.store.operation import DONE, FAILED, RETRY, Operation, describe_error
+
+
+def succeed(op: Operation, data: bytes, *, started_ms: int, now_ms: int, worker: str) -> None:
+    """The step has its result, as JSON."""
+    op.state, op.data, op.due = DONE, data, None
+    op.started, op.ended, op.worker = started_ms, now_ms, worker
+
+
+def fail(
+    op: Operation, error: BaseException, *, retries: Retries, started_ms: int, now_ms: int, worker: str, jitter: float
+) -> None:  # fmt: skip
+    """The attempt failed: RETRY with the time of the next one, or FAILED."""
+    # A time limit is as retriable as any failure; only what the handler meets in the end is final.
+    cause = TimeoutError() if isinstance(error, StepTimeout) else error
+    due_ms = next_attempt_ms(retries, len(op.attempts), now_ms=now_ms, error=cause, jitter=jitter)
+    told = describe_error(error)
+    op.attempts.append([started_ms, now_ms, worker, told["name"], told["message"], told["stack"]])
+    if due_ms is not None:
+        op.state, op.due, op.error = RETRY, due_ms, None
+        return
+    op.state, op.due, op.error = FAILED, None, told
+    op.started, op.ended, op.worker = started_ms, now_ms, worker

@@ -1,0 +1,63 @@
+"""A call of a step tool, as the tools and the engine hand it to each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from taskflow.errors import LimitExceeded, NonRetriableError
+from taskflow.store.operation import Operation
+from taskflow.values.shapes import ANY, Shape
+
+MAX_STEP_ID_CHARS = 256
+UNPRINTABLE = re.compile(r"[\x00-\x1f]")
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a step tool. `known` is what the store knew of it when this process got the run."""
+
+    id: str
+    # the step id, with #1, #2, ... when it was used before (S3.8)
+    key: str
+    # its place in the order of calls
+    index: int
+    known: Operation | None
+
+
+class StepCall(NamedTuple):
+    """A call of `step.run`: the function that is to be called, with what, and of which type its result is (S11.3)."""
+
+    call: Call
+    fn: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = {}
+    output: Shape = ANY
+
+
+class Done(NamedTuple):
+    """A step has been executed here, and its outcome is stored: what the handler gets."""
+
+    value: Any
+
+
+def check_step_id(step_id: object) -> None:
+    """Refuse an id that can't name a step."""
+    if isinstance(step_id, str) and 0 < len(step_id) <= MAX_STEP_ID_CHARS and not UNPRINTABLE.search(step_id):
+        return
+    raise NonRetriableError(
+        f"a step id must be a string of 1 to {MAX_STEP_ID_CHARS} printable characters, but is {step_id!r:.80}. "
+        "The first argument of every step tool is its id: step.run('charge', charge_card, order)"
+    )
+
+
+def check_output_size(data: bytes | str, step_id: str, max_bytes: int) -> None:
+    """Refuse what is too large to be the outcome of a step. Rule S3.10."""
+    size = len(data) if isinstance(data, bytes) else len(data.encode())
+    if size > max_bytes:
+        raise LimitExceeded(
+            f"step {step_id!r} returned {size:,} bytes of JSON, but at most {max_bytes:,} are allowed "
+            "(max_step_output_bytes). Keep large results elsewhere and return a reference."
+        )

@@ -1,0 +1,76 @@
+"""`step.invoke`: another run, which the store starts with the operation and whose end resolves it. Rule S3.6."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from taskflow.event import Event, encode_event
+from taskflow.function import FunctionSpec, read_spec
+from taskflow.routing.plan import plan_run
+from taskflow.step import StepInvokeOptions
+from taskflow.steps.call import Call
+from taskflow.steps.host import StepHost
+from taskflow.steps.settle import settle
+from taskflow.store.claims import InvokedRun
+from taskflow.store.operation import FAILED, WAIT, Operation, step_error
+from taskflow.values.durations import parse_duration_ms
+from taskflow.values.ids import derive_ulid, run_id_for
+from taskflow.values.shapes import Shape
+
+INVOKED = "taskflow/function.invoked"
+
+
+async def invoke(
+    host: StepHost, step_id: str, function_id: str, options: StepInvokeOptions, output: Shape
+) -> Any:
+    timeout_ms = None
+    if (timeout := options.get("timeout")) is not None:
+        timeout_ms = parse_duration_ms(timeout, what=f"step.invoke({step_id!r}) timeout")
+    call = await host.begin(step_id)
+    now_ms = host.now_ms()
+    due_ms = None if timeout_ms is None else now_ms + timeout_ms
+    op = Operation("invoke", WAIT, call.index, started=now_ms, due=due_ms)
+    if call.known is not None:
+        return await settle(host, call, op, output=output)
+    manifest = await host.find_manifest(function_id)
+    if manifest is None:
+        op.state, op.error = FAILED, not_found(function_id)
+        await host.keep(call, op)
+        raise step_error(op.error, step_id)
+    child = plan_child(host, call, read_spec(manifest), options, now_ms)
+    op.child = child.run_id
+    return await settle(host, call, op, child, output)
+
+
+def plan_child(
+    host: StepHost, call: Call, spec: FunctionSpec, options: StepInvokeOptions, now_ms: int
+) -> InvokedRun:
+    """The run to start. Its id derives from this run and the step: the script may be repeated."""
+    uid = derive_ulid(f"{host.run.run_id}:{call.key}", now_ms)
+    event = Event(
+        INVOKED, options.get("data") or {}, user=options.get("user"), headers=options.get("headers")
+    )
+    _, body = encode_event(
+        event, now_ms=now_ms, max_bytes=host.config.max_event_bytes, uid=uid, internal=True,
+        inherited=host.run.event.headers,
+    )  # fmt: skip
+    run_id = run_id_for(uid, spec.id)
+    plan = plan_run(spec, orjson.loads(body), run_id=run_id)
+    return InvokedRun(
+        spec.id, spec.queue, run_id, body, plan.start_timeout_ms, plan.finish_timeout_ms, plan.flow
+    )
+
+
+def not_found(function_id: str) -> dict[str, Any]:
+    return {
+        "name": "FunctionNotFound",
+        "message": f"no worker has registered the function {function_id!r}; "
+        "check the id, and that its app's worker has run",
+        "stack": "",
+    }
+
+
+def describe(op: Operation) -> str:
+    return f"run {op.child}"

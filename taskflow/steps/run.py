@@ -1,0 +1,37 @@
+"""`step.run`: a function of the user's, called once; its outcome is kept. Rules S3.1, S5.1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from taskflow.steps.call import Done, StepCall
+from taskflow.steps.host import StepHost
+from taskflow.store.operation import WAIT, Operation
+from taskflow.values.shapes import Shape
+
+
+async def run(
+    host: StepHost, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Shape
+) -> Any:  # fmt: skip
+    return await run_call(host, StepCall(await host.begin(step_id), fn, args, kwargs, output))
+
+
+async def run_call(host: StepHost, step: StepCall) -> Any:
+    call, known = step.call, step.call.known
+    if known is not None and known.is_finished:
+        return (await host.recall(call)).outcome(call.id, step.output)
+    if not callable(step.fn):
+        raise TypeError(
+            f"step.run({call.id!r}, fn, ...): fn must be callable, but is {type(step.fn).__name__}. "
+            "Pass the function, not its result."
+        )
+    op = known or Operation("step", WAIT, call.index)
+    if known is not None and op.is_pending:  # to be retried later, or offered to other processes
+        op = await host.wait(call, op, is_stored=True)
+    while not op.is_finished:
+        came = await host.execute(step, op)
+        if isinstance(came, Done):
+            return came.value
+        op = came if came.is_finished else await host.wait(call, came)  # until the next attempt is due
+    return op.outcome(call.id, step.output)

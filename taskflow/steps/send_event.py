@@ -1,0 +1,31 @@
+"""`step.send_event`: one set of events, however often the step is tried: their ids derive from run and step. Rule S3.5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from taskflow.event import Event, encode_event
+from taskflow.steps.call import StepCall
+from taskflow.steps.host import StepHost
+from taskflow.steps.run import run_call
+from taskflow.values.ids import derive_ulid, ulid_ms
+
+
+async def send_event(host: StepHost, step_id: str, events: Sequence[Event]) -> list[str]:
+    call = await host.begin(step_id)
+    born_ms = ulid_ms(host.run.event.uid)
+
+    async def publish() -> list[str]:
+        ids, bodies = [], []
+        for place, event in enumerate(events):
+            public_id, body = encode_event(
+                event, now_ms=host.now_ms(), max_bytes=host.config.max_event_bytes,
+                uid=derive_ulid(f"{host.run.run_id}:{call.key}:{place}", born_ms), inherited=host.run.event.headers,
+            )  # fmt: skip
+            ids.append(public_id)
+            bodies.append(body)
+        await host.publish(bodies)
+        return ids
+
+    sent: list[str] = await run_call(host, StepCall(call, publish))
+    return sent
