@@ -134,25 +134,27 @@ class Leaks:
     def of_lanes(self) -> Iterator[str]:
         """Entries of queues and lanes that have no ready run."""
         for rest, members in self.keys("queue"):
+            queue = rest.partition(":")[2]
             for member in members:
                 function = member.removesuffix(SEPARATOR)
-                if f"{'lanes' if function != member else 'ready'}:{function}" not in self.content:
+                if f"{'lanes' if function != member else 'ready'}:{queue}:{function}" not in self.content:
                     yield f"queue:{rest}: {member!r} has nothing ready"
-        for function, lanes in self.keys("lanes"):
+        for pool, lanes in self.keys("lanes"):
             for lane in lanes:
-                yield from self.empty_lane(f"lanes:{function}", function, lane)
+                yield from self.empty_lane(f"lanes:{pool}", pool, lane)
         for limit, places in self.keys("blocked"):
             for place in places:
-                _, function, lane = place.split(SEPARATOR, 2)
-                yield from self.empty_lane(f"blocked:{limit}", function, lane)
+                queue, function, lane = place.split(SEPARATOR, 2)
+                yield from self.empty_lane(f"blocked:{limit}", f"{queue}:{function}", lane)
         for member in self.content.get("timers", ()):
             kind, *parts = member.split(SEPARATOR, 3)
             if kind == "lane":
-                yield from self.empty_lane("timers lane", parts[1], parts[2])
+                yield from self.empty_lane("timers lane", f"{parts[0]}:{parts[1]}", parts[2])
         for limit in self.content.get("blocked", ()):
             if f"blocked:{limit}" not in self.content:
                 yield f"blocked: {limit}, for which no lane waits"
 
-    def empty_lane(self, place: str, function: str, lane: str) -> Iterator[str]:
-        if f"ready:{function}{SEPARATOR}{lane}" not in self.content:
+    def empty_lane(self, place: str, pool: str, lane: str) -> Iterator[str]:
+        """`pool` is the queue and the function."""
+        if f"ready:{pool}{SEPARATOR}{lane}" not in self.content:
             yield f"{place}: lane {lane!r} has no ready run"

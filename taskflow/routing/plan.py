@@ -14,19 +14,21 @@ def plan_run(
     event: WireEvent,
     *,
     run_id: RunId | None = None,
+    queue: str | None = None,
     start_at_ms: int = 0,
     is_direct: bool = True,
     is_claimable: bool = False,
 ) -> RunPlan:
     """The run of a function for an event. Its id derives from both, so that planning twice makes one run, unless `run_id` is given.
 
+    `queue` is the function's unless given.
     `start_at_ms` (0: at once) is when it is due. `is_direct`: an invoke, a cron, a rerun or a test starts it rather than its event,
     so the flow control that picks among events is not applied (S7). `is_claimable`: this process may execute it at once.
     Raises ExpressionError when a key can't be evaluated.
     """
     return RunPlan(
         spec.id,
-        spec.queue,
+        queue or spec.queue,
         run_id_for(event["uid"], spec.id) if run_id is None else run_id,
         start_at_ms,
         spec.timeouts.start_ms or 0,

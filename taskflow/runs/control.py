@@ -144,10 +144,17 @@ class RunControl:
     # --- start ---
 
     async def start(
-        self, spec: FunctionSpec, event: Event, *, cause: str = "invoke", version: str = ""
+        self,
+        spec: FunctionSpec,
+        event: Event,
+        *,
+        cause: str = "invoke",
+        version: str = "",
+        queue: str | None = None,
     ) -> RunId:
         """Make one run of the function whose event is this, past triggers and flow control that picks among events.
 
+        It goes to the function's queue, or to `queue`, which the app's workers must serve.
         Each call makes another run. Raises InvalidEvent.
         """
         now_ms = self.clock.now_ms()
@@ -155,7 +162,7 @@ class RunControl:
         _, encoded = encode_event(
             event, now_ms=now_ms, max_bytes=self.max_event_bytes, uid=uid, internal=True
         )
-        plan = plan_run(spec, orjson.loads(encoded))
+        plan = plan_run(spec, orjson.loads(encoded), queue=queue)
         async with self.session.deadline() as store:
             hints = await store.routing.start_run(
                 plan, uid=uid, name=event.name, event=encoded, cause=cause, version=version, now_ms=now_ms

@@ -68,7 +68,7 @@ async def surroundings(store: Store, stored: StoredRun) -> Surroundings:
     function, lane, queue = (text(stored.fields, name) for name in ("function", "lane", "queue"))
     history = store.history
     ahead, workers, serving, paused_ms, manifest, children = await asyncio.gather(
-        history.ahead_of(function, lane, stored.run_id),
+        history.ahead_of(function, queue, lane, stored.run_id),
         history.heartbeats(),
         history.serving(),
         store.steering.paused_since(function),

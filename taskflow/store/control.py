@@ -11,7 +11,7 @@ import orjson
 from taskflow.redis.client import StoreClient
 from taskflow.redis.scripts import Scripts
 from taskflow.store.hints import Hint, parse_hints
-from taskflow.store.keys import Keys
+from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.store.routing import RunPlan
 
 
@@ -61,7 +61,27 @@ class Steering:
     async def paused(self) -> dict[str, int]:
         """The functions that are paused, with the time (ms) at which they were."""
         flat = await self.client.call("HGETALL", self.keys.paused)
-        return {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
+        since_ms = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
+        return {name: at_ms for name, at_ms in since_ms.items() if SEPARATOR not in name}
+
+    async def pause_queue(self, app_id: str, queue: str, *, now_ms: int) -> int:
+        """Let nobody claim runs of an app's queue; since when that is so (ms)."""
+        return int(await self.scripts.pause_queue(now_ms=now_ms, app_id=app_id, queue=queue))
+
+    async def resume_queue(self, app_id: str, queue: str, *, now_ms: int) -> tuple[int | None, list[Hint]]:
+        """Let the queue's runs go on; since when it was paused (ms), None when it was not."""
+        since_ms, hints = await self.scripts.resume_queue(now_ms=now_ms, app_id=app_id, queue=queue)
+        return int(since_ms) if since_ms else None, parse_hints(hints)
+
+    async def paused_queues(self) -> dict[tuple[str, str], int]:
+        """The queues that are paused, as (app, queue), with the time (ms) at which they were."""
+        flat = await self.client.call("HGETALL", self.keys.paused)
+        names = [flat[i].decode().partition(SEPARATOR) for i in range(0, len(flat), 2)]
+        return {
+            (app_id, queue): int(flat[2 * i + 1])
+            for i, (app_id, separator, queue) in enumerate(names)
+            if separator
+        }
 
     async def paused_since(self, function_id: str) -> int | None:
         """When the function was paused (ms), or None."""

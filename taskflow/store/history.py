@@ -106,9 +106,9 @@ class History:
             if text is not None:
                 fields["event"] = text
 
-    async def ahead_of(self, function_id: str, lane: str, run_id: str) -> int | None:
-        """How many ready runs of the function, or of its lane, go before this one; None when it is not ready."""
-        ready = self.keys.lane(function_id, lane) if lane else self.keys.ready(function_id)
+    async def ahead_of(self, function_id: str, queue: str, lane: str, run_id: str) -> int | None:
+        """How many ready runs of the function, or of its lane, go before this one in its queue; None when it is not ready."""
+        ready = self.keys.ready(function_id, queue, lane)
         reply: int | None = await self.client.call("ZRANK", ready, run_id)
         return reply
 

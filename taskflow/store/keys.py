@@ -33,11 +33,10 @@ class Keys:
     def runs(self, function_id: str) -> str:
         return f"{self.prefix}runs:{function_id}"
 
-    def ready(self, function_id: str) -> str:
-        return f"{self.prefix}ready:{function_id}"
-
-    def lane(self, function_id: str, lane: str) -> str:
-        return f"{self.prefix}ready:{function_id}{SEPARATOR}{lane}"
+    def ready(self, function_id: str, queue: str, lane: str = "") -> str:
+        """The ready runs of a function in a queue: those without limits, or those of a lane."""
+        rest = f"{SEPARATOR}{lane}" if lane else ""
+        return f"{self.prefix}ready:{queue}:{function_id}{rest}"
 
     def places(self, limit_id: str) -> str:
         return f"{self.prefix}places:{limit_id}"

@@ -61,10 +61,16 @@ class Scene:
         return run_id
 
     async def claim(
-        self, child_id: str = CHILD, *, limit: int = 100, by_hint: bool = False, unknown: Sequence[str] = ()
+        self,
+        child_id: str = CHILD,
+        *,
+        limit: int = 100,
+        by_hint: bool = False,
+        unknown: Sequence[str] = (),
+        queue: str = "default",
     ) -> ClaimReply:
         return await self.claims.claim(
-            child_id, "shop", "default", limit=limit, by_hint=by_hint, unknown=unknown, now_ms=self.now_ms
+            child_id, "shop", queue, limit=limit, by_hint=by_hint, unknown=unknown, now_ms=self.now_ms
         )
 
     async def claim_one(self, child_id: str = CHILD) -> ClaimedRun:

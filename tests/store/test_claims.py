@@ -59,7 +59,7 @@ async def test_a_claim_takes_no_more_than_its_limit_and_says_what_is_left(scene:
     reply = await scene.claim(limit=3)
     assert (len(reply.runs), reply.has_more) == (2, False)
     assert (await scene.claim()).runs == []
-    assert "ready:shop/work" not in await scene.keys()
+    assert "ready:default:shop/work" not in await scene.keys()
     assert "queue:shop:default" not in await scene.keys()
 
 

@@ -17,7 +17,7 @@ LEAKS: dict[str, tuple[str, ...]] = {
     "timers op": ("ZADD", "timers", str(NOW_MS), f"op{SEP}{DONE}{SEP}nap"),
     "timers finish_timeout": ("ZADD", "timers", str(NOW_MS), f"finish_timeout{SEP}{DONE}"),
     "timers lane": ("ZADD", "timers", str(NOW_MS), f"lane{SEP}default{SEP}{FN}{SEP}fn:x"),
-    "ready:": ("ZADD", f"ready:{FN}", "1", DONE),
+    "ready:": ("ZADD", f"ready:default:{FN}", "1", DONE),
     "queue:": ("ZADD", "queue:shop:default", "1", "shop/idle"),
     "claims:": ("HSET", "claims:host-a:1", DONE, "1"),
     "places:": ("SADD", "places:fn:x", DONE),

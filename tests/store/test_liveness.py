@@ -103,7 +103,7 @@ def test_crashed_child_hands_back_all_its_claims_however_many(
     count = 2 * HAND_BACK_BATCH + 1
     run_ids = claim_runs(client, keys, count)
     assert store.hand_back(CHILD, cause="killed by signal 9", crashed=True, now_ms=now_ms()) == count
-    assert client.zcard(keys.ready("shop/f")) == count
+    assert client.zcard(keys.ready("shop/f", "default")) == count
     assert client.hmget(keys.run(run_ids[0]), "status", "crashes", "crash_log") == [
         "queued",
         "1",

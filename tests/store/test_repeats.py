@@ -229,6 +229,12 @@ CASES: dict[str, Case] = {
     "pause_function": Case(
         lambda scene: scene.store.steering.pause("shop/work", now_ms=NOW_MS), lambda scene: scene.make_run()
     ),
+    "pause_queue": Case(
+        lambda scene: scene.store.steering.pause_queue("shop", "default", now_ms=NOW_MS), lambda scene: scene.make_run()
+    ),
+    "resume_queue": Case(
+        lambda scene: scene.store.steering.resume_queue("shop", "default", now_ms=NOW_MS), lambda scene: paused_queue(scene)
+    ),
     "rerun_run": Case(lambda scene: rerun(scene), lambda scene: ended(scene)),
     "resume_function": Case(
         lambda scene: scene.store.steering.resume("shop/work", now_ms=NOW_MS), lambda scene: paused(scene)
@@ -310,6 +316,11 @@ async def ended(scene: Scene) -> None:
 async def paused(scene: Scene) -> None:
     await scene.make_run()
     await scene.store.steering.pause("shop/work", now_ms=NOW_MS)
+
+
+async def paused_queue(scene: Scene) -> None:
+    await scene.make_run()
+    await scene.store.steering.pause_queue("shop", "default", now_ms=NOW_MS - 1)
 
 
 async def rerun(scene: Scene) -> Any:

@@ -246,13 +246,15 @@ def test_python_and_lua_make_the_same_keys() -> None:
     )
     keys = Keys("ns", 3)
     python = {
-        "run": keys.run("X"), "steps": keys.steps("X"), "runs": keys.runs("X"), "ready": keys.ready("X"),
+        "run": keys.run("X"), "steps": keys.steps("X"), "runs": keys.runs("X"),
         "claims": keys.claims("X"), "event": keys.event("X"), "events": keys.events("X"),
         "app": keys.app("X"), "done": keys.done_channel("X"),
         "child": keys.child_channel("X"), "pauses": keys.pauses_channel("X"),
     }  # fmt: skip
     for name, key in python.items():
         assert key == f"ns:{{3}}:{lua[name]}:X"
+    assert "return prefix .. 'ready:' .. queue .. ':' .. fn end" in keys_lua()
+    assert keys.ready("X", "Q") == "ns:{3}:ready:Q:X"
     assert SEPARATOR == "\x1f"
     assert r"local SEP = '\31'" in keys_lua()
 

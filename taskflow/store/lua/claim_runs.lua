@@ -6,6 +6,7 @@
 -- Reply  {1 when ready runs are left, hints, claimed: {run_id, fence, function_id, event, attempt, started, created, cause,
 --        crashes, cancel reason or '', steps, key of the offered step or '', the other events of a batch}, ...}; '' for no steps or
 --        other events, since each table in a reply takes 0.5 us
+if is_paused(queue_member(app_id, queue)) then return {0, hints, {}} end
 local index = queue_key(app_id, queue)
 local unknown = {}
 for function_id in unknown_ids do
@@ -69,15 +70,15 @@ end
 
 -- Take runs of a function without limits, up to the score at which another one's turn comes.
 local function take_ready(fn, turn_ends)
-  local best = redis.call('ZRANGE', ready_key(fn), 0, limit - #claimed - 1, 'WITHSCORES')
+  local best = redis.call('ZRANGE', ready_key(fn, queue), 0, limit - #claimed - 1, 'WITHSCORES')
   local taken = 0
   for i = 1, #best, 2 do
     if taken > 0 and tonumber(best[i + 1]) > turn_ends then break end
     take(best[i])
     taken = taken + 1
   end
-  if taken > 0 then redis.call('ZREMRANGEBYRANK', ready_key(fn), 0, taken - 1) end
-  local head = redis.call('ZRANGE', ready_key(fn), 0, 0, 'WITHSCORES')
+  if taken > 0 then redis.call('ZREMRANGEBYRANK', ready_key(fn, queue), 0, taken - 1) end
+  local head = redis.call('ZRANGE', ready_key(fn, queue), 0, 0, 'WITHSCORES')
   if head[1] then redis.call('ZADD', index, head[2], fn) else redis.call('ZREM', index, fn) end
 end
 
@@ -87,22 +88,22 @@ local function serve(fn, lane, turn, head)
   if full then return block_lane(queue, fn, lane, turn, full, tonumber(now_ms)) end
   local opens_ms = opens_at(fn, lane)
   if opens_ms > tonumber(now_ms) then
-    redis.call('ZREM', lanes_key(fn), lane)
+    redis.call('ZREM', lanes_key(fn, queue), lane)
     return set_timer(opens_ms, 'lane' .. SEP .. lane_member(queue, fn, lane))
   end
-  redis.call('ZREM', lane_key(fn, lane), head)
+  redis.call('ZREM', lane_key(fn, queue, lane), head)
   take(head, lane)
-  if redis.call('EXISTS', lane_key(fn, lane)) == 1 then
-    redis.call('ZADD', lanes_key(fn), string.format('%.3f', math.max(tonumber(turn) + TURN_MS, tonumber(now_ms))), lane)
+  if redis.call('EXISTS', lane_key(fn, queue, lane)) == 1 then
+    redis.call('ZADD', lanes_key(fn, queue), string.format('%.3f', math.max(tonumber(turn) + TURN_MS, tonumber(now_ms))), lane)
   else
-    redis.call('ZREM', lanes_key(fn), lane)
+    redis.call('ZREM', lanes_key(fn, queue), lane)
   end
 end
 -- The lane whose turn it is, its turn, and its best run with its score.
 local function next_lane(fn)
-  local first = redis.call('ZRANGE', lanes_key(fn), 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', lanes_key(fn, queue), 0, 0, 'WITHSCORES')
   if not first[1] then return nil end
-  local head = redis.call('ZRANGE', lane_key(fn, first[1]), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', lane_key(fn, queue, first[1]), 0, 0, 'WITHSCORES')
   return first[1], first[2], head[1], head[2]
 end
 -- Take runs of a function with limits: one of each lane in turn (S7.11).

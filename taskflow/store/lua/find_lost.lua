@@ -14,7 +14,7 @@ for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'queues')) do
   if redis.call('EXISTS', queue_key(app_id, queue)) == 0 then
     redis.call('SREM', prefix .. 'queues', name)
     redis.call('HDEL', prefix .. 'hints', name)
-  else
+  elseif not is_paused(name) then
     local sent_ms = tonumber(redis.call('HGET', prefix .. 'hints', name) or 0)
     if now_ms - sent_ms >= hint_age_ms then
       hint(app_id, queue, now_ms, true)

@@ -9,11 +9,11 @@ for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'queues')) do
   local its_app, queue = string.match(name, '^(.-)' .. SEP .. '(.*)$')
   if its_app == app_id and redis.call('ZREM', queue_key(app_id, queue), function_id, function_id .. LANES) > 0 then
     redis.call('SADD', held_key(function_id), queue)
+    -- Lanes that were brought back for room under a limit do not take it now: others may.
+    for _, lane in ipairs(redis.call('ZRANGE', lanes_key(function_id, queue), 0, 99)) do
+      each_limit(lane, function(limit) unblock(limit, tonumber(now_ms)) end)
+    end
   end
-end
--- Lanes that were brought back for room under a limit do not take it now: others may.
-for _, lane in ipairs(redis.call('ZRANGE', lanes_key(function_id), 0, 99)) do
-  each_limit(lane, function(limit) unblock(limit, tonumber(now_ms)) end)
 end
 redis.call('PUBLISH', pauses_channel(app_id), function_id)
 return {tonumber(redis.call('HGET', prefix .. 'paused', function_id)), hints}

@@ -1,4 +1,14 @@
+local paused_names
 local prefix = KEYS[1]
+local function is_paused(name)
+  if not paused_names then
+    paused_names = {}
+    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_names[each] = true end
+  end
+  return paused_names[name]
+end
+local function queue_member(app, queue) return app .. '\31' .. queue end
+local hints, hinted = {}, {}
 local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
 local function split_job(job) return string.match(job, '^(.-)' .. '\31' .. '(.*)$') end
 local function run_key(run_id) return prefix .. 'run:' .. run_id end
@@ -80,7 +90,7 @@ local function event_text(uid)
 end
 local function event_uid(run_id, uid) return uid or string.match(run_id, '^(%w+)%-') or '' end
 local function event_of(run_id, own, uid) return own or event_text(event_uid(run_id, uid)) end
-local function ready_key(fn) return prefix .. 'ready:' .. fn end
+local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
 local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
 local function full_limit(fn, lane)
   local limits, full = settings_of(fn).limits, nil
@@ -89,10 +99,9 @@ local function full_limit(fn, lane)
   end)
   return full
 end
-local function lanes_key(fn) return prefix .. 'lanes:' .. fn end
+local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
 local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
 local function lane_member(queue, fn, lane) return queue .. '\31' .. fn .. '\31' .. lane end
-local hints, hinted = {}, {}
 local function hint(app, queue, now_ms, force)
   local name = app .. '\31' .. queue
   if hinted[name] then return end
@@ -106,16 +115,8 @@ local function hint(app, queue, now_ms, force)
   hints[#hints + 1] = queue
 end
 local function app_of(fn) return string.match(fn, '^([^/]+)/') end
-local function lane_key(fn, lane) return ready_key(fn .. '\31' .. lane) end
+local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
 local listed = {}
-local paused_functions
-local function is_paused(fn)
-  if not paused_functions then
-    paused_functions = {}
-    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_functions[each] = true end
-  end
-  return paused_functions[fn]
-end
 local function held_key(fn) return prefix .. 'held:' .. fn end
 local function list_function(queue, fn, member, score, now_ms, silent)
   local best = listed[queue .. '\31' .. member]
@@ -133,9 +134,9 @@ local function list_function(queue, fn, member, score, now_ms, silent)
   end
 end
 local function serve_lane(queue, fn, lane, turn, now_ms, silent)
-  local head = redis.call('ZRANGE', lane_key(fn, lane), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', lane_key(fn, queue, lane), 0, 0, 'WITHSCORES')
   if not head[1] then return end
-  redis.call('ZADD', lanes_key(fn), turn, lane)
+  redis.call('ZADD', lanes_key(fn, queue), turn, lane)
   list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
 end
 local function unblock(limit, now_ms, silent)
@@ -153,7 +154,7 @@ local function unblock(limit, now_ms, silent)
   return true
 end
 local function block_lane(queue, fn, lane, turn, full, now_ms)
-  redis.call('ZREM', lanes_key(fn), lane)
+  redis.call('ZREM', lanes_key(fn, queue), lane)
   redis.call('ZADD', blocked_key(full), turn, lane_member(queue, fn, lane))
   redis.call('ZADD', prefix .. 'blocked', 'NX', now_ms, full)
   each_limit(lane, function(limit) if limit ~= full then unblock(limit, now_ms) end end)
@@ -175,6 +176,7 @@ local function on_pages(command, key, items, first, last)
 end
 local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
 local now_ms, child_id, app_id, queue, limit, by_hint = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), (ARGV[6] ~= '')
+if is_paused(queue_member(app_id, queue)) then return {0, hints, {}} end
 local index = queue_key(app_id, queue)
 local unknown = {}
 for unknown_ids_at = 7, #ARGV do
@@ -231,15 +233,15 @@ local function take(member, lane)
   return true
 end
 local function take_ready(fn, turn_ends)
-  local best = redis.call('ZRANGE', ready_key(fn), 0, limit - #claimed - 1, 'WITHSCORES')
+  local best = redis.call('ZRANGE', ready_key(fn, queue), 0, limit - #claimed - 1, 'WITHSCORES')
   local taken = 0
   for i = 1, #best, 2 do
     if taken > 0 and tonumber(best[i + 1]) > turn_ends then break end
     take(best[i])
     taken = taken + 1
   end
-  if taken > 0 then redis.call('ZREMRANGEBYRANK', ready_key(fn), 0, taken - 1) end
-  local head = redis.call('ZRANGE', ready_key(fn), 0, 0, 'WITHSCORES')
+  if taken > 0 then redis.call('ZREMRANGEBYRANK', ready_key(fn, queue), 0, taken - 1) end
+  local head = redis.call('ZRANGE', ready_key(fn, queue), 0, 0, 'WITHSCORES')
   if head[1] then redis.call('ZADD', index, head[2], fn) else redis.call('ZREM', index, fn) end
 end
 local function serve(fn, lane, turn, head)
@@ -247,21 +249,21 @@ local function serve(fn, lane, turn, head)
   if full then return block_lane(queue, fn, lane, turn, full, tonumber(now_ms)) end
   local opens_ms = opens_at(fn, lane)
   if opens_ms > tonumber(now_ms) then
-    redis.call('ZREM', lanes_key(fn), lane)
+    redis.call('ZREM', lanes_key(fn, queue), lane)
     return set_timer(opens_ms, 'lane' .. '\31' .. lane_member(queue, fn, lane))
   end
-  redis.call('ZREM', lane_key(fn, lane), head)
+  redis.call('ZREM', lane_key(fn, queue, lane), head)
   take(head, lane)
-  if redis.call('EXISTS', lane_key(fn, lane)) == 1 then
-    redis.call('ZADD', lanes_key(fn), string.format('%.3f', math.max(tonumber(turn) + 0.001, tonumber(now_ms))), lane)
+  if redis.call('EXISTS', lane_key(fn, queue, lane)) == 1 then
+    redis.call('ZADD', lanes_key(fn, queue), string.format('%.3f', math.max(tonumber(turn) + 0.001, tonumber(now_ms))), lane)
   else
-    redis.call('ZREM', lanes_key(fn), lane)
+    redis.call('ZREM', lanes_key(fn, queue), lane)
   end
 end
 local function next_lane(fn)
-  local first = redis.call('ZRANGE', lanes_key(fn), 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', lanes_key(fn, queue), 0, 0, 'WITHSCORES')
   if not first[1] then return nil end
-  local head = redis.call('ZRANGE', lane_key(fn, first[1]), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', lane_key(fn, queue, first[1]), 0, 0, 'WITHSCORES')
   return first[1], first[2], head[1], head[2]
 end
 local function take_from_lanes(fn, turn_ends)

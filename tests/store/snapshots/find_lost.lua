@@ -1,5 +1,13 @@
 local prefix = KEYS[1]
 local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
+local paused_names
+local function is_paused(name)
+  if not paused_names then
+    paused_names = {}
+    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_names[each] = true end
+  end
+  return paused_names[name]
+end
 local hints, hinted = {}, {}
 local function hint(app, queue, now_ms, force)
   local name = app .. '\31' .. queue
@@ -42,18 +50,10 @@ end
 local function places_key(limit) return prefix .. 'places:' .. limit end
 local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
 local function app_of(fn) return string.match(fn, '^([^/]+)/') end
-local function ready_key(fn) return prefix .. 'ready:' .. fn end
-local function lane_key(fn, lane) return ready_key(fn .. '\31' .. lane) end
-local function lanes_key(fn) return prefix .. 'lanes:' .. fn end
+local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
+local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
+local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
 local listed = {}
-local paused_functions
-local function is_paused(fn)
-  if not paused_functions then
-    paused_functions = {}
-    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_functions[each] = true end
-  end
-  return paused_functions[fn]
-end
 local function held_key(fn) return prefix .. 'held:' .. fn end
 local function list_function(queue, fn, member, score, now_ms, silent)
   local best = listed[queue .. '\31' .. member]
@@ -71,9 +71,9 @@ local function list_function(queue, fn, member, score, now_ms, silent)
   end
 end
 local function serve_lane(queue, fn, lane, turn, now_ms, silent)
-  local head = redis.call('ZRANGE', lane_key(fn, lane), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', lane_key(fn, queue, lane), 0, 0, 'WITHSCORES')
   if not head[1] then return end
-  redis.call('ZADD', lanes_key(fn), turn, lane)
+  redis.call('ZADD', lanes_key(fn, queue), turn, lane)
   list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
 end
 local function unblock(limit, now_ms, silent)
@@ -100,7 +100,7 @@ for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'queues')) do
   if redis.call('EXISTS', queue_key(app_id, queue)) == 0 then
     redis.call('SREM', prefix .. 'queues', name)
     redis.call('HDEL', prefix .. 'hints', name)
-  else
+  elseif not is_paused(name) then
     local sent_ms = tonumber(redis.call('HGET', prefix .. 'hints', name) or 0)
     if now_ms - sent_ms >= hint_age_ms then
       hint(app_id, queue, now_ms, true)

@@ -6,18 +6,20 @@ local function known_fence(run_id, child_id)
   if not known[1] then return nil end
   return known[2] == child_id and known[4] == 'running' and tonumber(known[3]) or 0
 end
-local paused_functions
-local function is_paused(fn)
-  if not paused_functions then
-    paused_functions = {}
-    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_functions[each] = true end
+local paused_names
+local function is_paused(name)
+  if not paused_names then
+    paused_names = {}
+    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_names[each] = true end
   end
-  return paused_functions[fn]
+  return paused_names[name]
 end
+local function queue_member(app, queue) return app .. '\31' .. queue end
+local function app_of(fn) return string.match(fn, '^([^/]+)/') end
+local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
 local has_ready = {}
-local function ready_key(fn) return prefix .. 'ready:' .. fn end
-local function lanes_key(fn) return prefix .. 'lanes:' .. fn end
-local function lane_key(fn, lane) return ready_key(fn .. '\31' .. lane) end
+local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
+local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
 local known_settings = {}
 local function settings_of(fn)
   local settings = known_settings[fn]
@@ -64,12 +66,14 @@ local function opens_at(fn, lane)
   local due_us = redis.call('GET', throttle_key(throttle))
   return due_us and math.ceil((tonumber(due_us) - tolerance_us) / 1000) or 0
 end
-local function may_start(fn, lane, now_ms)
+local function may_start(fn, queue, lane, now_ms)
+  if is_paused(queue_member(app_of(fn), queue)) then return false end
   if not lane then
-    if not has_ready[fn] then has_ready[fn] = redis.call('EXISTS', ready_key(fn)) == 1 end
-    return not has_ready[fn]
+    local key = ready_key(fn, queue)
+    if not has_ready[key] then has_ready[key] = redis.call('EXISTS', key) == 1 end
+    return not has_ready[key]
   end
-  return redis.call('EXISTS', lanes_key(fn), lane_key(fn, lane)) == 0 and not full_limit(fn, lane)
+  return redis.call('EXISTS', lanes_key(fn, queue), lane_key(fn, queue, lane)) == 0 and not full_limit(fn, lane)
     and opens_at(fn, lane) <= now_ms
 end
 local function runs_key(fn) return prefix .. 'runs:' .. fn end
@@ -135,7 +139,6 @@ local function start_clocks(run_id, start_timeout_ms, finish_timeout_ms, now_ms)
 end
 local listed = {}
 local function held_key(fn) return prefix .. 'held:' .. fn end
-local function app_of(fn) return string.match(fn, '^([^/]+)/') end
 local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
 local function hint(app, queue, now_ms, force)
   local name = app .. '\31' .. queue
@@ -165,20 +168,20 @@ local function list_function(queue, fn, member, score, now_ms, silent)
   end
 end
 local function serve_lane(queue, fn, lane, turn, now_ms, silent)
-  local head = redis.call('ZRANGE', lane_key(fn, lane), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', lane_key(fn, queue, lane), 0, 0, 'WITHSCORES')
   if not head[1] then return end
-  redis.call('ZADD', lanes_key(fn), turn, lane)
+  redis.call('ZADD', lanes_key(fn, queue), turn, lane)
   list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
 end
 local function make_lane_ready(member, fn, queue, lane, score, now_ms, silent)
-  local key = lane_key(fn, lane)
+  local key = lane_key(fn, queue, lane)
   local is_listed = redis.call('EXISTS', key) == 1
   redis.call('ZADD', key, score, member)
   if not is_listed then serve_lane(queue, fn, lane, score, now_ms, silent) end
 end
 local function make_ready(member, fn, queue, lane, score, now_ms, silent)
   if lane and lane ~= '' then return make_lane_ready(member, fn, queue, lane, score, now_ms, silent) end
-  redis.call('ZADD', ready_key(fn), score, member)
+  redis.call('ZADD', ready_key(fn, queue), score, member)
   list_function(queue, fn, fn, score, now_ms, silent)
 end
 local made_admit
@@ -243,10 +246,11 @@ local function unblock(limit, now_ms, silent)
   return true
 end
 local function remove_from_lane(member, fn, queue, lane, now_ms)
-  if redis.call('ZREM', lane_key(fn, lane), member) == 0 or redis.call('EXISTS', lane_key(fn, lane)) == 1 then return end
+  local key = lane_key(fn, queue, lane)
+  if redis.call('ZREM', key, member) == 0 or redis.call('EXISTS', key) == 1 then return end
   local member_of_lane = lane_member(queue, fn, lane)
   clear_timer('lane' .. '\31' .. member_of_lane)
-  if redis.call('ZREM', lanes_key(fn), lane) == 1 and redis.call('EXISTS', lanes_key(fn)) == 0 then
+  if redis.call('ZREM', lanes_key(fn, queue), lane) == 1 and redis.call('EXISTS', lanes_key(fn, queue)) == 0 then
     unlist_function(queue, fn, fn .. '\31')
   end
   each_limit(lane, function(limit)
@@ -258,7 +262,7 @@ local function remove_from_lane(member, fn, queue, lane, now_ms)
 end
 local function remove_ready(member, fn, queue, lane, now_ms)
   if lane and lane ~= '' then return remove_from_lane(member, fn, queue, lane, now_ms) end
-  if redis.call('ZREM', ready_key(fn), member) == 1 and redis.call('EXISTS', ready_key(fn)) == 0 then
+  if redis.call('ZREM', ready_key(fn, queue), member) == 1 and redis.call('EXISTS', ready_key(fn, queue)) == 0 then
     unlist_function(queue, fn, fn)
   end
 end
@@ -684,7 +688,7 @@ local function create_run(run, child_id, now)
   local is_delayed = run.start_at_ms > now_ms
   local score = is_delayed and run.start_at_ms or now
   if flow and flow.ahead then score = score - flow.ahead end
-  local is_claimed = child_id ~= '' and not is_delayed and not run.behind and may_start(run.fn, lane, now_ms)
+  local is_claimed = child_id ~= '' and not is_delayed and not run.behind and may_start(run.fn, run.queue, lane, now_ms)
   redis.call('ZADD', runs_key(run.fn), now, run.id)
   if is_claimed and lane then
     lane = count_start(run.fn, lane, now_ms)

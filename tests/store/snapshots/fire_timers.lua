@@ -1,17 +1,17 @@
 local prefix = KEYS[1]
 local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
 local function run_key(run_id) return prefix .. 'run:' .. run_id end
-local function ready_key(fn) return prefix .. 'ready:' .. fn end
-local function lane_key(fn, lane) return ready_key(fn .. '\31' .. lane) end
-local function lanes_key(fn) return prefix .. 'lanes:' .. fn end
+local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
+local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
+local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
 local listed = {}
-local paused_functions
-local function is_paused(fn)
-  if not paused_functions then
-    paused_functions = {}
-    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_functions[each] = true end
+local paused_names
+local function is_paused(name)
+  if not paused_names then
+    paused_names = {}
+    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_names[each] = true end
   end
-  return paused_functions[fn]
+  return paused_names[name]
 end
 local function held_key(fn) return prefix .. 'held:' .. fn end
 local function app_of(fn) return string.match(fn, '^([^/]+)/') end
@@ -45,20 +45,20 @@ local function list_function(queue, fn, member, score, now_ms, silent)
   end
 end
 local function serve_lane(queue, fn, lane, turn, now_ms, silent)
-  local head = redis.call('ZRANGE', lane_key(fn, lane), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', lane_key(fn, queue, lane), 0, 0, 'WITHSCORES')
   if not head[1] then return end
-  redis.call('ZADD', lanes_key(fn), turn, lane)
+  redis.call('ZADD', lanes_key(fn, queue), turn, lane)
   list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
 end
 local function make_lane_ready(member, fn, queue, lane, score, now_ms, silent)
-  local key = lane_key(fn, lane)
+  local key = lane_key(fn, queue, lane)
   local is_listed = redis.call('EXISTS', key) == 1
   redis.call('ZADD', key, score, member)
   if not is_listed then serve_lane(queue, fn, lane, score, now_ms, silent) end
 end
 local function make_ready(member, fn, queue, lane, score, now_ms, silent)
   if lane and lane ~= '' then return make_lane_ready(member, fn, queue, lane, score, now_ms, silent) end
-  redis.call('ZADD', ready_key(fn), score, member)
+  redis.call('ZADD', ready_key(fn, queue), score, member)
   list_function(queue, fn, fn, score, now_ms, silent)
 end
 local function child_channel(child_id) return prefix .. 'child:' .. child_id end
@@ -124,10 +124,11 @@ local function unblock(limit, now_ms, silent)
   return true
 end
 local function remove_from_lane(member, fn, queue, lane, now_ms)
-  if redis.call('ZREM', lane_key(fn, lane), member) == 0 or redis.call('EXISTS', lane_key(fn, lane)) == 1 then return end
+  local key = lane_key(fn, queue, lane)
+  if redis.call('ZREM', key, member) == 0 or redis.call('EXISTS', key) == 1 then return end
   local member_of_lane = lane_member(queue, fn, lane)
   clear_timer('lane' .. '\31' .. member_of_lane)
-  if redis.call('ZREM', lanes_key(fn), lane) == 1 and redis.call('EXISTS', lanes_key(fn)) == 0 then
+  if redis.call('ZREM', lanes_key(fn, queue), lane) == 1 and redis.call('EXISTS', lanes_key(fn, queue)) == 0 then
     unlist_function(queue, fn, fn .. '\31')
   end
   each_limit(lane, function(limit)
@@ -139,7 +140,7 @@ local function remove_from_lane(member, fn, queue, lane, now_ms)
 end
 local function remove_ready(member, fn, queue, lane, now_ms)
   if lane and lane ~= '' then return remove_from_lane(member, fn, queue, lane, now_ms) end
-  if redis.call('ZREM', ready_key(fn), member) == 1 and redis.call('EXISTS', ready_key(fn)) == 0 then
+  if redis.call('ZREM', ready_key(fn, queue), member) == 1 and redis.call('EXISTS', ready_key(fn, queue)) == 0 then
     unlist_function(queue, fn, fn)
   end
 end

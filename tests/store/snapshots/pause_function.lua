@@ -2,7 +2,7 @@ local function app_of(fn) return string.match(fn, '^([^/]+)/') end
 local prefix = KEYS[1]
 local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
 local function held_key(fn) return prefix .. 'held:' .. fn end
-local function lanes_key(fn) return prefix .. 'lanes:' .. fn end
+local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
 local known_lanes = {}
 local function parse_lane(lane)
   local known = known_lanes[lane]
@@ -44,16 +44,16 @@ local function hint(app, queue, now_ms, force)
   hints[#hints + 1] = app
   hints[#hints + 1] = queue
 end
-local function ready_key(fn) return prefix .. 'ready:' .. fn end
-local function lane_key(fn, lane) return ready_key(fn .. '\31' .. lane) end
+local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
+local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
 local listed = {}
-local paused_functions
-local function is_paused(fn)
-  if not paused_functions then
-    paused_functions = {}
-    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_functions[each] = true end
+local paused_names
+local function is_paused(name)
+  if not paused_names then
+    paused_names = {}
+    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_names[each] = true end
   end
-  return paused_functions[fn]
+  return paused_names[name]
 end
 local function list_function(queue, fn, member, score, now_ms, silent)
   local best = listed[queue .. '\31' .. member]
@@ -71,9 +71,9 @@ local function list_function(queue, fn, member, score, now_ms, silent)
   end
 end
 local function serve_lane(queue, fn, lane, turn, now_ms, silent)
-  local head = redis.call('ZRANGE', lane_key(fn, lane), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', lane_key(fn, queue, lane), 0, 0, 'WITHSCORES')
   if not head[1] then return end
-  redis.call('ZADD', lanes_key(fn), turn, lane)
+  redis.call('ZADD', lanes_key(fn, queue), turn, lane)
   list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
 end
 local function unblock(limit, now_ms, silent)
@@ -98,10 +98,10 @@ for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'queues')) do
   local its_app, queue = string.match(name, '^(.-)' .. '\31' .. '(.*)$')
   if its_app == app_id and redis.call('ZREM', queue_key(app_id, queue), function_id, function_id .. '\31') > 0 then
     redis.call('SADD', held_key(function_id), queue)
+    for _, lane in ipairs(redis.call('ZRANGE', lanes_key(function_id, queue), 0, 99)) do
+      each_limit(lane, function(limit) unblock(limit, tonumber(now_ms)) end)
+    end
   end
-end
-for _, lane in ipairs(redis.call('ZRANGE', lanes_key(function_id), 0, 99)) do
-  each_limit(lane, function(limit) unblock(limit, tonumber(now_ms)) end)
 end
 redis.call('PUBLISH', pauses_channel(app_id), function_id)
 return {tonumber(redis.call('HGET', prefix .. 'paused', function_id)), hints}

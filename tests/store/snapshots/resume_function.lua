@@ -1,17 +1,15 @@
 local prefix = KEYS[1]
 local hints, hinted = {}, {}
-local function ready_key(fn) return prefix .. 'ready:' .. fn end
-local function lanes_key(fn) return prefix .. 'lanes:' .. fn end
-local function lane_key(fn, lane) return ready_key(fn .. '\31' .. lane) end
 local function held_key(fn) return prefix .. 'held:' .. fn end
+local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
 local listed = {}
-local paused_functions
-local function is_paused(fn)
-  if not paused_functions then
-    paused_functions = {}
-    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_functions[each] = true end
+local paused_names
+local function is_paused(name)
+  if not paused_names then
+    paused_names = {}
+    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_names[each] = true end
   end
-  return paused_functions[fn]
+  return paused_names[name]
 end
 local function app_of(fn) return string.match(fn, '^([^/]+)/') end
 local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
@@ -42,15 +40,17 @@ local function list_function(queue, fn, member, score, now_ms, silent)
     hint(app, queue, now_ms)
   end
 end
+local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
+local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
 local now_ms, function_id = tonumber(ARGV[1]), ARGV[2]
 local since_ms = redis.call('HGET', prefix .. 'paused', function_id)
 if not since_ms then return {'', hints} end
 redis.call('HDEL', prefix .. 'paused', function_id)
-local run = redis.call('ZRANGE', ready_key(function_id), 0, 0, 'WITHSCORES')
-local lane = redis.call('ZRANGE', lanes_key(function_id), 0, 0)[1]
-local head = lane and redis.call('ZRANGE', lane_key(function_id, lane), 0, 0, 'WITHSCORES') or {}
 for _, queue in ipairs(redis.call('SMEMBERS', held_key(function_id))) do
+  local run = redis.call('ZRANGE', ready_key(function_id, queue), 0, 0, 'WITHSCORES')
   if run[1] then list_function(queue, function_id, function_id, run[2], now_ms) end
+  local lane = redis.call('ZRANGE', lanes_key(function_id, queue), 0, 0)[1]
+  local head = lane and redis.call('ZRANGE', lane_key(function_id, queue, lane), 0, 0, 'WITHSCORES') or {}
   if head[1] then list_function(queue, function_id, function_id .. '\31', head[2], now_ms) end
 end
 redis.call('DEL', held_key(function_id))

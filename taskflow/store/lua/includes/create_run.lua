@@ -11,14 +11,16 @@ local function known_fence(run_id, child_id)
   return known[2] == child_id and known[4] == RUNNING and tonumber(known[3]) or 0
 end
 -- Whether a run that is made now may execute at once: older runs go first (S7.2), and its limits must have room.
--- By function, as far as this script has found out.
+-- By ready set, as far as this script has found out.
 local has_ready = {}
-local function may_start(fn, lane, now_ms)
+local function may_start(fn, queue, lane, now_ms)
+  if is_paused(queue_member(app_of(fn), queue)) then return false end
   if not lane then
-    if not has_ready[fn] then has_ready[fn] = redis.call('EXISTS', ready_key(fn)) == 1 end
-    return not has_ready[fn]
+    local key = ready_key(fn, queue)
+    if not has_ready[key] then has_ready[key] = redis.call('EXISTS', key) == 1 end
+    return not has_ready[key]
   end
-  return redis.call('EXISTS', lanes_key(fn), lane_key(fn, lane)) == 0 and not full_limit(fn, lane)
+  return redis.call('EXISTS', lanes_key(fn, queue), lane_key(fn, queue, lane)) == 0 and not full_limit(fn, lane)
     and opens_at(fn, lane) <= now_ms
 end
 -- Add to the fields of a new run what else hangs on it. `tied` says that there is something, and whether it is more than a lane:
@@ -50,7 +52,7 @@ local function create_run(run, child_id, now)
   local is_delayed = run.start_at_ms > now_ms
   local score = is_delayed and run.start_at_ms or now
   if flow and flow.ahead then score = score - flow.ahead end
-  local is_claimed = child_id ~= '' and not is_delayed and not run.behind and may_start(run.fn, lane, now_ms)
+  local is_claimed = child_id ~= '' and not is_delayed and not run.behind and may_start(run.fn, run.queue, lane, now_ms)
   redis.call('ZADD', runs_key(run.fn), now, run.id)
   if is_claimed and lane then
     lane = count_start(run.fn, lane, now_ms)

@@ -6,7 +6,7 @@ local function run_key(run_id) return prefix .. 'run:' .. run_id end
 local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
 local function batch_key(run_id) return prefix .. 'batch:' .. run_id end
 local function joins_key(run_id) return prefix .. 'joins:' .. run_id end
-local function ready_key(fn) return prefix .. 'ready:' .. fn end
+local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
 local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
 local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
 local function child_channel(child_id) return prefix .. 'child:' .. child_id end

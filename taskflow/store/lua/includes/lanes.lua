@@ -1,7 +1,7 @@
 -- lanes: ready runs of a function with limits, apart by the keys of these limits, so that a key at its limit holds up no other
 -- (S7.1, S7.3, S7.11). A lane is the ids of its concurrency limits, joined by \30, then \29 and the id of its throttle
 -- as long as its runs have not started; taskflow/flow/plan.py writes it. A lane with ready runs stands in exactly one of
---   lanes:<fn>           to be served, by its turn: when its best run was made, or when it was served last, if that is later
+--   lanes:<queue>:<fn>   to be served, by its turn: when its best run was made, or when it was served last, if that is later
 --   blocked:<limit id>   it found this limit reached; a place that is given back brings the first one back
 --   timers               it found its throttle closed, and comes back when that opens
 -- `blocked` lists the limits that lanes wait for, by when they were looked at last.
@@ -10,8 +10,8 @@
 local LANES = SEP
 -- Lanes are served in turn even within one millisecond.
 local TURN_MS = 0.001
-local function lane_key(fn, lane) return ready_key(fn .. SEP .. lane) end
-local function lanes_key(fn) return prefix .. 'lanes:' .. fn end
+local function lane_key(fn, queue, lane) return ready_key(fn .. SEP .. lane, queue) end
+local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
 local function places_key(limit) return prefix .. 'places:' .. limit end
 local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
 local function lane_member(queue, fn, lane) return queue .. SEP .. fn .. SEP .. lane end
@@ -59,9 +59,9 @@ end
 
 -- Let a lane be served; it was in none of the three places, or has been taken out.
 local function serve_lane(queue, fn, lane, turn, now_ms, silent)
-  local head = redis.call('ZRANGE', lane_key(fn, lane), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', lane_key(fn, queue, lane), 0, 0, 'WITHSCORES')
   if not head[1] then return end
-  redis.call('ZADD', lanes_key(fn), turn, lane)
+  redis.call('ZADD', lanes_key(fn, queue), turn, lane)
   list_function(queue, fn, fn .. LANES, head[2], now_ms, silent)
 end
 -- A place under this limit may be free: serve the lane that has waited longest for it.
@@ -83,23 +83,24 @@ local function unblock(limit, now_ms, silent)
 end
 -- The lane found `full` reached: it waits for that one. A place under its other limit goes to others.
 local function block_lane(queue, fn, lane, turn, full, now_ms)
-  redis.call('ZREM', lanes_key(fn), lane)
+  redis.call('ZREM', lanes_key(fn, queue), lane)
   redis.call('ZADD', blocked_key(full), turn, lane_member(queue, fn, lane))
   redis.call('ZADD', prefix .. 'blocked', 'NX', now_ms, full)
   each_limit(lane, function(limit) if limit ~= full then unblock(limit, now_ms) end end)
 end
 
 local function make_lane_ready(member, fn, queue, lane, score, now_ms, silent)
-  local key = lane_key(fn, lane)
+  local key = lane_key(fn, queue, lane)
   local is_listed = redis.call('EXISTS', key) == 1
   redis.call('ZADD', key, score, member)
   if not is_listed then serve_lane(queue, fn, lane, score, now_ms, silent) end
 end
 local function remove_from_lane(member, fn, queue, lane, now_ms)
-  if redis.call('ZREM', lane_key(fn, lane), member) == 0 or redis.call('EXISTS', lane_key(fn, lane)) == 1 then return end
+  local key = lane_key(fn, queue, lane)
+  if redis.call('ZREM', key, member) == 0 or redis.call('EXISTS', key) == 1 then return end
   local member_of_lane = lane_member(queue, fn, lane)
   clear_timer('lane' .. SEP .. member_of_lane)
-  if redis.call('ZREM', lanes_key(fn), lane) == 1 and redis.call('EXISTS', lanes_key(fn)) == 0 then
+  if redis.call('ZREM', lanes_key(fn, queue), lane) == 1 and redis.call('EXISTS', lanes_key(fn, queue)) == 0 then
     unlist_function(queue, fn, fn .. LANES)
   end
   each_limit(lane, function(limit)

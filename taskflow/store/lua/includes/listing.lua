@@ -1,14 +1,16 @@
 -- listing: the index of a queue, which holds each function with ready runs, with the score of its best.
 -- A function that is paused stands in none, so nobody claims its runs (S10.4): `held:<fn>` notes the queues where it is to be
--- listed once it is resumed. `paused` is a hash: function to when it was paused (ms).
-local paused_functions
-local function is_paused(fn)
-  if not paused_functions then
-    paused_functions = {}
-    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_functions[each] = true end
+-- listed once it is resumed. Of a queue that is paused nobody claims anything. `paused` is a hash: functions, and queues as app SEP
+-- queue, to when they were paused (ms).
+local paused_names
+local function is_paused(name)
+  if not paused_names then
+    paused_names = {}
+    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_names[each] = true end
   end
-  return paused_functions[fn]
+  return paused_names[name]
 end
+local function queue_member(app, queue) return app .. SEP .. queue end
 -- member: the function, or the function and LANES for its runs that are in lanes. A script that makes many runs lists it once.
 -- By queue SEP member: its score.
 local listed = {}
