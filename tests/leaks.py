@@ -24,7 +24,13 @@ async def find_leaks(client: StoreClient, prefix: str, *, has_publisher: bool = 
     names = [key.decode().removeprefix(prefix) for key in await client.call("KEYS", f"{prefix}*")]
     content = {name: await read(client, prefix + name) for name in sorted(names)}
     leaks = Leaks({name: value for name, value in content.items() if value is not None})
-    found = {*leaks.of_runs(), *leaks.of_operations(), *leaks.of_wait_counts(), *leaks.of_lanes()}
+    found = {
+        *leaks.of_runs(),
+        *leaks.of_operations(),
+        *leaks.of_wait_counts(),
+        *leaks.of_lanes(),
+        *leaks.of_census(),
+    }
     return sorted(found.union(leaks.of_outbox() if has_publisher else ()))
 
 
@@ -124,6 +130,27 @@ class Leaks:
         for pattern in self.content.get("waitpatterns", ()):
             if pattern not in counts:
                 yield f"waitpatterns: {pattern}, which no wait uses"
+
+    def of_census(self) -> Iterator[str]:
+        """Counts and lists by status that are not those of the runs that are there."""
+        counts: Counter[str] = Counter()
+        members: dict[str, set[str]] = {}
+        for run_id, fields in self.keys("run"):
+            function, status = text(fields["function"]), text(fields["status"])
+            queue = text(fields.get("queue", b"default"))
+            if status in LIVE:
+                counts[SEPARATOR.join((function, queue, status))] += 1
+            if status != "completed":
+                kind = "live" if status in LIVE else status
+                members.setdefault(f"{function}{SEPARATOR}{kind}", set()).add(run_id)
+        stored = {name: int(value) for name, value in self.content.get("counts", {}).items()}
+        for name in counts.keys() | stored.keys():
+            if counts[name] != stored.get(name, 0):
+                yield f"counts: {name!r} is {stored.get(name, 0)}, but there are {counts[name]}"
+        listed = {rest: set(found) for rest, found in self.keys("runs") if SEPARATOR in rest}
+        for name in members.keys() | listed.keys():
+            if members.get(name, set()) != listed.get(name, set()):
+                yield f"runs:{name!r} lists {listed.get(name)}, but there are {members.get(name)}"
 
     def of_outbox(self) -> Iterator[str]:
         """Events that nobody published, though all runs have ended."""

@@ -3,6 +3,8 @@
 A script names no includes: a word that an include defines brings that definition in, and with it what that one uses. A constant of
 an include (upper case, a literal or another constant) is written where it is used, and costs nothing when the script runs.
 
+`--@finally note_census when counted`, in an include, ends each script that uses `counted` with a call of `note_census`.
+
 `--@late finalize`, above a line that calls it, says that few calls come that way: what only `finalize` needs is made there.
 The server makes every local function anew at each call of a script, 0.1 to 0.2 us each.
 """
@@ -30,6 +32,7 @@ STRING_OR_COMMENT = re.compile(rf"{STRING}|--.*")
 STRING_OR_WORD = re.compile(rf"{STRING}|(?<![\w.:])[A-Za-z_]\w*")
 DEFINITION = re.compile(r"local (?:function )?([\w, ]+)")
 CONSTANT = re.compile(rf"local ([A-Z][A-Z0-9_]*) = (-?[\d.]+|{STRING}|[A-Z][A-Z0-9_]*)$")
+FINALLY = re.compile(r"^--@finally (\w+) when (\w+)$", re.MULTILINE)
 LATE = re.compile(r"^( *)--@late ([\w ]+)$", re.MULTILINE)
 ARGUMENTS = re.compile(r"^--@(argv|together) (.+)$", re.MULTILINE)
 HEADER = re.compile(r"\A-- (?P<name>\w+): .+?^-- KEYS   1 \w.+?^-- Reply  ", re.MULTILINE | re.DOTALL)
@@ -122,6 +125,7 @@ class Library:
     def __init__(self, includes: Mapping[str, str]) -> None:
         self.constants: dict[str, str] = {}
         self.pieces: dict[str, str] = {}  # by name; one that defines several names stands under each
+        self.last_calls = [found for text in includes.values() for found in FINALLY.findall(text)]
         for include, text in includes.items():
             for piece in split_definitions(strip(text)):
                 self.define(piece, include)
@@ -156,7 +160,7 @@ class Library:
 
     def expand(self, body: str) -> str:
         """A script's code behind the definitions that it needs."""
-        body = inline(body, self.constants)
+        body = self.with_last_calls(inline(body, self.constants))
         late = self.late_blocks(body)
         early = self.closure(self.uses(body).early - names_in(late))
         inner = [self.closure(block) for block in late]
@@ -190,6 +194,15 @@ class Library:
         named = tuple(dict.fromkeys(name for each in uses for name in each.named))
         self.read[text] = Uses(named, frozenset(named), tuple(mark for each in uses for mark in each.late))
         return text
+
+    def with_last_calls(self, body: str) -> str:
+        """The code as a function, when something is to be called after it."""
+        used = self.closure({*self.uses(body).named}.union(*self.late_blocks(body)))
+        calls = [name for name, word in self.last_calls if self.pieces[word] in used]
+        if not calls:
+            return body
+        ends = "".join(f"{name}()\n" for name in calls)
+        return f"local function main()\n{body}end\nlocal reply = main()\n{ends}return reply\n"
 
     def late_blocks(self, body: str) -> list[tuple[str, ...]]:
         """What is marked `--@late`, in the script or in what it uses: the names of each mark."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from taskflow.store.history import ENDED_KINDS, LIVE
 from taskflow.store.store import Store
 
 PAGE = 100  # runs that are looked at in one round trip
@@ -19,6 +20,8 @@ class FunctionHistory:
     store: Store
     function: str
     since_ms: int | None
+    # all of them, or those of one kind
+    kind: str = ""
     # (run id, created ms) that were read and not taken
     head: deque[tuple[str, int]] = field(default_factory=deque)
     oldest_ms: int | None = None
@@ -32,7 +35,7 @@ class FunctionHistory:
         while not self.head and not self.is_exhausted:
             before_ms = None if self.oldest_ms is None else self.oldest_ms + 1
             rows = await self.store.history.recent_runs(
-                self.function, limit=self.page, before_ms=before_ms, since_ms=self.since_ms
+                self.function, limit=self.page, kind=self.kind, before_ms=before_ms, since_ms=self.since_ms
             )
             new = [row for row in rows if row[0] not in self.at_oldest]
             self.is_exhausted = len(rows) < self.page
@@ -46,7 +49,10 @@ class FunctionHistory:
 
 
 class RunPages:
-    """The runs of these functions that were made from `since_ms` to `until_ms` (ms since the epoch, both included)."""
+    """The runs of these functions that were made from `since_ms` to `until_ms` (ms since the epoch, both included).
+
+    `statuses`: only those; each index is read that such runs stand in.
+    """
 
     def __init__(
         self,
@@ -55,8 +61,13 @@ class RunPages:
         *,
         since_ms: int | None = None,
         until_ms: int | None = None,
+        statuses: Collection[str] = (),
     ) -> None:
-        self.functions = [FunctionHistory(store, each, since_ms, oldest_ms=until_ms) for each in functions]
+        self.functions = [
+            FunctionHistory(store, each, since_ms, kind, oldest_ms=until_ms)
+            for each in functions
+            for kind in kinds_of(statuses)
+        ]
 
     async def next(self, count: int = PAGE) -> list[str]:
         """The next `count` run ids over all functions, newest first; fewer at the end, and then none."""
@@ -70,3 +81,11 @@ class RunPages:
                 break
             taken.append(max(filled, key=lambda one: one.head[0][1]).head.popleft()[0])
         return taken
+
+
+def kinds_of(statuses: Collection[str]) -> list[str]:
+    """The indexes in which runs of these statuses stand. Completed ones, the many, are found only among all."""
+    if not statuses or "completed" in statuses:
+        return [""]
+    kinds = [kind for kind in ENDED_KINDS if kind in statuses]
+    return [*kinds, LIVE] if len(kinds) < len(set(statuses)) else kinds

@@ -43,7 +43,13 @@ async def selected_runs(
     store: Store, selection: Selection, *names: str
 ) -> AsyncIterator[list[tuple[str, dict[str, bytes]]]]:
     """The runs, newest first, page by page, each with these fields of its hash as far as it has them."""
-    pages = RunPages(store, selection.functions, since_ms=selection.since_ms, until_ms=selection.until_ms)
+    pages = RunPages(
+        store,
+        selection.functions,
+        since_ms=selection.since_ms,
+        until_ms=selection.until_ms,
+        statuses=selection.statuses,
+    )
     needed = ("status", *(("event",) if selection.condition else ()), *names)
     while run_ids := await pages.next():
         rows = await store.history.many(run_ids, needed)

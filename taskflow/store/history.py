@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskflow.redis.client import StoreClient
 from taskflow.store.fields import to_fields, to_numbers
@@ -28,6 +28,20 @@ class Serving:
 
     app_id: str
     queues: tuple[str, ...]
+
+
+class LiveCount(NamedTuple):
+    """How many runs of a function in a queue have a status that is not final."""
+
+    function_id: str
+    queue: str
+    status: str
+    runs: int
+
+
+# What a function's runs are listed by, besides all of them.
+LIVE = "live"
+ENDED_KINDS = ("failed", "cancelled", "skipped")
 
 
 class History:
@@ -66,13 +80,26 @@ class History:
         return event_text(uid, await self.client.call("HMGET", self.keys.event(uid), *TEXT_FIELDS))
 
     async def recent_runs(
-        self, function_id: str, *, limit: int, before_ms: int | None = None, since_ms: int | None = None
+        self,
+        function_id: str,
+        *,
+        limit: int,
+        kind: str = "",
+        before_ms: int | None = None,
+        since_ms: int | None = None,
     ) -> list[tuple[str, int]]:
-        """The newest runs of a function as (run_id, created_ms), newest first."""
+        """The newest runs of a function as (run_id, created_ms), newest first; all, or those of a kind (LIVE, ENDED_KINDS)."""
         highest: str | int = "+inf" if before_ms is None else f"({before_ms}"
         lowest: str | int = "-inf" if since_ms is None else since_ms
         flat = await self.client.call(
-            "ZREVRANGEBYSCORE", self.keys.runs(function_id), highest, lowest, "WITHSCORES", "LIMIT", 0, limit
+            "ZREVRANGEBYSCORE",
+            self.keys.runs(function_id, kind),
+            highest,
+            lowest,
+            "WITHSCORES",
+            "LIMIT",
+            0,
+            limit,
         )
         return [(flat[i].decode(), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
 
@@ -105,6 +132,27 @@ class History:
         for (fields, _), text in zip(bare, texts, strict=True):
             if text is not None:
                 fields["event"] = text
+
+    async def live_counts(self) -> list[LiveCount]:
+        """How many live runs there are, by function, queue and status; what is zero is left out."""
+        found = to_numbers(await self.client.call("HGETALL", self.keys.counts))
+        rows = [(name.split(SEPARATOR), count) for name, count in sorted(found.items())]
+        return [LiveCount(function_id, queue, status, count) for (function_id, queue, status), count in rows]
+
+    async def children(self, run_id: str) -> list[tuple[str, int]]:
+        """The runs that a run has invoked, as (run_id, created_ms), oldest first, as far as they are kept."""
+        found = to_numbers(await self.client.call("ZRANGE", self.keys.children(run_id), 0, -1, "WITHSCORES"))
+        return list(found.items())
+
+    async def ended_since(self, cursor: str = "-", *, limit: int = 100) -> tuple[list[tuple[str, str]], str]:
+        """Runs that ended after `cursor` ("-": as far back as is known), as (run_id, status), and the cursor to go on from.
+
+        `limit`: of entries, each of which holds what ended together. Only the last ones are known.
+        """
+        start = cursor if cursor == "-" else f"({cursor}"
+        entries = await self.client.call("XRANGE", self.keys.ended, start, "+", "COUNT", limit)
+        flat = [part.decode() for _, pairs in entries for part in pairs]
+        return list(zip(flat[::2], flat[1::2], strict=True)), entries[-1][0].decode() if entries else cursor
 
     async def ahead_of(self, function_id: str, queue: str, lane: str, run_id: str) -> int | None:
         """How many ready runs of the function, or of its lane, go before this one in its queue; None when it is not ready."""

@@ -30,8 +30,20 @@ class Keys:
     def batch(self, run_id: str) -> str:
         return f"{self.prefix}batch:{run_id}"
 
-    def runs(self, function_id: str) -> str:
-        return f"{self.prefix}runs:{function_id}"
+    def runs(self, function_id: str, kind: str = "") -> str:
+        """The runs of a function, all or those of a kind: live, failed, cancelled or skipped."""
+        return f"{self.prefix}runs:{function_id}{f'{SEPARATOR}{kind}' if kind else ''}"
+
+    def children(self, run_id: str) -> str:
+        return f"{self.prefix}children:{run_id}"
+
+    @property
+    def counts(self) -> str:
+        return f"{self.prefix}counts"
+
+    @property
+    def ended(self) -> str:
+        return f"{self.prefix}ended"
 
     def ready(self, function_id: str, queue: str, lane: str = "") -> str:
         """The ready runs of a function in a queue: those without limits, or those of a lane."""

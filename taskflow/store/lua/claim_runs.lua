@@ -58,6 +58,7 @@ local function take(member, lane)
     if run[9] then steps = redis.call('HGETALL', steps_key(run_id)) end
     if run[6] or run[7] then start_clocks(run_id, run[6], run[7], tonumber(now_ms)) end
   end
+  if not step_key then move_run(run[1], queue, QUEUED, RUNNING) end
   if lane then take_places(lane, member) end
   claims[#claims + 1] = member
   claims[#claims + 1] = fence

@@ -62,6 +62,7 @@ for i = 1, math.min(#held, limit) do
     redis.call('HSET', key, 'status', QUEUED)
     note_crash(key, crashed == 'broke')
     local queue = run[3] or DEFAULT_QUEUE
+    move_run(run[2], queue, RUNNING, QUEUED)
     make_ready(run_id, run[2], queue, run[6], tonumber(run[4] or run[8]), now_ms, true)
     free_place(run[6], run_id, now_ms, true)
     if run[7] and is_paused(run[2]) then end_cancelled(run_id, run[7]) end

@@ -53,11 +53,12 @@ for step_key, packed, children in operations do
     end
   end
 end
-local run = redis.call('HMGET', key, 'cancel', 'dirty', 'lane')
+local run = redis.call('HMGET', key, 'cancel', 'dirty', 'lane', 'function', 'queue')
 if run[1] then return {'cancel', hints} end
 if not suspends then return {'parked', hints} end
 if run[2] then return {'dirty', hints} end
 redis.call('HSET', key, 'status', WAITING)
+move_run(run[4], run[5] or DEFAULT_QUEUE, RUNNING, WAITING)
 redis.call('HDEL', claims_key(child_id), run_id)
 free_place(run[3], run_id, tonumber(now_ms))
 for step_key, join in joins do

@@ -5,10 +5,11 @@
 -- Reply  {'fenced' | 'cancel' (the claim is kept, the run shall end) | 'ok', hints}
 local key = run_key(run_id)
 if not owns(run_id, child_id, fence) then return {'fenced', {}} end
-local run = redis.call('HMGET', key, 'cancel', 'lane')
+local run = redis.call('HMGET', key, 'cancel', 'lane', 'function', 'queue')
 if run[1] then return {'cancel', {}} end
 redis.call('HSET', key, 'attempt', attempts, 'last_error', error, 'status', WAITING, 'due', due_ms)
 redis.call('HDEL', claims_key(child_id), run_id)
+move_run(run[3], run[4] or DEFAULT_QUEUE, RUNNING, WAITING)
 free_place(run[2], run_id, now_ms)
 set_timer(tonumber(due_ms), 'start' .. SEP .. run_id)
 return {'ok', hints}

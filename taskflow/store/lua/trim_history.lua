@@ -16,15 +16,19 @@ local function take_expired()
 end
 -- By function; a command for many of them costs a third of one for each.
 local runs, run_ids, keys = take_expired(), {}, {}
-for _, run_id in ipairs(runs) do
-  local fn = redis.call('HGET', run_key(run_id), 'function')
-  if fn then
-    run_ids[fn] = run_ids[fn] or {}
-    table.insert(run_ids[fn], run_id)
-  end
-  for _, key in ipairs({run_key(run_id), steps_key(run_id), batch_key(run_id)}) do keys[#keys + 1] = key end
+local function forget(index, run_id)
+  run_ids[index] = run_ids[index] or {}
+  table.insert(run_ids[index], run_id)
 end
-for fn, ids in pairs(run_ids) do on_pages('ZREM', runs_key(fn), ids) end
+for _, run_id in ipairs(runs) do
+  local run = redis.call('HMGET', run_key(run_id), 'function', 'status')
+  if run[1] then
+    forget(runs_key(run[1]), run_id)
+    if run[2] ~= COMPLETED then forget(kind_key(run[1], run[2]), run_id) end
+  end
+  for _, key in ipairs({run_key(run_id), steps_key(run_id), batch_key(run_id), children_key(run_id)}) do keys[#keys + 1] = key end
+end
+for index, ids in pairs(run_ids) do on_pages('ZREM', index, ids) end
 on_keys('DEL', keys)
 -- A run that is kept for longer than its event takes the event over.
 local function leave_text(uid)

@@ -72,6 +72,15 @@ local function start_clocks(run_id, start_timeout_ms, finish_timeout_ms, now_ms)
   if start_timeout_ms then clear_timer('start_timeout' .. '\31' .. run_id) end
   if finish_timeout_ms then set_timer(now_ms + tonumber(finish_timeout_ms), 'finish_timeout' .. '\31' .. run_id) end
 end
+local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
+local function tally(fn, queue, status, difference)
+  local field = fn .. '\31' .. queue .. '\31' .. status
+  counted[field] = (counted[field] or 0) + difference
+end
+local function move_run(fn, queue, from, to)
+  tally(fn, queue, from, -1)
+  tally(fn, queue, to, 1)
+end
 local function each_limit(lane, visit)
   for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
 end
@@ -175,6 +184,26 @@ local function on_pages(command, key, items, first, last)
   return sum
 end
 local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
+local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
+local census_ms
+local function list_ended()
+  local key, at_ms = prefix .. 'ended', string.format('%.0f', census_ms)
+  local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+  local last_ms = last and string.match(last[1], '^(%d+)')
+  if last_ms and tonumber(last_ms) > census_ms then at_ms = last_ms end
+  redis.call('XADD', key, 'MAXLEN', '~', 1000, at_ms .. '-*', unpack(ended_rows))
+end
+local function note_census()
+  for field, difference in pairs(counted) do
+    if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
+      redis.call('HDEL', prefix .. 'counts', field)
+    end
+  end
+  for fn, rows in pairs(made_live) do on_pages('ZADD', kind_key(fn, 'live'), rows) end
+  for fn, run_ids in pairs(left_live) do on_pages('ZREM', kind_key(fn, 'live'), run_ids) end
+  if census_ms then list_ended() end
+end
+local function main()
 local now_ms, child_id, app_id, queue, limit, by_hint = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), (ARGV[6] ~= '')
 if is_paused(queue_member(app_id, queue)) then return {0, hints, {}} end
 local index = queue_key(app_id, queue)
@@ -223,6 +252,7 @@ local function take(member, lane)
     if run[9] then steps = redis.call('HGETALL', steps_key(run_id)) end
     if run[6] or run[7] then start_clocks(run_id, run[6], run[7], tonumber(now_ms)) end
   end
+  if not step_key then move_run(run[1], queue, 'queued', 'running') end
   if lane then take_places(lane, member) end
   claims[#claims + 1] = member
   claims[#claims + 1] = fence
@@ -288,3 +318,7 @@ if by_hint then
   else redis.call('HDEL', prefix .. 'hints', app_id .. '\31' .. queue) end
 end
 return {has_more, hints, claimed}
+end
+local reply = main()
+note_census()
+return reply

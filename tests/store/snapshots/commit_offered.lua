@@ -125,6 +125,15 @@ local function is_join_open(run_id, step_key)
   local join = redis.call('HGET', joins_key(run_id), step_key)
   return join and redis.call('HINCRBY', joins_key(run_id), '\31' .. join, -1) > 0
 end
+local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
+local function tally(fn, queue, status, difference)
+  local field = fn .. '\31' .. queue .. '\31' .. status
+  counted[field] = (counted[field] or 0) + difference
+end
+local function move_run(fn, queue, from, to)
+  tally(fn, queue, from, -1)
+  tally(fn, queue, to, 1)
+end
 local function make_lane_ready(member, fn, queue, lane, score, now_ms, silent)
   local key = lane_key(fn, queue, lane)
   local is_listed = redis.call('EXISTS', key) == 1
@@ -142,12 +151,33 @@ local function wake(run_id, now_ms)
   if run[1] == 'waiting' then
     if run[6] then return end
     redis.call('HSET', run_key(run_id), 'status', 'queued')
+    move_run(run[2], run[3] or 'default', 'waiting', 'queued')
     make_ready(run_id, run[2], run[3] or 'default', run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == 'running' then
     redis.call('HSET', run_key(run_id), 'dirty', 1)
     redis.call('PUBLISH', child_channel(run[5]), 'resolved' .. '\31' .. run_id)
   end
 end
+local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
+local census_ms
+local function list_ended()
+  local key, at_ms = prefix .. 'ended', string.format('%.0f', census_ms)
+  local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+  local last_ms = last and string.match(last[1], '^(%d+)')
+  if last_ms and tonumber(last_ms) > census_ms then at_ms = last_ms end
+  redis.call('XADD', key, 'MAXLEN', '~', 1000, at_ms .. '-*', unpack(ended_rows))
+end
+local function note_census()
+  for field, difference in pairs(counted) do
+    if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
+      redis.call('HDEL', prefix .. 'counts', field)
+    end
+  end
+  for fn, rows in pairs(made_live) do on_pages('ZADD', kind_key(fn, 'live'), rows) end
+  for fn, run_ids in pairs(left_live) do on_pages('ZREM', kind_key(fn, 'live'), run_ids) end
+  if census_ms then list_ended() end
+end
+local function main()
 local now_ms, child_id, run_id, step_key, fence, memo = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local packed = redis.call('HGET', steps_key(run_id), step_key)
 local op = packed and cmsgpack.unpack(packed)
@@ -166,3 +196,7 @@ elseif ended.state == 'failed' or not is_join_open(run_id, step_key) then
   wake(run_id, now_ms)
 end
 return {'ok', hints}
+end
+local reply = main()
+note_census()
+return reply

@@ -129,6 +129,34 @@ local function offer_step(run_id, step_key, now_ms, silent)
   make_ready(job_of(run_id, step_key), run[1], run[2] or 'default', run[4], tonumber(run[3] or run[5]), now_ms, silent)
 end
 local function split_job(job) return string.match(job, '^(.-)' .. '\31' .. '(.*)$') end
+local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
+local function tally(fn, queue, status, difference)
+  local field = fn .. '\31' .. queue .. '\31' .. status
+  counted[field] = (counted[field] or 0) + difference
+end
+local function move_run(fn, queue, from, to)
+  tally(fn, queue, from, -1)
+  tally(fn, queue, to, 1)
+end
+local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
+local census_ms
+local function list_ended()
+  local key, at_ms = prefix .. 'ended', string.format('%.0f', census_ms)
+  local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+  local last_ms = last and string.match(last[1], '^(%d+)')
+  if last_ms and tonumber(last_ms) > census_ms then at_ms = last_ms end
+  redis.call('XADD', key, 'MAXLEN', '~', 1000, at_ms .. '-*', unpack(ended_rows))
+end
+local function note_census()
+  for field, difference in pairs(counted) do
+    if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
+      redis.call('HDEL', prefix .. 'counts', field)
+    end
+  end
+  for fn, rows in pairs(made_live) do on_pages('ZADD', kind_key(fn, 'live'), rows) end
+  for fn, run_ids in pairs(left_live) do on_pages('ZREM', kind_key(fn, 'live'), run_ids) end
+  if census_ms then list_ended() end
+end
 local made_finalize
 local function late_finalize()
 if made_finalize then return made_finalize end
@@ -159,6 +187,16 @@ local function final_uid(run_id, status, now_ms)
     rest = (rest - digit) / 32
   end
   return time .. string.upper(string.sub(redis.sha1hex(run_id .. ':' .. status), 1, 16))
+end
+local function leave_census(run_id, fn, queue, from)
+  tally(fn, queue, from, -1)
+  left_live[fn] = left_live[fn] or {}
+  left_live[fn][#left_live[fn] + 1] = run_id
+end
+local function note_ended(run_id, fn, status, created, now_ms)
+  ended_rows[#ended_rows + 1], ended_rows[#ended_rows + 2] = run_id, status
+  census_ms = now_ms
+  if status ~= 'completed' then redis.call('ZADD', kind_key(fn, status), created, run_id) end
 end
 local function lane_member(queue, fn, lane) return queue .. '\31' .. fn .. '\31' .. lane end
 local function unlist_function(queue, fn, member)
@@ -239,6 +277,7 @@ local function kept_for(fn, status, keep)
   local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
   return status == 'failed' and tonumber(app[2] or 7 * 86400000) or tonumber(app[1] or 86400000)
 end
+local function parent_of(parent) return string.match(parent, '^(.-)' .. '\31' .. '(.*)$') end
 local function is_join_open(run_id, step_key)
   local join = redis.call('HGET', joins_key(run_id), step_key)
   return join and redis.call('HINCRBY', joins_key(run_id), '\31' .. join, -1) > 0
@@ -248,6 +287,7 @@ local function wake(run_id, now_ms)
   if run[1] == 'waiting' then
     if run[6] then return end
     redis.call('HSET', run_key(run_id), 'status', 'queued')
+    move_run(run[2], run[3] or 'default', 'waiting', 'queued')
     make_ready(run_id, run[2], run[3] or 'default', run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == 'running' then
     redis.call('HSET', run_key(run_id), 'dirty', 1)
@@ -283,6 +323,7 @@ local function leave_singleton(id, run_id, now_ms)
   redis.call('HDEL', key, 'next')
   local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane', 'created')
   redis.call('HSET', run_key(next_id), 'status', 'queued')
+  move_run(run[1], run[2] or 'default', 'scheduled', 'queued')
   redis.call('HDEL', run_key(next_id), 'behind')
   make_ready(next_id, run[1], run[2] or 'default', run[4], tonumber(run[3] or run[5]), now_ms)
 end
@@ -304,9 +345,11 @@ end
 local function finalize(run_id, status, body, has_pending, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms',
-    'lane', 'gathers', 'single', 'cancels', 'event', 'uid', 'keep')
-  local fn = run[2]
-  if run[1] == 'queued' then remove_ready(run_id, fn, run[3] or 'default', run[8], now_ms) end
+    'lane', 'gathers', 'single', 'cancels', 'event', 'uid', 'keep', 'created')
+  local fn, queue = run[2], run[3] or 'default'
+  leave_census(run_id, fn, queue, run[1])
+  note_ended(run_id, fn, status, run[15], now_ms)
+  if run[1] == 'queued' then remove_ready(run_id, fn, queue, run[8], now_ms) end
   if run[1] == 'scheduled' or run[1] == 'waiting' then clear_timer('start' .. '\31' .. run_id) end
   if run[1] == 'running' then
     redis.call('HDEL', claims_key(run[4]), run_id)
@@ -323,7 +366,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   redis.call('HSET', key, 'status', status, 'ended', now_ms, status == 'completed' and 'output' or 'error', body)
   keep_until(run_id, now_ms + kept_for(fn, status, run[14]))
   if run[5] then
-    local parent_id, step_key = string.match(run[5], '^(.-)' .. '\31' .. '(.*)$')
+    local parent_id, step_key = parent_of(run[5])
     if status == 'completed' then
       resolve(parent_id, step_key, {data = body}, now_ms)
     else
@@ -340,6 +383,7 @@ end
 made_finalize = finalize
 return finalize
 end
+local function main()
 local now_ms, child_id, crashed, cause, limit = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local held = {}
 for jobs_at = 6, #ARGV do
@@ -393,6 +437,7 @@ for i = 1, math.min(#held, limit) do
     redis.call('HSET', key, 'status', 'queued')
     note_crash(key, crashed == 'broke')
     local queue = run[3] or 'default'
+    move_run(run[2], queue, 'running', 'queued')
     make_ready(run_id, run[2], queue, run[6], tonumber(run[4] or run[8]), now_ms, true)
     free_place(run[6], run_id, now_ms, true)
     if run[7] and is_paused(run[2]) then end_cancelled(run_id, run[7]) end
@@ -405,3 +450,7 @@ if (#ARGV - 5) == 0 and left == 0 then
   redis.call('ZADD', prefix .. 'graves', now_ms, child_id)
 end
 return {count, left}
+end
+local reply = main()
+note_census()
+return reply

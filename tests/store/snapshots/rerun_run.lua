@@ -96,6 +96,17 @@ end
 local function take_places(lane, holder)
   each_limit(lane, function(limit) redis.call('SADD', places_key(limit), holder) end)
 end
+local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
+local function tally(fn, queue, status, difference)
+  local field = fn .. '\31' .. queue .. '\31' .. status
+  counted[field] = (counted[field] or 0) + difference
+end
+local function enter_census(run_id, fn, queue, status, created)
+  tally(fn, queue, status, 1)
+  made_live[fn] = made_live[fn] or {}
+  local at = #made_live[fn]
+  made_live[fn][at + 1], made_live[fn][at + 2] = created, run_id
+end
 local function add_event(fields, run_id, text, uid)
   local at = #fields
   if not uid then
@@ -115,14 +126,19 @@ local function add_origin(fields, run)
   end
   add_event(fields, run.id, run.event, run.uid)
 end
-local function tie(fields, run, lane)
+local function children_key(run_id) return prefix .. 'children:' .. run_id end
+local function parent_of(parent) return string.match(parent, '^(.-)' .. '\31' .. '(.*)$') end
+local function tie(fields, run, lane, now)
   local function add(name, value)
     fields[#fields + 1] = name
     fields[#fields + 1] = value
   end
   for _, part in ipairs(run.fields or {}) do fields[#fields + 1] = part end
   if lane then add('lane', lane) end
-  if run.parent ~= '' then add('parent', run.parent) end
+  if run.parent ~= '' then
+    add('parent', run.parent)
+    redis.call('ZADD', children_key((parent_of(run.parent))), now, run.id)
+  end
   if run.finish_timeout_ms > 0 then add('finish_timeout_ms', run.finish_timeout_ms) end
   if run.start_timeout_ms > 0 then add('start_timeout_ms', run.start_timeout_ms) end
   if run.keep then add('keep', run.keep) end
@@ -190,7 +206,17 @@ local function make_ready(member, fn, queue, lane, score, now_ms, silent)
   list_function(queue, fn, fn, score, now_ms, silent)
 end
 local function app_key(app) return prefix .. 'app:' .. app end
+local census_ms
+local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
 local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
+local function on_pages(command, key, items, first, last)
+  local sum = 0
+  last = last or #items
+  for i = first or 1, last, 1000 do
+    sum = sum + redis.call(command, key, unpack(items, i, math.min(i + 1000 - 1, last)))
+  end
+  return sum
+end
 local function batch_key(run_id) return prefix .. 'batch:' .. run_id end
 local made_admit
 local function late_admit()
@@ -228,6 +254,11 @@ local function kept_for(fn, status, keep)
   if own_ms then return own_ms end
   local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
   return status == 'failed' and tonumber(app[2] or 7 * 86400000) or tonumber(app[1] or 86400000)
+end
+local function note_ended(run_id, fn, status, created, now_ms)
+  ended_rows[#ended_rows + 1], ended_rows[#ended_rows + 2] = run_id, status
+  census_ms = now_ms
+  if status ~= 'completed' then redis.call('ZADD', kind_key(fn, status), created, run_id) end
 end
 local function is_pending(op) return PENDING[op.state] end
 local function lane_member(queue, fn, lane) return queue .. '\31' .. fn .. '\31' .. lane end
@@ -300,12 +331,17 @@ local function is_join_open(run_id, step_key)
   local join = redis.call('HGET', joins_key(run_id), step_key)
   return join and redis.call('HINCRBY', joins_key(run_id), '\31' .. join, -1) > 0
 end
+local function move_run(fn, queue, from, to)
+  tally(fn, queue, from, -1)
+  tally(fn, queue, to, 1)
+end
 local function child_channel(child_id) return prefix .. 'child:' .. child_id end
 local function wake(run_id, now_ms)
   local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created')
   if run[1] == 'waiting' then
     if run[6] then return end
     redis.call('HSET', run_key(run_id), 'status', 'queued')
+    move_run(run[2], run[3] or 'default', 'waiting', 'queued')
     make_ready(run_id, run[2], run[3] or 'default', run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == 'running' then
     redis.call('HSET', run_key(run_id), 'dirty', 1)
@@ -336,9 +372,11 @@ local function skip_run(run, reason, now_ms)
   redis.call('HSET', run_key(run.id), unpack(fields))
   redis.call('ZADD', runs_key(run.fn), now_ms, run.id)
   keep_until(run.id, now_ms + kept_for(run.fn, 'skipped', run.keep))
+  note_ended(run.id, run.fn, 'skipped', now_ms, now_ms)
   if run.parent ~= '' then
     redis.call('HSET', run_key(run.id), 'parent', run.parent)
-    local parent_id, step_key = string.match(run.parent, '^(.-)' .. '\31' .. '(.*)$')
+    local parent_id, step_key = parent_of(run.parent)
+    redis.call('ZADD', children_key(parent_id), now_ms, run.id)
     local message = 'run ' .. run.id .. ' of ' .. run.fn .. ' was skipped: ' .. reason
     resolve(parent_id, step_key, {error = {name = 'RunSkipped', message = message, stack = ''}}, now_ms)
   end
@@ -382,13 +420,10 @@ local function refusal(run, flow, is_immediate, now_ms)
     or is_immediate and flow.single and singleton_refusal(run.fn, flow.single, run.id)
     or flow.rate and rate_refusal(run.fn, flow.rate, now_ms)
 end
-local function on_pages(command, key, items, first, last)
-  local sum = 0
-  last = last or #items
-  for i = first or 1, last, 1000 do
-    sum = sum + redis.call(command, key, unpack(items, i, math.min(i + 1000 - 1, last)))
-  end
-  return sum
+local function leave_census(run_id, fn, queue, from)
+  tally(fn, queue, from, -1)
+  left_live[fn] = left_live[fn] or {}
+  left_live[fn][#left_live[fn] + 1] = run_id
 end
 local function free_places(lane, holders, now_ms, silent)
   each_limit(lane, function(limit)
@@ -426,6 +461,7 @@ local function leave_singleton(id, run_id, now_ms)
   redis.call('HDEL', key, 'next')
   local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane', 'created')
   redis.call('HSET', run_key(next_id), 'status', 'queued')
+  move_run(run[1], run[2] or 'default', 'scheduled', 'queued')
   redis.call('HDEL', run_key(next_id), 'behind')
   make_ready(next_id, run[1], run[2] or 'default', run[4], tonumber(run[3] or run[5]), now_ms)
 end
@@ -457,9 +493,11 @@ local function done_channel(run_id) return prefix .. 'done:' .. run_id end
 local function finalize(run_id, status, body, has_pending, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms',
-    'lane', 'gathers', 'single', 'cancels', 'event', 'uid', 'keep')
-  local fn = run[2]
-  if run[1] == 'queued' then remove_ready(run_id, fn, run[3] or 'default', run[8], now_ms) end
+    'lane', 'gathers', 'single', 'cancels', 'event', 'uid', 'keep', 'created')
+  local fn, queue = run[2], run[3] or 'default'
+  leave_census(run_id, fn, queue, run[1])
+  note_ended(run_id, fn, status, run[15], now_ms)
+  if run[1] == 'queued' then remove_ready(run_id, fn, queue, run[8], now_ms) end
   if run[1] == 'scheduled' or run[1] == 'waiting' then clear_timer('start' .. '\31' .. run_id) end
   if run[1] == 'running' then
     redis.call('HDEL', claims_key(run[4]), run_id)
@@ -476,7 +514,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   redis.call('HSET', key, 'status', status, 'ended', now_ms, status == 'completed' and 'output' or 'error', body)
   keep_until(run_id, now_ms + kept_for(fn, status, run[14]))
   if run[5] then
-    local parent_id, step_key = string.match(run[5], '^(.-)' .. '\31' .. '(.*)$')
+    local parent_id, step_key = parent_of(run[5])
     if status == 'completed' then
       resolve(parent_id, step_key, {data = body}, now_ms)
     else
@@ -542,6 +580,7 @@ local function start_scheduled(run_id, now_ms)
     if behind then return redis.call('HSET', key, 'behind', behind) end
   end
   redis.call('HSET', key, 'status', 'queued')
+  move_run(run[2], run[3] or 'default', run[1], 'queued')
   make_ready(run_id, run[2], run[3] or 'default', run[5], tonumber(run[4] or run[10]), now_ms)
 end
 local function debounce_due(debounce, first_ms, start_at, now_ms)
@@ -689,8 +728,9 @@ local function create_run(run, child_id, now)
     lane = count_start(run.fn, lane, now_ms)
     take_places(lane, run.id)
   end
-  local fields = {'function', run.fn, 'created', now, 'version', run.version, 'status',
-    is_claimed and 'running' or (is_delayed or run.behind) and 'scheduled' or 'queued'}
+  local status = is_claimed and 'running' or (is_delayed or run.behind) and 'scheduled' or 'queued'
+  enter_census(run.id, run.fn, run.queue, status, now)
+  local fields = {'function', run.fn, 'created', now, 'version', run.version, 'status', status}
   add_origin(fields, run)
   if score ~= now then
     fields[#fields + 1] = 'score'
@@ -700,7 +740,7 @@ local function create_run(run, child_id, now)
     for _, part in ipairs({'by', child_id, 'fence', '1', 'started', now}) do fields[#fields + 1] = part end
   end
   if run.fields or lane or run.keep or run.parent ~= '' or run.finish_timeout_ms > 0 or run.start_timeout_ms > 0 then
-    tie(fields, run, lane)
+    tie(fields, run, lane, now)
   end
   redis.call('HSET', key, unpack(fields))
   if is_claimed then
@@ -717,6 +757,24 @@ local function create_run(run, child_id, now)
   end
   return 0
 end
+local function list_ended()
+  local key, at_ms = prefix .. 'ended', string.format('%.0f', census_ms)
+  local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+  local last_ms = last and string.match(last[1], '^(%d+)')
+  if last_ms and tonumber(last_ms) > census_ms then at_ms = last_ms end
+  redis.call('XADD', key, 'MAXLEN', '~', 1000, at_ms .. '-*', unpack(ended_rows))
+end
+local function note_census()
+  for field, difference in pairs(counted) do
+    if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
+      redis.call('HDEL', prefix .. 'counts', field)
+    end
+  end
+  for fn, rows in pairs(made_live) do on_pages('ZADD', kind_key(fn, 'live'), rows) end
+  for fn, run_ids in pairs(left_live) do on_pages('ZREM', kind_key(fn, 'live'), run_ids) end
+  if census_ms then list_ended() end
+end
+local function main()
 local now_ms, run_id, new_id, cause, replay_id, queue, event, start_at_ms, start_timeout_ms, finish_timeout_ms, flow, next_order, edited_key, edited = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11], ARGV[12], ARGV[13], ARGV[14]
 local old = redis.call('HMGET', run_key(run_id), 'status', 'function', 'event', 'batched', 'uid')
 if not old[1] then return {'unknown', hints} end
@@ -746,3 +804,7 @@ local step_key = ARGV[kept_keys_at]
 end
 if edited_key ~= '' then redis.call('HSET', steps_key(new_id), edited_key, edited) end
 return {'made', hints}
+end
+local reply = main()
+note_census()
+return reply

@@ -154,6 +154,15 @@ local function is_join_open(run_id, step_key)
   local join = redis.call('HGET', joins_key(run_id), step_key)
   return join and redis.call('HINCRBY', joins_key(run_id), '\31' .. join, -1) > 0
 end
+local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
+local function tally(fn, queue, status, difference)
+  local field = fn .. '\31' .. queue .. '\31' .. status
+  counted[field] = (counted[field] or 0) + difference
+end
+local function move_run(fn, queue, from, to)
+  tally(fn, queue, from, -1)
+  tally(fn, queue, to, 1)
+end
 local function make_lane_ready(member, fn, queue, lane, score, now_ms, silent)
   local key = lane_key(fn, queue, lane)
   local is_listed = redis.call('EXISTS', key) == 1
@@ -171,6 +180,7 @@ local function wake(run_id, now_ms)
   if run[1] == 'waiting' then
     if run[6] then return end
     redis.call('HSET', run_key(run_id), 'status', 'queued')
+    move_run(run[2], run[3] or 'default', 'waiting', 'queued')
     make_ready(run_id, run[2], run[3] or 'default', run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == 'running' then
     redis.call('HSET', run_key(run_id), 'dirty', 1)
@@ -195,12 +205,6 @@ local function resolve(run_id, step_key, outcome, now_ms)
   return true
 end
 local function event_key(uid) return prefix .. 'event:' .. uid end
-local made_cancel_by_event
-local function late_cancel_by_event()
-if made_cancel_by_event then return made_cancel_by_event end
-local FINAL = {['completed'] = true, ['failed'] = true, ['cancelled'] = true, ['skipped'] = true}
-local function app_key(app) return prefix .. 'app:' .. app end
-local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
 local function on_pages(command, key, items, first, last)
   local sum = 0
   last = last or #items
@@ -209,6 +213,41 @@ local function on_pages(command, key, items, first, last)
   end
   return sum
 end
+local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
+local census_ms
+local function list_ended()
+  local key, at_ms = prefix .. 'ended', string.format('%.0f', census_ms)
+  local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+  local last_ms = last and string.match(last[1], '^(%d+)')
+  if last_ms and tonumber(last_ms) > census_ms then at_ms = last_ms end
+  redis.call('XADD', key, 'MAXLEN', '~', 1000, at_ms .. '-*', unpack(ended_rows))
+end
+local function note_census()
+  for field, difference in pairs(counted) do
+    if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
+      redis.call('HDEL', prefix .. 'counts', field)
+    end
+  end
+  for fn, rows in pairs(made_live) do on_pages('ZADD', kind_key(fn, 'live'), rows) end
+  for fn, run_ids in pairs(left_live) do on_pages('ZREM', kind_key(fn, 'live'), run_ids) end
+  if census_ms then list_ended() end
+end
+local made_cancel_by_event
+local function late_cancel_by_event()
+if made_cancel_by_event then return made_cancel_by_event end
+local FINAL = {['completed'] = true, ['failed'] = true, ['cancelled'] = true, ['skipped'] = true}
+local function app_key(app) return prefix .. 'app:' .. app end
+local function leave_census(run_id, fn, queue, from)
+  tally(fn, queue, from, -1)
+  left_live[fn] = left_live[fn] or {}
+  left_live[fn][#left_live[fn] + 1] = run_id
+end
+local function note_ended(run_id, fn, status, created, now_ms)
+  ended_rows[#ended_rows + 1], ended_rows[#ended_rows + 2] = run_id, status
+  census_ms = now_ms
+  if status ~= 'completed' then redis.call('ZADD', kind_key(fn, status), created, run_id) end
+end
+local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
 local function free_places(lane, holders, now_ms, silent)
   each_limit(lane, function(limit)
     for _ = 1, on_pages('SREM', places_key(limit), holders) do
@@ -247,6 +286,7 @@ local function kept_for(fn, status, keep)
   local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
   return status == 'failed' and tonumber(app[2] or 7 * 86400000) or tonumber(app[1] or 86400000)
 end
+local function parent_of(parent) return string.match(parent, '^(.-)' .. '\31' .. '(.*)$') end
 local function singleton_key(id) return prefix .. 'singleton:' .. id end
 local function leave_singleton(id, run_id, now_ms)
   local key = singleton_key(id)
@@ -259,6 +299,7 @@ local function leave_singleton(id, run_id, now_ms)
   redis.call('HDEL', key, 'next')
   local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane', 'created')
   redis.call('HSET', run_key(next_id), 'status', 'queued')
+  move_run(run[1], run[2] or 'default', 'scheduled', 'queued')
   redis.call('HDEL', run_key(next_id), 'behind')
   make_ready(next_id, run[1], run[2] or 'default', run[4], tonumber(run[3] or run[5]), now_ms)
 end
@@ -299,9 +340,11 @@ local function done_channel(run_id) return prefix .. 'done:' .. run_id end
 local function finalize(run_id, status, body, has_pending, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms',
-    'lane', 'gathers', 'single', 'cancels', 'event', 'uid', 'keep')
-  local fn = run[2]
-  if run[1] == 'queued' then remove_ready(run_id, fn, run[3] or 'default', run[8], now_ms) end
+    'lane', 'gathers', 'single', 'cancels', 'event', 'uid', 'keep', 'created')
+  local fn, queue = run[2], run[3] or 'default'
+  leave_census(run_id, fn, queue, run[1])
+  note_ended(run_id, fn, status, run[15], now_ms)
+  if run[1] == 'queued' then remove_ready(run_id, fn, queue, run[8], now_ms) end
   if run[1] == 'scheduled' or run[1] == 'waiting' then clear_timer('start' .. '\31' .. run_id) end
   if run[1] == 'running' then
     redis.call('HDEL', claims_key(run[4]), run_id)
@@ -318,7 +361,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   redis.call('HSET', key, 'status', status, 'ended', now_ms, status == 'completed' and 'output' or 'error', body)
   keep_until(run_id, now_ms + kept_for(fn, status, run[14]))
   if run[5] then
-    local parent_id, step_key = string.match(run[5], '^(.-)' .. '\31' .. '(.*)$')
+    local parent_id, step_key = parent_of(run[5])
     if status == 'completed' then
       resolve(parent_id, step_key, {data = body}, now_ms)
     else
@@ -353,6 +396,7 @@ end
 made_cancel_by_event = cancel_by_event
 return cancel_by_event
 end
+local function main()
 local now_ms, run_id, step_key, event, uid = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if run_id == '' then
   local cancel_by_event = late_cancel_by_event()
@@ -363,3 +407,7 @@ if resolve(run_id, step_key, {data = event}, now_ms) then
   redis.call('HSET', event_key(uid), 'wait:' .. run_id .. ':' .. step_key, 'resumed')
 end
 return hints
+end
+local reply = main()
+note_census()
+return reply

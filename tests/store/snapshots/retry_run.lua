@@ -5,6 +5,15 @@ local function owns(run_id, child_id, fence)
   return run[1] == child_id and run[2] == fence and run[3] == 'running'
 end
 local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
+local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
+local function tally(fn, queue, status, difference)
+  local field = fn .. '\31' .. queue .. '\31' .. status
+  counted[field] = (counted[field] or 0) + difference
+end
+local function move_run(fn, queue, from, to)
+  tally(fn, queue, from, -1)
+  tally(fn, queue, to, 1)
+end
 local known_lanes = {}
 local function parse_lane(lane)
   local known = known_lanes[lane]
@@ -122,13 +131,38 @@ local function set_timer(due_ms, member)
     redis.call('LPUSH', prefix .. 'nudge', due_ms)
   end
 end
+local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
+local census_ms
+local function list_ended()
+  local key, at_ms = prefix .. 'ended', string.format('%.0f', census_ms)
+  local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+  local last_ms = last and string.match(last[1], '^(%d+)')
+  if last_ms and tonumber(last_ms) > census_ms then at_ms = last_ms end
+  redis.call('XADD', key, 'MAXLEN', '~', 1000, at_ms .. '-*', unpack(ended_rows))
+end
+local function note_census()
+  for field, difference in pairs(counted) do
+    if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
+      redis.call('HDEL', prefix .. 'counts', field)
+    end
+  end
+  for fn, rows in pairs(made_live) do on_pages('ZADD', kind_key(fn, 'live'), rows) end
+  for fn, run_ids in pairs(left_live) do on_pages('ZREM', kind_key(fn, 'live'), run_ids) end
+  if census_ms then list_ended() end
+end
+local function main()
 local now_ms, child_id, run_id, fence, attempts, due_ms, error = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local key = run_key(run_id)
 if not owns(run_id, child_id, fence) then return {'fenced', {}} end
-local run = redis.call('HMGET', key, 'cancel', 'lane')
+local run = redis.call('HMGET', key, 'cancel', 'lane', 'function', 'queue')
 if run[1] then return {'cancel', {}} end
 redis.call('HSET', key, 'attempt', attempts, 'last_error', error, 'status', 'waiting', 'due', due_ms)
 redis.call('HDEL', claims_key(child_id), run_id)
+move_run(run[3], run[4] or 'default', 'running', 'waiting')
 free_place(run[2], run_id, now_ms)
 set_timer(tonumber(due_ms), 'start' .. '\31' .. run_id)
 return {'ok', hints}
+end
+local reply = main()
+note_census()
+return reply

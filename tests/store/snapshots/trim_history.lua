@@ -1,8 +1,11 @@
 local prefix = KEYS[1]
 local function expiry_key(span) return prefix .. 'expiry:' .. span end
 local function run_key(run_id) return prefix .. 'run:' .. run_id end
+local function runs_key(fn) return prefix .. 'runs:' .. fn end
+local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
 local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
 local function batch_key(run_id) return prefix .. 'batch:' .. run_id end
+local function children_key(run_id) return prefix .. 'children:' .. run_id end
 local function on_pages(command, key, items, first, last)
   local sum = 0
   last = last or #items
@@ -11,7 +14,6 @@ local function on_pages(command, key, items, first, last)
   end
   return sum
 end
-local function runs_key(fn) return prefix .. 'runs:' .. fn end
 local function on_keys(command, keys)
   local sum = 0
   for i = 1, #keys, 1000 do sum = sum + redis.call(command, unpack(keys, i, math.min(i + 1000 - 1, #keys))) end
@@ -44,15 +46,19 @@ local function take_expired()
   return runs
 end
 local runs, run_ids, keys = take_expired(), {}, {}
-for _, run_id in ipairs(runs) do
-  local fn = redis.call('HGET', run_key(run_id), 'function')
-  if fn then
-    run_ids[fn] = run_ids[fn] or {}
-    table.insert(run_ids[fn], run_id)
-  end
-  for _, key in ipairs({run_key(run_id), steps_key(run_id), batch_key(run_id)}) do keys[#keys + 1] = key end
+local function forget(index, run_id)
+  run_ids[index] = run_ids[index] or {}
+  table.insert(run_ids[index], run_id)
 end
-for fn, ids in pairs(run_ids) do on_pages('ZREM', runs_key(fn), ids) end
+for _, run_id in ipairs(runs) do
+  local run = redis.call('HMGET', run_key(run_id), 'function', 'status')
+  if run[1] then
+    forget(runs_key(run[1]), run_id)
+    if run[2] ~= 'completed' then forget(kind_key(run[1], run[2]), run_id) end
+  end
+  for _, key in ipairs({run_key(run_id), steps_key(run_id), batch_key(run_id), children_key(run_id)}) do keys[#keys + 1] = key end
+end
+for index, ids in pairs(run_ids) do on_pages('ZREM', index, ids) end
 on_keys('DEL', keys)
 local function leave_text(uid)
   local record = redis.call('HGETALL', event_key(uid))

@@ -25,14 +25,17 @@ local function may_start(fn, queue, lane, now_ms)
 end
 -- Add to the fields of a new run what else hangs on it. `tied` says that there is something, and whether it is more than a lane:
 -- finish_runs has little to do for all others.
-local function tie(fields, run, lane)
+local function tie(fields, run, lane, now)
   local function add(name, value)
     fields[#fields + 1] = name
     fields[#fields + 1] = value
   end
   for _, part in ipairs(run.fields or {}) do fields[#fields + 1] = part end
   if lane then add('lane', lane) end
-  if run.parent ~= '' then add('parent', run.parent) end
+  if run.parent ~= '' then
+    add('parent', run.parent)
+    redis.call('ZADD', children_key((parent_of(run.parent))), now, run.id)
+  end
   if run.finish_timeout_ms > 0 then add('finish_timeout_ms', run.finish_timeout_ms) end
   if run.start_timeout_ms > 0 then add('start_timeout_ms', run.start_timeout_ms) end
   if run.keep then add('keep', run.keep) end
@@ -58,8 +61,9 @@ local function create_run(run, child_id, now)
     lane = count_start(run.fn, lane, now_ms)
     take_places(lane, run.id)
   end
-  local fields = {'function', run.fn, 'created', now, 'version', run.version, 'status',
-    is_claimed and RUNNING or (is_delayed or run.behind) and SCHEDULED or QUEUED}
+  local status = is_claimed and RUNNING or (is_delayed or run.behind) and SCHEDULED or QUEUED
+  enter_census(run.id, run.fn, run.queue, status, now)
+  local fields = {'function', run.fn, 'created', now, 'version', run.version, 'status', status}
   add_origin(fields, run)
   if score ~= now then
     fields[#fields + 1] = 'score'
@@ -69,7 +73,7 @@ local function create_run(run, child_id, now)
     for _, part in ipairs({'by', child_id, 'fence', '1', 'started', now}) do fields[#fields + 1] = part end
   end
   if run.fields or lane or run.keep or run.parent ~= '' or run.finish_timeout_ms > 0 or run.start_timeout_ms > 0 then
-    tie(fields, run, lane)
+    tie(fields, run, lane, now)
   end
   redis.call('HSET', key, unpack(fields))
   if is_claimed then

@@ -17,9 +17,11 @@ end
 local function finalize(run_id, status, body, has_pending, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms',
-    'lane', 'gathers', 'single', 'cancels', 'event', 'uid', 'keep')
-  local fn = run[2]
-  if run[1] == QUEUED then remove_ready(run_id, fn, run[3] or DEFAULT_QUEUE, run[8], now_ms) end
+    'lane', 'gathers', 'single', 'cancels', 'event', 'uid', 'keep', 'created')
+  local fn, queue = run[2], run[3] or DEFAULT_QUEUE
+  leave_census(run_id, fn, queue, run[1])
+  note_ended(run_id, fn, status, run[15], now_ms)
+  if run[1] == QUEUED then remove_ready(run_id, fn, queue, run[8], now_ms) end
   if run[1] == SCHEDULED or run[1] == WAITING then clear_timer('start' .. SEP .. run_id) end
   if run[1] == RUNNING then
     redis.call('HDEL', claims_key(run[4]), run_id)
@@ -36,7 +38,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   redis.call('HSET', key, 'status', status, 'ended', now_ms, status == COMPLETED and 'output' or 'error', body)
   keep_until(run_id, now_ms + kept_for(fn, status, run[14]))
   if run[5] then
-    local parent_id, step_key = string.match(run[5], '^(.-)' .. SEP .. '(.*)$')
+    local parent_id, step_key = parent_of(run[5])
     if status == COMPLETED then
       resolve(parent_id, step_key, {data = body}, now_ms)
     else

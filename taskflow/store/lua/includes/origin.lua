@@ -14,6 +14,8 @@ local function add_event(fields, run_id, text, uid)
     fields[at + 1], fields[at + 2] = 'uid', uid
   end
 end
+-- parent: run_id SEP step_key of the invoke.
+local function parent_of(parent) return string.match(parent, '^(.-)' .. SEP .. '(.*)$') end
 local function add_origin(fields, run)
   if run.queue ~= DEFAULT_QUEUE then
     fields[#fields + 1] = 'queue'

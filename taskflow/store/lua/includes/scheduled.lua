@@ -20,5 +20,6 @@ local function start_scheduled(run_id, now_ms)
     if behind then return redis.call('HSET', key, 'behind', behind) end
   end
   redis.call('HSET', key, 'status', QUEUED)
+  move_run(run[2], run[3] or DEFAULT_QUEUE, run[1], QUEUED)
   make_ready(run_id, run[2], run[3] or DEFAULT_QUEUE, run[5], tonumber(run[4] or run[10]), now_ms)
 end

@@ -13,6 +13,7 @@ local function leave_singleton(id, run_id, now_ms)
   redis.call('HDEL', key, 'next')
   local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane', 'created')
   redis.call('HSET', run_key(next_id), 'status', QUEUED)
+  move_run(run[1], run[2] or DEFAULT_QUEUE, SCHEDULED, QUEUED)
   redis.call('HDEL', run_key(next_id), 'behind')
   make_ready(next_id, run[1], run[2] or DEFAULT_QUEUE, run[4], tonumber(run[3] or run[5]), now_ms)
 end

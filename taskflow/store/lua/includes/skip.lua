@@ -7,9 +7,11 @@ local function skip_run(run, reason, now_ms)
   redis.call('HSET', run_key(run.id), unpack(fields))
   redis.call('ZADD', runs_key(run.fn), now_ms, run.id)
   keep_until(run.id, now_ms + kept_for(run.fn, SKIPPED, run.keep))
+  note_ended(run.id, run.fn, SKIPPED, now_ms, now_ms)
   if run.parent ~= '' then
     redis.call('HSET', run_key(run.id), 'parent', run.parent)
-    local parent_id, step_key = string.match(run.parent, '^(.-)' .. SEP .. '(.*)$')
+    local parent_id, step_key = parent_of(run.parent)
+    redis.call('ZADD', children_key(parent_id), now_ms, run.id)
     local message = 'run ' .. run.id .. ' of ' .. run.fn .. ' was skipped: ' .. reason
     resolve(parent_id, step_key, {error = {name = 'RunSkipped', message = message, stack = ''}}, now_ms)
   end

@@ -5,6 +5,7 @@ local function wake(run_id, now_ms)
     -- The handler itself is to be retried at `due`: not before.
     if run[6] then return end
     redis.call('HSET', run_key(run_id), 'status', QUEUED)
+    move_run(run[2], run[3] or DEFAULT_QUEUE, WAITING, QUEUED)
     make_ready(run_id, run[2], run[3] or DEFAULT_QUEUE, run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == RUNNING then
     -- `dirty` is what counts: park_run refuses while it is set. The message only makes it quick.
