@@ -19,11 +19,12 @@ from taskflow.broker.sessions import open_session
 from taskflow.broker.streams.bindings import BoundQueue
 from taskflow.broker.topology import Topology
 from taskflow.errors import BrokerUnavailable, ConfigError
+from taskflow.redis.blocking import ServerNotReady
 
 MAX_IDLE_SESSIONS = 8
 MAX_BATCH = 1000
 RESET_PAUSE_S = 0.05
-RESETS = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+PASSING = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, ServerNotReady)
 
 
 @dataclass(slots=True)
@@ -126,14 +127,14 @@ class Publisher:
         return True
 
     def _send_anew(self, letter: Letter, deadline: Deadline) -> None:
-        """Over a new connection. One that is reset is no broker that is away: try another, until the deadline."""
+        """Over a new connection. One that is reset is no broker that is away, nor is a failover: try again, until the deadline."""
         while True:
             try:
                 session = open_session(self.url, deadline, key_prefix=self.topology.key_prefix)
                 self._send_over(session, letter, deadline)
                 return
             except Exception as error:
-                if not was_reset(error) or time.monotonic() + RESET_PAUSE_S > deadline.at:
+                if not is_passing(error) or time.monotonic() + RESET_PAUSE_S > deadline.at:
                     raise
                 time.sleep(RESET_PAUSE_S)
 
@@ -176,10 +177,10 @@ class Publisher:
                 return
 
 
-def was_reset(error: BaseException | None) -> bool:
-    """Whether a connection that stood broke, as the error or one that caused it says."""
+def is_passing(error: BaseException | None) -> bool:
+    """Whether a connection that stood broke, or no server serves now, as the error or one that caused it says."""
     while error is not None:
-        if isinstance(error, RESETS):
+        if isinstance(error, PASSING):
             return True
         error = error.__cause__ or error.__context__
     return False

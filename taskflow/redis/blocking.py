@@ -30,6 +30,10 @@ class ServerLost(ConnectionError):
     """The connection can't be used any more: refused, broken, silent for too long, or the server not ready."""
 
 
+class ServerNotReady(ServerLost):
+    """The server is not the one to talk to now, or another is taking over: trying again in a moment may help."""
+
+
 class ServerRefused(Exception):
     """The server answered a command with an error."""
 
@@ -71,7 +75,8 @@ class RespClient:
         try:
             self._socket = open_socket(self.topology.locate(deadline - time.monotonic()), deadline)
         except OSError as error:
-            raise ServerLost(f"can't connect to {self.address}: {describe_os_error(error)}") from error
+            kind = ServerNotReady if self.server.nodes else ServerLost
+            raise kind(f"can't connect to {self.address}: {describe_os_error(error)}") from error
         try:
             replies = self.pipeline(self._handshake(), deadline=deadline)
         except BaseException:
@@ -181,7 +186,7 @@ class RespClient:
         if now_s >= self._check_master_s:
             self._check_master_s = now_s + CHECK_EVERY_S
             if not self.topology.is_current():
-                self._lose(ConnectionError("it has another master now"))
+                self._lose(ConnectionError("it has another master now"), ServerNotReady)
         try:
             connection.settimeout(max(deadline - now_s, 0.001))
             connection.sendall(packed)
@@ -205,7 +210,7 @@ class RespClient:
             self._lose(error)
         if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(self.topology.refusals):
             self.topology.heed(str(reply))
-            self._lose(ConnectionError(str(reply)))
+            self._lose(ConnectionError(str(reply)), ServerNotReady)
         return reply
 
     def _receive(self, connection: socket.socket, timeout_s: float) -> None:
@@ -218,10 +223,10 @@ class RespClient:
             self._lose(ConnectionError("the server closed the connection"))
         self._reader.feed(data)
 
-    def _lose(self, error: Exception) -> Any:
+    def _lose(self, error: Exception, kind: type[ServerLost] = ServerLost) -> Any:
         """Close: after a missing answer the next one could be taken for it. Always raises."""
         self.close()
-        raise ServerLost(f"lost the connection to {self.address}: {describe_os_error(error)}") from error
+        raise kind(f"lost the connection to {self.address}: {describe_os_error(error)}") from error
 
 
 def open_socket(server: ServerAddress, deadline: float) -> socket.socket:

@@ -17,8 +17,8 @@ from taskflow.redis.client import StoreClient
 from taskflow.redis.connection import CONNECT_TIMEOUT_S, CommandError
 from taskflow.redis.subscriber import Subscriber
 from taskflow.store.store import Store
+from tests.redis.line import Line
 from tests.servers import ValkeyServer, free_port
-from tests.store.line import Line
 from tests.waiting import until
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import redis
 
-from taskflow.errors import ConfigError, StoreUnavailable
+from taskflow.app import TaskFlow
+from taskflow.errors import BrokerUnavailable, ConfigError, StoreUnavailable
 from taskflow.redis.address import parse_server_url
 from taskflow.redis.blocking import RespClient, ServerLost
 from taskflow.redis.client import StoreClient
@@ -164,6 +165,28 @@ async def test_a_server_that_cannot_write_to_its_disk_is_waited_for(tmp_path: Pa
         admin.config_set("stop-writes-on-bgsave-error", "no")
         assert await asyncio.wait_for(late, 5) == b"OK"
         await client.close()
+
+
+async def test_send_tries_again_while_a_server_refuses_writes() -> None:
+    """Until `send_timeout`, as in a failover; then it says why."""
+    with (
+        ValkeyServer(args=["--min-replicas-to-write", "1"]) as server,
+        redis.Redis.from_url(server.url) as admin,
+    ):
+        hasty = TaskFlow("shop", broker=server.url, send_timeout="200ms")
+        with pytest.raises(BrokerUnavailable, match="within 200 ms: .*NOREPLICAS"):
+            await hasty.asend("shop/paid")
+        await hasty.aclose()
+        app = TaskFlow("shop", broker=server.url, send_timeout="10s")
+        refused = admin.info("errorstats")["errorstat_NOREPLICAS"]["count"]
+        sent = asyncio.create_task(app.asend("shop/paid"))
+        await until(
+            lambda: admin.info("errorstats")["errorstat_NOREPLICAS"]["count"] > refused + 2,
+            description="some tries",
+        )
+        admin.config_set("min-replicas-to-write", 0)
+        assert len(await sent) == 1
+        await app.aclose()
 
 
 async def test_a_call_with_a_deadline_says_what_the_server_said(monkeypatch: pytest.MonkeyPatch) -> None:

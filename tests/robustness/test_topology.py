@@ -121,7 +121,7 @@ def test_a_server_refuses_writes_for_a_while_under_load(tmp_path: Path, measure:
 
             def refuse_and_relent() -> None:
                 deployment.redis.config_set("min-replicas-to-write", 1)
-                load.wait_for_refusals(30)
+                load.wait_for_refusals(2)
                 deployment.redis.config_set("min-replicas-to-write", 0)
 
             with Load(deployment, function="five", data={"rest_s": 0.05}, every_s=0.05) as load:
