@@ -21,6 +21,7 @@ NAMES = (
     "produce",
     "steps",
     "parallel",
+    "wide",
     "start",
     "live",
     "latency",

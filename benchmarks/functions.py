@@ -66,6 +66,26 @@ async def parallel(ctx: Context[Step]) -> int:
     return started_ns
 
 
+@app.function(trigger="bench/wide")
+async def wide(ctx: Context[Step]) -> int:
+    """As many steps at once as the event says."""
+    started_ns = time.monotonic_ns()
+    await asyncio.gather(
+        *[ctx.step.run(f"branch-{number}", nothing) for number in range(ctx.event.data["n"])]
+    )
+    return started_ns
+
+
+@app.function(trigger="bench/in-a-row")
+async def in_a_row(ctx: Context[Step]) -> int:
+    """As many steps one after the other as the event says: `def` ones, or `async def` ones."""
+    started_ns = time.monotonic_ns()
+    work = nothing_blocking if ctx.event.data["is_blocking"] else nothing
+    for number in range(ctx.event.data["n"]):
+        await ctx.step.run(f"step-{number}", work)
+    return started_ns
+
+
 @app.function(trigger="bench/nap")
 async def nap(ctx: Context[Step]) -> int:
     """When the handler went on after its sleep: ms since the epoch, times 1,000."""

@@ -156,6 +156,10 @@ class Stack:
             records += [as_record(run_id, row) for run_id, row in zip(part, rows, strict=True) if row[2]]
         return records
 
+    def output(self, run_id: str) -> int:
+        """What a finished run returned."""
+        return int(str(self.redis.hget(f"{PREFIX}run:{run_id}", "output")))
+
     def wait_until(self, condition: Any, *, what: str) -> None:
         """Wait until `condition()` is true. Raises TimeoutError."""
         give_up_s = time.monotonic() + DEADLINE_S
@@ -180,12 +184,12 @@ class RunEnds:
     def __init__(self, listener: Any) -> None:
         self.listener = listener
 
-    def next(self) -> tuple[str, int]:
+    def next(self, *, timeout_s: float = 10.0) -> tuple[str, int]:
         """The id of the next run that ends, and when that was heard (monotonic ns). Raises TimeoutError."""
-        message = self.listener.get_message(timeout=10.0)
+        message = self.listener.get_message(timeout=timeout_s)
         heard_ns = time.monotonic_ns()
         if message is None:
-            raise TimeoutError("no run has ended for 10 s")
+            raise TimeoutError(f"no run has ended for {timeout_s:g} s")
         return message["channel"].removeprefix(f"{PREFIX}done:"), heard_ns
 
 

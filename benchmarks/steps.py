@@ -44,8 +44,7 @@ def handler_to_end_ms(stack: Stack, slug: str, count: int) -> list[float]:
         for _ in range(count):
             stack.producer.send(f"bench/{slug}")
             run_id, heard_ns = ends.next()
-            started_ns = int(str(stack.redis.hget(f"tf:{{0}}:run:{run_id}", "output")))
-            took_ms.append((heard_ns - started_ns) / 1e6)
+            took_ms.append((heard_ns - stack.output(run_id)) / 1e6)
             time.sleep(GAP_S)
     return took_ms
 
