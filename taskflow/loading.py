@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
@@ -20,7 +22,8 @@ USAGE = "-A takes module:attribute, like shop.tasks:app, or only the module when
 def load_app(target: str) -> TaskFlow:
     """The app at "module:attribute", or the only TaskFlow in "module". The current folder is searched first.
 
-    Raises ConfigError, with the user's own part of the traceback if the module fails.
+    The attribute may be a factory: a function without arguments that returns the app.
+    Raises ConfigError, with the user's own part of the traceback if the module or the factory fails.
     """
     module_name, _, attribute = target.partition(":")
     check_module_name(target, module_name)
@@ -60,11 +63,15 @@ def load_module(name: str) -> ModuleType:
 
 
 def broken_module(name: str, error: BaseException) -> ConfigError:
-    """What to tell when the user's module raises: the error, and where in their code."""
+    return broken_code(f"importing the module {name!r} failed", error)
+
+
+def broken_code(what_failed: str, error: BaseException) -> ConfigError:
+    """What to tell when the user's code raises: the error, and where in their code."""
     story = traceback.TracebackException.from_exception(error)
     shorten(story)
     text = "".join(story.format()).rstrip()
-    return ConfigError(f"importing the module {name!r} failed:\n\n{text}\n")
+    return ConfigError(f"{what_failed}:\n\n{text}\n")
 
 
 def shorten(story: traceback.TracebackException) -> None:
@@ -90,12 +97,27 @@ def named_app(module: ModuleType, attribute: str) -> TaskFlow:
         raise ConfigError(
             f"the module {module.__name__!r} has no {attribute!r}; {what_it_has(module)}"
         ) from None
+    if inspect.isroutine(found):
+        found = call_factory(module, attribute, found)
     if not isinstance(found, TaskFlow):
         raise ConfigError(
-            f"{module.__name__}:{attribute} must be a TaskFlow, but is {article(type(found).__name__)}; "
+            f"{module.__name__}:{attribute} must be a TaskFlow, or a function that returns one, but is "
+            f"{article(type(found).__name__)}; "
             f"{what_it_has(module)}"
         )
     return found
+
+
+def call_factory(module: ModuleType, name: str, factory: Callable[[], object]) -> TaskFlow:
+    try:
+        made = factory()
+    except Exception as error:
+        raise broken_code(f"calling {module.__name__}:{name}() failed", error) from error
+    if not isinstance(made, TaskFlow):
+        raise ConfigError(
+            f"{module.__name__}:{name}() must return a TaskFlow, but returned {article(type(made).__name__)}"
+        )
+    return made
 
 
 def only_app(module: ModuleType) -> TaskFlow:

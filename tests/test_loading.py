@@ -67,8 +67,19 @@ def test_two_apps_are_listed_for_the_user_to_choose(write_module: WriteModule) -
 def test_attribute_that_is_no_app_is_named_with_its_type(write_module: WriteModule) -> None:
     name = write_module("app = 7\n")
     assert refusal(f"{name}:app").startswith(
-        f"{name}:app must be a TaskFlow, but is an int; it has no TaskFlow at all"
+        f"{name}:app must be a TaskFlow, or a function that returns one, but is an int; it has no TaskFlow at all"
     )
+
+
+def test_a_factory_makes_the_app(write_module: WriteModule) -> None:
+    name = write_module("from taskflow import TaskFlow\ndef create_app():\n    return TaskFlow('made')\n")
+    assert load_app(f"{name}:create_app").id == "made"
+
+
+def test_a_factory_that_fails_or_makes_no_app_is_told(write_module: WriteModule) -> None:
+    name = write_module("def create_app():\n    return 7\n\ndef other(config):\n    return config\n")
+    assert refusal(f"{name}:create_app") == f"{name}:create_app() must return a TaskFlow, but returned an int"
+    assert refusal(f"{name}:other").startswith(f"calling {name}:other() failed:")
 
 
 def test_module_that_is_not_there_is_told_from_one_that_fails(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
@@ -17,6 +16,7 @@ from taskflow.redis.scripts import load_scripts
 from taskflow.store.store import PACKAGE
 from taskflow.worker.child.entry import WorkerOptions, new_loop, serve_beat, serve_child
 from taskflow.worker.child.process import queue_names
+from taskflow.worker.supervisor.cpus import available_cpus
 from taskflow.worker.supervisor.options import SupervisorOptions
 from taskflow.worker.supervisor.seats import Helper
 from taskflow.worker.supervisor.standing import WorkerStanding
@@ -28,11 +28,6 @@ def parse_queues(ctx: click.Context, parameter: click.Parameter, value: Sequence
         return tuple(check_slug(name, what="a queue's name") for name in queue_names(value))
     except ConfigError as error:
         raise click.BadParameter(str(error)) from None
-
-
-def available_cpus() -> int:
-    """How many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @click.command
@@ -65,6 +60,13 @@ def available_cpus() -> int:
     callback=parse_duration_option,
     help="How long running steps may take after SIGTERM [30s].",
 )
+@click.option(
+    "--blocked-after",
+    default="5s",
+    metavar="DURATION",
+    callback=parse_duration_option,
+    help="Log an event loop that stands still so long [5s].",
+)
 @click.option("--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="info", help="[info]")
 @click.option("--json-logs", is_flag=True, help="Log one JSON object a line.")
 def command(
@@ -74,6 +76,7 @@ def command(
     queues: tuple[str, ...],
     beat: bool,
     drain_timeout: int,
+    blocked_after: int,
     loglevel: str,
     json_logs: bool,
 ) -> None:
@@ -89,6 +92,7 @@ def command(
         concurrency=concurrency,
         queues=queues,
         drain_timeout_s=drain_timeout / 1000,
+        blocked_after_s=blocked_after / 1000,
     )
     supervisor = Supervisor(
         SupervisorOptions(

@@ -184,7 +184,7 @@ class DevServer:
                 ",".join(facts.queues),
             ),
             *("--processes", str(options.processes), "--concurrency", str(options.concurrency)),
-            *("--drain-timeout", f"{DRAIN_S}s"),
+            *("--drain-timeout", f"{DRAIN_S}s", "--blocked-after", "1s"),
         ]
         self.worker = spawn(command, cwd=self.base, env=self.environment)
 

@@ -64,11 +64,11 @@ class Lease:
             return 0.0
         return self.lease_s - (boot_ns() - confirmed_ns) / NS_PER_S
 
-    def is_valid(self, *, margin_s: float = 0.0, epoch: int | None = None) -> bool:
-        """Whether to claim or start a step: over `margin_s` is left, and `epoch`, if given, is still ours."""
+    def is_valid(self, *, epoch: int | None = None) -> bool:
+        """Whether to claim or start a step: time is left, and `epoch`, if given, is still ours."""
         if epoch is not None and epoch != self.epoch:
             return False
-        return self.remaining_s() > margin_s
+        return self.remaining_s() > 0
 
     def renew(self, sent_ns: int) -> None:
         """The store confirmed a heartbeat that was sent at `sent_ns` (see `boot_ns`). For the supervisor."""
@@ -84,42 +84,21 @@ class Lease:
 
 
 class Progress:
-    """When one child last did what, in shared memory: health by progress, not by being alive. Rule S9.9."""
+    """When the loop of one child last turned, in shared memory: health by progress, not by being alive. Rule S9.9."""
 
-    LOOP, POLL, COMMIT = 0, 1, 2
+    LOOP = 0
 
     def __init__(self) -> None:
-        self._cells = SharedCells(3)
+        self._cells = SharedCells(1)
 
     def loop_turned(self) -> None:
         """The child's event loop turns. Call it at least once a second, from a timer of the loop."""
         self._cells[self.LOOP] = boot_ns()
 
-    def polled(self) -> None:
-        """The child asked broker or store for work, and got an answer (nothing to do is an answer)."""
-        self._cells[self.POLL] = boot_ns()
-
-    def committed(self) -> None:
-        """The store took a commit of the child."""
-        self._cells[self.COMMIT] = boot_ns()
-
     @property
     def loop_age_s(self) -> float | None:
         """Seconds since the loop last turned; None before its first turn."""
-        return self._age_s(self.LOOP)
-
-    @property
-    def poll_age_s(self) -> float | None:
-        """Seconds since the last answered poll; None before the first."""
-        return self._age_s(self.POLL)
-
-    @property
-    def commit_age_s(self) -> float | None:
-        """Seconds since the last commit; None before the first."""
-        return self._age_s(self.COMMIT)
-
-    def _age_s(self, cell: int) -> float | None:
-        at_ns = self._cells[cell]
+        at_ns = self._cells[self.LOOP]
         return None if at_ns == 0 else (boot_ns() - at_ns) / NS_PER_S
 
     def close(self) -> None:

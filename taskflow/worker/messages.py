@@ -28,10 +28,12 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The child has reached store and broker, and takes work. `about` tells people what it serves, and from where."""
+    """The child has reached store and broker, and takes work. `about` tells people what it serves, and from where; `warning`
+    what will hardly be meant so."""
 
     kind: ClassVar[str] = "ready"
     about: str = ""
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

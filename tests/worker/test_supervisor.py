@@ -155,19 +155,6 @@ def test_child_that_is_blocked_ends_within_a_second_of_its_supervisor_too(start_
     wait_until(lambda: not worker.living_children(), description="end of the orphans", deadline_s=1.0)
 
 
-def test_health_tells_progress(start_worker: StartWorker) -> None:
-    worker = start_worker(processes=2, heartbeat_interval_s=0.05, lease_s=1, backoff=AT_ONCE)
-    victim = worker.wait_entries("ready", 2)[0]
-    kill(victim)
-    worker.wait_entries("ready", 3)
-    count = len(worker.journal.read("health"))
-    health = worker.wait_entries("health", count + 3)[-1].detail
-    assert (health["state"], health["deaths"], health["store_error"]) == ("running", 1, None)
-    assert health["heartbeat_age_s"] < 1
-    assert [child["state"] for child in health["children"]] == ["running", "running"]
-    assert all(child["loop_age_s"] < 1 and child["poll_age_s"] is None for child in health["children"])
-
-
 def test_options_that_cannot_work_are_refused() -> None:
     with pytest.raises(ConfigError, match="at least 1 child"):
         SupervisorOptions(child_main=lambda link: 0, processes=0)

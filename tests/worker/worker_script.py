@@ -22,8 +22,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -31,7 +30,6 @@ import orjson
 from taskflow.errors import StoreUnavailable
 from taskflow.worker.link import ChildLink
 from taskflow.worker.messages import Failed, Hello, Ready, Recycle
-from taskflow.worker.supervisor.health import WorkerHealth
 from taskflow.worker.supervisor.options import SupervisorOptions
 from taskflow.worker.supervisor.seats import RestartBackoff
 from taskflow.worker.supervisor.supervisor import Supervisor
@@ -43,10 +41,9 @@ TICK_S = 0.01
 class JournalStore:
     """Writes down what the supervisor wants of the store."""
 
-    def __init__(self, folder: Path, hello: Hello, health: Callable[[], WorkerHealth]) -> None:
+    def __init__(self, folder: Path, hello: Hello) -> None:
         self._folder = folder
         self._journal = Journal(folder)
-        self._health = health
         self._heartbeats = 0
         self._journal.write("open", child_id=hello.child_id, detail=hello.store_url)
 
@@ -57,7 +54,6 @@ class JournalStore:
         is_known = self._heartbeats > 1 and not dead.exists()
         dead.unlink(missing_ok=True)
         self._journal.write("heartbeat", detail=child_ids)
-        self._journal.write("health", detail=asdict(self._health()))
         return is_known
 
     def hand_back(self, child_id: str, *, cause: str, crashed: bool, now_ms: int) -> int:
@@ -204,7 +200,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     backoff = RestartBackoff(**fields.pop("backoff", {}))
     options = SupervisorOptions(child_main=child_main, backoff=backoff, **fields)
-    supervisor = Supervisor(options, make_store=lambda hello: JournalStore(folder, hello, supervisor.health))
+    supervisor = Supervisor(options, make_store=partial(JournalStore, folder))
     Journal(folder).write("supervisor", detail=os.getpid())
     return supervisor.run()
 

@@ -16,6 +16,8 @@ from taskflow.loading import load_app
 from taskflow.redis.address import parse_server_url, redact
 from taskflow.redis.connection import CommandError
 from taskflow.worker.child.process import ProcessOptions, WorkerProcess
+from taskflow.worker.child.surroundings import enable_own_loggers, refuse_green_threads
+from taskflow.worker.child.watchdog import Watchdog
 from taskflow.worker.link import ChildLink
 from taskflow.worker.messages import Failed, Hello, Ready, Recycle
 
@@ -29,6 +31,7 @@ class WorkerOptions:
     concurrency: int = 100
     queues: tuple[str, ...] = ("default",)
     drain_timeout_s: float = 30.0
+    blocked_after_s: float = 5.0  # an event loop that stands still for this long is logged, with its stack
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -45,9 +48,11 @@ def serve_child(link: ChildLink, options: WorkerOptions) -> int:
     """One child: import the app, connect, take work until a signal ends it. Returns the exit code."""
     try:
         app = load_app(options.target)
+        refuse_green_threads()
     except ConfigError as error:
         link.send(Failed(str(error)))
         return 1
+    enable_own_loggers()
     # Before anything is connected: the supervisor's heartbeat makes the lease valid meanwhile.
     config = app.config
     link.send(
@@ -78,6 +83,8 @@ class Child:
                 queues=options.queues,
                 concurrency=options.concurrency,
                 drain_timeout_s=options.drain_timeout_s,
+                tick_s=min(1.0, options.blocked_after_s / 4),
+                takes_work=bool(app.functions),
             ),
             child_id=link.child_id,
             lease=link.lease,
@@ -96,7 +103,8 @@ class Child:
         except (ConfigError, StoreUnavailable, BrokerUnavailable, CommandError) as error:
             self.link.send(failure(error, self.app.config))
             return 1
-        self.link.send(Ready(about(self.app, self.options)))
+        Watchdog(self.link.progress, limit_s=self.options.blocked_after_s).start()
+        self.link.send(Ready(about(self.app, self.options), warning=warning_for(self.app)))
         await first_of(self.drain, self.quit)
         stopping = asyncio.create_task(self.process.stop())
         quitting = asyncio.create_task(self.quit.wait())
@@ -130,6 +138,15 @@ def failure(error: Exception, config: Config) -> Failed:
             "It must be a Redis 6.2 or Valkey that may be written to, and this user must have all rights there.",
         )
     return Failed(str(error))
+
+
+def warning_for(app: TaskFlow) -> str:
+    if app.functions:
+        return ""
+    return (
+        f"app {app.id} has no functions, so this worker takes no events: is the module imported that defines them? "
+        "-A names one that imports all of them."
+    )
 
 
 def about(app: TaskFlow, options: WorkerOptions) -> str:

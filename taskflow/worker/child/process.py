@@ -56,8 +56,6 @@ class Beacon(Protocol):
 
     def loop_turned(self) -> None: ...
 
-    def polled(self) -> None: ...
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessOptions:
@@ -66,6 +64,8 @@ class ProcessOptions:
     queues: tuple[str, ...] = ("default",)
     concurrency: int = 100  # slots
     drain_timeout_s: float = 30.0
+    tick_s: float = 1.0  # how often it shows that its loop turns, and looks at its lease
+    takes_work: bool = True  # False leaves all messages to other workers
 
 
 class WorkerProcess:
@@ -96,7 +96,6 @@ class WorkerProcess:
         self.timers: list[asyncio.TimerHandle] = []
         self.check_up_timer: asyncio.TimerHandle | None = None
         self.lease_epoch = 0  # the last that was seen
-        self.seen_poll_ms = 0  # the broker's last answer that the beacon knows of
 
     async def start(self) -> None:
         """Connect to store and broker, register the functions, take work. Raises StoreUnavailable or BrokerUnavailable."""
@@ -146,6 +145,7 @@ class WorkerProcess:
             max_event_bytes=config.max_event_bytes, executor=self.executor, router=router, store=self.store,
             clock=self.clock, consumer=self.consumer,
         )  # fmt: skip
+        self.follow_lease()
         await self.consumer.open(CONNECT_TIMEOUT_S)
         for queue in self.options.queues:
             self.executor.look_for_work(queue)
@@ -194,14 +194,11 @@ class WorkerProcess:
         self.executor.look_again()
 
     def tick(self) -> None:
-        """Once a second: show that the loop turns. Rule S9.9."""
+        """Show that the loop turns. Rule S9.9."""
         if self.beacon is not None:
             self.beacon.loop_turned()
-            if self.consumer.last_poll_ms != self.seen_poll_ms:
-                self.seen_poll_ms = self.consumer.last_poll_ms
-                self.beacon.polled()
         self.follow_lease()
-        self.timers = [self.loop.call_later(1.0, self.tick)]
+        self.timers = [self.loop.call_later(self.options.tick_s, self.tick)]
 
     async def lease_begins(self) -> None:
         """Wait for the supervisor's first heartbeat, a few ms behind us. Should the store be slow, `tick` sees it later."""
@@ -211,12 +208,12 @@ class WorkerProcess:
 
     def follow_lease(self) -> None:
         """Without a lease this process claims nothing, so a work message here would be lost on it (S9.3)."""
-        is_valid = self.lease.is_valid()
+        may_listen = self.options.takes_work and self.lease.is_valid()
         if self.lease.epoch != self.lease_epoch:  # the store has forgotten this worker, and perhaps all else
             self.lease_epoch = self.lease.epoch
             self.courier.spawn(self.register_if_forgotten())
-        if is_valid is not self.intake.is_listening and not self.executor.is_draining:
-            self.intake.listen(is_valid)
+        if may_listen is not self.intake.is_listening and not self.executor.is_draining:
+            self.intake.listen(may_listen)
 
     async def register_if_forgotten(self) -> None:
         """Register again in a store that was emptied: no cron ticks, and nothing can be invoked, until somebody does."""

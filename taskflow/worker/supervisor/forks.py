@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import logging
 import os
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 from taskflow.worker.lease import Lease, Progress
 from taskflow.worker.link import ChildLink
 from taskflow.worker.messages import Message, decode
+from taskflow.worker.supervisor.wakeup import ignore_here
 
 ChildMain = Callable[[ChildLink], int]
 """Runs in the forked child; returns its exit code."""
 
 READ_BYTES = 65_536
-IGNORED_BY_CHILDREN = (signal.SIGINT, signal.SIGHUP)
+LEFT_TO_THE_SUPERVISOR = (signal.SIGINT, signal.SIGHUP)
 """Ctrl-C and a hang-up reach the whole process group; only the supervisor answers them."""
 
 logger = logging.getLogger("taskflow.worker")
@@ -168,7 +171,9 @@ def run_child(main: ChildMain, link: ChildLink, *, mask: Iterable[int], close_fd
         for fd in close_fds:
             os.close(fd)
         reset_signals()
+        ForksOfUserCode().register()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        print_by_lines()
         atexit._clear()  # those of the supervisor
         link.watch_supervisor()
         code = main(link)
@@ -183,13 +188,54 @@ def run_child(main: ChildMain, link: ChildLink, *, mask: Iterable[int], close_fd
 
 
 def reset_signals() -> None:
-    """Forget the supervisor's handlers. SIGPIPE stays ignored, as Python has it."""
+    """Forget the supervisor's handlers, and leave to it what reaches the whole process group."""
+    forget_handlers()
+    for number in LEFT_TO_THE_SUPERVISOR:
+        # Not SIG_IGN: a command that a step starts would ignore them too, whereas a handler ends with exec.
+        signal.signal(number, ignore_here)
+
+
+def forget_handlers() -> None:
+    """SIGPIPE stays ignored, as Python has it."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
-    for number in IGNORED_BY_CHILDREN:
-        signal.signal(number, signal.SIG_IGN)
+
+
+class ForksOfUserCode:
+    """A process that a step forks, by `multiprocessing` or by hand, answers signals as any other does.
+
+    With the child's handlers and its wake-up socket, which both would share, SIGTERM to that process would drain the child. No
+    signal reaches it before it is rid of them: one that did would be lost.
+    """
+
+    def __init__(self) -> None:
+        self.masks = threading.local()
+
+    def register(self) -> None:
+        """For all forks of this process from now on."""
+        os.register_at_fork(
+            before=self.hold_signals, after_in_parent=self.let_signals, after_in_child=self.leave_the_worker
+        )  # fmt: skip
+
+    def hold_signals(self) -> None:
+        self.masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+    def let_signals(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.masks.before)
+
+    def leave_the_worker(self) -> None:
+        forget_handlers()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.let_signals()
+
+
+def print_by_lines() -> None:
+    """Into a pipe or file, too: what user code printed would be lost with a process that is killed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
 
 
 def end_process(code: int) -> NoReturn:
@@ -205,3 +251,16 @@ def flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
             stream.flush()
+
+
+def reap_orphans(known: Container[int]) -> None:
+    """Reap the dead processes that are not `known`: as process 1 of a container we inherit what steps have left behind."""
+    while hasattr(os, "waitid"):  # macOS has none, and no containers
+        try:
+            dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        # A child of ours that has died this very moment: SIGCHLD calls us again once it is reaped.
+        if dead is None or dead.si_pid in known:
+            return
+        os.waitpid(dead.si_pid, 0)

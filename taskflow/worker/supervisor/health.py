@@ -1,54 +1,12 @@
-"""What a worker says about its health: facts of progress, not of being alive. Rule S9.9."""
+"""Reports children that make no progress. Rule S9.9."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 from taskflow.worker.supervisor.seats import Child, ChildState
 
 logger = logging.getLogger("taskflow.worker")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChildHealth:
-    """One child; ages in seconds, None when the thing has not happened yet."""
-
-    child_id: str
-    pid: int
-    state: str  # "starting", "running" or "draining"
-    uptime_s: float
-    loop_age_s: float | None  # since its event loop last turned
-    poll_age_s: float | None  # since it last asked for work and got an answer
-    commit_age_s: float | None  # since its last commit
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerHealth:
-    """One worker: its supervisor and all children."""
-
-    worker_id: str
-    state: str  # "starting", "running" or "stopping"
-    heartbeat_age_s: (
-        float | None
-    )  # since the last one that the store confirmed; over `lease_s`, no step starts
-    store_error: str | None  # why the store can't be reached now
-    pending_hand_backs: int
-    deaths: int  # children that died by themselves since the start
-    children: tuple[ChildHealth, ...]
-
-
-def child_health(child: Child, *, now_s: float) -> ChildHealth:
-    progress = child.process.progress
-    return ChildHealth(
-        child_id=child.child_id,
-        pid=child.process.pid,
-        state=child.state.value,
-        uptime_s=now_s - child.started_s,
-        loop_age_s=progress.loop_age_s,
-        poll_age_s=progress.poll_age_s,
-        commit_age_s=progress.commit_age_s,
-    )
 
 
 def report_if_stuck(child: Child, *, limit_s: float, now_s: float) -> None:

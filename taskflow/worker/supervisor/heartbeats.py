@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from taskflow.values.clock import boot_ns, machine_clock
-from taskflow.worker.lease import NS_PER_S, Lease
+from taskflow.worker.lease import Lease
 from taskflow.worker.messages import Hello
 
 RETRY_S = 1.0
@@ -90,7 +90,6 @@ class Heartbeats:
         self._outage_began_s: float | None = None
         self._outage_is_logged = False
         self._confirmed_ns: int | None = None
-        self.last_error: str | None = None  # why the store can't be reached now
 
     def introduce(self, hello: Hello) -> bool:
         """A child has said where its store is, and is registered next. False: not the store that we know.
@@ -113,15 +112,6 @@ class Heartbeats:
     def due_s(self) -> float | None:
         """When `run_due` has something to do; None before the first child has said hello."""
         return None if self._hello is None else self._due_s
-
-    @property
-    def pending_hand_backs(self) -> int:
-        return len(self._hand_backs)
-
-    @property
-    def confirmed_age_s(self) -> float | None:
-        """Seconds since the last heartbeat that the store confirmed was sent; None before the first."""
-        return None if self._confirmed_ns is None else (boot_ns() - self._confirmed_ns) / NS_PER_S
 
     def run_due(self, leases: Mapping[str, Lease], *, now_s: float) -> None:
         """If it is time, hand back what is to be, and send a heartbeat for the children of `leases`."""
@@ -190,7 +180,6 @@ class Heartbeats:
                 logger.warning("handed back %d runs of child %s (%s)", count, ended.child_id, ended.cause)
 
     def _note_outage(self, error: Exception, *, now_s: float) -> None:
-        self.last_error = f"{type(error).__name__}: {error}"
         if self._outage_began_s is None:
             self._outage_began_s = now_s
             if self._confirmed_ns is None:
@@ -200,7 +189,7 @@ class Heartbeats:
         self._outage_is_logged = True
         logger.error(
             "no answer from the store (%s); trying again every %g s, no step starts once the lease is over",
-            self.last_error,
+            f"{type(error).__name__}: {error}",
             RETRY_S,
         )
 
@@ -211,4 +200,3 @@ class Heartbeats:
             logger.warning("the store answers again, after %.1f s", now_s - self._outage_began_s)
         self._outage_began_s = None
         self._outage_is_logged = False
-        self.last_error = None

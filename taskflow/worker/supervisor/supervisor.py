@@ -18,8 +18,8 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from taskflow.worker.messages import Failed, Hello, Message, Ready, Recycle
-from taskflow.worker.supervisor.forks import ChildMain, Exit, fork_child
-from taskflow.worker.supervisor.health import WorkerHealth, child_health, report_if_stuck
+from taskflow.worker.supervisor.forks import ChildMain, Exit, fork_child, reap_orphans
+from taskflow.worker.supervisor.health import report_if_stuck
 from taskflow.worker.supervisor.heartbeats import Heartbeats, StoreFactory, host_now_ms
 from taskflow.worker.supervisor.options import SupervisorOptions
 from taskflow.worker.supervisor.seats import Child, ChildState, Purpose, Seat
@@ -75,7 +75,6 @@ class Supervisor:
         self._hello: Hello | None = None  # the latest
         self._children: dict[Child, Seat] = {}
         self._started = 0  # children so far; numbers their ids
-        self._deaths = 0
         self._restart_asked = False
         self._generation = 0
         self._is_rolling = False
@@ -107,32 +106,12 @@ class Supervisor:
             self._begin_rolling_restart()
         for child in list(self._children):
             self._reap(child)
+        reap_orphans({child.process.pid for child in self._children})
         self._kill_overdue()
         leases = {child.child_id: child.process.lease for child in self._children if child.said_hello}
         self._heartbeats.run_due(leases, now_s=time.monotonic())
         for child in self._children:
             report_if_stuck(child, limit_s=self._options.blocked_after_s, now_s=time.monotonic())
-
-    def restart_children(self) -> None:
-        """Replace all children one by one, each once its successor is ready, as SIGHUP does. Returns at once.
-
-        If a successor can't start (the new code doesn't import), the old children go on. From any thread.
-        """
-        self._restart_asked = True
-        self._wakeup.poke()
-
-    def health(self) -> WorkerHealth:
-        """How it goes now. Rule S9.9."""
-        now_s = time.monotonic()
-        return WorkerHealth(
-            worker_id=self.worker_id,
-            state="stopping" if self._phase >= Phase.DRAINING else self._phase.name.lower(),
-            heartbeat_age_s=self._heartbeats.confirmed_age_s,
-            store_error=self._heartbeats.last_error,
-            pending_hand_backs=self._heartbeats.pending_hand_backs,
-            deaths=self._deaths,
-            children=tuple(child_health(child, now_s=now_s) for child in self._children),
-        )
 
     # Waiting
 
@@ -247,7 +226,7 @@ class Supervisor:
                     child.failure = OTHER_STORE
                     self._kill(child)
             case Ready():
-                self._on_ready(child, message.about)
+                self._on_ready(child, message)
             case Failed():
                 child.failure = message
                 child.kill_at_s = (
@@ -256,14 +235,16 @@ class Supervisor:
             case Recycle():
                 child.recycle_reason = message.reason
 
-    def _on_ready(self, child: Child, about: str) -> None:
+    def _on_ready(self, child: Child, ready: Ready) -> None:
         if child.state is not ChildState.STARTING or child.was_killed:
             return
         child.state = ChildState.RUNNING
         seat = self._children[child]
         if self._phase is Phase.STARTING and seat.helper is None:
             self._phase = Phase.RUNNING
-            logger.info("worker %s is ready%s", self.worker_id, about and f": {about}")
+            logger.info("worker %s is ready%s", self.worker_id, ready.about and f": {ready.about}")
+            if ready.warning:
+                logger.warning("%s", ready.warning)
         if seat.successor is not child:
             return
         predecessor = seat.promote()
@@ -291,7 +272,9 @@ class Supervisor:
                 child.child_id, cause=child.cause(exit), crashed=child.has_crashed(exit)
             )
         if child.end_reason is not None or self._phase >= Phase.DRAINING:
-            logger.info("%s has ended (%s)", child, child.cause(exit))
+            # After a failed start, whose reason stands on the terminal, the end of the others is no news.
+            level = logging.DEBUG if self._exit_code else logging.INFO
+            logger.log(level, "%s has ended (%s)", child, child.cause(exit))
         elif self._phase is Phase.STARTING and not (child.failure is None and exit.was_killed):
             self._fail_start(
                 child.failure or Failed(f"its child process ended before it was ready, by {exit.cause}")
@@ -300,7 +283,6 @@ class Supervisor:
             self._on_death(child, exit, seat, was_successor=was_successor)
 
     def _on_death(self, child: Child, exit: Exit, seat: Seat, *, was_successor: bool) -> None:
-        self._deaths += 1
         now_s = time.monotonic()
         lived_s = 0.0 if child.state is ChildState.STARTING else now_s - child.started_s
         delay_s = seat.note_death(lived_s=lived_s, now_s=now_s, backoff=self._options.backoff)

@@ -10,8 +10,6 @@ from typing import Any, Self
 
 HandlerOrDefault = Callable[[int, FrameType | None], Any] | int | None
 
-POKE = 0  # no signal has this number
-
 
 class Wakeup:
     """Catches `signals` while it is entered (in the main thread), and gives them out by `take`."""
@@ -54,13 +52,6 @@ class Wakeup:
         except BlockingIOError:
             return []
         return [signal.Signals(number) for number in numbers if number in self._signals]
-
-    def poke(self) -> None:
-        """Wake the loop up without a signal. From any thread or signal handler."""
-        try:
-            self._writer.send(bytes([POKE]))
-        except (BlockingIOError, OSError):
-            return  # full: it will wake up anyway; closed: nothing is left to wake
 
 
 def ignore_here(number: int, frame: FrameType | None) -> None:

@@ -1,0 +1,30 @@
+"""What the import of user code may have done to the process, and what we do about it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from taskflow.errors import ConfigError
+
+
+def refuse_green_threads() -> None:
+    """Raises ConfigError when gevent or eventlet has replaced parts of the standard library."""
+    for name, module, function in (
+        ("gevent", "gevent.monkey", "is_module_patched"),
+        ("eventlet", "eventlet.patcher", "is_monkey_patched"),
+    ):
+        is_patched = getattr(sys.modules.get(module), function, None)
+        if is_patched is not None and (is_patched("socket") or is_patched("threading")):
+            raise ConfigError(
+                f"the app's code has the standard library patched by {name}, but a worker runs asyncio and real threads, which "
+                f"that breaks. Leave the patching out where the worker imports the app: `async def` handlers run concurrently, "
+                "and `def` handlers in threads."
+            )
+
+
+def enable_own_loggers() -> None:
+    """Undo what `logging.config.dictConfig` does to loggers that exist already, unless it is told not to: it silences them."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if isinstance(logger, logging.Logger) and f"{name}.".startswith("taskflow."):
+            logger.disabled = False
