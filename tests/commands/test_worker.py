@@ -19,6 +19,7 @@ from taskflow.run import Run
 from taskflow.runs.lookup import find_run
 from taskflow.runs.reasons import Moment
 from taskflow.store.session import StoreSession
+from taskflow.store.store import DATA_VERSION
 from taskflow.values.ids import run_id_for
 from tests.processes import TaskflowProcess, is_alive, wait_until
 from tests.servers import free_port
@@ -312,7 +313,9 @@ def test_store_with_data_of_another_major_version_is_refused_and_left_alone(
         worker = shop.start("--processes", "1", "-B")
         assert worker.wait(deadline_s=10) == 1
         assert client.keys(f"{namespace}:*") == [f"{namespace}:{{0}}:version".encode()]
-    assert "holds data of taskflow's format 99, but this version reads format 1." in worker.stderr
+    assert (
+        f"holds data of taskflow's format 99, but this version reads format {DATA_VERSION}." in worker.stderr
+    )
     assert "or another TASKFLOW_NAMESPACE." in worker.stderr
 
 
