@@ -20,7 +20,8 @@ from taskflow.runs.rerun import UNCHANGED, Edits
 from taskflow.triggers import TriggerEvent
 from taskflow.types import Handler, JsonObject, RunId
 from taskflow.values.keywords import check_keywords
-from taskflow.values.shapes import ANY, shape_of
+from taskflow.values.shape import ANY
+from taskflow.values.shapes import shape_of
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -132,7 +132,8 @@ def encode_event(
         wire["user"] = event.user
     if event.v is not None:
         wire["v"] = event.v
-    if headers := inherit(inherited, event.headers):
+    if inherited or event.headers:
+        headers = inherit(inherited, event.headers)
         if inherited and (problem := find_header_problem(headers)):
             raise InvalidEvent(f"event {name!r}: {problem}")
         wire["headers"] = dict(headers)

@@ -29,7 +29,7 @@ from taskflow.values.durations import MAX_DURATION_MS
 from taskflow.values.keywords import check_keywords
 from taskflow.values.manifest import NoManifest, from_manifest, to_manifest
 from taskflow.values.returns import return_shape
-from taskflow.values.shapes import Shape
+from taskflow.values.shape import Shape
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -143,7 +143,7 @@ class Function(Generic[P, R]):
         """`output` is the shape of what the handler returns, by default that of its annotation (S11.3)."""
         self.spec = spec
         self.handler = handler
-        self.output = return_shape(handler) if output is None else output
+        self._output = output
         self.shape = handler_shape(handler, what=f"function {spec.id!r}: the handler")
         self._app = app
         functools.update_wrapper(self, handler)
@@ -158,6 +158,13 @@ class Function(Generic[P, R]):
     def id(self) -> FunctionId:
         """ "app_id/slug" """
         return self.spec.id
+
+    @property
+    def output(self) -> Shape:
+        """The shape of what it returns. An annotation is read when this is first asked for, as it may name what comes later."""
+        if self._output is None:
+            self._output = return_shape(self.handler)
+        return self._output
 
     @property
     def takes_step(self) -> bool:

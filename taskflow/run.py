@@ -12,7 +12,7 @@ import orjson
 from taskflow.errors import RunCancelled, RunFailed, RunNotFound, RunSkipped
 from taskflow.types import Duration, Json, JsonObject, RunId
 from taskflow.values.durations import parse_duration_ms
-from taskflow.values.shapes import ANY, Shape
+from taskflow.values.shape import ANY, Shape
 from taskflow.values.stored import load
 from taskflow.values.text import short
 

@@ -13,8 +13,9 @@ from taskflow.headers import Headers
 from taskflow.signals import OnConflict, ReceivedSignal
 from taskflow.types import Duration, JsonObject, When
 from taskflow.values.keywords import check_keywords
-from taskflow.values.returns import return_shape
-from taskflow.values.shapes import ANY, Shape, shape_of
+from taskflow.values.returns import output_of
+from taskflow.values.shape import ANY, Shape
+from taskflow.values.shapes import shape_of
 
 if TYPE_CHECKING:
     from taskflow.function import Function
@@ -385,11 +386,6 @@ def checked(options: StepInvokeOptions) -> StepInvokeOptions:
     """The options of an invoke. Raises TypeError for one that does not exist."""
     check_keywords(options, StepInvokeOptions, what="step.invoke()")
     return options
-
-
-def output_of(fn: Callable[..., Any], output_type: Any) -> Shape:
-    """The shape of what a step returns: as told, else as its function is annotated."""
-    return return_shape(fn) if output_type is None else shape_of(output_type)
 
 
 def invoked_output(function: Function[..., Any] | None, options: StepInvokeOptions) -> Shape:

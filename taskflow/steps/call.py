@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from taskflow.errors import LimitExceeded, NonRetriableError
 from taskflow.store.operation import Operation
-from taskflow.values.shapes import ANY, Shape
+from taskflow.values.shape import ANY, Shape
 
 MAX_STEP_ID_CHARS = 256
 UNPRINTABLE = re.compile(r"[\x00-\x1f]")

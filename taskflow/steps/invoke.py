@@ -17,7 +17,7 @@ from taskflow.store.claims import InvokedRun
 from taskflow.store.operation import FAILED, WAIT, Operation, step_error
 from taskflow.values.durations import parse_duration_ms
 from taskflow.values.ids import derive_ulid, run_id_for
-from taskflow.values.shapes import Shape
+from taskflow.values.shape import Shape
 
 INVOKED = "taskflow/function.invoked"
 

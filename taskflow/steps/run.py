@@ -8,7 +8,7 @@ from typing import Any
 from taskflow.steps.call import Done, StepCall
 from taskflow.steps.host import StepHost
 from taskflow.store.operation import WAIT, Operation
-from taskflow.values.shapes import Shape
+from taskflow.values.shape import Shape
 
 
 async def run(

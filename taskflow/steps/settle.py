@@ -8,7 +8,7 @@ from taskflow.steps.call import Call
 from taskflow.steps.host import StepHost
 from taskflow.store.claims import InvokedRun
 from taskflow.store.operation import Operation
-from taskflow.values.shapes import ANY, Shape
+from taskflow.values.shape import ANY, Shape
 
 
 async def settle(

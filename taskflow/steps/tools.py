@@ -17,7 +17,7 @@ from taskflow.steps.sleep import sleep, sleep_until
 from taskflow.steps.wait_for_event import wait_for_event
 from taskflow.steps.wait_for_signal import wait_for_signal
 from taskflow.types import Duration, When
-from taskflow.values.shapes import Shape
+from taskflow.values.shape import Shape
 
 R = TypeVar("R")
 Work = Coroutine[Any, Any, R]

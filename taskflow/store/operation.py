@@ -13,7 +13,7 @@ from typing import Any
 
 from taskflow.errors import StepError, StepTimeout
 from taskflow.values.json import pack, unpack
-from taskflow.values.shapes import ANY, Shape
+from taskflow.values.shape import ANY, Shape
 from taskflow.values.stored import load
 
 # States. `offer` is a step that waits for any process with a slot, `taken` one that another process executes (S4.4); `due` is

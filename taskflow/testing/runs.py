@@ -17,7 +17,7 @@ from taskflow.terminal.run_page import run_page
 from taskflow.terminal.screen import Screen
 from taskflow.testing.engine import EngineInTest
 from taskflow.types import Duration, RunId
-from taskflow.values.shapes import ANY
+from taskflow.values.shape import ANY
 
 PAGE_COLUMNS = 100
 

@@ -7,31 +7,46 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable
-from types import CodeType, SimpleNamespace
+from types import CodeType, FunctionType, SimpleNamespace
 from typing import Any, get_args, get_origin, get_type_hints
 
-from taskflow.values.shapes import ANY, Shape, shape_of
+from taskflow.values.shape import ANY, Shape
+from taskflow.values.shapes import shape_of
 
 logger = logging.getLogger("taskflow")
 
 AWAITABLES = (collections.abc.Awaitable, collections.abc.Coroutine)
 
-known: dict[int, tuple[CodeType, Shape]] = {}
-"""By the id of the code, which is kept so that the id stays its own: a function that is made anew has the same one."""
+known: dict[int, tuple[CodeType, object, Shape]] = {}
+"""By the id of the code, which is kept so that the id stays its own: the annotation, and its shape. A function that is made anew in
+each run has the same code, but may be annotated with a class that was made anew too: then the annotation is another object."""
+
+told: set[str] = set()
+"""The functions whose annotations could not be read, so that each is told of once."""
+
+
+def output_of(fn: Callable[..., Any], output_type: Any) -> Shape:
+    """The shape of what a step returns: as told, else as its function is annotated."""
+    return return_shape(fn) if output_type is None else shape_of(output_type)
 
 
 def return_shape(fn: Callable[..., Any]) -> Shape:
     """The shape of what `fn` returns; ANY without an annotation. It is built once for the code of a function."""
-    code = getattr(fn, "__code__", None)
-    if code is None:
-        return ANY if inspect.isbuiltin(fn) else described_shape(fn)
+    if not isinstance(fn, FunctionType):
+        return described_shape(fn)
+    if fn.__dict__:
+        # The code of a wrapper is that of all that it wraps.
+        fn = inspect.unwrap(fn)
+    annotation = fn.__annotations__.get("return", fn)
+    if annotation is fn:
+        return ANY
+    code = fn.__code__
     found = known.get(id(code))
-    if found is not None:
-        return found[1]
+    if found is not None and found[1] is annotation:
+        return found[2]
     shape = described_shape(fn)
-    # What a closure returns may be of a class that is made anew with it.
-    if not code.co_freevars:
-        known[id(code)] = (code, shape)
+    if not isinstance(annotation, str) or not any(name in annotation for name in code.co_freevars):
+        known[id(code)] = (code, annotation, shape)
     return shape
 
 
@@ -46,11 +61,13 @@ def described_shape(fn: Callable[..., Any]) -> Shape:
             hint = get_args(hint)[-1]
         return shape_of(hint)
     except Exception as error:  # whatever an annotation comes to when it is evaluated
-        logger.warning(
-            "%s is annotated to return %r, which can't be read (%s: %s), so its result stays JSON: import the name outside of "
-            "TYPE_CHECKING, or give output_type=",
-            getattr(target, "__qualname__", target), annotation, type(error).__name__, error,
-        )  # fmt: skip
+        name = f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', target)}"
+        if name not in told:
+            told.add(name)
+            logger.warning(
+                "%s is annotated to return %r, which can't be read (%s: %s), so its result stays JSON: import the name outside of "
+                "TYPE_CHECKING, or give output_type=", name, annotation, type(error).__name__, error,
+            )  # fmt: skip
         return ANY
 
 

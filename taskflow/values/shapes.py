@@ -7,18 +7,17 @@ float, bool, None, and lists and dicts of them) needs neither, and costs nothing
 from __future__ import annotations
 
 import collections.abc
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from types import NoneType, UnionType
 from typing import (
     Annotated,
     Any,
     Literal,
-    TypeAlias,
     TypeVar,
     Union,
     get_args,
@@ -30,7 +29,7 @@ from uuid import UUID
 
 import orjson
 
-Convert: TypeAlias = Callable[[Any], Any]
+from taskflow.values.shape import ANY, Convert, Mismatch, Shape, items, items_at, name_of
 
 LISTS = (
     list,
@@ -51,32 +50,6 @@ TEXTS: dict[type, Convert] = {
 """The types that are a str in JSON, and what makes them of it."""
 
 
-class Mismatch(Exception):
-    """A value that does not fit a type. `path` is gathered on the way out, innermost first."""
-
-    def __init__(self, expected: str, got: object) -> None:
-        super().__init__(f"is a {type(got).__name__} ({got!r:.60}), expected {expected}")
-        self.path: list[str | int] = []
-
-    def where(self) -> str:
-        parts = (f".{part}" if isinstance(part, str) else f"[{part}]" for part in reversed(self.path))
-        return "$" + "".join(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """`load` makes the type of plain JSON, `dump` what JSON can hold of the type; None where nothing is to be done."""
-
-    name: str
-    load: Convert | None = None
-    dump: Convert | None = None
-    # Of the values that `dump` is for, among the members of a union.
-    kinds: tuple[type, ...] = ()
-
-
-ANY = Shape("JSON")
-
-
 def shape_of(hint: Any) -> Shape:
     """The shape of a type; ANY for one that it can't bring back, which stays JSON."""
     try:
@@ -85,7 +58,8 @@ def shape_of(hint: Any) -> Shape:
         return ANY
 
 
-@cache
+# Bounded, since a class may be made anew in each run.
+@lru_cache(maxsize=4096)
 def find_shape(hint: Any) -> Shape:
     hint = getattr(hint, "__value__", hint)  # of `type X = ...`
     hint = getattr(hint, "__supertype__", hint)  # of a NewType
@@ -118,12 +92,6 @@ def find_shape(hint: Any) -> Shape:
     return ANY
 
 
-def name_of(hint: Any) -> str:
-    return (
-        hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
-    )
-
-
 def text_loader(kind: type) -> Convert:
     make = TEXTS[kind]
 
@@ -149,20 +117,6 @@ def enum_loader(kind: Any) -> Convert:
             raise Mismatch(f"a {kind.__name__}", value) from None
 
     return load
-
-
-def items(convert: Convert | None, values: Iterable[Any]) -> list[Any]:
-    """Each value converted; an error knows which."""
-    if convert is None:
-        return list(values)
-    converted = []
-    for index, value in enumerate(values):
-        try:
-            converted.append(convert(value))
-        except Mismatch as error:
-            error.path.append(index)
-            raise
-    return converted
 
 
 def list_shape(hint: Any, args: tuple[Any, ...]) -> Shape:
@@ -215,17 +169,6 @@ def tuple_shape(hint: Any, args: tuple[Any, ...]) -> Shape:
         return convert(value, [shape.dump for shape in shapes])
 
     return Shape(name_of(hint), load, dump if any(shape.dump for shape in shapes) else None, (tuple,))
-
-
-def items_at(index: int | str, convert: Convert | None, value: Any) -> Any:
-    """One value converted; an error knows its place."""
-    if convert is None:
-        return value
-    try:
-        return convert(value)
-    except Mismatch as error:
-        error.path.append(index)
-        raise
 
 
 def named_tuple_shape(kind: Any) -> Shape:

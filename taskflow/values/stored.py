@@ -9,7 +9,7 @@ from typing import Any
 
 from taskflow.errors import SerializationError
 from taskflow.values.json import from_json, to_json
-from taskflow.values.shapes import ANY, Mismatch, Shape
+from taskflow.values.shape import ANY, Mismatch, Shape
 
 
 def dump(value: object, shape: Shape = ANY, *, what: str) -> bytes:

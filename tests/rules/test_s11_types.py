@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import Enum, IntEnum
-from functools import partial
+from functools import partial, wraps
 from typing import Any, Generic, NamedTuple, NotRequired, TypedDict, TypeVar
 from uuid import UUID
 
@@ -19,7 +19,9 @@ from taskflow import BlockingStep, Context, RunFailed, Step, TaskFlow
 from taskflow.errors import StepError
 from taskflow.testing import Harness
 from taskflow.values.returns import return_shape
-from taskflow.values.shapes import ANY
+from taskflow.values.shape import ANY
+from tests.rules.crashes import Cut, Doomed, new_worker
+from tests.rules.passing import pass_time
 
 pytestmark = pytest.mark.usefixtures("no_bugs")
 
@@ -323,3 +325,95 @@ async def test_an_edited_result_of_a_rerun_comes_back_as_its_type(app: TaskFlow)
         again = await app.arerun(run.id, from_step="make", output=Order(ID))
         await harness.finish(again)
     assert seen == [ORDER, Order(ID)]
+
+
+def make_local(scale: int) -> tuple[type, Callable[[], Any]]:
+    """A class, and a function that is annotated with it; both are made anew in each call."""
+
+    @dataclass
+    class Local:
+        size: int
+
+    def make():  # type: ignore[no-untyped-def]
+        return {"size": scale}
+
+    make.__annotations__["return"] = Local
+    return Local, make
+
+
+def test_a_function_that_is_made_anew_has_the_class_of_its_own_time() -> None:
+    for scale in (1, 2):
+        local, make = make_local(scale)
+        load = return_shape(make).load
+        assert load is not None
+        assert load(make()) == local(scale)
+
+
+def wrapped(fn: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(fn)
+    def wrapper(*args: Any) -> Any:
+        return fn(*args)
+
+    return wrapper
+
+
+def make_line() -> Line:
+    return Line("a", Decimal(1))
+
+
+def test_functions_that_share_a_decorator_have_types_of_their_own() -> None:
+    assert [return_shape(wrapped(fn)).name for fn in (make_order, make_line, make_order)] == [
+        "Order", "Line", "Order"
+    ]  # fmt: skip
+
+
+def test_a_handler_may_be_annotated_with_a_class_that_comes_later(app: TaskFlow) -> None:
+    @app.function
+    async def work(ctx: Context[Step]) -> Later: ...  # type: ignore[empty-body]
+
+    assert work.output.name == "Later"
+    assert return_shape(make_order) is return_shape(make_order)
+
+
+@dataclass
+class Later:
+    n: int
+
+
+@pytest.mark.parametrize(("hint", "value"), TYPED, ids=lambda each: str(each)[:40])
+async def test_a_step_gives_its_type_after_a_crash_too(app: TaskFlow, hint: Any, value: Any) -> None:
+    calls: list[str] = []
+    seen: list[Any] = []
+    doomed: list[Doomed] = []
+    step_function = returning(hint, value, calls)
+
+    def die() -> None:
+        while doomed:
+            doomed.pop().kill()
+
+    @app.function
+    async def work(ctx: Context[Step], step: Step) -> None:
+        seen.append(await step.run("typed", step_function))
+        await step.run("die", die)
+
+    async with Harness(app, workers=0) as harness:
+        dead = await Doomed.start(app, harness, cut=Cut(after=1_000))
+        doomed.append(dead)
+        harness.workers.append(dead.worker)
+        run = await work.ainvoke()
+
+        async def has_died() -> bool:
+            return dead.cut.is_dead
+
+        await pass_time(harness, has_died, description="the crash")
+        harness.workers.remove(dead.worker)
+        await dead.give_up()
+        survivor = new_worker(app, harness)
+        await survivor.start()
+        harness.workers.append(survivor)
+        await run.aresult("10s")
+        harness.workers.remove(survivor)
+        await survivor.stop()
+        await dead.bury()
+    assert (calls, seen) == (["called"], [value, value])
+    assert {type(each) for each in seen} == {type(value)}
