@@ -26,7 +26,7 @@ def release_messages(
         if not serves_streams(address):
             continue
         prefix = parse_server_url(address, what="broker").options.get("key_prefix", key_prefix)
-        client = RespClient(address, timeout_s=timeout_s, scripts=(RELEASE,), home_key=prefix)
+        client = RespClient(address, timeout_s=timeout_s, scripts=(RELEASE,), forks=True, home_key=prefix)
         client.deadline = deadline
         keys = StreamKeys(prefix)
         streams = [keys.stream(queue) for queue in queues]

@@ -5,8 +5,6 @@ A supervisor has neither event loop nor threads, so that it may fork at any time
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,18 +12,15 @@ from typing import Any
 import hiredis
 
 from taskflow.errors import StoreUnavailable, StoreVersionMismatch
-from taskflow.redis.address import ServerAddress, parse_server_url
+from taskflow.redis.blocking import Command, RespClient, ServerLost
 from taskflow.redis.client import describe
-from taskflow.redis.connection import Argument, pack_command
 from taskflow.redis.scripts import load_scripts
-from taskflow.redis.topology import topology_of
 from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.store.store import DATA_VERSION, PACKAGE
 from taskflow.values.clock import machine_clock
 
 CALL_TIMEOUT_S = 1.0  # for one round trip, with connecting and greeting where that is needed
 HAND_BACK_BATCH = 500  # runs a script, so that each stays short
-READ_BYTES = 65_536
 SCRIPTS = ("heartbeat", "hand_back", "forget_worker")
 
 
@@ -41,14 +36,11 @@ class LivenessStore:
         self, url: str, *, namespace: str = "tf", app_id: str = "", queues: Sequence[str] = ()
     ) -> None:
         self.serving = SEPARATOR.join([app_id, *queues]) if queues else ""
-        self.address = parse_server_url(url, what="store")
         self.prefix = Keys(namespace).prefix
-        self.topology = topology_of(self.address, home_key=self.prefix)
+        # A supervisor forks at any time.
+        self.client = RespClient(url, what="store", home_key=self.prefix, forks=True)
         self.skew_ms = 0  # the store's clock minus ours
         self._registered_ms: int | None = None  # when the store registered the worker, by the store's clock
-        self._socket: socket.socket | None = None
-        self._reader = hiredis.Reader()
-        self._give_up_s = 0.0  # of the call that is under way, by time.monotonic()
 
     def heartbeat(self, worker_id: str, child_ids: list[str], *, now_ms: int) -> bool:
         """See HeartbeatStore. Reads the store's clock on the way, for the calls to come."""
@@ -95,37 +87,27 @@ class LivenessStore:
         self._registered_ms = None
 
     def close(self) -> None:
-        """Disconnect. Forked children hold copies of the socket, so it is shut down and not only closed."""
-        if self._socket is None:
-            return
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._socket = None
-        self.topology.close()
-
-    # Connecting
+        """Disconnect, though forked children hold copies of the socket."""
+        self.client.hang_up()
 
     def _begin(self) -> None:
         """A call begins: its time runs, and it may have to connect."""
-        self._give_up_s = time.monotonic() + CALL_TIMEOUT_S
-        if self._socket is not None and not self.topology.is_current():
-            self.close()
-        if self._socket is not None:
+        client = self.client
+        client.deadline = time.monotonic() + CALL_TIMEOUT_S
+        if client.is_connected and not client.topology.is_current():
+            client.hang_up()
+        if client.is_connected:
             return
         try:
-            server = self.topology.locate(CALL_TIMEOUT_S)
-            self._socket = open_socket(server, timeout_s=self._remaining_s())
-        except OSError as error:
-            raise self._unavailable(error) from error
-        self._reader = hiredis.Reader()
-        version_and_time = (("GET", f"{self.prefix}version"), ("TIME",))
-        *_, version, now = self._round_trip(*self.address.greeting, *self.topology.probe, *version_and_time)
+            client.connect()
+        except ServerLost as error:
+            raise self._unavailable(error.__cause__ or error) from error
+        version, now = self._round_trip(("GET", f"{self.prefix}version"), ("TIME",))
         # Before the first write: the keys of another version may mean something else.
         if version is not None and version.decode() != DATA_VERSION:
-            self.close()
+            client.hang_up()
             raise StoreVersionMismatch(
-                f"the store at {self.address} holds data of taskflow's format {version.decode()}, "
+                f"the store at {client.server} holds data of taskflow's format {version.decode()}, "
                 f"but this version reads format {DATA_VERSION}"
             )
         self._follow_clock(now)
@@ -136,72 +118,24 @@ class LivenessStore:
         seconds, micros = now
         self.skew_ms = int(seconds) * 1000 + int(micros) // 1000 - machine_clock().local_now_ms()
 
-    # Talking
-
-    def _script(self, name: str, **named: Any) -> tuple[Argument, ...]:
+    def _script(self, name: str, **named: Any) -> Command:
         script = load_scripts(PACKAGE)[name]
         return ("EVALSHA", script.sha, 1, self.prefix, *script.argv(**named))
 
-    def _round_trip(self, *commands: tuple[Argument, ...]) -> list[Any]:
+    def _round_trip(self, *commands: Command) -> list[Any]:
         """Send the commands in one go and return their replies. After a failure the connection is closed.
 
         So scripts that the server has forgotten (a restart, SCRIPT FLUSH) are there again with the next call.
         """
         try:
-            replies = self._exchange(commands)
-        except OSError as error:
-            self.close()
-            raise self._unavailable(error) from error
+            replies = self.client.pipeline(commands)
+        except ServerLost as error:
+            raise self._unavailable(error.__cause__ or error) from error
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
-                self.topology.heed(str(reply))
-                self.close()
+                self.client.hang_up()
                 raise self._unavailable(reply)
         return replies
 
-    def _exchange(self, commands: tuple[tuple[Argument, ...], ...]) -> list[Any]:
-        assert self._socket is not None
-        self._socket.settimeout(self._remaining_s())
-        self._socket.sendall(b"".join([pack_command(command) for command in commands]))
-        replies: list[Any] = []
-        while True:
-            while len(replies) < len(commands) and (reply := self._reader.gets()) is not False:
-                replies.append(reply)
-            if len(replies) == len(commands):
-                return replies
-            self._socket.settimeout(self._remaining_s())
-            data = self._socket.recv(READ_BYTES)
-            if not data:
-                raise ConnectionError("it closed the connection")
-            self._reader.feed(data)
-
-    def _remaining_s(self) -> float:
-        remaining_s = self._give_up_s - time.monotonic()
-        if remaining_s <= 0:
-            raise TimeoutError("no answer in time")
-        return remaining_s
-
     def _unavailable(self, error: BaseException) -> StoreUnavailable:
-        return StoreUnavailable(f"the store at {self.address}: {describe(error)}")
-
-
-def open_socket(address: ServerAddress, *, timeout_s: float) -> socket.socket:
-    """A connected socket; TLS is done where the URL asks for it. Raises OSError."""
-    if address.path:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            connection.settimeout(timeout_s)
-            connection.connect(address.path)
-        except OSError:
-            connection.close()
-            raise
-        return connection
-    connection = socket.create_connection((address.host, address.port), timeout=timeout_s)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if address.tls is None:
-        return connection
-    try:
-        return address.tls.wrap_socket(connection, server_hostname=address.host)
-    except OSError:
-        connection.close()
-        raise
+        return StoreUnavailable(f"the store at {self.client.server}: {describe(error)}")
