@@ -155,10 +155,7 @@ class StoreClient:
         if self.connection is None or not self.unsent:
             return  # `reopen` flushes when it is through
         if self.together:
-            self.together = {}
-            for waiting in self.unsent:
-                if isinstance(waiting.future, Together) and not waiting.packed:
-                    waiting.packed = waiting.future.pack()
+            self.pack_together()
         if not self.in_flight:
             self.last_reply_s = self.loop.time()
             if self.stall_check is None:
@@ -171,6 +168,22 @@ class StoreClient:
         transport.write(b"".join([waiting.packed for waiting in self.unsent]))
         self.in_flight.extend(self.unsent)
         self.unsent.clear()
+
+    def pack_together(self) -> None:
+        """Pack the commands that took items so far. One that can't be packed must neither harm the others nor shift replies."""
+        self.together = {}
+        packed: list[Waiting] = []
+        for waiting in self.unsent:
+            group = waiting.future
+            if waiting.packed or not isinstance(group, Together):
+                packed.append(waiting)
+                continue
+            try:
+                waiting.packed = group.pack()
+                packed.append(waiting)
+            except (ValueError, TypeError, hiredis.HiredisError):
+                packed.extend(group.apart())
+        self.unsent = packed
 
     async def connect(self, *, timeout_s: float | None = CONNECT_TIMEOUT_S) -> None:
         """Open the connection; StoreUnavailable says where and why it failed. `timeout_s=None` tries for ever.

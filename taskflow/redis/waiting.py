@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+import hiredis
+
 from taskflow.redis.connection import Argument, CommandError, Reply, pack_command
 
 
@@ -58,6 +60,20 @@ class Together:
 
     def pack(self) -> bytes:
         return pack_command((*self.head, *[part for item in self.items for part in item]))
+
+    def apart(self) -> list[Waiting]:
+        """Each item in a command of its own. One that can't be packed, a text with a lone surrogate say, gets the error."""
+        packed = []
+        for item, future in zip(self.items, self.futures, strict=True):
+            alone = Together(self.head, self.send_alone)
+            alone.items.append(item)
+            alone.futures.append(future)
+            try:
+                packed.append(Waiting(alone.pack(), alone))
+            except (ValueError, TypeError, hiredis.HiredisError) as error:
+                if not future.done():
+                    future.set_exception(error)
+        return packed
 
     def done(self) -> bool:
         return False

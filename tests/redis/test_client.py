@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -89,6 +90,24 @@ async def test_a_callers_error_is_its_own(client: StoreClient) -> None:
     with pytest.raises(CommandError, match="not an integer"):
         await refused
     assert await after == b"x"
+
+
+@pytest.mark.parametrize("wrong", ["caf\udce9", object()], ids=["a lone surrogate", "no text"])
+async def test_what_can_not_be_packed_harms_nobody_else(client: StoreClient, wrong: Any) -> None:
+    """Neither what goes out with it in one command, nor the replies to what comes after it."""
+    script = "local replies = {false} for i = 1, #ARGV do replies[i + 1] = ARGV[i] end return replies"
+    before = client.call("ECHO", "before")
+    with pytest.raises((UnicodeEncodeError, TypeError)):
+        client.call("ECHO", wrong)
+    good, bad, best = (client.call_together(("EVAL", script, 0), item) for item in ("good", wrong, "best"))
+    after = client.call("ECHO", "after")
+    with pytest.raises((UnicodeEncodeError, TypeError)):
+        await bad
+    assert [await before, await after] == [b"before", b"after"]
+    assert [reply for reply, _ in (await good, await best)] == [b"good", b"best"]
+    assert await asyncio.gather(*[client.call("ECHO", n) for n in range(20)]) == [
+        str(n).encode() for n in range(20)
+    ]
 
 
 async def test_a_caller_that_gives_up_does_not_shift_the_replies_of_others(client: StoreClient) -> None:
