@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from taskflow.errors import (
         BrokerUnavailable,
         ConfigError,
+        EventNotFound,
         ExpressionError,
         InvalidDuration,
         InvalidEvent,
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
     from taskflow.flow.throttle import Throttle
     from taskflow.function import Function, FunctionOptions, InvokeOptions
     from taskflow.retries import Retries
-    from taskflow.run import Run, RunStatus
+    from taskflow.run import Run, RunStatus, RunView, StepView
+    from taskflow.sent import EventView, SentEvent
     from taskflow.signals import ReceivedSignal
     from taskflow.step import BlockingStep, Step
     from taskflow.timeouts import Timeouts
@@ -75,6 +77,10 @@ __all__ = [
     "InvokeOptions",
     "Run",
     "RunStatus",
+    "RunView",
+    "StepView",
+    "SentEvent",
+    "EventView",
     # inside a handler
     "Context",
     "Step",
@@ -97,6 +103,7 @@ __all__ = [
     "TaskFlowError",
     "BrokerUnavailable",
     "ConfigError",
+    "EventNotFound",
     "ExpressionError",
     "InvalidDuration",
     "InvalidEvent",
@@ -132,6 +139,10 @@ MODULES = {
     "ReceivedSignal": "signals",
     "Run": "run",
     "RunStatus": "run",
+    "RunView": "run",
+    "StepView": "run",
+    "SentEvent": "sent",
+    "EventView": "sent",
     "Context": "context",
     "Step": "step",
     "BlockingStep": "step",

@@ -9,14 +9,16 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from taskflow.config import Config, Settings
 from taskflow.connections import Connections
 from taskflow.errors import ConfigError
-from taskflow.event import Event, encode_events
+from taskflow.event import INVOKED, Event, encode_events
 from taskflow.function import Function, FunctionOptions, FunctionSpec, InvokeOptions, build_spec
 from taskflow.headers import Headers
-from taskflow.run import Run
+from taskflow.run import Run, RunView
 from taskflow.runs.cancel import LiveRuns, select_live
 from taskflow.runs.control import RunControl
 from taskflow.runs.replay import ReplayOptions, plan_replay
 from taskflow.runs.rerun import UNCHANGED, Edits
+from taskflow.runs.selection import ListedRuns, parse_listed
+from taskflow.sent import SentEvent
 from taskflow.triggers import TriggerEvent
 from taskflow.types import Handler, JsonObject, RunId
 from taskflow.values.keywords import check_keywords
@@ -28,7 +30,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 FAILED = "taskflow/function.failed"
-INVOKED = "taskflow/function.invoked"
 
 
 class TaskFlow:
@@ -196,12 +197,8 @@ class TaskFlow:
     ) -> Run[Any]: ...
 
     def invoke(
-        self,
-        function: Function[..., Any] | str,
-        /,
-        data: JsonObject | None = None,
-        **options: Unpack[InvokeOptions],
-    ) -> Run[Any]:
+        self, function: Function[..., Any] | str, /, data: JsonObject | None = None, **options: Unpack[InvokeOptions]
+    ) -> Run[Any]:  # fmt: skip
         """Start one run of a function of this app, and return its handle; `function` may also be "app/function".
 
         The keywords are those of `InvokeOptions`. Raises ConfigError for an unknown function, InvalidEvent, StoreUnavailable.
@@ -225,12 +222,8 @@ class TaskFlow:
     ) -> Run[Any]: ...
 
     async def ainvoke(
-        self,
-        function: Function[..., Any] | str,
-        /,
-        data: JsonObject | None = None,
-        **options: Unpack[InvokeOptions],
-    ) -> Run[Any]:
+        self, function: Function[..., Any] | str, /, data: JsonObject | None = None, **options: Unpack[InvokeOptions]
+    ) -> Run[Any]:  # fmt: skip
         """See `invoke`."""
         check_keywords(options, InvokeOptions, what="invoke()")
         control = self._control()
@@ -243,6 +236,39 @@ class TaskFlow:
     def run(self, run_id: str) -> Run[Any]:
         """The handle of a run whose id is known; nothing is looked up yet."""
         return Run(RunId(run_id), self._link)
+
+    def runs(
+        self,
+        function: Function[..., Any] | str | None = None,
+        *,
+        limit: int = 100,
+        **which: Unpack[ListedRuns],
+    ) -> list[RunView]:
+        """The newest runs of a function, or of all functions of this app, newest first; at most `limit`. Rule S10.2.
+
+            app.runs(fulfil, status="failed", since="1h")
+
+        The other keywords are those of `ListedRuns`. What may be large, the event and the output, is left out: `Run.view()` has it.
+        Raises ConfigError, InvalidDuration, StoreUnavailable.
+        """
+        return self._link.block_on(lambda: self.aruns(function, limit=limit, **which))
+
+    async def aruns(
+        self,
+        function: Function[..., Any] | str | None = None,
+        *,
+        limit: int = 100,
+        **which: Unpack[ListedRuns],
+    ) -> list[RunView]:
+        """See `runs`."""
+        check_keywords(which, ListedRuns, what="runs")
+        statuses, since_ms = parse_listed(which, now_ms=self._link.clock.now_ms())
+        functions = await self._functions_with_runs(function)
+        return await self._link.recent_runs(functions, statuses=statuses, since_ms=since_ms, limit=limit)
+
+    def event(self, event_id: str) -> SentEvent:
+        """The handle of an event that was sent; `event_id` as `send` returned it. Nothing is looked up yet."""
+        return SentEvent(event_id, self._link)
 
     # --- for operators ---
 
@@ -298,14 +324,9 @@ class TaskFlow:
     ) -> int:
         """See `cancel_runs`."""
         check_keywords(which, LiveRuns, what="cancel_runs")
-        control = self._control()
-        if function is None:
-            functions = await control.functions(self.id)
-        else:
-            functions = [id_of(function)]
-            await control.check_function(functions[0])
+        functions = await self._functions_with_runs(function)
         selection = select_live(functions, now_ms=self._link.clock.now_ms(), **which)
-        return await control.cancel_runs(selection, reason=reason)
+        return await self._control().cancel_runs(selection, reason=reason)
 
     def rerun(
         self,
@@ -369,6 +390,15 @@ class TaskFlow:
 
     def _control(self) -> RunControl:
         return self._link.control(self._functions)
+
+    async def _functions_with_runs(self, function: Function[..., Any] | str | None) -> list[str]:
+        """The id of this function, or those of all functions of this app. Raises ConfigError for one that never was."""
+        control = self._control()
+        if function is None:
+            return await control.functions(self.id)
+        if isinstance(function, str):
+            await control.check_function(function)
+        return [id_of(function)]
 
     async def _spec(self, function: Function[..., Any] | str, control: RunControl) -> FunctionSpec:
         return function.spec if isinstance(function, Function) else await control.spec(function)

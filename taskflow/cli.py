@@ -11,6 +11,7 @@ from importlib import import_module
 import click
 
 from taskflow.errors import TaskFlowError
+from taskflow.values.text import printable_lines
 
 DISTRIBUTION = "taskflow-durable"
 
@@ -31,6 +32,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Look and act": {
         "send": Entry("taskflow.commands.send:command", "Send an event."),
+        "events": Entry("taskflow.commands.events:command", "List events, and show what each came to."),
+        "invoke": Entry("taskflow.commands.invoke:command", "Start one run of a function."),
         "signal": Entry("taskflow.commands.signal:command", "Resume the run that waits for a signal."),
         "functions": Entry("taskflow.commands.functions:command", "List the functions that workers registered."),
         "runs": Entry("taskflow.commands.runs:command", "List, show, cancel and rerun runs."),
@@ -49,7 +52,7 @@ class Failure(click.ClickException):
     exit_code = 1
 
     def show(self, file: object = None) -> None:
-        click.echo(f"taskflow: {self.message}", err=True)
+        click.echo(f"taskflow: {printable_lines(self.message)}", err=True)
 
 
 class LazyGroup(click.Group):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -16,8 +16,10 @@ from taskflow.function import Function
 from taskflow.portal import LoopThread
 from taskflow.run import RunView
 from taskflow.runs.control import Cancelled, RunControl
-from taskflow.runs.lookup import find_run
+from taskflow.runs.events import find_event
+from taskflow.runs.lookup import find_run, recent_runs
 from taskflow.runs.reasons import Moment
+from taskflow.sent import EventView
 from taskflow.store.hints import Hint
 from taskflow.store.session import StoreSession
 from taskflow.values.clock import Clock, SystemClock
@@ -72,14 +74,28 @@ class Connections:
         """Run a coroutine on a loop of our own, from sync code."""
         return self.loop_thread.run(make)
 
-    # --- what the handle of a run needs (`run.RunReader`) ---
+    # --- what the handles of runs and events need (`sent.EventReader`) ---
 
     async def run_fields(self, run_id: str, *names: str) -> list[bytes | None]:
         return await self.session().run_fields(run_id, *names)
 
+    async def recent_runs(
+        self, functions: Sequence[str], *, statuses: Collection[str], since_ms: int | None, limit: int
+    ) -> list[RunView]:
+        """The newest runs of these functions, newest first."""
+        async with self.session().deadline() as store:
+            found = await recent_runs(
+                store, functions, statuses=statuses, since_ms=since_ms, limit=limit, moment=Moment(self.clock.now_ms())
+            )  # fmt: skip
+        return found.runs
+
     async def view_run(self, run_id: str) -> RunView:
         async with self.session().deadline() as store:
             return await find_run(store, run_id, Moment(self.clock.now_ms()))
+
+    async def view_event(self, event_id: str) -> EventView:
+        async with self.session().deadline() as store:
+            return await find_event(store, event_id)
 
     async def wait_until_done(self, run_id: str, timeout_s: float | None) -> None:
         try:

@@ -9,6 +9,7 @@ TaskFlowError
 ├── StoreUnavailable          the store gave no answer within its deadline
 │   └── StoreVersionMismatch  the store holds data of another major version
 ├── RunNotFound               no such run, or its retention is over (S10.1)
+├── EventNotFound             no such event, or none that a worker has routed so far (S10.1)
 ├── RunFailed                 `Run.result()` of a failed run; carries the run's error
 ├── RunCancelled              `Run.result()` of a cancelled run
 ├── RunSkipped                `Run.result()` of a run that flow control did not let be (S7)
@@ -65,6 +66,10 @@ class StoreVersionMismatch(StoreUnavailable):
 
 class RunNotFound(TaskFlowError):
     """There is no such run, or its retention is over. Rule S10.1."""
+
+
+class EventNotFound(TaskFlowError):
+    """There is no such event, no worker has routed it so far, or its retention is over. Rule S10.1."""
 
 
 class RunFailed(TaskFlowError):

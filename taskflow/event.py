@@ -17,6 +17,7 @@ from taskflow.values.stored import dump
 # Events of one call share messages up to this size; SQS, the smallest broker, takes 256 KiB.
 MESSAGE_BYTES = 128 * 1024
 MESSAGE_EVENTS = 100
+INVOKED = "taskflow/function.invoked"
 MAX_EVENTS = 5_000  # in one call of send (S1.2)
 MAX_NAME_CHARS = 256
 MAX_ID_CHARS = 256

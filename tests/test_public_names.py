@@ -10,9 +10,11 @@ from taskflow import errors
 
 PUBLIC = {
     "BlockingStep", "Cancel", "Context", "Event", "Function", "FunctionOptions", "InvokeOptions", "ReceivedEvent", "ReceivedSignal",
-    "Retries", "Run", "RunStatus", "Settings", "Step", "TaskFlow", "Timeouts", "TriggerCron", "TriggerEvent",
+    "Retries", "Run", "RunStatus", "RunView", "StepView", "SentEvent", "EventView", "Settings", "Step",
+    "TaskFlow", "Timeouts", "TriggerCron", "TriggerEvent",
     "Batch", "Concurrency", "Debounce", "Priority", "RateLimit", "Singleton", "Throttle",
-    "BrokerUnavailable", "ConfigError", "ExpressionError", "InvalidDuration", "InvalidEvent", "LimitExceeded", "NestedStepError",
+    "BrokerUnavailable", "ConfigError", "EventNotFound", "ExpressionError", "InvalidDuration", "InvalidEvent",
+    "LimitExceeded", "NestedStepError",
     "NonDeterminismError", "NonRetriableError", "RetryAfterError", "RunCancelled", "RunFailed", "RunNotFound",
     "RerunRefused", "RunSkipped",
     "SerializationError", "StepError", "StepTimeout", "StoreUnavailable", "StoreVersionMismatch", "Suspend",
@@ -68,13 +70,14 @@ def test_members_of_the_classes_that_users_hold_are_these() -> None:
 
     assert members(taskflow.TaskFlow) | {name for name in vars(app) if name[0] != "_"} == {
         "id", "config", "functions", "function",
-        "send", "asend", "send_signal", "asend_signal", "invoke", "ainvoke", "run",
+        "send", "asend", "send_signal", "asend_signal", "invoke", "ainvoke", "run", "runs", "aruns", "event",
         "pause", "apause", "resume", "aresume", "cancel_runs", "acancel_runs", "rerun", "arerun", "replay", "areplay",
         "close", "aclose",
     }  # fmt: skip
     assert members(taskflow.Run) == {
         "id", "status", "astatus", "view", "aview", "result", "aresult", "cancel", "acancel",
     }  # fmt: skip
+    assert members(taskflow.SentEvent) == {"id", "view", "aview", "runs", "aruns"}
     own = {name for name in vars(work) if not name.startswith("_")}
     assert members(taskflow.Function) | own == {
         "id", "spec", "handler", "shape", "output", "takes_step", "is_async", "send", "invoke", "ainvoke",

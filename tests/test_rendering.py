@@ -56,7 +56,7 @@ longer  12 min
 def test_stored_text_can_not_control_the_terminal() -> None:
     screen = Screen(io.StringIO())
     screen.print_line(plain("red \x1b[31malert\x07\r"))
-    assert printed(screen) == "red �[31malert��\n"
+    assert printed(screen) == "red \\x1b[31malert\\x07\\r\n"
 
 
 def test_without_unicode_the_signs_are_ascii() -> None:

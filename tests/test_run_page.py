@@ -213,3 +213,25 @@ def test_narrow_screen_gets_narrow_bars() -> None:
     )
     assert "█" * 20 in wide
     assert "█" * 6 in narrow and "█" * 7 not in narrow
+
+
+def test_many_like_steps_are_folded_but_those_that_tell_something_are_shown() -> None:
+    steps = {f"child#{n}" if n else "child": step(n, n, n + 1) for n in range(500)}
+    steps["child#300"] = Operation("step", "failed", 300, error=BOOM, started=T0, ended=T0 + 1)
+    shown = page("running", steps)
+    assert shown.count("child") == 5  # three, the failed one, and the line for all others
+    assert "✗ child#300" in shown
+    assert "… 496 more 'child': 496 done" in shown
+
+
+def test_steps_of_a_loop_that_are_numbered_by_the_user_are_folded_too() -> None:
+    shown = page("completed", {f"part {n} of 40": step(n, n, n + 1) for n in range(40)})
+    assert "… 37 more 'part n of n': 37 done" in shown
+    few = page("completed", {f"part {n}": step(n, n, n + 1) for n in range(12)})
+    assert "more" not in few
+
+
+def test_a_large_output_is_cut() -> None:
+    shown = page("completed", {}, output=["y" * 1_000_000])
+    assert len(shown) < 10_000
+    assert shown.endswith("    … (1,000,009 characters in all; --all shows it)\n")

@@ -24,6 +24,7 @@ from taskflow.errors import RunNotFound
 from taskflow.runs.cancel import count_live, select_live
 from taskflow.runs.control import Cancelled, RunControl
 from taskflow.runs.selection import LIVE, Selection
+from taskflow.values.text import printable
 
 OUTCOMES = {
     Cancelled.CANCELLED.value: "cancelled",
@@ -115,26 +116,32 @@ def cancel_command(
 
 
 async def cancel_named(target: Target, run_ids: tuple[str, ...], reason: str) -> dict[str, str]:
-    """What each came to: a key of OUTCOMES, or "unknown"."""
+    """What each came to: a key of OUTCOMES, else why it was not found."""
     outcomes: dict[str, str] = {}
     async with open_control(target) as control:
         for run_id in run_ids:
             try:
-                outcomes[run_id] = (await control.cancel(run_id, reason)).value
-            except RunNotFound:
-                outcomes[run_id] = "unknown"
+                whole_id = await control.whole_run_id(run_id)
+                outcomes[whole_id] = (await control.cancel(whole_id, reason)).value
+            except RunNotFound as error:
+                outcomes[run_id] = str(error)
     return outcomes
 
 
 def report_named(outcomes: dict[str, str], as_json: bool) -> None:
     if as_json:
-        print_json([{"run_id": run_id, "outcome": outcome} for run_id, outcome in outcomes.items()])
+        print_json(
+            [
+                {"run_id": run_id, "outcome": outcome if outcome in OUTCOMES else "unknown"}
+                for run_id, outcome in outcomes.items()
+            ]
+        )
     for run_id, outcome in outcomes.items():
-        if outcome == "unknown":
-            click.echo(f"taskflow: there is no run {run_id}", err=True)
+        if outcome not in OUTCOMES:
+            click.echo(f"taskflow: {printable(outcome)}", err=True)
         elif not as_json:
             click.echo(f"{run_id} {OUTCOMES[outcome]}")
-    if "unknown" in outcomes.values():
+    if not set(outcomes.values()) <= set(OUTCOMES):
         raise click.exceptions.Exit(1)
 
 

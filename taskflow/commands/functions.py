@@ -22,6 +22,7 @@ from taskflow.runs.reasons import Moment
 from taskflow.store.store import Store
 from taskflow.terminal.screen import Cell, Screen, plain
 from taskflow.triggers import Trigger, TriggerCron
+from taskflow.values.text import printable
 from taskflow.values.times import relative
 
 
@@ -53,7 +54,7 @@ async def registered_specs(store: Store) -> list[FunctionSpec]:
             try:
                 specs.append(read_spec(manifest))
             except ConfigError as error:
-                click.echo(f"taskflow: a function of {app_id} is left out: {error}", err=True)
+                click.echo(printable(f"taskflow: a function of {app_id} is left out: {error}"), err=True)
     return sorted(specs, key=lambda spec: spec.id)
 
 

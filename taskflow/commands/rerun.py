@@ -71,4 +71,4 @@ def rerun_command(
 
 async def rerun(target: Target, run_id: str, edits: Edits) -> str:
     async with open_control(target) as control:
-        return await control.rerun(run_id, edits)
+        return await control.rerun(await control.whole_run_id(run_id), edits)

@@ -10,6 +10,7 @@ from taskflow.commands.options import (
     Target,
     connection_options,
     find_target,
+    full_function_id,
     json_option,
     look,
     parse_duration_option,
@@ -18,7 +19,7 @@ from taskflow.commands.options import (
 )
 from taskflow.commands.rerun import rerun_command
 from taskflow.run import Run, RunStatus, RunView
-from taskflow.runs.lookup import find_run, recent_runs, registered_functions
+from taskflow.runs.lookup import FoundRuns, check_known, find_run, recent_runs, whole_run_id
 from taskflow.runs.reasons import Moment
 from taskflow.store.store import Store
 from taskflow.terminal.run_page import LIST_HEADER, list_row, run_page
@@ -37,7 +38,13 @@ command.add_command(rerun_command)
 
 @command.command("list")
 @click.option("--function", "function_id", metavar="ID", help="Only of this function: app/function.")
-@click.option("--status", type=click.Choice([status.value for status in RunStatus]), help="Only those.")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice([status.value for status in RunStatus]),
+    help="Only those; may be given several times.",
+)
 @click.option(
     "--limit",
     default=20,
@@ -52,48 +59,67 @@ command.add_command(rerun_command)
 @connection_options
 @json_option
 def list_command(
-    function_id: str | None, status: str | None, limit: int, since: int | None, app: str | None, store: str | None,
+    function_id: str | None, statuses: tuple[str, ...], limit: int, since: int | None, app: str | None, store: str | None,
     broker: str | None, namespace: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """List runs, newest first."""
     target = find_target(app, store, broker, namespace)
 
-    async def read(opened: Store, moment: Moment) -> tuple[list[str], list[RunView]]:
-        functions = [function_id] if function_id else await registered_functions(opened)
+    async def read(opened: Store, moment: Moment) -> tuple[list[str], FoundRuns]:
+        if function_id is None:
+            functions = await opened.registry.known_functions()
+        else:
+            functions = [full_function_id(target, function_id)]
+            await check_known(opened, functions[0])
         since_ms = None if since is None else moment.now_ms - since
-        found = await recent_runs(
-            opened, functions, limit=limit, moment=moment, status=status, since_ms=since_ms
+        return functions, await recent_runs(
+            opened, functions, limit=limit, moment=moment, statuses=statuses, since_ms=since_ms
         )
-        return functions, found
 
     (functions, found), moment = look(target, read)
     if as_json:
-        print_json([one.summary_json(moment.now_ms) for one in found])
+        print_json([one.summary_json(moment.now_ms) for one in found.runs])
         return
     screen = Screen.of_stdout()
-    if not found:
+    if not found.runs:
         screen.print_line(
             plain("no runs" if functions else "no runs: no worker has registered a function yet", "dim")
         )
         return
-    screen.table([list_row(one, moment.now_ms) for one in found], header=LIST_HEADER, right=(4,))
+    screen.table([list_row(one, moment.now_ms) for one in found.runs], header=LIST_HEADER, right=(4,))
+    if found.has_more:
+        of = "" if found.total is None else f" of {found.total:,}"
+        screen.print_line(plain(f"{len(found.runs):,}{of}; --limit shows more", "dim"))
 
 
 @command.command("show")
 @click.argument("run_id")
+@click.option(
+    "--all", "is_whole", is_flag=True, help="Every step, and the output and the error to their ends."
+)
 @connection_options
 @json_option
 def show_command(
-    run_id: str, app: str | None, store: str | None, broker: str | None, namespace: str | None, as_json: bool
+    run_id: str,
+    is_whole: bool,
+    app: str | None,
+    store: str | None,
+    broker: str | None,
+    namespace: str | None,
+    as_json: bool,
 ) -> None:
-    """Show a run: what it is, its steps as a timeline, what it waits for, how it ended."""
+    """Show a run: what it is, its steps as a timeline, what it waits for, how it ended. The beginning of its id is enough."""
     target = find_target(app, store, broker, namespace)
-    found, moment = look(target, lambda opened, moment: find_run(opened, run_id, moment))
+
+    async def read(opened: Store, moment: Moment) -> RunView:
+        return await find_run(opened, await whole_run_id(opened, run_id), moment)
+
+    found, moment = look(target, read)
     if as_json:
         print_json(found.to_json(moment.now_ms))
         return
     screen = Screen.of_stdout()
-    screen.print(run_page(found, now_ms=moment.now_ms, width=screen.width))
+    screen.print(run_page(found, now_ms=moment.now_ms, width=screen.width, is_whole=is_whole))
 
 
 @command.command("wait")
@@ -125,7 +151,9 @@ def wait_command(
 async def wait_for(target: Target, run_id: str, timeout_ms: int | None) -> object:
     connections = target.connections()
     try:
-        run: Run = Run(RunId(run_id), connections)
+        async with connections.session().deadline() as store:
+            whole_id = await whole_run_id(store, run_id)
+        run: Run = Run(RunId(whole_id), connections)
         return await run.aresult(None if timeout_ms is None else timeout_ms / 1000)
     except TimeoutError as error:
         raise Failure(str(error)) from None

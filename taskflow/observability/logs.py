@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from taskflow.redis.address import redact
+from taskflow.values.text import printable, printable_lines
 
 RUN_FIELDS = ("run_id", "function_id", "attempt")  # what lines of `ctx.logger` carry
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -45,7 +46,7 @@ class HumanLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created).isoformat(" ", "milliseconds")
-        message = record.getMessage() + run_part(record)
+        message = record.getMessage()
         if record.exc_info:
             message += "\n" + self.formatException(record.exc_info)
         if record.stack_info:
@@ -55,7 +56,11 @@ class HumanLines(logging.Formatter):
         if self.colour:
             level = f"\x1b[{code}m{level}\x1b[0m" if code else level
             moment = f"\x1b[2m{moment}\x1b[0m"
-        return redact(f"{moment} {level} {record.name}: {message}")
+        first, *more = redact(message).split("\n", 1)
+        told = printable(first) + run_part(record)
+        if more:
+            told += "\n    " + printable_lines(more[0])
+        return f"{moment} {level} {record.name}: {told}"
 
 
 def run_part(record: logging.LogRecord) -> str:

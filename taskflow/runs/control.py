@@ -20,7 +20,7 @@ from taskflow.function import Function, FunctionSpec, read_spec
 from taskflow.routing.plan import plan_run
 from taskflow.run import no_run
 from taskflow.runs.cancel import cancel_live
-from taskflow.runs.lookup import registered_functions
+from taskflow.runs.lookup import check_known, whole_run_id
 from taskflow.runs.replay import PAUSED, ReplayRequest, find_runs, plan_replay, replay_runs
 from taskflow.runs.rerun import NO_EDITS, Edits, plan_rerun
 from taskflow.runs.selection import Selection
@@ -100,17 +100,16 @@ class RunControl:
         return read_spec(manifest)
 
     async def functions(self, app_id: str | None = None) -> list[str]:
-        """The ids of all functions, or of those of one app: the ones whose code is here, and the ones that are registered."""
+        """The ids of all functions, or of those of one app: the ones whose code is here, and all that ever had runs."""
         async with self.session.deadline() as store:
-            found = {*self.known, *await registered_functions(store)}
+            found = {*self.known, *await store.registry.known_functions()}
         return sorted(each for each in found if app_id is None or each.startswith(f"{app_id}/"))
 
     async def check_function(self, function_id: str) -> None:
         """Raise ConfigError for a function that never was; the code may be gone and its runs still be there."""
-        async with self.session.deadline() as store:
-            has_runs = bool(await store.history.recent_runs(function_id, limit=1))
-        if not has_runs:
-            await self.spec(function_id)
+        if function_id not in self.known:
+            async with self.session.deadline() as store:
+                await check_known(store, function_id)
 
     async def pause(self, function_id: str, *, cancel_running: bool = False) -> int:
         """Let no run of the function begin or go on; how many live runs were cancelled. Rule S10.4. Raises ConfigError."""
@@ -183,6 +182,11 @@ class RunControl:
             )
         await self.tell(hints)
         return run_id
+
+    async def whole_run_id(self, given: str) -> str:
+        """The id of the one run whose id begins so. Raises RunNotFound."""
+        async with self.session.deadline() as store:
+            return await whole_run_id(store, given)
 
     # --- cancel ---
 

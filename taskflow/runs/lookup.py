@@ -6,10 +6,9 @@ It asks the store by typed methods, side by side where one answer does not need 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-
-import orjson
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from taskflow.errors import ConfigError, RunNotFound
 from taskflow.flow.concurrency import Concurrency, ConcurrencyLevel
@@ -26,6 +25,8 @@ from taskflow.store.fields import number, text
 from taskflow.store.history import Serving, StoredRun
 from taskflow.store.operation import Operation
 from taskflow.store.store import Store
+from taskflow.values.ids import time_span
+from taskflow.values.keywords import did_you_mean
 
 # A run in a list is told without what may be large: its event and its output.
 LISTED_FIELDS = (
@@ -33,6 +34,11 @@ LISTED_FIELDS = (
     "due", "by", "score", "cancel", "crash_log", "parent", "lane", "skipped",
     "gathers", "batched", "batch_size", "behind",
 )  # fmt: skip
+RUN_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}-[a-z0-9]{6}")
+PREFIX = re.compile(r"[0-9A-HJKMNP-TV-Z]{1,26}(?:-[a-z0-9]{0,6})?")
+MIN_PREFIX = 6  # characters that must be given of an id: they stand for 17 minutes
+PREFIX_WINDOW_MS = 3_600_000  # how long an event may have been on its way before its run was made
+PREFIX_LOOKS = 10_000  # runs of each function
 UNSETTLED = (
     RunStatus.QUEUED,
     RunStatus.RUNNING,
@@ -132,14 +138,13 @@ async def children_of(store: Store, stored: StoredRun) -> dict[str, ChildRun]:
     }
 
 
-async def registered_functions(store: Store) -> list[str]:
-    """The full ids of all functions that workers have registered."""
-    ids = []
-    for app_id in await store.registry.apps():
-        for manifest in await store.registry.manifests(app_id):
-            slug = orjson.loads(manifest).get("slug")
-            ids.append(f"{app_id}/{slug}")
-    return ids
+@dataclass(frozen=True, slots=True)
+class FoundRuns:
+    """Runs, newest first."""
+
+    runs: list[RunView]
+    has_more: bool
+    total: int | None  # how many there are in all; None where counting them would mean to read them
 
 
 async def recent_runs(
@@ -148,28 +153,63 @@ async def recent_runs(
     *,
     limit: int,
     moment: Moment,
-    status: str | None = None,
+    statuses: Collection[str] = (),
     since_ms: int | None = None,
-) -> list[RunView]:
-    """The newest runs of these functions, newest first; with `status`, as far back as it takes to find `limit`."""
+) -> FoundRuns:
+    """The newest runs of these functions; with `statuses`, as far back as it takes to find `limit` of them."""
     pages = RunPages(store, functions, since_ms=since_ms)
     found: list[StoredRun] = []
-    while len(found) < limit:
+    while len(found) <= limit:
         # Without a status to look for, what comes next is all wanted.
-        run_ids = await pages.next(PAGE if status else min(PAGE, limit - len(found)))
+        run_ids = await pages.next(PAGE if statuses else min(PAGE, limit + 1 - len(found)))
         if not run_ids:
             break
         rows = await store.history.many(run_ids, LISTED_FIELDS)
         found += [
             StoredRun(run_id, fields, {})
             for run_id, fields in zip(run_ids, rows, strict=True)
-            if fields and status in (None, text(fields, "status"))
+            if fields and (not statuses or text(fields, "status") in statuses)
         ]
     views: list[RunView] = []
     for first in range(0, min(limit, len(found)), PAGE):
         part = found[first : min(first + PAGE, limit)]
         views += await asyncio.gather(*[listed_view(store, stored, moment) for stored in part])
-    return views
+    counts = [] if statuses else [store.history.count_runs(each, since_ms=since_ms) for each in functions]
+    total = None if statuses else sum(await asyncio.gather(*counts))
+    return FoundRuns(views, len(found) > limit, total)
+
+
+async def check_known(store: Store, function_id: str) -> None:
+    """Raise ConfigError, which says what may be meant, for a function that was never registered nor invoked."""
+    known = await store.registry.known_functions()
+    if function_id not in known:
+        raise ConfigError(f"there is no function {function_id!r}{did_you_mean(function_id, known)}")
+
+
+async def whole_run_id(store: Store, given: str) -> str:
+    """The id of the one run whose id begins so; what is a whole id is given back unseen. Raises RunNotFound.
+
+    Runs are looked for that were made within an hour of the time in their ids: for one whose event was on its way for longer it
+    takes the whole id.
+    """
+    head, dash, tail = given.partition("-")
+    prefix = head.upper() + dash + tail
+    if RUN_ID.fullmatch(prefix):
+        return prefix
+    if len(prefix) < MIN_PREFIX or not PREFIX.fullmatch(prefix):
+        raise RunNotFound(no_run(given))
+    first_ms, last_ms = time_span(prefix)
+    pages = [
+        store.history.runs_between(function_id, first_ms, last_ms + PREFIX_WINDOW_MS, limit=PREFIX_LOOKS)
+        for function_id in await store.registry.known_functions()
+    ]
+    found = [run_id for page in await asyncio.gather(*pages) for run_id in page if run_id.startswith(prefix)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise RunNotFound(no_run(given))
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    raise RunNotFound(f"{given!r} begins the ids of {', '.join(found[:3])}{more}: give more of the id")
 
 
 async def listed_view(store: Store, stored: StoredRun, moment: Moment) -> RunView:

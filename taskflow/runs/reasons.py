@@ -127,6 +127,8 @@ def queued_reason(
         return f"paused since {moment.at(around.paused_ms)}: taskflow resume {function}"
     if around.lane is not None and (reason := lane_reason(around.lane, now_ms=moment.now_ms)):
         return reason
+    if around.retries is None:
+        return f"queued: no worker has registered {function}"
     if not around.workers:
         return f'queued: no worker serves queue "{queue}" (none gives a sign of life)'
     if around.is_served is False:

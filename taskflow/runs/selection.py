@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Self, TypeAlias
+from typing import Self, TypeAlias, TypedDict
 
 import orjson
 
-from taskflow.errors import InvalidDuration
+from taskflow.errors import ConfigError, InvalidDuration
 from taskflow.expressions.cel import Expression
 from taskflow.run import RunStatus
 from taskflow.runs.pages import RunPages
@@ -21,6 +21,17 @@ LIVE = frozenset(status.value for status in RunStatus if not status.is_final)
 
 Past: TypeAlias = str | timedelta | datetime
 """A point in the past: "1d" or a timedelta (so long ago), an aware datetime, or ISO-8601 text with an offset."""
+
+
+class ListedRuns(TypedDict, total=False):
+    """Which runs `runs` lists.
+
+    status  one or several of them; all unless given
+    since   when they were made: "1h" is an hour ago; also a timedelta, an aware datetime, ISO-8601 text
+    """
+
+    status: str | Sequence[str] | None
+    since: Past | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +90,15 @@ def parse_past_ms(value: Past, *, now_ms: int, what: str) -> int:
         f"{what} must be how long ago, like '1d' or a timedelta, or a point in time, like an aware datetime or "
         f"'2030-01-31T12:00:00Z', got {value!r:.60}"
     )
+
+
+def parse_listed(which: ListedRuns, *, now_ms: int) -> tuple[frozenset[str], int | None]:
+    """The statuses (none: all) and the time since when. Raises ConfigError, InvalidDuration."""
+    status, since = which.get("status"), which.get("since")
+    statuses = frozenset([status] if isinstance(status, str) else status or ())
+    if not statuses <= set(RunStatus):
+        raise ConfigError(f"runs: status must name some of {', '.join(RunStatus)}, got {status!r:.80}")
+    return statuses, None if since is None else parse_past_ms(since, now_ms=now_ms, what="runs: since")
 
 
 def is_iso(text: str) -> bool:

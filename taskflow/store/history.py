@@ -11,6 +11,7 @@ from taskflow.redis.client import StoreClient
 from taskflow.store.fields import to_fields, to_numbers
 from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.store.records import TEXT_FIELDS, add_defaults, event_text, event_uid, whole_event
+from taskflow.values.ids import is_ulid
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,18 @@ class History:
         )
         return [(flat[i].decode(), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
 
+    async def count_runs(self, function_id: str, *, since_ms: int | None = None) -> int:
+        """How many runs of a function are kept, those alone that were made since then."""
+        lowest: str | int = "-inf" if since_ms is None else since_ms
+        return int(await self.client.call("ZCOUNT", self.keys.runs(function_id), lowest, "+inf"))
+
+    async def runs_between(self, function_id: str, first_ms: int, last_ms: int, *, limit: int) -> list[str]:
+        """The oldest runs of a function that were made in this time, both ends included."""
+        found = await self.client.call(
+            "ZRANGEBYSCORE", self.keys.runs(function_id), first_ms, last_ms, "LIMIT", 0, limit
+        )
+        return [run_id.decode() for run_id in found]
+
     async def many(self, run_ids: Sequence[str], names: Sequence[str] = ()) -> list[dict[str, bytes]]:
         """Some fields of several runs, or all; empty for those that are gone. One round trip, or two for their events."""
         if not names:
@@ -183,9 +196,14 @@ class History:
         """What is kept of an event: its text and what it did. Empty when it is unknown."""
         return whole_event(uid, to_fields(await self.client.call("HGETALL", self.keys.event(uid))))
 
-    async def recent_events(self, *, limit: int) -> list[str]:
-        """The uids of the newest events over all names, newest first."""
-        names = await self.client.call("ZRANGE", self.keys.event_names, 0, -1)
+    async def uid_of(self, event_id: str) -> str | None:
+        """The internal id of the event that was sent with this id, or whose internal id it is; None for an id never seen."""
+        found: bytes | None = await self.client.call("HGET", self.keys.event_id(event_id), "uid")
+        return found.decode() if found else event_id if is_ulid(event_id) else None
+
+    async def recent_events(self, *, limit: int, name: str | None = None) -> list[str]:
+        """The uids of the newest events over all names, or of this name alone, newest first."""
+        names = [name.encode()] if name else await self.client.call("ZRANGE", self.keys.event_names, 0, -1)
         pages = [
             self.client.call("XREVRANGE", self.keys.events(name.decode()), "+", "-", "COUNT", limit)
             for name in names

@@ -92,6 +92,10 @@ class Keys:
         return f"{self.prefix}apps"
 
     @property
+    def known_functions(self) -> str:
+        return f"{self.prefix}known_functions"
+
+    @property
     def event_names(self) -> str:
         return f"{self.prefix}event_names"
 

@@ -70,6 +70,10 @@ class Registry:
             name: ((await version) or b"").decode() for name, version in zip(names, versions, strict=True)
         }
 
+    async def known_functions(self) -> list[str]:
+        """The ids of all functions that have ever been registered or invoked, though their code may be gone."""
+        return sorted(each.decode() for each in await self.client.call("SMEMBERS", self.keys.known_functions))
+
     async def manifests(self, app_id: str) -> list[bytes]:
         """The manifests of an app's functions, by slug."""
         flat = await self.client.call("HGETALL", self.keys.functions(app_id))

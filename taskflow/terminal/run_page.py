@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import tzinfo
 from itertools import groupby
+from typing import TypeAlias
 
 import orjson
 
-from taskflow.run import AttemptView, RunView, StepView
+from taskflow.run import AttemptView, RunStatus, RunView, StepView
+from taskflow.terminal.folding import FoldedSteps, cut, folded
 from taskflow.terminal.screen import Cell, Line, Span, aligned, cell_width, glyph, plain
 from taskflow.terminal.timeline import Kind, Stretch, bar, bounds, stretches
 from taskflow.values.durations import format_duration
@@ -19,6 +21,7 @@ from taskflow.values.times import date_and_time, relative
 MIN_BAR, MAX_BAR = 12, 40
 MAX_KEY_CHARS = 40
 INDENT = "  "
+Steps: TypeAlias = Sequence[StepView | FoldedSteps]
 DOT = "  ·  "
 # Frames that lie between a worker and the user's code, and tell nothing of that.
 OWN_FRAME = re.compile(
@@ -26,14 +29,21 @@ OWN_FRAME = re.compile(
 )
 
 
-def run_page(run: RunView, *, now_ms: int, width: int, zone: tzinfo | None = None) -> list[Line]:
-    """The lines of the page, for a screen of `width` columns."""
+def run_page(
+    run: RunView, *, now_ms: int, width: int, zone: tzinfo | None = None, is_whole: bool = False,
+    how_to_see: str = "--all shows it",
+) -> list[Line]:  # fmt: skip
+    """The lines of the page, for a screen of `width` columns.
+
+    Unless it `is_whole`, many like steps are folded and large texts are cut, with a mark that says `how_to_see` the rest.
+    """
+    steps = list(folded(run.steps.values(), is_whole=is_whole))
     return [
         *heading(run, now_ms),
         *facts(run, now_ms, zone),
-        *steps_section(run, now_ms, width),
+        *steps_section(run, steps, now_ms, width),
         *crashes_section(run),
-        *outcome_section(run),
+        *outcome_section(run, is_whole=is_whole, how_to_see=how_to_see),
     ]
 
 
@@ -86,33 +96,39 @@ def event_text(run: RunView) -> str:
     )
 
 
-def steps_section(run: RunView, now_ms: int, width: int) -> Iterator[Line]:
-    if not run.steps:
+def steps_section(run: RunView, steps: Steps, now_ms: int, width: int) -> Iterator[Line]:
+    if not steps:
         return
-    rows = list(timeline_rows(run, now_ms, bar_width(run, now_ms, width)))
+    rows = list(timeline_rows(run, steps, now_ms, bar_width(run, steps, now_ms, width)))
     lines = aligned([cells for cells, _ in rows], right=(3, 4), indent=INDENT)
     yield []
-    for line, (_, notes) in zip(lines, rows, strict=True):
-        yield line
+    for line, (cells, notes) in zip(lines, rows, strict=True):
+        if cells:
+            yield line
         for note in notes:
             yield [(INDENT * 3, ""), *note]
 
 
-def bar_width(run: RunView, now_ms: int, width: int) -> int:
+def bar_width(run: RunView, steps: Steps, now_ms: int, width: int) -> int:
     """What the other columns leave for the bars, within limits."""
-    cells = aligned([cells for cells, _ in timeline_rows(run, now_ms, 0)], indent=INDENT)
+    cells = aligned([cells for cells, _ in timeline_rows(run, steps, now_ms, 0)], indent=INDENT)
     taken = max(cell_width(line) for line in cells)
     return min(max(width - taken, MIN_BAR), MAX_BAR)
 
 
-def timeline_rows(run: RunView, now_ms: int, bar_columns: int) -> Iterator[tuple[list[Cell], list[Line]]]:
+def timeline_rows(
+    run: RunView, steps: Steps, now_ms: int, bar_columns: int
+) -> Iterator[tuple[list[Cell], list[Line]]]:
     """For each step its cells, and the lines below it: why it waits, and its failed attempts."""
     begin_ms, end_ms = bounds(run, now_ms)
     yield [
         plain("  step", "dim"), plain(""), plain(" " * bar_columns), plain("start", "dim"), plain("took", "dim"),
         plain("tries" if any(step.attempts > 1 for step in run.steps.values()) else "", "dim"),
     ], []  # fmt: skip
-    for step in run.steps.values():
+    for step in steps:
+        if isinstance(step, FoldedSteps):
+            yield [], [[(str(step), "dim")]]  # as a note: it would widen the column of the ids
+            continue
         sign, style = glyph(step.state)
         took_ms = duration_ms(step, now_ms)
         yield [
@@ -181,11 +197,12 @@ def crashes_section(run: RunView) -> Iterator[Line]:
         yield [(f"{INDENT}crash {number}  ", "dim"), (f"its worker process ended: {cause}", "warn")]
 
 
-def outcome_section(run: RunView) -> Iterator[Line]:
+def outcome_section(run: RunView, *, is_whole: bool, how_to_see: str) -> Iterator[Line]:
     if run.output is not None:
         yield []
         yield [(f"{INDENT}output", "dim")]
-        for line in orjson.dumps(run.output, option=orjson.OPT_INDENT_2).decode().splitlines():
+        lines = orjson.dumps(run.output, option=orjson.OPT_INDENT_2).decode().split("\n")
+        for line in cut(lines, is_whole=is_whole, how_to_see=how_to_see):
             yield [(f"{INDENT}{INDENT}{line}", "")]
     shown = run.error if run.status == "failed" else None
     if not run.is_final and run.last_error is not None:
@@ -193,7 +210,7 @@ def outcome_section(run: RunView) -> Iterator[Line]:
     if shown is not None and shown.stack:
         yield []
         yield [(f"{INDENT}{'error' if run.is_final else 'last error'}", "dim")]
-        for line in users_frames(shown.stack):
+        for line in cut(list(users_frames(shown.stack)), is_whole=is_whole, how_to_see=how_to_see):
             yield [(f"{INDENT}{INDENT}{line}", stack_style(line))]
 
 
@@ -216,13 +233,13 @@ def stack_style(line: str) -> str:
 def list_row(run: RunView, now_ms: int) -> list[Cell]:
     """A run as a row of `taskflow runs list`."""
     sign: Span = glyph(run.status)
-    started = relative(run.started_ms, now_ms=now_ms) if run.started_ms is not None else "–"
-    took_ms = run.duration_ms(now_ms)
+    # A run that is queued again after a wait has started before, and executes nothing now.
+    took_ms = None if run.status == RunStatus.QUEUED else run.duration_ms(now_ms)
     return [
         plain(run.run_id), plain(run.function, "bold"), [sign, (f" {run.status}", sign[1])],
-        plain(started, "dim"), plain(format_duration(took_ms) if took_ms is not None else "–"),
+        plain(relative(run.created_ms, now_ms=now_ms), "dim"), plain(format_duration(took_ms) if took_ms is not None else "–"),
         plain(run.why or "", "bad" if run.status == "failed" else ""),
     ]  # fmt: skip
 
 
-LIST_HEADER = ("run", "function", "status", "started", "took", "why")
+LIST_HEADER = ("run", "function", "status", "made", "took", "why")

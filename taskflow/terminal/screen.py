@@ -7,13 +7,14 @@ Layout is done here and is the same in both, so what is piped into a file looks 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO, TypeAlias
+
+from taskflow.values.text import printable
 
 Span: TypeAlias = tuple[str, str]  # text, style
 Cell: TypeAlias = Sequence[Span]
@@ -24,8 +25,6 @@ GAP = "  "
 RICH_STYLES = {
     "good": "green", "bad": "red", "warn": "yellow", "dim": "bright_black", "bold": "bold", "accent": "cyan",
 }  # fmt: skip
-# Stored text may hold anything: escape sequences must not reach the terminal.
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 ASCII_FORMS = str.maketrans(
     {"█": "#", "▌": "#", "▐": "#", "─": "-", "╴": "-", "╶": "-", "✓": "+", "✗": "x", "○": "o", "●": "*", "↻": "r",
      "◌": ".", "⊘": "/", "–": "-", "…": "~", "·": "-", "→": ">", "▸": ">"}
@@ -88,7 +87,7 @@ class Screen:
         )
 
     def printable(self, text: str) -> str:
-        safe = CONTROL.sub("�", text)
+        safe = printable(text)
         if not self.is_ascii:
             return safe
         return safe.translate(ASCII_FORMS).encode("ascii", "replace").decode()
@@ -157,6 +156,7 @@ def aligned(
 
 def clipped(line: Line, width: int) -> list[Span]:
     """The line, cut to `width` columns with an ellipsis."""
+    line = [(printable(text), style) for text, style in line]
     text_width = cell_width([(("".join(text for text, _ in line)).rstrip(), "")])
     if text_width <= width:
         return list(line)
@@ -183,7 +183,7 @@ def fitting(text: str, width: int) -> str:
 
 
 def cell_width(cell: Cell) -> int:
-    return sum(text_columns(text) for text, _ in cell)
+    return sum(text_columns(printable(text)) for text, _ in cell)
 
 
 def text_columns(text: str) -> int:

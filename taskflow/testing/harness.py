@@ -19,6 +19,7 @@ from taskflow.event import Event, encode_events
 from taskflow.function import Function, InvokeOptions
 from taskflow.headers import Headers
 from taskflow.run import Run, RunStatus
+from taskflow.runs.events import event_view
 from taskflow.runs.lookup import find_run
 from taskflow.runs.reasons import Moment
 from taskflow.testing.checks import CheckedRun, CheckedStep
@@ -31,7 +32,7 @@ from taskflow.testing.valkey import process_valkey
 from taskflow.testing.wiring import wired
 from taskflow.types import JsonObject, RunId
 from taskflow.values.clock import VirtualClock
-from taskflow.values.ids import is_ulid, run_id_for
+from taskflow.values.ids import run_id_for
 
 START_MS = 1_893_456_000_000  # 2030-01-01 00:00 UTC, a Tuesday
 YEAR_MS = 366 * 86_400_000
@@ -139,7 +140,7 @@ class Harness(EngineInTest):
         found = [
             HarnessRun(run_id, function_id, self.app_of(function_id), self)
             for uid, record in zip(uids, records, strict=True)
-            for function_id, run_id in runs_of_event(uid, record)
+            for function_id, run_id in runs_of_event(event_view(uid, record))
             if self.has(function_id)
         ]
         return Sent(ids, found)
@@ -277,10 +278,7 @@ class Harness(EngineInTest):
 
     async def run_of(self, function: Function[..., Any], event_id: str) -> HarnessRun:
         """The run that an event has started of a function; `event_id` as `send` gave it. Raises RunNotFound."""
-        uid = event_id
-        if not is_ulid(event_id):
-            found = await self.store.client.call("HGET", self.store.keys.event_id(event_id), "uid")
-            uid = (found or b"").decode()
+        uid = await self.store.history.uid_of(event_id) or ""
         run = self.handle(function, run_id_for(uid, function.id))
         if not uid or await self.store.history.run(run.id) is None:
             raise RunNotFound(f"the event {event_id} has started no run of {function.id}")

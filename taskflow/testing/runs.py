@@ -85,5 +85,7 @@ async def page_of(store: Store, run_id: str, *, now_ms: int) -> str:
 def page_text(view: RunView, *, now_ms: int) -> str:
     """The page of a run without colours, as wide as a report."""
     stream = io.StringIO()
-    Screen(stream).print(run_page(view, now_ms=now_ms, width=PAGE_COLUMNS, zone=UTC))
+    Screen(stream).print(
+        run_page(view, now_ms=now_ms, width=PAGE_COLUMNS, zone=UTC, how_to_see="harness.view(run) has it")
+    )
     return stream.getvalue().rstrip()

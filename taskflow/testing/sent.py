@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from taskflow.run import RunStatus
+from taskflow.sent import EventView
 from taskflow.testing.runs import HarnessRun
 from taskflow.types import Duration, RunId
 from taskflow.values.ids import run_id_for
-
-RUN_ID = re.compile(r"[0-9A-Z]{26}-[a-z0-9]{6}")
-OUTCOME = "fn:"  # what an event came to for a function, in its record
 
 
 class Sent(list[str]):
@@ -70,13 +67,7 @@ class Sent(list[str]):
         return self.run.status()
 
 
-def runs_of_event(uid: str, record: Mapping[str, bytes]) -> Iterator[tuple[str, RunId]]:
-    """The function and run of each that the event came to, by the event's record in the store."""
-    for name in sorted(record):
-        if not name.startswith(OUTCOME):
-            continue
-        function_id, outcome = name.removeprefix(OUTCOME), record[name].decode()
-        if RUN_ID.fullmatch(outcome):
-            yield function_id, RunId(outcome)
-        elif outcome.startswith("skipped"):  # such a run is recorded too
-            yield function_id, run_id_for(uid, function_id)
+def runs_of_event(event: EventView) -> Iterator[tuple[str, RunId]]:
+    """The function and run of each that the event came to; those that were skipped are recorded too."""
+    for function_id in sorted({*event.started, *event.skipped}):
+        yield function_id, RunId(event.started.get(function_id) or run_id_for(event.uid, function_id))

@@ -44,6 +44,16 @@ def encode_40_bits(bits: int) -> str:
     return PAIRS[bits >> 30] + PAIRS[bits >> 20 & 1023] + PAIRS[bits >> 10 & 1023] + PAIRS[bits & 1023]
 
 
+def time_span(prefix: str) -> tuple[int, int]:
+    """The first and the last ms of the ULIDs that begin so. Raises ValueError for what begins none."""
+    begin = prefix[:10]
+    if not set(begin) <= set(ALPHABET):
+        raise ValueError(f"no ULID begins with {prefix!r}")
+    ends = (begin.ljust(10, fill) for fill in (ALPHABET[0], ALPHABET[-1]))
+    first, last = (sum(VALUES[char] << 5 * (9 - place) for place, char in enumerate(end)) for end in ends)
+    return first, last
+
+
 class UlidGenerator:
     """Makes ULIDs that grow strictly within a process; thread-safe.
 

@@ -1,8 +1,40 @@
-"""Text that a person reads: one line of it, with nothing in it that acts on a terminal."""
+"""Text that a person reads: nothing that others wrote may act on a terminal, or pass for a line of ours.
+
+Whatever reaches a terminal or a text log goes through `printable` or `printable_lines`. What programs read is exact: `--json`, and
+JSON logs.
+"""
 
 from __future__ import annotations
 
+import re
+
 MAX_REASON_CHARS = 120
+
+# C0 and C1 controls; marks that change the direction of writing, so that text shows another order than it has; the separators of
+# lines and paragraphs; characters without a width, but for the joiners that scripts and emoji need; lone surrogates, which no
+# encoding takes.
+ACTING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+NAMES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def printable(text: str) -> str:
+    """The text as one line, with what could act on a terminal written as Python would: `\\n`, `\\x1b`, `\\u202e`."""
+    return text if text.isascii() and text.isprintable() else ACTING.sub(escape, text)
+
+
+def printable_lines(text: str, *, indent: str = "    ") -> str:
+    """The same for text of several lines: those after the first are set in, so that none passes for a line of ours."""
+    return f"\n{indent}".join(printable(line) for line in text.rstrip("\n").split("\n"))
+
+
+def escape(match: re.Match[str]) -> str:
+    char = match.group()
+    code = ord(char)
+    if char in NAMES:
+        return NAMES[char]
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def short(text: str, limit: int = MAX_REASON_CHARS) -> str:

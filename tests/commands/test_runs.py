@@ -71,7 +71,7 @@ async def test_list_is_a_plain_table_without_a_terminal(harness: Harness, shell:
     await harness.send("shop/quick")
     outcome = await shell.arun("runs", "list")
     header, *rows = outcome.stdout.splitlines()
-    assert header.split() == ["run", "function", "status", "started", "took", "why"]
+    assert header.split() == ["run", "function", "status", "made", "took", "why"]
     assert {tuple(row.split()[1:4]) for row in rows} == {
         ("shop/quick", "✓", "completed"), ("shop/fails", "✗", "failed"),
     }  # fmt: skip
@@ -146,7 +146,7 @@ async def test_cancel_ends_a_waiting_run_with_the_reason(harness: Harness, shell
     assert (shown["status"], shown["why"]) == ("cancelled", "cancelled: no more")
     again = await shell.arun("runs", "cancel", run_id, "nope")
     assert (again.code, again.stdout) == (1, f"{run_id} had ended before\n")
-    assert again.stderr == "taskflow: there is no run nope\n"
+    assert again.stderr.startswith("taskflow: there is no run nope: check the id")
 
 
 async def test_cancel_without_a_broker_still_cancels(
@@ -230,3 +230,73 @@ async def test_only_workers_that_serve_its_queue_execute_a_function(app: TaskFlo
         assert run["why"] == 'queued: no worker serves queue "video" (none gives a sign of life)'
     finally:
         await worker.stop()
+
+
+async def test_several_statuses_are_listed_together(harness: Harness, shell: Shell) -> None:
+    for name in ("shop/quick", "shop/order", "shop/fails"):
+        await harness.send(name, {"id": 1})
+    outcome = await shell.arun("runs", "list", "--status", "failed", "--status", "completed", "--json")
+    assert {run["status"] for run in outcome.json} == {"failed", "completed"}
+
+
+async def test_function_that_never_was_is_told_with_the_one_that_may_be_meant(
+    harness: Harness, shell: Shell
+) -> None:
+    outcome = await shell.arun("runs", "list", "--function", "shop/fulfill")
+    assert (outcome.code, outcome.stdout) == (1, "")
+    assert outcome.stderr == "taskflow: there is no function 'shop/fulfill'; did you mean 'shop/fulfil'?\n"
+
+
+async def test_list_says_what_it_leaves_out(harness: Harness, shell: Shell) -> None:
+    await harness.send([Event("shop/quick") for _ in range(1_013)])
+    outcome = await shell.arun("runs", "list")
+    assert outcome.stdout.splitlines()[-1] == "20 of 1,013; --limit shows more"
+    outcome = await shell.arun("runs", "list", "--status", "completed")
+    assert outcome.stdout.splitlines()[-1] == "20; --limit shows more"
+    outcome = await shell.arun("runs", "list", "--limit", "2000")
+    assert "--limit shows more" not in outcome.stdout
+
+
+async def test_runs_of_a_function_that_no_worker_has_registered_are_listed(
+    app: TaskFlow, shell: Shell
+) -> None:
+    @app.function()
+    async def early(ctx: Context[Any]) -> None: ...
+
+    run = await early.ainvoke()
+    (listed,) = (await shell.arun("runs", "list", "--json")).json
+    assert (listed["run_id"], listed["status"]) == (run.id, "queued")
+    assert listed["why"] == "queued: no worker has registered shop/early"
+    row = (await shell.arun("runs", "list")).stdout.splitlines()[1]
+    assert "now" in row or "ago" in row
+
+
+async def test_the_beginning_of_an_id_is_enough_where_it_is_unique(harness: Harness, shell: Shell) -> None:
+    await harness.send("shop/order", {"id": 7})
+    run_id = await run_id_of(shell, "shop/fulfil")
+    for given in (run_id[:14], run_id[:20].lower(), run_id[:-2]):
+        assert (await shell.arun("runs", "show", given, "--json")).json["run_id"] == run_id
+    await harness.send([Event("shop/quick"), Event("shop/quick")])
+    outcome = await shell.arun("runs", "show", run_id[:8])
+    assert outcome.code == 1
+    assert f"{run_id[:8]!r} begins the ids of " in outcome.stderr
+    assert "give more of the id" in outcome.stderr
+    outcome = await shell.arun("runs", "cancel", run_id[:-2])
+    assert outcome.stdout == f"{run_id} cancelled\n"
+    assert (await shell.arun("runs", "show", run_id[:5])).stderr.startswith("taskflow: there is no run ")
+
+
+async def test_large_outputs_are_cut_with_a_mark_that_says_how_to_see_all(
+    harness: Harness, app: TaskFlow, shell: Shell
+) -> None:
+    @app.function(id="wide")
+    async def wide(ctx: Context[Any]) -> list[str]:
+        return ["x" * 50 for _ in range(2_000)]
+
+    run = await wide.ainvoke()
+    await harness.settled()
+    page = (await shell.arun("runs", "show", run.id)).stdout
+    assert len(page) < 10_000
+    assert re.search(r"… \(11\d,\d{3} characters in all; --all shows it\)", page)
+    assert len((await shell.arun("runs", "show", run.id, "--all")).stdout) > 100_000
+    assert len((await shell.arun("runs", "show", run.id, "--json")).json["output"]) == 2_000

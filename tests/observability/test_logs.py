@@ -49,8 +49,8 @@ def test_human_line_has_time_level_logger_message_and_the_run_it_is_about() -> N
 def test_human_line_without_a_run_ends_with_the_message_and_the_traceback_follows() -> None:
     lines = HumanLines(colour=False).format(failed("it broke")).splitlines()
     assert lines[0].endswith("taskflow.run: it broke")
-    assert lines[1] == "Traceback (most recent call last):"
-    assert lines[-1] == "ValueError: redis://u:***@host is wrong"
+    assert lines[1] == "    Traceback (most recent call last):"
+    assert lines[-1] == "    ValueError: redis://u:***@host is wrong"
 
 
 def test_levels_have_colours_only_on_a_terminal() -> None:

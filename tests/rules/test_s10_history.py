@@ -288,8 +288,10 @@ async def test_runs_of_a_function_are_listed_newest_first_and_by_status(app: Tas
             runs.append(await harness.start(flow, {"n": n}))
             await harness.advance(seconds=1)
         moment = Moment(harness.clock.now_ms(), UTC)
-        newest = await recent_runs(harness.store, [flow.id], limit=3, moment=moment)
-        failed = await recent_runs(harness.store, [flow.id], limit=10, moment=moment, status="failed")
+        newest = (await recent_runs(harness.store, [flow.id], limit=3, moment=moment)).runs
+        failed = (
+            await recent_runs(harness.store, [flow.id], limit=10, moment=moment, statuses=["failed"])
+        ).runs
     assert [run.run_id for run in newest] == [run.id for run in reversed(runs[-3:])]
     assert [run.run_id for run in failed] == [run.id for run in reversed(runs[::3])]
 

@@ -10,6 +10,7 @@ redis.call('SADD', prefix .. 'apps', app_id)
 local is_there, changed = {}, 0
 for slug, manifest, flow in functions do
   is_there[slug] = true
+  redis.call('SADD', prefix .. 'known_functions', app_id .. '/' .. slug)
   if flow == '' then redis.call('HDEL', prefix .. 'flow', app_id .. '/' .. slug)
   else redis.call('HSET', prefix .. 'flow', app_id .. '/' .. slug, flow) end
   if redis.call('HGET', known, slug) ~= manifest then

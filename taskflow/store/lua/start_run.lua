@@ -9,6 +9,7 @@ local _, landed = create_run_once({
   start_timeout_ms = start_timeout_ms, finish_timeout_ms = finish_timeout_ms, parent = '', flow = flow,
   uid = uid,
 }, '', now_ms)
+redis.call('SADD', prefix .. 'known_functions', function_id)  -- no worker may have registered it so far
 if is_new then
   local record = {'name', name, 'received', now_ms, 'fn:' .. function_id, short_run(uid, landed or run_id)}
   add_text(record, uid, name, event, now_ms)

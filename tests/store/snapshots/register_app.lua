@@ -10,6 +10,7 @@ for functions_at = 6, #ARGV, 3 do
 local slug, manifest, flow = ARGV[functions_at], ARGV[functions_at + 1], ARGV[functions_at + 2]
 
   is_there[slug] = true
+  redis.call('SADD', prefix .. 'known_functions', app_id .. '/' .. slug)
   if flow == '' then redis.call('HDEL', prefix .. 'flow', app_id .. '/' .. slug)
   else redis.call('HSET', prefix .. 'flow', app_id .. '/' .. slug, flow) end
   if redis.call('HGET', known, slug) ~= manifest then

@@ -1,0 +1,65 @@
+"""`taskflow invoke`: start one run of a function. Rule S2.1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from taskflow.commands.options import (
+    Target,
+    check_broker_is_known,
+    connection_options,
+    find_target,
+    full_function_id,
+    json_option,
+    open_control,
+    parse_duration_option,
+    parse_json_object,
+    print_json,
+    run,
+)
+from taskflow.commands.runs import wait_for
+from taskflow.event import INVOKED, Event
+from taskflow.types import JsonObject
+
+
+@click.command("invoke")
+@click.argument("function")
+@click.option(
+    "--data", metavar="JSON", callback=parse_json_object, help="A JSON object; - reads it from stdin."
+)
+@click.option("--user", metavar="JSON", callback=parse_json_object, help="A JSON object: who asks for it.")
+@click.option("--wait", is_flag=True, help="Wait for the end, and print the result as JSON.")
+@click.option(
+    "--timeout", "timeout_ms", metavar="DURATION", callback=parse_duration_option, help="Of --wait; 30s, 5m."
+)
+@connection_options
+@json_option
+def command(
+    function: str, data: dict[str, Any] | None, user: dict[str, Any] | None, wait: bool, timeout_ms: int | None,
+    app: str | None, store: str | None, broker: str | None, namespace: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Start one run of FUNCTION, app/function, whatever its triggers, and print the run's id.
+
+    \b
+    taskflow invoke shop/report --data '{"month": 7}' --wait
+    """
+    if timeout_ms is not None and not wait:
+        raise click.UsageError("--timeout is how long to wait: give --wait too")
+    check_broker_is_known(app, store, broker, "workers are told of the run")
+    target = find_target(app, store, broker, namespace)
+    run_id = run(start(target, full_function_id(target, function), data, user))
+    if wait:
+        print_json(run(wait_for(target, run_id, timeout_ms)))
+    elif as_json:
+        print_json({"run_id": run_id})
+    else:
+        click.echo(run_id)
+
+
+async def start(target: Target, function_id: str, data: JsonObject | None, user: JsonObject | None) -> str:
+    async with open_control(target) as control:
+        spec = await control.spec(function_id)
+        event = Event(INVOKED, data or {}, user=user)
+        return await control.start(spec, event, version=target.config.app_version)

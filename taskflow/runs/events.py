@@ -1,0 +1,56 @@
+"""Events as they are kept: what each came to. Rule S10.2."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+
+import orjson
+
+from taskflow.errors import EventNotFound
+from taskflow.runs.lookup import RUN_ID
+from taskflow.sent import EventView
+from taskflow.store.fields import number, text
+from taskflow.store.store import Store
+
+SKIPPED = "skipped: "
+SUPERSEDED = re.compile(r"debounced: run (\S+) has a later event")
+
+
+async def find_event(store: Store, event_id: str) -> EventView:
+    """What is kept of an event; `event_id` as `send` returned it. Raises EventNotFound."""
+    uid = await store.history.uid_of(event_id)
+    record = await store.history.event(uid) if uid else {}
+    if not record or not uid:
+        raise EventNotFound(
+            f"there is no event {event_id}: check the id; an event is known once a worker has routed it, and removed after the "
+            "retention"
+        )
+    return event_view(uid, record)
+
+
+async def recent_events(store: Store, *, limit: int, name: str | None = None) -> list[EventView]:
+    """The newest events, of all names or of one, newest first."""
+    uids = await store.history.recent_events(limit=limit, name=name)
+    records = await asyncio.gather(*[store.history.event(uid) for uid in uids])
+    return [event_view(uid, record) for uid, record in zip(uids, records, strict=True) if record]
+
+
+def event_view(uid: str, record: Mapping[str, bytes]) -> EventView:
+    """The view of an event; `record` is its hash."""
+    wire = orjson.loads(record.get("event") or b"{}")
+    outcomes = {
+        name.removeprefix("fn:"): text(record, name) for name in sorted(record) if name.startswith("fn:")
+    }
+    waits = [name.removeprefix("wait:").split(":", 1) for name in sorted(record) if name.startswith("wait:")]
+    return EventView(
+        id=wire.get("id", uid), uid=uid, name=text(record, "name"), data=wire.get("data", {}), ts=wire.get("ts", 0),
+        user=wire.get("user"), v=wire.get("v"), received_ms=number(record, "received") or 0,
+        duplicate_of=text(record, "duplicate_of") or None,
+        started={fn: told for fn, told in outcomes.items() if RUN_ID.fullmatch(told)},
+        skipped={fn: told.removeprefix(SKIPPED) for fn, told in outcomes.items() if told.startswith(SKIPPED)},
+        superseded={fn: found[1] for fn, told in outcomes.items() if (found := SUPERSEDED.fullmatch(told))},
+        resumed=tuple((run_id, key) for run_id, key in waits),
+        cancelled=tuple(name.removeprefix("cancel:") for name in sorted(record) if name.startswith("cancel:")),
+    )  # fmt: skip

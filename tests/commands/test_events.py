@@ -1,0 +1,73 @@
+"""`taskflow events`: list, show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from taskflow import Context, Event, RateLimit, Step, TaskFlow
+from taskflow.testing import Harness
+from taskflow.values.clock import VirtualClock
+from tests.commands.shell import Shell
+
+
+@pytest.fixture
+async def harness(app: TaskFlow) -> AsyncIterator[Harness]:
+    @app.function(trigger="order")
+    async def fulfil(ctx: Context[Any], step: Step) -> None:
+        await step.wait_for_event("paid", "paid", "1h", match="data.n")
+
+    @app.function(trigger="order", rate_limit=RateLimit(1, "1h"))
+    async def greet(ctx: Context[Any]) -> None: ...
+
+    async with Harness(app, clock=VirtualClock(time.time_ns() // 1_000_000)) as harness:
+        yield harness
+
+
+async def test_show_tells_what_an_event_came_to(harness: Harness, shell: Shell) -> None:
+    first, second = await harness.send([Event("order", {"n": 1}, id="order-1"), Event("order", {"n": 2})])
+    (paid,) = await harness.send("paid", {"n": 2})
+    page = (await shell.arun("events", "show", "order-1")).stdout
+    assert page.startswith("● order  ·  2 started\n")
+    assert '  data      {"n":1}\n' in page
+    page = (await shell.arun("events", "show", second)).stdout
+    assert page.startswith("● order  ·  1 started, 1 skipped\n")
+    shown = (await shell.arun("events", "show", second, "--json")).json
+    assert list(shown["started"]) == ["shop/fulfil"]
+    assert list(shown["skipped"]) == ["shop/greet"]
+    resumed = (await shell.arun("events", "show", paid, "--json")).json["resumed"]
+    assert resumed == [{"run_id": shown["started"]["shop/fulfil"], "step": "paid"}]
+
+
+async def test_list_is_newest_first_and_says_of_what_nobody_took_notice(
+    harness: Harness, shell: Shell
+) -> None:
+    await harness.send("order", {"n": 1})
+    await harness.send("order", {"n": 1}, id="x")
+    await harness.send("order", {"n": 1}, id="x")
+    await harness.send("unheard")
+    rows = (await shell.arun("events", "list")).stdout.splitlines()
+    assert rows[0].split() == ["event", "name", "received", "came", "to"]
+    assert "nothing: no function and no run waited for it" in rows[1]
+    assert "a duplicate" in rows[2]
+    listed = (await shell.arun("events", "list", "--name", "order", "--limit", "2", "--json")).json
+    assert [event["name"] for event in listed] == ["order", "order"]
+
+
+async def test_what_others_wrote_can_not_forge_lines(harness: Harness, shell: Shell) -> None:
+    name = "evil\n● order  ·  2 started\x1b[2J\u202e"
+    (event_id,) = await harness.send(name, {"x": "\u202eabc"})
+    page = (await shell.arun("events", "show", event_id)).stdout
+    assert page.startswith("● evil\\n● order  ·  2 started\\x1b[2J\\u202e  ·  nothing")
+    assert "\u202e" not in page
+    assert (await shell.arun("events", "show", event_id, "--json")).json["name"] == name
+
+
+def test_unknown_event_is_told_in_one_line(shell: Shell) -> None:
+    outcome = shell.run("events", "show", "nope")
+    assert (outcome.code, outcome.stdout) == (1, "")
+    assert outcome.stderr.startswith("taskflow: there is no event nope: check the id; ")
+    assert shell.run("events", "list").stdout == "no events\n"
