@@ -144,7 +144,7 @@ class Function(Generic[P, R]):
         self.spec = spec
         self.handler = handler
         self._output = output
-        self.shape = handler_shape(handler, what=f"function {spec.id!r}: the handler")
+        self._shape = handler_shape(handler, what=f"function {spec.id!r}: the handler")
         self._app = app
         functools.update_wrapper(self, handler)
 
@@ -169,12 +169,12 @@ class Function(Generic[P, R]):
     @property
     def takes_step(self) -> bool:
         """Whether the handler is called with `(ctx, step)` rather than `(ctx)`."""
-        return self.shape.takes_step
+        return self._shape.takes_step
 
     @property
     def is_async(self) -> bool:
         """Whether the handler is `async def`."""
-        return self.shape.is_async
+        return self._shape.is_async
 
     def send(
         self,

@@ -242,4 +242,4 @@ def list_row(run: RunView, now_ms: int) -> list[Cell]:
     ]  # fmt: skip
 
 
-LIST_HEADER = ("run", "function", "status", "made", "took", "why")
+LIST_HEADER = ("run", "function", "status", "created", "took", "why")

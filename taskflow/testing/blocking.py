@@ -49,19 +49,19 @@ class SyncHarness:
         crons: bool = True,
         servers: Servers | None = None,
     ) -> None:
-        self.harness = Harness(
+        self._harness = Harness(
             app, *others, clock=clock, workers=workers, concurrency=concurrency, deadline_s=deadline_s, crons=crons,
             servers=servers,
         )  # fmt: skip
-        self.loop_thread = LoopThread("taskflow-harness")
+        self._loop_thread = LoopThread("taskflow-harness")
 
     def __enter__(self) -> Self:
-        if self.harness.servers == "embedded":
+        if self._harness.servers == "embedded":
             process_valkey().start()  # it ends with the thread that starts it, so not in ours
         try:
-            self.block_on(self.harness.__aenter__)
+            self._block_on(self._harness.__aenter__)
         except BaseException:
-            self.stop()
+            self._stop()
             raise
         return self
 
@@ -69,27 +69,27 @@ class SyncHarness:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self.block_on(lambda: self.harness.__aexit__(kind, error, trace))
+            self._block_on(lambda: self._harness.__aexit__(kind, error, trace))
         finally:
-            self.stop()
+            self._stop()
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """End the thread and its loop."""
-        self.block_on(shut_down_executor)
-        self.loop_thread.stop()
+        self._block_on(shut_down_executor)
+        self._loop_thread.stop()
 
-    def block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return self.loop_thread.run(make)
+    def _block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return self._loop_thread.run(make)
 
     @property
     def clock(self) -> VirtualClock:
         """The clock of engine and apps."""
-        return self.harness.clock
+        return self._harness.clock
 
     @property
     def slots_in_use(self) -> int:
         """See `Harness.slots_in_use`."""
-        return self.harness.slots_in_use
+        return self._harness.slots_in_use
 
     def send(
         self,
@@ -104,35 +104,35 @@ class SyncHarness:
         app: TaskFlow | None = None,
     ) -> Sent:
         """See `Harness.send`."""
-        return self.block_on(
-            lambda: self.harness.send(event, data, id=id, ts=ts, user=user, v=v, headers=headers, app=app)
+        return self._block_on(
+            lambda: self._harness.send(event, data, id=id, ts=ts, user=user, v=v, headers=headers, app=app)
         )
 
     def start(
         self, function: Function[..., Any], data: JsonObject | None = None, **options: Unpack[InvokeOptions]
     ) -> HarnessRun:
         """See `Harness.start`."""
-        return self.block_on(lambda: self.harness.start(function, data, **options))
+        return self._block_on(lambda: self._harness.start(function, data, **options))
 
     def run(self, function: Function[..., Any], event: Event | JsonObject | None = None) -> HarnessRun:
         """See `Harness.run`."""
-        return self.block_on(lambda: self.harness.run(function, event))
+        return self._block_on(lambda: self._harness.run(function, event))
 
     def finish(self, run: Run[Any] | Sent) -> None:
         """See `Harness.finish`."""
-        self.block_on(lambda: self.harness.finish(run))
+        self._block_on(lambda: self._harness.finish(run))
 
     def advance(
         self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0, ms: int = 0
     ) -> None:
         """See `Harness.advance`."""
-        self.block_on(
-            lambda: self.harness.advance(days=days, hours=hours, minutes=minutes, seconds=seconds, ms=ms)
+        self._block_on(
+            lambda: self._harness.advance(days=days, hours=hours, minutes=minutes, seconds=seconds, ms=ms)
         )
 
     def settled(self) -> None:
         """See `Harness.settled`: call it after what the test did past the harness, `app.send_signal(...)` say."""
-        self.block_on(self.harness.settled)
+        self._block_on(self._harness.settled)
 
     def stub(
         self,
@@ -146,7 +146,7 @@ class SyncHarness:
         required: bool = True,
     ) -> Stub:
         """See `Harness.stub`."""
-        return self.harness.stub(
+        return self._harness.stub(
             step_id, returns=returns, raises=raises, calls=calls, function=function, times=times, required=required
         )  # fmt: skip
 
@@ -161,25 +161,25 @@ class SyncHarness:
         required: bool = True,
     ) -> Stub:
         """See `Harness.stub_function`."""
-        return self.harness.stub_function(
+        return self._harness.stub_function(
             function, returns=returns, raises=raises, calls=calls, times=times, required=required
         )
 
     def view(self, run: Run[Any] | Sent) -> CheckedRun:
         """See `Harness.view`."""
-        return self.block_on(lambda: self.harness.view(run))
+        return self._block_on(lambda: self._harness.view(run))
 
     def steps(self, run: Run[Any] | Sent) -> Mapping[str, CheckedStep]:
         """See `Harness.steps`."""
-        return self.block_on(lambda: self.harness.steps(run))
+        return self._block_on(lambda: self._harness.steps(run))
 
     def runs(self, function: Function[..., Any]) -> list[HarnessRun]:
         """See `Harness.runs`."""
-        return self.block_on(lambda: self.harness.runs(function))
+        return self._block_on(lambda: self._harness.runs(function))
 
     def run_of(self, function: Function[..., Any], event_id: str) -> HarnessRun:
         """See `Harness.run_of`."""
-        return self.block_on(lambda: self.harness.run_of(function, event_id))
+        return self._block_on(lambda: self._harness.run_of(function, event_id))
 
 
 async def shut_down_executor() -> None:

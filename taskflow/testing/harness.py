@@ -22,7 +22,7 @@ from taskflow.run import Run, RunStatus
 from taskflow.runs.events import event_view
 from taskflow.runs.lookup import find_run
 from taskflow.runs.reasons import Moment
-from taskflow.testing.checks import CheckedRun, CheckedStep
+from taskflow.testing.checks import CheckedRun, CheckedStep, checked
 from taskflow.testing.engine import EngineInTest
 from taskflow.testing.report import describe_runs
 from taskflow.testing.runs import HarnessRun, page_of, page_text
@@ -91,13 +91,13 @@ class Harness(EngineInTest):
             for app in self.apps:
                 await stack.enter_async_context(wired(app, clock=self.clock, place=place))
             await stack.enter_async_context(self.running())
-            self.stack = stack.pop_all()
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        async with self.stack:
+        async with self._stack:
             if isinstance(error, Exception) and not hasattr(error, "__notes__"):
                 functions = [function_id for app in self.apps for function_id in app.functions]
                 now_ms, said = self.clock.now_ms(), str(error)
@@ -138,10 +138,10 @@ class Harness(EngineInTest):
         uids = [wire["uid"] for message in messages for wire in orjson.loads(message)]
         records = await asyncio.gather(*[self.store.history.event(uid) for uid in uids])
         found = [
-            HarnessRun(run_id, function_id, self.app_of(function_id), self)
+            HarnessRun(run_id, function_id, self._app_of(function_id), self)
             for uid, record in zip(uids, records, strict=True)
             for function_id, run_id in runs_of_event(event_view(uid, record))
-            if self.has(function_id)
+            if self._has(function_id)
         ]
         return Sent(ids, found)
 
@@ -152,7 +152,7 @@ class Harness(EngineInTest):
         await self.ready()
         run = await function.ainvoke(data, **options)
         await self.settled()
-        return self.handle(function, run.id)
+        return self._handle(function, run.id)
 
     async def run(self, function: Function[..., Any], event: Event | JsonObject | None = None) -> HarnessRun:
         """Run the function alone, to its end, turning the clock as far as that takes; a sleep of 30 days takes some ms.
@@ -166,11 +166,11 @@ class Harness(EngineInTest):
         """
         await self.ready()
         if isinstance(event, Event):
-            app = self.app_of(function.id)
+            app = self._app_of(function.id)
             run_id = await app._link.control().start(
                 function.spec, event, cause="event", version=app.config.app_version
             )
-            run = self.handle(function, run_id)
+            run = self._handle(function, run_id)
             await self.settled()
         else:
             run = await self.start(function, event)
@@ -265,7 +265,7 @@ class Harness(EngineInTest):
     async def view(self, run: Run[Any] | Sent) -> CheckedRun:
         """What is stored of a run and its steps. Raises RunNotFound."""
         view = await find_run(self.store, run.id, Moment(self.clock.now_ms(), UTC))
-        return CheckedRun.of(view, page=page_text(view, now_ms=self.clock.now_ms()))
+        return checked(view, page=page_text(view, now_ms=self.clock.now_ms()))
 
     async def steps(self, run: Run[Any] | Sent) -> Mapping[str, CheckedStep]:
         """The steps of a run by their keys, in the order of the calls. Raises RunNotFound."""
@@ -274,25 +274,25 @@ class Harness(EngineInTest):
     async def runs(self, function: Function[..., Any]) -> list[HarnessRun]:
         """All runs of a function that are kept, oldest first."""
         rows = await self.store.history.recent_runs(function.id, limit=10_000)
-        return [self.handle(function, RunId(run_id)) for run_id, _ in reversed(rows)]
+        return [self._handle(function, RunId(run_id)) for run_id, _ in reversed(rows)]
 
     async def run_of(self, function: Function[..., Any], event_id: str) -> HarnessRun:
         """The run that an event has started of a function; `event_id` as `send` gave it. Raises RunNotFound."""
         uid = await self.store.history.uid_of(event_id) or ""
-        run = self.handle(function, run_id_for(uid, function.id))
+        run = self._handle(function, run_id_for(uid, function.id))
         if not uid or await self.store.history.run(run.id) is None:
             raise RunNotFound(f"the event {event_id} has started no run of {function.id}")
         return run
 
     # --- inside ---
 
-    def handle(self, function: Function[..., Any], run_id: RunId) -> HarnessRun:
-        return HarnessRun(run_id, function.id, self.app_of(function.id), self)
+    def _handle(self, function: Function[..., Any], run_id: RunId) -> HarnessRun:
+        return HarnessRun(run_id, function.id, self._app_of(function.id), self)
 
-    def has(self, function_id: str) -> bool:
+    def _has(self, function_id: str) -> bool:
         return any(app.id == function_id.partition("/")[0] for app in self.apps)
 
-    def app_of(self, function_id: str) -> TaskFlow:
+    def _app_of(self, function_id: str) -> TaskFlow:
         return next(app for app in self.apps if app.id == function_id.partition("/")[0])
 
 

@@ -30,13 +30,13 @@ class HarnessRun(Run[Any]):
     `result`, `status` and `cancel` are for a SyncHarness; with a Harness await `aresult`, `astatus` and `acancel`.
     """
 
-    __slots__ = ("app", "harness")
+    __slots__ = ("_app", "_harness")
 
     def __init__(self, run_id: RunId, function_id: str, app: TaskFlow, harness: EngineInTest) -> None:
         function = app.functions.get(function_id)
         super().__init__(run_id, app._link, function.output if function else ANY)
-        self.app = app
-        self.harness = harness
+        self._app = app
+        self._harness = harness
 
     async def aresult(self, timeout: Duration | None = None) -> Any:
         """What the handler returned. The clock stands still meanwhile: a run that sleeps ends by `advance`, not by waiting.
@@ -44,37 +44,37 @@ class HarnessRun(Run[Any]):
         Raises RunFailed, RunCancelled and RunSkipped, each with the run's page, and TimeoutError, which says what the run waits
         for: at once when nothing executes, else after `timeout`, by default the harness's `deadline_s`.
         """
-        self.harness.check_open()
-        if timeout is None and await self.is_idle():
-            raise TimeoutError(await self.unfinished())
+        self._harness.check_open()
+        if timeout is None and await self._is_idle():
+            raise TimeoutError(await self._unfinished())
         try:
-            return await super().aresult(self.harness.deadline_s if timeout is None else timeout)
+            return await super().aresult(self._harness.deadline_s if timeout is None else timeout)
         except (RunFailed, RunCancelled, RunSkipped) as error:
             error.add_note(await self.apage())
             raise
         except TimeoutError as error:
-            raise TimeoutError(await self.unfinished()) from error
+            raise TimeoutError(await self._unfinished()) from error
 
-    async def is_idle(self) -> bool:
+    async def _is_idle(self) -> bool:
         """Whether the run has not ended, and will not unless the clock or the test does something: waiting for it is in vain."""
         if (await self.astatus()).is_final:
             return False
         with contextlib.suppress(TimeoutError):  # somebody else's step may hang
-            await self.harness.settled_from_anywhere()
-        return not (await self.astatus()).is_final and self.harness.slots_in_use == 0
+            await self._harness.settled_from_anywhere()
+        return not (await self.astatus()).is_final and self._harness.slots_in_use == 0
 
-    async def unfinished(self) -> str:
+    async def _unfinished(self) -> str:
         return f"run {self.id} has not ended. Turn the clock with advance(), or send what it waits for.\n{await self.apage()}"
 
     async def apage(self) -> str:
         """The run as `taskflow runs show` prints it: why it waits, its steps as a timeline, its error."""
-        self.harness.check_open()
-        async with self.app._link.session().deadline() as store:
-            return await page_of(store, self.id, now_ms=self.harness.clock.now_ms())
+        self._harness.check_open()
+        async with self._app._link.session().deadline() as store:
+            return await page_of(store, self.id, now_ms=self._harness.clock.now_ms())
 
     def page(self) -> str:
         """See `apage`."""
-        return self.app._link.block_on(self.apage)
+        return self._app._link.block_on(self.apage)
 
 
 async def page_of(store: Store, run_id: str, *, now_ms: int) -> str:

@@ -71,7 +71,7 @@ async def test_list_is_a_plain_table_without_a_terminal(harness: Harness, shell:
     await harness.send("shop/quick")
     outcome = await shell.arun("runs", "list")
     header, *rows = outcome.stdout.splitlines()
-    assert header.split() == ["run", "function", "status", "made", "took", "why"]
+    assert header.split() == ["run", "function", "status", "created", "took", "why"]
     assert {tuple(row.split()[1:4]) for row in rows} == {
         ("shop/quick", "✓", "completed"), ("shop/fails", "✗", "failed"),
     }  # fmt: skip

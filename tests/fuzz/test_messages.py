@@ -42,9 +42,9 @@ class Factory:
         self.harness.settled()
 
     def dead_letters(self) -> int:
-        harness = self.harness.harness
+        harness = self.harness._harness
         return int(
-            self.harness.block_on(
+            self.harness._block_on(
                 lambda: count(harness.store.client.call("XLEN", harness.store.keys.dead_letters))
             )
         )
@@ -158,7 +158,7 @@ def test_what_can_be_read_can_be_routed(factory: Factory, event: Any) -> None:
 @examples(60)
 @given(st.one_of(st.binary(max_size=40), values.map(as_body), st.just(b'{"queue": "other"}')))
 def test_odd_work_messages_are_kept_and_the_worker_goes_on(factory: Factory, body: bytes) -> None:
-    queue = Topology().work_queue("fuzz", "default")
+    queue = Topology(factory.app.config.namespace).work_queue("fuzz", "default")
     message = OutgoingMessage(queue.exchange, queue.routing_key, body, persistent=False)
     before = factory.dead_letters()
     factory.app._link.publisher.send(Letter([message]), Deadline(3))
