@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from taskflow.headers import Headers
 from taskflow.run import Run, RunReader
 from taskflow.types import JsonObject, RunId
 
@@ -23,6 +24,7 @@ class EventView:
     ts: int  # its own time
     user: JsonObject | None
     v: str | None
+    headers: Headers
     received_ms: int  # when the first app routed it
     duplicate_of: str | None  # the uid of the event that had this id before
     started: Mapping[
@@ -42,7 +44,7 @@ class EventView:
         """Everything."""
         return {
             "id": self.id, "uid": self.uid, "name": self.name, "data": self.data, "ts": self.ts, "user": self.user, "v": self.v,
-            "received_ms": self.received_ms, "duplicate_of": self.duplicate_of, "started": dict(self.started),
+            "headers": dict(self.headers), "received_ms": self.received_ms, "duplicate_of": self.duplicate_of, "started": dict(self.started),
             "skipped": dict(self.skipped), "superseded": dict(self.superseded),
             "resumed": [{"run_id": run_id, "step": step} for run_id, step in self.resumed], "cancelled": list(self.cancelled),
         }  # fmt: skip

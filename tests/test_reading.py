@@ -44,12 +44,13 @@ async def test_runs_are_listed_by_function_status_and_time(app: TaskFlow) -> Non
 async def test_an_event_leads_to_its_runs(app: TaskFlow) -> None:
     add_functions(app)
     async with Harness(app) as harness:
-        (event_id,) = await harness.send("order", {"n": 7}, id="order-7", user={"id": 1})
+        (event_id,) = await harness.send("order", {"n": 7}, id="order-7", user={"id": 1}, headers={"tenant": "acme"})
         (paid_id,) = await harness.send("paid", {"n": 7})
         fulfil, greet = await app.event(event_id).aruns()
         assert await fulfil.aresult("1s") == "done"
         view = await app.event("order-7").aview()
         assert (view.name, view.data, view.user) == ("order", {"n": 7}, {"id": 1})
+        assert view.headers == {"tenant": "acme"}
         assert view.started == {"shop/fulfil": fulfil.id, "shop/greet": greet.id}
         assert (await app.event(paid_id).aview()).resumed == ((fulfil.id, "paid"),)
         unheard = await app.event((await harness.send("unheard"))[0]).aview()

@@ -20,8 +20,8 @@ from taskflow.commands.options import (
     run,
 )
 from taskflow.commands.runs import wait_for
+from taskflow.commands.send import parse_headers
 from taskflow.event import INVOKED, Event
-from taskflow.types import JsonObject
 
 
 @click.command("invoke")
@@ -30,6 +30,10 @@ from taskflow.types import JsonObject
     "--data", metavar="JSON", callback=parse_json_object, help="A JSON object; - reads it from stdin."
 )
 @click.option("--user", metavar="JSON", callback=parse_json_object, help="A JSON object: who asks for it.")
+@click.option(
+    "--header", "headers", metavar="NAME=VALUE", multiple=True, callback=parse_headers,
+    help="A header, which all that comes of the run inherits; may be given again.",
+)  # fmt: skip
 @click.option("--wait", is_flag=True, help="Wait for the end, and print the result as JSON.")
 @click.option(
     "--timeout", "timeout_ms", metavar="DURATION", callback=parse_duration_option, help="Of --wait; 30s, 5m."
@@ -37,7 +41,7 @@ from taskflow.types import JsonObject
 @connection_options
 @json_option
 def command(
-    function: str, data: dict[str, Any] | None, user: dict[str, Any] | None, wait: bool, timeout_ms: int | None,
+    function: str, data: dict[str, Any] | None, user: dict[str, Any] | None, headers: dict[str, str] | None, wait: bool, timeout_ms: int | None,
     app: str | None, store: str | None, broker: str | None, namespace: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Start one run of FUNCTION, app/function, whatever its triggers, and print the run's id.
@@ -49,7 +53,8 @@ def command(
         raise click.UsageError("--timeout is how long to wait: give --wait too")
     check_broker_is_known(app, store, broker, "workers are told of the run")
     target = find_target(app, store, broker, namespace)
-    run_id = run(start(target, full_function_id(target, function), data, user))
+    event = Event(INVOKED, data or {}, user=user, headers=headers)
+    run_id = run(start(target, full_function_id(target, function), event))
     if wait:
         print_json(run(wait_for(target, run_id, timeout_ms)))
     elif as_json:
@@ -58,8 +63,7 @@ def command(
         click.echo(run_id)
 
 
-async def start(target: Target, function_id: str, data: JsonObject | None, user: JsonObject | None) -> str:
+async def start(target: Target, function_id: str, event: Event) -> str:
     async with open_control(target) as control:
         spec = await control.spec(function_id)
-        event = Event(INVOKED, data or {}, user=user)
         return await control.start(spec, event, version=target.config.app_version)

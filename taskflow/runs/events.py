@@ -46,7 +46,8 @@ def event_view(uid: str, record: Mapping[str, bytes]) -> EventView:
     waits = [name.removeprefix("wait:").split(":", 1) for name in sorted(record) if name.startswith("wait:")]
     return EventView(
         id=wire.get("id", uid), uid=uid, name=text(record, "name"), data=wire.get("data", {}), ts=wire.get("ts", 0),
-        user=wire.get("user"), v=wire.get("v"), received_ms=number(record, "received") or 0,
+        user=wire.get("user"), v=wire.get("v"), headers=wire.get("headers", {}),
+        received_ms=number(record, "received") or 0,
         duplicate_of=text(record, "duplicate_of") or None,
         started={fn: told for fn, told in outcomes.items() if RUN_ID.fullmatch(told)},
         skipped={fn: told.removeprefix(SKIPPED) for fn, told in outcomes.items() if told.startswith(SKIPPED)},

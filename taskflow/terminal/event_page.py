@@ -25,6 +25,7 @@ def event_page(event: EventView, *, now_ms: int, zone: tzinfo | None = None) -> 
     rows = [
         ("event", event.id), ("uid", event.uid if event.uid != event.id else ""), ("received", received),
         ("ts", date_and_time(event.ts, zone)), ("user", json_text(event.user) if event.user else ""), ("v", event.v or ""),
+        ("headers", " ".join(f"{name}={value}" for name, value in event.headers.items())),
         ("data", json_text(event.data)), ("first", f"event {event.duplicate_of}" if event.duplicate_of else ""),
     ]  # fmt: skip
     yield from aligned([[plain(name, "dim"), plain(value)] for name, value in rows if value], indent=INDENT)

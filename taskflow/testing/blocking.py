@@ -15,12 +15,14 @@ from taskflow.portal import LoopThread
 from taskflow.run import Run
 from taskflow.testing.checks import CheckedRun, CheckedStep
 from taskflow.testing.harness import Harness, Servers
-from taskflow.testing.runs import HarnessRun
+from taskflow.testing.runs import TOLD, HarnessRun
 from taskflow.testing.sent import Sent
 from taskflow.testing.stubs import Error, Stub
 from taskflow.testing.valkey import process_valkey
 from taskflow.types import JsonObject
 from taskflow.values.clock import VirtualClock
+
+__tracebackhide__ = True  # pytest leaves frames of this module out: a test is shown its own lines
 
 T = TypeVar("T")
 
@@ -79,7 +81,10 @@ class SyncHarness:
         self._loop_thread.stop()
 
     def _block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return self._loop_thread.run(make)
+        try:
+            return self._loop_thread.run(make)
+        except TOLD as error:
+            raise error.with_traceback(None) from error.__cause__
 
     @property
     def clock(self) -> VirtualClock:

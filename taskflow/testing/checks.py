@@ -10,6 +10,8 @@ from typing import Any
 from taskflow.run import RunView, StepView
 from taskflow.store.operation import DONE, FAILED, PENDING
 
+__tracebackhide__ = True  # pytest leaves frames of this module out: a test is shown its own lines
+
 
 class Anything:
     """Stands for "not checked", as None is an output like any other."""

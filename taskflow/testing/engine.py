@@ -15,6 +15,8 @@ from taskflow.testing.stubs import StubbedFunctions, Stubs
 from taskflow.values.clock import VirtualClock
 from taskflow.worker.child.process import ProcessOptions, WorkerProcess
 
+__tracebackhide__ = True  # pytest leaves frames of this module out: a test is shown its own lines
+
 POLL_S = 0.001
 DRAIN_TIMEOUT_S = 1.0
 

@@ -16,9 +16,11 @@ from taskflow.app import TaskFlow
 from taskflow.broker.urls import broker_url
 from taskflow.errors import ConfigError, RunNotFound
 from taskflow.event import Event, encode_events
+from taskflow.function import Function
 from taskflow.function import Function, InvokeOptions
 from taskflow.headers import Headers
 from taskflow.run import Run, RunStatus
+from taskflow.run import Run, RunStatus, no_run
 from taskflow.runs.events import event_view
 from taskflow.runs.lookup import find_run
 from taskflow.runs.reasons import Moment
@@ -33,6 +35,8 @@ from taskflow.testing.wiring import wired
 from taskflow.types import JsonObject, RunId
 from taskflow.values.clock import VirtualClock
 from taskflow.values.ids import run_id_for
+
+__tracebackhide__ = True  # pytest leaves frames of this module out: a test is shown its own lines
 
 START_MS = 1_893_456_000_000  # 2030-01-01 00:00 UTC, a Tuesday
 YEAR_MS = 366 * 86_400_000
@@ -259,7 +263,7 @@ class Harness(EngineInTest):
         """Where the run is. Raises RunNotFound."""
         (status,) = await self.store.history.fields(run.id, "status")
         if status is None:
-            raise RunNotFound(f"there is no run {run.id}: was it removed after the retention?")
+            raise RunNotFound(no_run(run.id))
         return RunStatus(status.decode())
 
     async def view(self, run: Run[Any] | Sent) -> CheckedRun:

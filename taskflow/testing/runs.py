@@ -8,7 +8,7 @@ from datetime import UTC
 from typing import Any, TypeVar
 
 from taskflow.app import TaskFlow
-from taskflow.errors import RunCancelled, RunFailed, RunSkipped
+from taskflow.errors import RunCancelled, RunFailed, RunSkipped, TaskFlowError
 from taskflow.run import Run, RunView
 from taskflow.runs.lookup import find_run
 from taskflow.runs.reasons import Moment
@@ -19,7 +19,11 @@ from taskflow.testing.engine import EngineInTest
 from taskflow.types import Duration, RunId
 from taskflow.values.shape import ANY
 
+__tracebackhide__ = True  # pytest leaves frames of this module out: a test is shown its own lines
+
 PAGE_COLUMNS = 100
+# Errors that say all themselves: the frames in which they came up tell a test nothing.
+TOLD = (TaskFlowError, TimeoutError, AssertionError)
 
 T = TypeVar("T")
 
@@ -51,9 +55,16 @@ class HarnessRun(Run[Any]):
             return await super().aresult(self._harness.deadline_s if timeout is None else timeout)
         except (RunFailed, RunCancelled, RunSkipped) as error:
             error.add_note(await self.apage())
-            raise
+            raise error.with_traceback(None) from error.__cause__
         except TimeoutError as error:
             raise TimeoutError(await self._unfinished()) from error
+
+    def result(self, timeout: Duration | None = None) -> Any:
+        """See `aresult`, with a SyncHarness."""
+        try:
+            return super().result(timeout)
+        except TOLD as error:
+            raise error.with_traceback(None) from error.__cause__
 
     async def _is_idle(self) -> bool:
         """Whether the run has not ended, and will not unless the clock or the test does something: waiting for it is in vain."""

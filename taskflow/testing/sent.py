@@ -11,6 +11,8 @@ from taskflow.testing.runs import HarnessRun
 from taskflow.types import Duration, RunId
 from taskflow.values.ids import run_id_for
 
+__tracebackhide__ = True  # pytest leaves frames of this module out: a test is shown its own lines
+
 
 class Sent(list[str]):
     """The ids of the events, as `app.send` returns them, and the runs that the events came to.

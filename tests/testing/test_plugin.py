@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -91,6 +92,29 @@ def test_remind(make_sync_harness):
     assert done.returncode == 1
     assert "○ shop/remind  ·  waiting" in done.stdout
     assert "○ a month  sleep" in done.stdout
+
+
+def test_a_failed_test_shows_no_frames_of_taskflow(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        APP
+        + """
+def test_result(make_sync_harness):
+    with make_sync_harness(app) as harness:
+        harness.send("user.created").result()
+
+def test_step(make_sync_harness):
+    with make_sync_harness(app) as harness:
+        harness.view(harness.send("user.created")).step("a month").assert_completed()
+
+def test_no_run(make_sync_harness):
+    with make_sync_harness(app) as harness:
+        harness.send("nobody.listens").run
+"""
+    )
+    done = run_pytest(folder=tmp_path)
+    assert "3 failed" in done.stdout, done.stdout + done.stderr
+    frames = re.findall(r"^(\S+\.py):\d+: ", done.stdout, re.MULTILINE)
+    assert set(frames) == {"test_it.py"}
 
 
 def test_a_project_that_does_not_use_it_pays_no_import(tmp_path: Path) -> None:
