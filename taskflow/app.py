@@ -10,7 +10,7 @@ from taskflow.config import Config, Settings
 from taskflow.connections import Connections
 from taskflow.errors import ConfigError
 from taskflow.event import INVOKED, Event, encode_events
-from taskflow.function import Function, FunctionOptions, FunctionSpec, InvokeOptions, build_spec
+from taskflow.function import Function, FunctionOptions, InvokeOptions, build_spec, id_of
 from taskflow.headers import Headers
 from taskflow.run import Run, RunView
 from taskflow.runs.cancel import LiveRuns, select_live
@@ -228,7 +228,7 @@ class TaskFlow:
         check_keywords(options, InvokeOptions, what="invoke()")
         control = self._control()
         run_id = await control.start(
-            await self._spec(function, control), Event(INVOKED, data or {}, **options), version=self.config.app_version
+            await control.spec(function), Event(INVOKED, data or {}, **options), version=self.config.app_version
         )  # fmt: skip
         known = function if isinstance(function, Function) else self.functions.get(function)
         return Run(run_id, self._link, known.output if known else ANY)
@@ -309,8 +309,7 @@ class TaskFlow:
             app.cancel_runs(fulfil, status="queued", since="1h")
             app.cancel_runs("shop/fulfil", if_exp="event.data.customer == 'acme'", reason="acme has left")
 
-        `reason` is kept with the runs; the other keywords are those of `LiveRuns`. Runs that execute end after their steps. Safe to
-        repeat.
+        `reason` is kept with the runs; the other keywords are those of `LiveRuns`. Runs that execute end after their steps.
         Raises ConfigError, InvalidDuration, StoreUnavailable.
         """
         return self._link.block_on(lambda: self.acancel_runs(function, reason=reason, **which))
@@ -374,11 +373,9 @@ class TaskFlow:
         """See `replay`."""
         check_keywords(options, ReplayOptions, what="replay")
         control = self._control()
-        spec = await self._spec(function, control)
+        spec = await control.spec(function)
         request = plan_replay(spec, now_ms=self._link.clock.now_ms(), **options)
         return await control.replay(request, await control.find_replayed(request))
-
-    # --- the end ---
 
     def close(self) -> None:
         """Close connections of sync code, and end its threads; the app can be used again."""
@@ -399,11 +396,3 @@ class TaskFlow:
         if isinstance(function, str):
             await control.check_function(function)
         return [id_of(function)]
-
-    async def _spec(self, function: Function[..., Any] | str, control: RunControl) -> FunctionSpec:
-        return function.spec if isinstance(function, Function) else await control.spec(function)
-
-
-def id_of(function: Function[..., Any] | str) -> str:
-    """The full id of a function that is given by itself or by its id."""
-    return function.id if isinstance(function, Function) else function

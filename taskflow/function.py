@@ -270,6 +270,11 @@ class FunctionOptions(FlowOptions, total=False):
     on_failure: Handler | None
 
 
+def id_of(function: Function[..., Any] | str) -> str:
+    """The full id of a function that is given by itself or by its id."""
+    return function.id if isinstance(function, Function) else function
+
+
 def build_spec(handler: Handler, *, app_id: str, **options: Unpack[FunctionOptions]) -> FunctionSpec:
     """The checked spec of a function. Rules S2.1, S2.2 and S2.5.
 

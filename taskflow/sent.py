@@ -44,7 +44,8 @@ class EventView:
         """Everything."""
         return {
             "id": self.id, "uid": self.uid, "name": self.name, "data": self.data, "ts": self.ts, "user": self.user, "v": self.v,
-            "headers": dict(self.headers), "received_ms": self.received_ms, "duplicate_of": self.duplicate_of, "started": dict(self.started),
+            "headers": dict(self.headers),
+            "received_ms": self.received_ms, "duplicate_of": self.duplicate_of, "started": dict(self.started),
             "skipped": dict(self.skipped), "superseded": dict(self.superseded),
             "resumed": [{"run_id": run_id, "step": step} for run_id, step in self.resumed], "cancelled": list(self.cancelled),
         }  # fmt: skip

@@ -44,7 +44,9 @@ async def test_runs_are_listed_by_function_status_and_time(app: TaskFlow) -> Non
 async def test_an_event_leads_to_its_runs(app: TaskFlow) -> None:
     add_functions(app)
     async with Harness(app) as harness:
-        (event_id,) = await harness.send("order", {"n": 7}, id="order-7", user={"id": 1}, headers={"tenant": "acme"})
+        (event_id,) = await harness.send(
+            "order", {"n": 7}, id="order-7", user={"id": 1}, headers={"tenant": "acme"}
+        )
         (paid_id,) = await harness.send("paid", {"n": 7})
         fulfil, greet = await app.event(event_id).aruns()
         assert await fulfil.aresult("1s") == "done"

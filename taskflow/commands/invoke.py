@@ -41,8 +41,8 @@ from taskflow.event import INVOKED, Event
 @connection_options
 @json_option
 def command(
-    function: str, data: dict[str, Any] | None, user: dict[str, Any] | None, headers: dict[str, str] | None, wait: bool, timeout_ms: int | None,
-    app: str | None, store: str | None, broker: str | None, namespace: str | None, as_json: bool,
+    function: str, data: dict[str, Any] | None, user: dict[str, Any] | None, headers: dict[str, str] | None, wait: bool,
+    timeout_ms: int | None, app: str | None, store: str | None, broker: str | None, namespace: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Start one run of FUNCTION, app/function, whatever its triggers, and print the run's id.
 

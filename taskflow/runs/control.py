@@ -16,7 +16,7 @@ import orjson
 
 from taskflow.errors import ConfigError, RunNotFound
 from taskflow.event import Event, encode_event
-from taskflow.function import Function, FunctionSpec, read_spec
+from taskflow.function import Function, FunctionSpec, id_of, read_spec
 from taskflow.routing.plan import plan_run
 from taskflow.run import no_run
 from taskflow.runs.cancel import cancel_live
@@ -86,10 +86,12 @@ class RunControl:
 
     # --- functions ---
 
-    async def spec(self, function_id: str) -> FunctionSpec:
-        """What is known of "app/function". Raises ConfigError when nobody knows it."""
-        if (function := self.known.get(function_id)) is not None:
-            return function.spec
+    async def spec(self, function: Function[..., Any] | str) -> FunctionSpec:
+        """What is known of a function, or of "app/function". Raises ConfigError when nobody knows it."""
+        function_id = id_of(function)
+        known = function if isinstance(function, Function) else self.known.get(function_id)
+        if known is not None:
+            return known.spec
         async with self.session.deadline() as store:
             manifest = await store.registry.manifest(function_id)
         if manifest is None:

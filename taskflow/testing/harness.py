@@ -16,10 +16,8 @@ from taskflow.app import TaskFlow
 from taskflow.broker.urls import broker_url
 from taskflow.errors import ConfigError, RunNotFound
 from taskflow.event import Event, encode_events
-from taskflow.function import Function
 from taskflow.function import Function, InvokeOptions
 from taskflow.headers import Headers
-from taskflow.run import Run, RunStatus
 from taskflow.run import Run, RunStatus, no_run
 from taskflow.runs.events import event_view
 from taskflow.runs.lookup import find_run
