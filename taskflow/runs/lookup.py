@@ -157,7 +157,7 @@ async def recent_runs(
     since_ms: int | None = None,
 ) -> FoundRuns:
     """The newest runs of these functions; with `statuses`, as far back as it takes to find `limit` of them."""
-    pages = RunPages(store, functions, since_ms=since_ms)
+    pages = RunPages(store, functions, since_ms=since_ms, statuses=statuses)
     found: list[StoredRun] = []
     while len(found) <= limit:
         # Without a status to look for, what comes next is all wanted.

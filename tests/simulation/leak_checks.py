@@ -13,7 +13,8 @@ LIVE = (
 )  # fmt: skip
 # What stays for ever, or for minutes: its size does not depend on how many runs there were.
 LASTING = {
-    "version", "seq", "leader", "apps", "app:sim", "functions:sim", "flow", "crons", "hints", "queues", "nudge", "graves", "ended",
+    "version", "seq", "leader", "apps", "app:sim", "functions:sim", "known_functions", "flow",
+    "crons", "hints", "queues", "nudge", "graves", "ended",
 }  # fmt: skip
 
 
