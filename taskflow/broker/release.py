@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from taskflow.broker.streams.bindings import StreamKeys
-from taskflow.broker.streams.scripts import GROUP, RELEASE, RELEASE_SHA
+from taskflow.broker.streams.scripts import GROUP, loading_commands, script_call
 from taskflow.broker.urls import serves_streams
 from taskflow.redis.address import parse_server_url
 from taskflow.redis.blocking import RespClient, ServerLost
@@ -26,16 +26,18 @@ def release_messages(
         if not serves_streams(address):
             continue
         prefix = parse_server_url(address, what="broker").options.get("key_prefix", key_prefix)
-        client = RespClient(address, timeout_s=timeout_s, scripts=(RELEASE,), forks=True, home_key=prefix)
+        client = RespClient(
+            address, timeout_s=timeout_s, scripts=loading_commands, forks=True, home_key=prefix
+        )
         client.deadline = deadline
         keys = StreamKeys(prefix)
         streams = [keys.stream(queue) for queue in queues]
         try:
             client.connect()
-            moved = client.call(
-                "EVALSHA", RELEASE_SHA, len(streams), *streams, GROUP, f"{consumer_name}-", keys.alive
-            )  # fmt: skip
-            return int(moved)
+            release = script_call(
+                "release", streams, group=GROUP, named=f"{consumer_name}-", alive=keys.alive
+            )
+            return int(client.call(*release))
         except ServerLost as lost:
             error = lost
         finally:

@@ -8,6 +8,7 @@ from importlib import import_module
 
 import click
 
+from taskflow.broker.streams.scripts import PACKAGE as BROKER_PACKAGE
 from taskflow.commands.options import parse_duration_option
 from taskflow.config import check_slug
 from taskflow.errors import ConfigError
@@ -111,5 +112,6 @@ def preload(*, with_beat: bool = False) -> None:
     """Import and load now what every child needs, so that they share the memory and the time that it takes."""
     new_loop().close()
     load_scripts(PACKAGE)
+    load_scripts(BROKER_PACKAGE)
     if with_beat:
         import_module("taskflow.beat.main")

@@ -55,7 +55,7 @@ class RespClient:
         *,
         what: str = "broker",
         timeout_s: float = 5.0,
-        scripts: Sequence[str] = (),
+        scripts: Callable[[], Sequence[Command]] = list,
         home_key: str = HOME_KEY,
         forks: bool = False,
     ) -> None:
@@ -80,7 +80,7 @@ class RespClient:
         return self._live_socket().fileno()
 
     def connect(self) -> None:
-        """Connect, authenticate, select the database, load the scripts."""
+        """Connect, authenticate, select the database."""
         deadline = self._until()
         self._pid = os.getpid()
         self._reader = hiredis.Reader(notEnoughData=NO_REPLY)
@@ -116,7 +116,8 @@ class RespClient:
     def call(self, *command: Argument) -> Any:
         """Send one command and return its reply. Raises ServerRefused for an error reply.
 
-        A script that the server has forgotten, by SCRIPT FLUSH, is loaded again.
+        When it is a script that the server does not know, all are loaded: most connections need none, and a server that another one
+        has taught them knows them already.
         """
         reply = self.pipeline([command])[0]
         if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
@@ -127,7 +128,7 @@ class RespClient:
         return reply
 
     def load_scripts(self) -> None:
-        self.pipeline([("SCRIPT", "LOAD", script) for script in self._scripts])
+        self.pipeline(self._scripts())
 
     def pipeline(self, commands: Sequence[Command], *, deadline: float | None = None) -> list[Any]:
         """Send all, then read as many replies. Error replies come as `hiredis.ReplyError` values."""
@@ -186,7 +187,6 @@ class RespClient:
 
     def _handshake(self) -> list[Command]:
         commands: list[Command] = list(self.server.greeting)
-        commands.extend(("SCRIPT", "LOAD", script) for script in self._scripts)
         commands.append(("CLIENT", "ID"))
         return commands
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from taskflow.broker.streams.scripts import CHANGE_SHA, GROUP
+from taskflow.broker.streams.scripts import GROUP, script_call
 from taskflow.redis.blocking import Command, RespClient
 
 
@@ -256,7 +256,7 @@ def is_loss(known: str, found: str) -> bool:
 def change(keys: StreamKeys, commands: Sequence[Command]) -> Command:
     """Carry out commands that alter what is declared."""
     body = orjson.dumps([[str(part) for part in command] for command in commands])
-    return ("EVALSHA", CHANGE_SHA, 1, keys.version, uuid.uuid4().hex, body)
+    return script_call("change", [keys.version], epoch=uuid.uuid4().hex, commands=body)
 
 
 def declarations(keys: StreamKeys, queues: Iterable[BoundQueue]) -> list[Command]:

@@ -26,7 +26,7 @@ from taskflow.broker.streams.bindings import (
 from taskflow.broker.streams.commands import by_queue
 from taskflow.broker.streams.entry import Entry
 from taskflow.broker.streams.reader import BLOCK_S, StreamReader
-from taskflow.broker.streams.scripts import GROUP, PURGE_SHA, SCRIPTS
+from taskflow.broker.streams.scripts import GROUP, loading_commands, script_call
 from taskflow.broker.streams.sender import Outgoing, Sender
 from taskflow.redis.blocking import RespClient
 
@@ -83,7 +83,7 @@ class StreamsBroker:
         self.options = options
         self.keys = StreamKeys(options.key_prefix)
         self._url = url
-        self.commands = self._new_client(SCRIPTS)
+        self.commands = self._new_client()
         self.bindings = Bindings(self.commands, self.keys)
         self._sender = Sender(self.commands, self.bindings, self.keys)
         self._predecessors = predecessors
@@ -108,7 +108,7 @@ class StreamsBroker:
             options = self.options
             self._reader = StreamReader(
                 commands=self.commands,
-                reads=self._new_client(()),
+                reads=self._new_client(),
                 keys=self.keys,
                 name=f"{options.consumer_name}-{uuid.uuid4().hex[:12]}",
                 claim_idle_ms=options.claim_idle_ms,
@@ -122,10 +122,13 @@ class StreamsBroker:
         """The name of that consumer, if it was ever needed."""
         return None if self._reader is None else self._reader.name
 
-    def _new_client(self, scripts: Sequence[str]) -> RespClient:
+    def _new_client(self) -> RespClient:
         options = self.options
         return RespClient(
-            self._url, timeout_s=options.command_timeout_s, scripts=scripts, home_key=options.key_prefix
+            self._url,
+            timeout_s=options.command_timeout_s,
+            scripts=loading_commands,
+            home_key=options.key_prefix,
         )
 
     def connect(self) -> None:
@@ -168,7 +171,7 @@ class StreamsBroker:
 
     def purge(self, queue: str) -> int:
         """Remove the messages that no consumer holds; returns how many."""
-        return int(self.commands.call("EVALSHA", PURGE_SHA, 1, self.keys.stream(queue), GROUP))
+        return int(self.commands.call(*script_call("purge", [self.keys.stream(queue)], group=GROUP)))
 
     def publish(self, messages: Sequence[Outgoing]) -> None:
         """Return when all are in the queues that are bound. Raises UnknownExchange, NoRoute, ServerRefused, ServerLost."""

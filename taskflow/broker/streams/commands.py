@@ -7,7 +7,7 @@ from typing import Any
 
 from taskflow.broker.streams.bindings import StreamKeys
 from taskflow.broker.streams.entry import Entry, to_entry
-from taskflow.broker.streams.scripts import GROUP, LEAVE_SHA, REQUEUE_SHA, TAKE_OVER_SHA
+from taskflow.broker.streams.scripts import GROUP, script_call
 from taskflow.redis.blocking import Command
 
 REQUEUE_BATCH = 500  # messages a script, so that each stays short
@@ -71,7 +71,10 @@ class ConsumerCommands:
     def requeue(self, held: Mapping[str, Sequence[bytes]]) -> list[Command]:
         """Give messages back, marked as redelivered, at the end of their queue. By queue."""
         return [
-            ("EVALSHA", REQUEUE_SHA, 1, self.keys.stream(queue), GROUP, self.name, *entry_ids[start : start + REQUEUE_BATCH])
+            script_call(
+                "requeue", [self.keys.stream(queue)], group=GROUP, consumer=self.name,
+                ids=entry_ids[start : start + REQUEUE_BATCH],
+            )
             for queue, entry_ids in held.items()
             for start in range(0, len(entry_ids), REQUEUE_BATCH)
         ]  # fmt: skip
@@ -79,8 +82,10 @@ class ConsumerCommands:
     def take_over(self, queues: Sequence[str], count: int, *, predecessors: Sequence[str] = ()) -> Command:
         """At most `count` messages of each queue that dead consumers hold; `predecessors` are dead for sure. See `taken_of`."""
         streams = [self.keys.stream(queue) for queue in queues]
-        facts: Command = (GROUP, self.name, self.claim_idle_ms, count, self.keys.alive)
-        return ("EVALSHA", TAKE_OVER_SHA, len(streams), *streams, *facts, *predecessors)
+        return script_call(
+            "take_over", streams, group=GROUP, consumer=self.name, idle_ms=self.claim_idle_ms, limit=count,
+            alive=self.keys.alive, dead=predecessors,
+        )  # fmt: skip
 
     def taken_of(self, queues: Sequence[str], reply: Sequence[Any]) -> list[Entry]:
         """The messages of the reply to `take_over`."""
@@ -92,7 +97,9 @@ class ConsumerCommands:
 
     def leave(self, queue: str) -> Command:
         """This consumer reads the queue no more. The reply is how many other live consumers it has."""
-        return ("EVALSHA", LEAVE_SHA, 1, self.keys.stream(queue), GROUP, self.name, self.keys.alive)
+        return script_call(
+            "leave", [self.keys.stream(queue)], group=GROUP, consumer=self.name, alive=self.keys.alive
+        )
 
     def show_alive(self) -> Command:
         """Say that this consumer lives, for another `claim_idle_ms`."""

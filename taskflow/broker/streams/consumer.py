@@ -22,7 +22,7 @@ from taskflow.broker.streams.bindings import DEFAULT_KEY_PREFIX, BoundQueue, Str
 from taskflow.broker.streams.broker import StreamsOptions
 from taskflow.broker.streams.commands import ConsumerCommands, by_queue
 from taskflow.broker.streams.entry import Delivery, Entry, find_metadata_problem
-from taskflow.broker.streams.scripts import SCRIPTS
+from taskflow.broker.streams.scripts import loading_commands
 from taskflow.errors import BrokerUnavailable, StoreUnavailable
 from taskflow.redis.address import parse_server_url, redact
 from taskflow.redis.client import StoreClient, describe
@@ -108,7 +108,7 @@ class StreamConsumer:
         self.reads = StoreClient(
             address, home_key=home_key, longest_wait_s=BLOCK_S, what="broker", log_level=logging.DEBUG
         )
-        self.commands = StoreClient(address, home_key=home_key, on_connected=script_commands, what="broker")
+        self.commands = StoreClient(address, home_key=home_key, on_connected=loading_commands, what="broker")
         self.held: dict[Held, None] = {}
         self.acks = Acks(self.say)
         self.paused: set[str] = set()
@@ -377,7 +377,3 @@ class StreamConsumer:
         task = self.loop.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
-
-
-def script_commands() -> list[tuple[Argument, ...]]:
-    return [("SCRIPT", "LOAD", script) for script in SCRIPTS]
