@@ -16,11 +16,11 @@ from taskflow.observability.logs import LEVELS, configure_logging
 from taskflow.redis.scripts import load_scripts
 from taskflow.store.store import PACKAGE
 from taskflow.worker.child.entry import WorkerOptions, new_loop, serve_beat, serve_child
-from taskflow.worker.child.process import queue_names
+from taskflow.worker.child.runner import queue_names
+from taskflow.worker.supervisor.children import Helper
 from taskflow.worker.supervisor.cpus import available_cpus
+from taskflow.worker.supervisor.liveness import WorkerLiveness
 from taskflow.worker.supervisor.options import SupervisorOptions
-from taskflow.worker.supervisor.seats import Helper
-from taskflow.worker.supervisor.standing import WorkerStanding
 from taskflow.worker.supervisor.supervisor import Supervisor
 
 
@@ -102,7 +102,7 @@ def command(
             helpers=(Helper(name="beat", main=serve_beat),) if beat else (),
             drain_timeout_s=options.drain_timeout_s,
         ),
-        make_store=WorkerStanding,
+        make_store=WorkerLiveness,
     )
     preload(with_beat=beat)
     raise SystemExit(supervisor.run())

@@ -13,7 +13,7 @@ from taskflow.testing.stand_ins import StandIns
 from taskflow.testing.stillness import Stillness, WatchedBeat
 from taskflow.testing.stubs import StubbedFunctions, Stubs
 from taskflow.values.clock import VirtualClock
-from taskflow.worker.child.process import ProcessOptions, WorkerProcess
+from taskflow.worker.child.runner import AppRunner, RunnerOptions
 
 __tracebackhide__ = True  # pytest leaves frames of this module out: a test is shown its own lines
 
@@ -44,10 +44,10 @@ class EngineInTest:
         self.workers = [self.make_worker(app) for app in self.apps for _ in range(workers)]
         self.is_open = False
 
-    def make_worker(self, app: TaskFlow) -> WorkerProcess:
-        return WorkerProcess(
+    def make_worker(self, app: TaskFlow) -> AppRunner:
+        return AppRunner(
             app,
-            ProcessOptions(queues=queues_of(app), concurrency=self.concurrency),
+            RunnerOptions(queues=queues_of(app), concurrency=self.concurrency),
             child_id=f"harness-{os.urandom(4).hex()}:0",
             clock=self.clock,
             functions=StubbedFunctions(app, self.stubs),

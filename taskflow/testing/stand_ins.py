@@ -9,19 +9,17 @@ from taskflow.app import TaskFlow
 from taskflow.config import Config
 from taskflow.context import Context
 from taskflow.errors import ConfigError, NonRetriableError
-from taskflow.worker.child.process import WorkerProcess
+from taskflow.worker.child.runner import AppRunner
 
 
 class StandIns:
     """One app, with a worker of its own, for each app id that a stubbed function names."""
 
-    def __init__(
-        self, *, config: Callable[[], Config], make_worker: Callable[[TaskFlow], WorkerProcess]
-    ) -> None:
+    def __init__(self, *, config: Callable[[], Config], make_worker: Callable[[TaskFlow], AppRunner]) -> None:
         self.config = config  # of the test's apps: whose servers to use
         self.make_worker = make_worker
         self.apps: dict[str, TaskFlow] = {}
-        self.workers: dict[str, WorkerProcess] = {}
+        self.workers: dict[str, AppRunner] = {}
         self.wanted: list[str] = []  # ids of functions that are not served yet
 
     def want(self, function_id: str, *, apps: Sequence[TaskFlow]) -> None:
@@ -38,9 +36,9 @@ class StandIns:
                 )
         self.wanted.append(function_id)
 
-    async def start(self) -> list[WorkerProcess]:
+    async def start(self) -> list[AppRunner]:
         """Serve what is wanted; the workers that are new."""
-        started: list[WorkerProcess] = []
+        started: list[AppRunner] = []
         while self.wanted:
             app_id, _, slug = self.wanted.pop(0).partition("/")
             app = self.apps.get(app_id)

@@ -13,7 +13,7 @@ from taskflow.broker.streams.bindings import StreamKeys
 from taskflow.engine.execution import Execution
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock
-from taskflow.worker.child.process import WorkerProcess
+from taskflow.worker.child.runner import AppRunner
 
 MACHINERY = (str(Path(__file__).parents[1]), str(Path(asyncio.__file__).parent))
 RAW_IO_S = 0.03  # a run that shows no sign of life for this long waits for something outside the engine
@@ -51,7 +51,7 @@ class Stillness:
     """Each method says what still moves, or "" when nothing does."""
 
     def __init__(
-        self, *, store: Store, clock: Clock, workers: Sequence[WorkerProcess], beat: WatchedBeat
+        self, *, store: Store, clock: Clock, workers: Sequence[AppRunner], beat: WatchedBeat
     ) -> None:
         self.store = store
         self.clock = clock
@@ -80,7 +80,7 @@ class Stillness:
             live = {each for worker in self.workers for each in worker.executor.executions.values()}
             self.resting = {each: since for each, since in self.resting.items() if each in live}
 
-    def in_worker(self, worker: WorkerProcess) -> str:
+    def in_worker(self, worker: AppRunner) -> str:
         executor = worker.executor
         for execution in executor.executions.values():
             if not self.is_at_rest(execution):

@@ -13,7 +13,7 @@ import redis
 from taskflow import Context, Step, TaskFlow, TriggerCron
 from taskflow.beat.service import Beat
 from taskflow.values.clock import boot_ns
-from taskflow.worker.child.process import ProcessOptions, WorkerProcess
+from taskflow.worker.child.runner import AppRunner, RunnerOptions
 from taskflow.worker.lease import Lease
 from tests.beat.beats import Beats, every_minute
 from tests.servers import ValkeyServer
@@ -88,7 +88,7 @@ async def test_a_worker_registers_again_in_a_store_that_was_emptied(
 
     lease = Lease(lease_s=60)
     lease.renew(boot_ns())
-    worker = WorkerProcess(own_app, ProcessOptions(), child_id="here:0", lease=lease)
+    worker = AppRunner(own_app, RunnerOptions(), child_id="here:0", lease=lease)
     await worker.start()
     async with running(Beat(own_app.config)):
         await until(lambda: len(fired) >= 2, description="the cron to tick")

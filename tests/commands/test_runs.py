@@ -213,12 +213,12 @@ def test_empty_store_has_no_runs(shell: Shell) -> None:
 
 
 async def test_only_workers_that_serve_its_queue_execute_a_function(app: TaskFlow, shell: Shell) -> None:
-    from taskflow.worker.child.process import ProcessOptions, WorkerProcess
+    from taskflow.worker.child.runner import AppRunner, RunnerOptions
 
     @app.function(trigger="shop/upload", queue="video")
     async def encode(ctx: Context[Any]) -> None: ...
 
-    worker = WorkerProcess(app, ProcessOptions(queues=("default",)), child_id="host:1")
+    worker = AppRunner(app, RunnerOptions(queues=("default",)), child_id="host:1")
     await worker.start()
     try:
         await app.asend("shop/upload")

@@ -21,7 +21,7 @@ from taskflow.redis.connection import Argument
 from taskflow.redis.scripts import load_scripts
 from taskflow.store.store import PACKAGE
 from taskflow.testing import Harness
-from taskflow.worker.child.process import ProcessOptions, WorkerProcess
+from taskflow.worker.child.runner import AppRunner, RunnerOptions
 
 DEAD = StoreUnavailable("this process is dead")
 
@@ -43,7 +43,7 @@ class Cut:
 class Doomed:
     """A worker process with a cut in its line to the store."""
 
-    def __init__(self, worker: WorkerProcess, harness: Harness, cut: Cut) -> None:
+    def __init__(self, worker: AppRunner, harness: Harness, cut: Cut) -> None:
         self.worker = worker
         self.harness = harness
         self.cut = cut
@@ -126,11 +126,11 @@ def name_of(command: tuple[Argument, ...]) -> str:
     return next(script.name for script in load_scripts(PACKAGE).values() if script.sha.encode() == command[1])
 
 
-def new_worker(app: TaskFlow, harness: Harness, *, concurrency: int = 100) -> WorkerProcess:
+def new_worker(app: TaskFlow, harness: Harness, *, concurrency: int = 100) -> AppRunner:
     """A worker process besides those of the harness."""
-    return WorkerProcess(
+    return AppRunner(
         app,
-        ProcessOptions(concurrency=concurrency),
+        RunnerOptions(concurrency=concurrency),
         child_id=f"other-{os.urandom(4).hex()}:0",
         clock=harness.clock,
     )

@@ -18,7 +18,7 @@ from taskflow.step import Step
 from taskflow.store.operation import Operation
 from taskflow.testing import Harness
 from taskflow.values.clock import SystemClock
-from taskflow.worker.child.process import ProcessOptions, WorkerProcess
+from taskflow.worker.child.runner import AppRunner, RunnerOptions
 
 START_MS = 1_893_456_000_000  # 2030-01-01 00:00 UTC
 MINUTE_MS = 60_000
@@ -73,7 +73,7 @@ async def test_timers_wake_on_time_with_100_000_others_pending(app: TaskFlow) ->
         assert stored is not None
         late_ms.append(clock.now_ms() - due_ms(stored.steps["nap"]))
 
-    worker = WorkerProcess(app, ProcessOptions(), child_id="here:0")
+    worker = AppRunner(app, RunnerOptions(), child_id="here:0")
     await worker.start()
     call, timers = worker.store.client.call, worker.store.keys.timers
     far_ms = clock.now_ms() + 3_600_000
@@ -141,7 +141,7 @@ async def test_workers_and_beats_with_a_wrong_clock_follow_the_stores(
         await step.sleep("nap", "50ms")
         return "slept"
 
-    worker = WorkerProcess(app, ProcessOptions(), child_id="here:0", clock=WrongClock(wrong_ms))
+    worker = AppRunner(app, RunnerOptions(), child_id="here:0", clock=WrongClock(wrong_ms))
     await worker.start()
     seconds, micros = await worker.store.client.call("TIME")
     store_ms = int(seconds) * 1000 + int(micros) // 1000
@@ -158,7 +158,7 @@ async def test_workers_and_beats_with_a_wrong_clock_follow_the_stores(
 
 async def test_a_small_skew_is_corrected_in_silence(app: TaskFlow, caplog: pytest.LogCaptureFixture) -> None:
     """S8.3: only more than 1 s is worth a line."""
-    worker = WorkerProcess(app, ProcessOptions(), child_id="here:0", clock=WrongClock(700))
+    worker = AppRunner(app, RunnerOptions(), child_id="here:0", clock=WrongClock(700))
     await worker.start()
     seconds, micros = await worker.store.client.call("TIME")
     assert abs(worker.clock.now_ms() - (int(seconds) * 1000 + int(micros) // 1000)) < 300

@@ -16,7 +16,7 @@ from taskflow.store.store import Store
 from taskflow.testing import Harness
 from taskflow.triggers import Catchup, TriggerCron
 from taskflow.values.clock import VirtualClock
-from taskflow.worker.child.process import ProcessOptions, WorkerProcess
+from taskflow.worker.child.runner import AppRunner, RunnerOptions
 from tests.beat.beats import MINUTE_MS, START_MS, Beats, every_minute
 from tests.waiting import until
 
@@ -166,7 +166,7 @@ async def test_a_cron_that_is_registered_while_beat_sleeps_wakes_it(app: TaskFlo
         async def added(ctx: Context[Step]) -> None:
             seen.append(ctx.event.data["scheduled_at"])
 
-        fresh = WorkerProcess(app, ProcessOptions(), child_id="fresh:0", clock=harness.clock)
+        fresh = AppRunner(app, RunnerOptions(), child_id="fresh:0", clock=harness.clock)
         await fresh.start()
         harness.workers.append(fresh)
         await until(lambda: harness.beat.crons.schedules, description="beat to learn of the new cron")

@@ -16,7 +16,7 @@ from taskflow.errors import BrokerUnavailable, StoreUnavailable
 from taskflow.redis.connection import CommandError
 from taskflow.store.store import Store
 from taskflow.values.clock import SystemClock
-from taskflow.worker.child.process import ProcessOptions, WorkerProcess
+from taskflow.worker.child.runner import AppRunner, RunnerOptions
 from tests.simulation.broker import SimulatedBroker, SimulatedConsumer, SimulatedPublisher
 from tests.simulation.network import Network
 from tests.simulation.process import SimulatedProcess
@@ -91,7 +91,7 @@ class SimulatedLease:
         return confirmed_us is not None and self.world.now_us - confirmed_us < LEASE_S * US_PER_S
 
 
-class SimulatedWorker(WorkerProcess):
+class SimulatedWorker(AppRunner):
     """A child on the simulated broker."""
 
     def __init__(self, place: Place, process: SimulatedProcess, **options: Any) -> None:
@@ -122,7 +122,7 @@ class Child:
         self.worker = SimulatedWorker(
             host.place,
             self.process,
-            options=ProcessOptions(queues=host.queues, concurrency=host.concurrency),
+            options=RunnerOptions(queues=host.queues, concurrency=host.concurrency),
             child_id=child_id,
             lease=self.lease,
             clock=SkewedClock(host.time),

@@ -35,7 +35,7 @@ def wait_until(condition: Callable[[], T | None], *, description: str, deadline_
         time.sleep(0.005)
 
 
-class WorkerProcess:
+class WorkerUnderTest:
     """One worker under test, its folder of switches and its journal."""
 
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
@@ -124,20 +124,20 @@ def is_alive(pid: int) -> bool:
 
 
 class StartWorker(Protocol):
-    def __call__(self, *, switches: dict[str, str] | None = None, **options: object) -> WorkerProcess: ...
+    def __call__(self, *, switches: dict[str, str] | None = None, **options: object) -> WorkerUnderTest: ...
 
 
 @pytest.fixture
 def start_worker(tmp_path: Path) -> Iterator[StartWorker]:
     """Starts a worker with some SupervisorOptions; checks that no child outlives its supervisor."""
-    workers: list[WorkerProcess] = []
+    workers: list[WorkerUnderTest] = []
 
-    def start(*, switches: dict[str, str] | None = None, **options: object) -> WorkerProcess:
+    def start(*, switches: dict[str, str] | None = None, **options: object) -> WorkerUnderTest:
         folder = tmp_path / f"worker-{len(workers)}"
         folder.mkdir()
         for name, text in (switches or {}).items():
             (folder / name).write_text(text)
-        workers.append(WorkerProcess(folder, options))
+        workers.append(WorkerUnderTest(folder, options))
         return workers[-1]
 
     yield start

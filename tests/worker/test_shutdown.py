@@ -7,10 +7,10 @@ import signal
 
 import pytest
 
-from tests.worker.conftest import StartWorker, WorkerProcess, kill
+from tests.worker.conftest import StartWorker, WorkerUnderTest, kill
 
 
-def start_step(worker: WorkerProcess) -> None:
+def start_step(worker: WorkerUnderTest) -> None:
     """Have the first child execute a step that lasts until the switch "finish"."""
     kill(worker.wait_entries("ready")[0], signal.SIGUSR2)
     worker.wait_entries("step begins")

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from taskflow.errors import ConfigError
+from taskflow.worker.supervisor.children import RestartBackoff
 from taskflow.worker.supervisor.options import SupervisorOptions
-from taskflow.worker.supervisor.seats import RestartBackoff
 from tests.worker.conftest import StartWorker, kill, wait_until
 
 AT_ONCE = {"short_life_s": 0.0}  # a child that died is replaced at once however young it was

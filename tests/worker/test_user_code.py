@@ -206,7 +206,7 @@ def test_a_failed_start_tells_its_reason_and_nothing_of_its_other_processes(shop
 
 ORPHANS = """
 import ctypes, os, time
-from taskflow.worker.supervisor.forks import reap_orphans
+from taskflow.worker.supervisor.child_process import reap_orphans
 
 PR_SET_CHILD_SUBREAPER = 36
 assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0  # as process 1 of a container is

@@ -30,8 +30,8 @@ import orjson
 from taskflow.errors import StoreUnavailable
 from taskflow.worker.link import ChildLink
 from taskflow.worker.messages import Failed, Hello, Ready, Recycle
+from taskflow.worker.supervisor.children import RestartBackoff
 from taskflow.worker.supervisor.options import SupervisorOptions
-from taskflow.worker.supervisor.seats import RestartBackoff
 from taskflow.worker.supervisor.supervisor import Supervisor
 from tests.worker.journal import Journal
 

@@ -15,7 +15,7 @@ from taskflow.errors import BrokerUnavailable, ConfigError, StoreUnavailable
 from taskflow.loading import load_app
 from taskflow.redis.address import parse_server_url, redact
 from taskflow.redis.connection import CommandError
-from taskflow.worker.child.process import ProcessOptions, WorkerProcess
+from taskflow.worker.child.runner import AppRunner, RunnerOptions
 from taskflow.worker.child.surroundings import enable_own_loggers, refuse_green_threads
 from taskflow.worker.child.watchdog import Watchdog
 from taskflow.worker.link import ChildLink
@@ -65,10 +65,10 @@ def serve_child(link: ChildLink, options: WorkerOptions) -> int:
     loop = new_loop()
     asyncio.set_event_loop(loop)
     # The loop isn't closed: that would wait for threads and tasks of user code, which is not ours to wait for.
-    return loop.run_until_complete(Child(app, link, options).serve())
+    return loop.run_until_complete(ChildService(app, link, options).serve())
 
 
-class Child:
+class ChildService:
     """A child from its import of the app to its end."""
 
     def __init__(self, app: TaskFlow, link: ChildLink, options: WorkerOptions) -> None:
@@ -77,9 +77,9 @@ class Child:
         self.options = options
         self.drain = asyncio.Event()
         self.quit = asyncio.Event()
-        self.process = WorkerProcess(
+        self.process = AppRunner(
             app,
-            ProcessOptions(
+            RunnerOptions(
                 queues=options.queues,
                 concurrency=options.concurrency,
                 drain_timeout_s=options.drain_timeout_s,

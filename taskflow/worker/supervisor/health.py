@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from taskflow.worker.supervisor.seats import Child, ChildState
+from taskflow.worker.supervisor.children import Child, ChildState
 
 logger = logging.getLogger("taskflow.worker")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from taskflow.errors import ConfigError
-from taskflow.worker.supervisor.forks import ChildMain
-from taskflow.worker.supervisor.seats import Helper, RestartBackoff
+from taskflow.worker.supervisor.child_process import ChildMain
+from taskflow.worker.supervisor.children import Helper, RestartBackoff
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,11 +18,11 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from taskflow.worker.messages import Failed, Hello, Message, Ready, Recycle
-from taskflow.worker.supervisor.forks import ChildMain, Exit, fork_child, reap_orphans
+from taskflow.worker.supervisor.child_process import ChildMain, Exit, fork_child, reap_orphans
+from taskflow.worker.supervisor.children import Child, ChildState, Purpose, Seat
 from taskflow.worker.supervisor.health import report_if_stuck
 from taskflow.worker.supervisor.heartbeats import Heartbeats, StoreFactory, host_now_ms
 from taskflow.worker.supervisor.options import SupervisorOptions
-from taskflow.worker.supervisor.seats import Child, ChildState, Purpose, Seat
 from taskflow.worker.supervisor.wakeup import Wakeup
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD)

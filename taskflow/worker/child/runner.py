@@ -1,4 +1,4 @@
-"""One worker process: a loop with router and slots, a thread that consumes, a pool for blocking code."""
+"""Runs an app on an event loop: a consumer, a router, an executor with its slots, and a pool of threads for blocking code."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Beacon(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessOptions:
+class RunnerOptions:
     """How a worker process works."""
 
     queues: tuple[str, ...] = ("default",)
@@ -68,13 +68,13 @@ class ProcessOptions:
     takes_work: bool = True  # False leaves all messages to other workers
 
 
-class WorkerProcess:
+class AppRunner:
     """Runs the functions of an app on the running loop. Start with `await start()`, end with `await stop()`."""
 
     def __init__(
         self,
         app: TaskFlow,
-        options: ProcessOptions,
+        options: RunnerOptions,
         *,
         child_id: str,
         lease: Lease | None = None,

@@ -1,4 +1,4 @@
-"""What a worker's supervisor says to store and broker for its children, dead ones above all. Rules S9.3, S9.4."""
+"""Heartbeats for the children, and hand-back of the runs and messages that a dead child held. Rules S9.3, S9.4."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RELEASE_TIMEOUT_S = 1.0  # a supervisor that waits answers no signals
 logger = logging.getLogger("taskflow.worker")
 
 
-class WorkerStanding(LivenessStore):
+class WorkerLiveness(LivenessStore):
     """The store, and the broker's messages that a dead child had received."""
 
     def __init__(self, hello: Hello) -> None:

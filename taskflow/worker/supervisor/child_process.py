@@ -1,4 +1,4 @@
-"""One forked child: fork, pipes, messages, wait status."""
+"""The process of one child: its fork, pipes, messages, signals and end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seats: the N places for children, who sits there, who comes next, and when a new one may start."""
+"""The children of a worker and their seats: who works where, who takes over next, and when a new child may start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import Enum
 
 from taskflow.worker.link import ChildLink
 from taskflow.worker.messages import Failed, Hello
-from taskflow.worker.supervisor.forks import ChildProcess, Exit
+from taskflow.worker.supervisor.child_process import ChildProcess, Exit
 
 ORDERLY_EXITS = (0, -signal.SIGTERM, -signal.SIGQUIT)
 """Exit codes of a child that was told to end, and did."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taskflow.worker.messages import Failed, Hello, Message, Ready, Recycle, decode, encode
-from taskflow.worker.supervisor.forks import Exit
+from taskflow.worker.supervisor.child_process import Exit
 
 
 @pytest.mark.parametrize(
