@@ -164,7 +164,7 @@ class History:
         """
         start = cursor if cursor == "-" else f"({cursor}"
         entries = await self.client.call("XRANGE", self.keys.ended, start, "+", "COUNT", limit)
-        flat = [part.decode() for _, pairs in entries for part in pairs]
+        flat = [part for _, (_, runs) in entries for part in runs.decode().split(SEPARATOR)]
         return list(zip(flat[::2], flat[1::2], strict=True)), entries[-1][0].decode() if entries else cursor
 
     async def ahead_of(self, function_id: str, queue: str, lane: str, run_id: str) -> int | None:

@@ -170,7 +170,10 @@ MUTATIONS = (
     ),
     Mutation(
         "takes the newest run first", "S7.2", 9,
-        lua("local best = redis.call('ZRANGE', ready_key(fn), 0,", "local best = redis.call('ZREVRANGE', ready_key(fn), 0,"),
+        lua(
+            "local best = redis.call('ZRANGE', ready_key(fn, queue), 0,",
+            "local best = redis.call('ZREVRANGE', ready_key(fn, queue), 0,",
+        ),
     ),
     Mutation(
         "counts no starts for the throttle", "S7.3", 0,

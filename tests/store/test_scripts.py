@@ -160,6 +160,7 @@ def test_what_a_script_calls_is_defined_above_the_call(name: str) -> None:
         "pairs",
         "tonumber",
         "tostring",
+        "type",
         "unpack",
     }
     for line in source.splitlines():

@@ -9,7 +9,18 @@ from taskflow.types import RunId
 from tests.store.scene import DAY_MS, EVENT, NOW_MS, Scene, sleep_op, wait_op
 
 MINUTE_MS = 60_000
-STATIC = {"version", "ended", "seq", "apps", "app:shop", "functions:shop", "nudge", "hints", "queues"}
+STATIC = {
+    "known_functions",
+    "version",
+    "ended",
+    "seq",
+    "apps",
+    "app:shop",
+    "functions:shop",
+    "nudge",
+    "hints",
+    "queues",
+}
 
 
 async def trim(scene: Scene, *, limit: int = 100, event_retention_ms: int = DAY_MS) -> int:

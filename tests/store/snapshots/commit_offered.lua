@@ -127,8 +127,17 @@ local function is_join_open(run_id, step_key)
 end
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local function tally(fn, queue, status, difference)
-  local field = fn .. '\31' .. queue .. '\31' .. status
-  counted[field] = (counted[field] or 0) + difference
+  local queues = counted[fn]
+  if not queues then
+    queues = {}
+    counted[fn] = queues
+  end
+  local statuses = queues[queue]
+  if not statuses then
+    statuses = {}
+    queues[queue] = statuses
+  end
+  statuses[status] = (statuses[status] or 0) + difference
 end
 local function move_run(fn, queue, from, to)
   tally(fn, queue, from, -1)
@@ -161,16 +170,20 @@ end
 local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
 local census_ms
 local function list_ended()
-  local key, at_ms = prefix .. 'ended', string.format('%.0f', census_ms)
-  local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
-  local last_ms = last and string.match(last[1], '^(%d+)')
-  if last_ms and tonumber(last_ms) > census_ms then at_ms = last_ms end
-  redis.call('XADD', key, 'MAXLEN', '~', 1000, at_ms .. '-*', unpack(ended_rows))
+  local key, runs = prefix .. 'ended', table.concat(ended_rows, '\31')
+  local function add(ms) return redis.pcall('XADD', key, 'MAXLEN', '~', 1000, ms .. '-*', 'runs', runs) end
+  if type(add(string.format('%.0f', census_ms))) ~= 'table' then return end
+  add(string.match(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1], '^(%d+)'))
 end
 local function note_census()
-  for field, difference in pairs(counted) do
-    if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
-      redis.call('HDEL', prefix .. 'counts', field)
+  for fn, queues in pairs(counted) do
+    for queue, statuses in pairs(queues) do
+      for status, difference in pairs(statuses) do
+        local field = fn .. '\31' .. queue .. '\31' .. status
+        if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
+          redis.call('HDEL', prefix .. 'counts', field)
+        end
+      end
     end
   end
   for fn, rows in pairs(made_live) do on_pages('ZADD', kind_key(fn, 'live'), rows) end

@@ -3,25 +3,44 @@ local function run_key(run_id) return prefix .. 'run:' .. run_id end
 local function done_channel(run_id) return prefix .. 'done:' .. run_id end
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local function tally(fn, queue, status, difference)
-  local field = fn .. '\31' .. queue .. '\31' .. status
-  counted[field] = (counted[field] or 0) + difference
+  local queues = counted[fn]
+  if not queues then
+    queues = {}
+    counted[fn] = queues
+  end
+  local statuses = queues[queue]
+  if not statuses then
+    statuses = {}
+    queues[queue] = statuses
+  end
+  statuses[status] = (statuses[status] or 0) + difference
 end
 local function leave_census(run_id, fn, queue, from)
   tally(fn, queue, from, -1)
-  left_live[fn] = left_live[fn] or {}
-  left_live[fn][#left_live[fn] + 1] = run_id
+  local run_ids = left_live[fn]
+  if not run_ids then
+    run_ids = {}
+    left_live[fn] = run_ids
+  end
+  run_ids[#run_ids + 1] = run_id
 end
 local census_ms
 local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
 local function note_ended(run_id, fn, status, created, now_ms)
-  ended_rows[#ended_rows + 1], ended_rows[#ended_rows + 2] = run_id, status
+  local at = #ended_rows
+  ended_rows[at + 1], ended_rows[at + 2] = run_id, status
   census_ms = now_ms
   if status ~= 'completed' then redis.call('ZADD', kind_key(fn, status), created, run_id) end
 end
-local function expiry_key(span) return prefix .. 'expiry:' .. span end
+local expiring = {}
 local function keep_until(run_id, remove_at_ms)
   local span = math.ceil(remove_at_ms / 10000)
-  if redis.call('RPUSH', expiry_key(span), run_id) == 1 then redis.call('ZADD', prefix .. 'expiry', span * 10000, span) end
+  local run_ids = expiring[span]
+  if not run_ids then
+    run_ids = {}
+    expiring[span] = run_ids
+  end
+  run_ids[#run_ids + 1] = run_id
 end
 local hints, hinted = {}, {}
 local function on_pages(command, key, items, first, last)
@@ -131,21 +150,32 @@ local function free_places(lane, holders, now_ms, silent)
   end)
 end
 local function list_ended()
-  local key, at_ms = prefix .. 'ended', string.format('%.0f', census_ms)
-  local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
-  local last_ms = last and string.match(last[1], '^(%d+)')
-  if last_ms and tonumber(last_ms) > census_ms then at_ms = last_ms end
-  redis.call('XADD', key, 'MAXLEN', '~', 1000, at_ms .. '-*', unpack(ended_rows))
+  local key, runs = prefix .. 'ended', table.concat(ended_rows, '\31')
+  local function add(ms) return redis.pcall('XADD', key, 'MAXLEN', '~', 1000, ms .. '-*', 'runs', runs) end
+  if type(add(string.format('%.0f', census_ms))) ~= 'table' then return end
+  add(string.match(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1], '^(%d+)'))
 end
 local function note_census()
-  for field, difference in pairs(counted) do
-    if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
-      redis.call('HDEL', prefix .. 'counts', field)
+  for fn, queues in pairs(counted) do
+    for queue, statuses in pairs(queues) do
+      for status, difference in pairs(statuses) do
+        local field = fn .. '\31' .. queue .. '\31' .. status
+        if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
+          redis.call('HDEL', prefix .. 'counts', field)
+        end
+      end
     end
   end
   for fn, rows in pairs(made_live) do on_pages('ZADD', kind_key(fn, 'live'), rows) end
   for fn, run_ids in pairs(left_live) do on_pages('ZREM', kind_key(fn, 'live'), run_ids) end
   if census_ms then list_ended() end
+end
+local function expiry_key(span) return prefix .. 'expiry:' .. span end
+local function note_expiry()
+  for span, run_ids in pairs(expiring) do
+    on_pages('RPUSH', expiry_key(span), run_ids)
+    redis.call('ZADD', prefix .. 'expiry', span * 10000, span)
+  end
 end
 local made_finalize
 local function late_finalize()
@@ -422,4 +452,5 @@ return reply
 end
 local reply = main()
 note_census()
+note_expiry()
 return reply

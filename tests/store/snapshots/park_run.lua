@@ -172,8 +172,17 @@ local function is_join_open(run_id, step_key)
 end
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local function tally(fn, queue, status, difference)
-  local field = fn .. '\31' .. queue .. '\31' .. status
-  counted[field] = (counted[field] or 0) + difference
+  local queues = counted[fn]
+  if not queues then
+    queues = {}
+    counted[fn] = queues
+  end
+  local statuses = queues[queue]
+  if not statuses then
+    statuses = {}
+    queues[queue] = statuses
+  end
+  statuses[status] = (statuses[status] or 0) + difference
 end
 local function move_run(fn, queue, from, to)
   tally(fn, queue, from, -1)
@@ -303,9 +312,13 @@ local function take_places(lane, holder)
 end
 local function enter_census(run_id, fn, queue, status, created)
   tally(fn, queue, status, 1)
-  made_live[fn] = made_live[fn] or {}
-  local at = #made_live[fn]
-  made_live[fn][at + 1], made_live[fn][at + 2] = created, run_id
+  local rows = made_live[fn]
+  if not rows then
+    rows = {}
+    made_live[fn] = rows
+  end
+  local at = #rows
+  rows[at + 1], rows[at + 2] = created, run_id
 end
 local function event_uid(run_id, uid) return uid or string.match(run_id, '^(%w+)%-') or '' end
 local function add_event(fields, run_id, text, uid)
@@ -350,6 +363,7 @@ local function start_clocks(run_id, start_timeout_ms, finish_timeout_ms, now_ms)
   if start_timeout_ms then clear_timer('start_timeout' .. '\31' .. run_id) end
   if finish_timeout_ms then set_timer(now_ms + tonumber(finish_timeout_ms), 'finish_timeout' .. '\31' .. run_id) end
 end
+local expiring = {}
 local census_ms
 local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
 local function on_pages(command, key, items, first, last)
@@ -383,10 +397,14 @@ local function add_cancels(run_id, cancels, seq, made_ms)
   end
   return cmsgpack.pack(cancels)
 end
-local function expiry_key(span) return prefix .. 'expiry:' .. span end
 local function keep_until(run_id, remove_at_ms)
   local span = math.ceil(remove_at_ms / 10000)
-  if redis.call('RPUSH', expiry_key(span), run_id) == 1 then redis.call('ZADD', prefix .. 'expiry', span * 10000, span) end
+  local run_ids = expiring[span]
+  if not run_ids then
+    run_ids = {}
+    expiring[span] = run_ids
+  end
+  run_ids[#run_ids + 1] = run_id
 end
 local function app_key(app) return prefix .. 'app:' .. app end
 local function kept_for(fn, status, keep)
@@ -397,7 +415,8 @@ local function kept_for(fn, status, keep)
   return status == 'failed' and tonumber(app[2] or 7 * 86400000) or tonumber(app[1] or 86400000)
 end
 local function note_ended(run_id, fn, status, created, now_ms)
-  ended_rows[#ended_rows + 1], ended_rows[#ended_rows + 2] = run_id, status
+  local at = #ended_rows
+  ended_rows[at + 1], ended_rows[at + 2] = run_id, status
   census_ms = now_ms
   if status ~= 'completed' then redis.call('ZADD', kind_key(fn, status), created, run_id) end
 end
@@ -458,8 +477,12 @@ local function refusal(run, flow, is_immediate, now_ms)
 end
 local function leave_census(run_id, fn, queue, from)
   tally(fn, queue, from, -1)
-  left_live[fn] = left_live[fn] or {}
-  left_live[fn][#left_live[fn] + 1] = run_id
+  local run_ids = left_live[fn]
+  if not run_ids then
+    run_ids = {}
+    left_live[fn] = run_ids
+  end
+  run_ids[#run_ids + 1] = run_id
 end
 local function remove_cancels(run_id, field)
   for place, each in ipairs(cmsgpack.unpack(field)) do remove_wait(each, cancel_member(run_id, place)) end
@@ -799,21 +822,32 @@ local function create_run_once(run, child_id, now)
   return create_run(run, child_id, now)
 end
 local function list_ended()
-  local key, at_ms = prefix .. 'ended', string.format('%.0f', census_ms)
-  local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
-  local last_ms = last and string.match(last[1], '^(%d+)')
-  if last_ms and tonumber(last_ms) > census_ms then at_ms = last_ms end
-  redis.call('XADD', key, 'MAXLEN', '~', 1000, at_ms .. '-*', unpack(ended_rows))
+  local key, runs = prefix .. 'ended', table.concat(ended_rows, '\31')
+  local function add(ms) return redis.pcall('XADD', key, 'MAXLEN', '~', 1000, ms .. '-*', 'runs', runs) end
+  if type(add(string.format('%.0f', census_ms))) ~= 'table' then return end
+  add(string.match(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1], '^(%d+)'))
 end
 local function note_census()
-  for field, difference in pairs(counted) do
-    if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
-      redis.call('HDEL', prefix .. 'counts', field)
+  for fn, queues in pairs(counted) do
+    for queue, statuses in pairs(queues) do
+      for status, difference in pairs(statuses) do
+        local field = fn .. '\31' .. queue .. '\31' .. status
+        if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
+          redis.call('HDEL', prefix .. 'counts', field)
+        end
+      end
     end
   end
   for fn, rows in pairs(made_live) do on_pages('ZADD', kind_key(fn, 'live'), rows) end
   for fn, run_ids in pairs(left_live) do on_pages('ZREM', kind_key(fn, 'live'), run_ids) end
   if census_ms then list_ended() end
+end
+local function expiry_key(span) return prefix .. 'expiry:' .. span end
+local function note_expiry()
+  for span, run_ids in pairs(expiring) do
+    on_pages('RPUSH', expiry_key(span), run_ids)
+    redis.call('ZADD', prefix .. 'expiry', span * 10000, span)
+  end
 end
 local function main()
 local now_ms, child_id, run_id, fence, suspends, version = ARGV[1], ARGV[2], ARGV[3], ARGV[4], (ARGV[5] ~= ''), ARGV[6]
@@ -881,4 +915,5 @@ return {'parked', hints}
 end
 local reply = main()
 note_census()
+note_expiry()
 return reply

@@ -11,9 +11,10 @@ local function event_tail(ts) return ',"ts":' .. string.format('%.0f', ts) .. '}
 local function add_text(record, uid, name, text, received)
   local head = event_head(uid, name)
   local data, ts
-  if string.sub(text, 1, #head) == head then data, ts = string.match(text, '^(.*),"ts":(%d+)}$', #head + 1) end
+  if string.find(text, head, 1, true) == 1 then data, ts = string.match(text, '^(.*),"ts":(%d+)}$', #head + 1) end
   local at = #record
-  if data and head .. data .. event_tail(tonumber(ts)) == text then
+  -- Other digits may say the same number.
+  if data and event_tail(tonumber(ts)) == ',"ts":' .. ts .. '}' then
     record[at + 1], record[at + 2], record[at + 3], record[at + 4] = 'data', data, 'ts', tonumber(ts) - tonumber(received)
   else
     record[at + 1], record[at + 2] = 'event', text
