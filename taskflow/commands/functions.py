@@ -101,8 +101,15 @@ def pause_text(paused_ms: int | None, moment: Moment) -> str:
 
 
 def to_json(spec: FunctionSpec, now_ms: int, *, paused_ms: int | None) -> dict[str, Any]:
-    manifest = spec.manifest()
     return {
-        "id": spec.id, "app": spec.app_id, "name": spec.name, "triggers": manifest["triggers"], "queue": spec.queue,
+        "id": spec.id, "app": spec.app_id, "name": spec.name, "triggers": [trigger_json(each) for each in spec.triggers],
+        "queue": spec.queue,
         "retries": spec.retries.attempts, "next_tick_ms": next_tick(spec, now_ms), "paused_ms": paused_ms,
     }  # fmt: skip
+
+
+def trigger_json(trigger: Trigger) -> dict[str, Any]:
+    """A trigger with all its fields, whatever a manifest leaves out."""
+    if isinstance(trigger, TriggerCron):
+        return {"cron": trigger.cron, "jitter_ms": trigger.jitter_ms, "catchup": trigger.catchup}
+    return {"event": trigger.event, "expression": trigger.expression}

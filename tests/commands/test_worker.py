@@ -14,6 +14,8 @@ import pytest
 import redis
 
 from taskflow import TaskFlow
+from taskflow.broker.streams.bindings import StreamKeys
+from taskflow.broker.topology import Topology
 from taskflow.errors import RunNotFound
 from taskflow.run import Run
 from taskflow.runs.lookup import find_run
@@ -201,6 +203,8 @@ async def test_events_that_a_killed_child_had_received_go_on_within_2_s(shop: Sh
     """S9.3: the child stands still, so what it received is in its socket, and not routed."""
     worker = shop.start_ready()
     (child,) = worker.children()
+    topology = Topology(shop.app.config.namespace)
+    stream = StreamKeys(topology.key_prefix).stream(topology.events_queue("shop").name)
     with redis.Redis.from_url(shop.env["TASKFLOW_BROKER"]) as client:
         wait_until(
             lambda: [
@@ -211,7 +215,7 @@ async def test_events_that_a_killed_child_had_received_go_on_within_2_s(shop: Sh
         os.kill(child, signal.SIGSTOP)
         (event_id,) = await shop.app.asend("shop/thing.came")
         wait_until(
-            lambda: client.xpending("tf:{b}:q:taskflow.events.shop", "q")["pending"] == 1,
+            lambda: client.xpending(stream, "q")["pending"] == 1,
             what="the child to receive it",
         )
     os.kill(child, signal.SIGKILL)
