@@ -96,6 +96,7 @@ class Turns:
     def start_settling(self) -> None:
         """Let the other branches do all they can, before and after each outcome."""
         self.settling = SETTLING_ITERATIONS
+        self.tree.settles()
         self.loop.call_soon(self.settle)
 
     def settle(self) -> None:
@@ -106,6 +107,8 @@ class Turns:
         self.settling = 0
         if not self.code_in_threads:  # else `thread_rests` goes on
             self.deliver_next()
+        if not self.settling:
+            self.tree.settled()
 
     def thread_runs(self) -> None:
         """A thread goes on with the handler's code: what it calls next comes before any other outcome."""
@@ -128,9 +131,13 @@ class Turns:
             await self.when_quiet
 
     def deliver_next(self) -> None:
-        key = next((key for key in self.waiting if self.is_next(key)), None)
-        if key is None:
-            return
+        if self.expected and self.expected[0] in self.waiting:
+            key = self.expected[0]
+        else:
+            found = next((key for key in self.waiting if self.is_next(key)), None)
+            if found is None:
+                return
+            key = found
         future = self.waiting.pop(key)
         self.advance(key)
         if not future.done():

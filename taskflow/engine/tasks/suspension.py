@@ -19,6 +19,7 @@ seen (see `awaiting`) don't, and start anew at the replay.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from typing import Any, NoReturn
@@ -44,9 +45,9 @@ class TaskTree:
     """
 
     __slots__ = (
-        "_check_due", "_context", "_ended", "_held_by", "_is_operation", "_loop", "_on_idle", "_on_stuck", "_parked",
+        "_check_due", "_context", "_ended", "_held_by", "_is_operation", "_leftovers", "_loop", "_on_idle", "_on_stuck", "_parked",
         "_prune_at", "_refusals", "_settling", "_tasks", "_timer", "_watched",
-        "births", "executing", "root", "stuck", "survivors", "suspending",
+        "births", "executing", "is_settling", "root", "stuck", "survivors", "suspending",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +66,8 @@ class TaskTree:
         # `on_stuck` spawns would become part of the run.
         self._context = copy_context()
         self._tasks: dict[AnyTask, int] = {}  # and their births: parents before children
+        # All but the handler's own, less some that were found done: each is looked at once, however many there are.
+        self._leftovers: deque[AnyTask] = deque()
         self._parked: dict[AnyFuture, None] = {}  # not done yet, oldest first
         self._watched: set[AnyFuture] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -79,6 +82,8 @@ class TaskTree:
         """How many tasks were spawned."""
         self.executing = 0
         """How many steps execute now."""
+        self.is_settling = False
+        """Something is about to let a branch go on: nobody looks meanwhile whether the run is stuck. See `settled()`."""
         self.stuck = False
         """Nothing has moved since `on_stuck` was called."""
         self.suspending = False
@@ -93,6 +98,8 @@ class TaskTree:
             self.root = root = self._loop.create_task(coro)
         finally:
             current_tree.reset(token)
+        # Those of an eager task came before it.
+        self._leftovers.extend(task for task in self._tasks if task is not root)
         if root not in self._tasks:
             root.cancel()
             raise RuntimeError("the loop doesn't tag its tasks: call install_task_factory(loop) first")
@@ -137,15 +144,26 @@ class TaskTree:
         self.executing += 1
         self.stuck = False
 
+    def settles(self) -> None:
+        """An outcome is on its way to a branch, until `settled()`. A look costs as much as there are tasks, for each outcome."""
+        self.is_settling = True
+
+    def settled(self) -> None:
+        self.is_settling = False
+        if self._parked and not self.suspending:
+            self.check_soon()
+
     @property
     def is_single(self) -> bool:
         """Whether the handler's own task is the only one."""
-        return len(self._tasks) == 1 or not self.has_leftovers
+        return not self.has_leftovers
 
     @property
     def has_leftovers(self) -> bool:
         """Whether tasks besides the handler's are unfinished."""
-        return len(self._tasks) > 1 and any(not task.done() for task in self._tasks if task is not self.root)
+        while self._leftovers and self._leftovers[0].done():
+            self._leftovers.popleft()
+        return bool(self._leftovers)
 
     def close(self) -> None:
         """The handler has returned and nothing is left over: let go of the tasks, without a turn of the loop."""
@@ -234,7 +252,10 @@ class TaskTree:
         if len(tasks) >= self._prune_at and not self.suspending:
             self._tasks = tasks = {other: born for other, born in tasks.items() if not other.done()}
             self._prune_at = PRUNE_AT + 2 * len(tasks)
+            self._leftovers = deque(other for other in self._leftovers if not other.done())
         tasks[task] = birth
+        if self.root is not None:
+            self._leftovers.append(task)
         if self._parked and not self.suspending:
             self.stuck = False
             self.check_soon()
@@ -247,7 +268,9 @@ class TaskTree:
 
     def _check(self) -> None:
         self._check_due = False
-        if self.executing or self.suspending or not self._parked or self.root is None or self.root.done():
+        if self.executing or self.is_settling or self.suspending or not self._parked:
+            return
+        if self.root is None or self.root.done():
             return
         held_by = self._held_by
         if held_by is not None and not held_by.done() and not self._rests(held_by):
@@ -345,6 +368,7 @@ class TaskTree:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
         self._watched.clear()
+        self._leftovers.clear()
         self._tasks, self._parked = {}, {}
         self._timer = self._held_by = self._settling = self.root = None
         self._on_stuck = self._on_idle = do_nothing
