@@ -14,6 +14,7 @@ from kombu.messaging import Producer
 
 from taskflow import StoreVersionMismatch
 from taskflow.broker.kombu_session import kombu_queue
+from taskflow.broker.streams.bindings import BoundQueue
 from taskflow.broker.topology import Topology
 from taskflow.broker.urls import broker_url, register_transport
 from tests.processes import wait_until
@@ -44,10 +45,12 @@ UNREADABLE_EVENTS: dict[str, tuple[bytes, dict[str, Any]]] = {
 }
 
 
-def publish(url: str, queue: Any, messages: list[tuple[bytes, dict[str, Any]]]) -> None:
+def publish(deployment: Deployment, bound: BoundQueue, messages: list[tuple[bytes, dict[str, Any]]]) -> None:
     """Put raw messages into a queue."""
     register_transport()
-    with Connection(broker_url(url)) as connection:
+    queue: Any = kombu_queue(bound)
+    options = {"key_prefix": Topology(deployment.namespace).key_prefix}
+    with Connection(broker_url(deployment.env["TASKFLOW_BROKER"]), transport_options=options) as connection:
         producer = Producer(connection.channel(), auto_declare=False)
         queue(producer.channel).declare()
         for body, properties in messages:
@@ -65,11 +68,11 @@ def test_messages_that_cannot_be_read_are_kept_with_the_reason_and_the_others_go
 ) -> None:
     worker = deployment.start_worker()
     children = worker.children()
-    url = deployment.env["TASKFLOW_BROKER"]
-    publish(url, kombu_queue(Topology().events_queue("robust")), list(UNREADABLE_EVENTS.values()))
+    topology = Topology(deployment.namespace)
+    publish(deployment, topology.events_queue("robust"), list(UNREADABLE_EVENTS.values()))
     publish(
-        url,
-        kombu_queue(Topology().work_queue("robust", "default")),
+        deployment,
+        topology.work_queue("robust", "default"),
         [(b"\xff", {}), (orjson.dumps({"queue": "no-such-queue"}), {})],
     )
     deployment.journal.check(deployment.wait_until_final(deployment.send("five", {"rest_s": 0.0}, count=5)))
@@ -81,7 +84,8 @@ def test_messages_that_cannot_be_read_are_kept_with_the_reason_and_the_others_go
     )
     assert all(letter[b"reason"] for letter in kept)
     # None of them comes back, now or after a restart of the process.
-    streams: Any = deployment.redis.keys("tf:{b}:q:*")
+    streams: Any = deployment.redis.keys(f"{topology.key_prefix}q:*")
+    assert len(streams) == 2
     wait_until(lambda: not any(deployment.redis.xlen(stream) for stream in streams), what="empty queues")
     assert worker.children() == children
     assert "Traceback" not in worker.stderr

@@ -22,6 +22,7 @@ from tests.robustness.deployment import (
     kill_host,
     send,
 )
+from tests.streams import events_stream
 
 pytestmark = pytest.mark.chaos
 
@@ -72,7 +73,7 @@ def test_events_that_a_killed_child_had_received_are_routed_by_another(
 
     def is_received() -> bool:
         run_ids.extend(deployment.send("five", {"rest_s": 0.0}, count=5))
-        consumers: Any = deployment.redis.xinfo_consumers("tf:{b}:q:taskflow.events.robust", "q")
+        consumers: Any = deployment.redis.xinfo_consumers(events_stream(deployment.namespace, "robust"), "q")
         return bool(consumers[0]["pending"])
 
     wait_until(is_received, what="events in the hands of the child")
