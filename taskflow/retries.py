@@ -89,7 +89,7 @@ def next_attempt_ms(
     A RetryAfterError whose delay can't be read counts as any other error, or its run would get stuck on it.
     Rules S5.1 to S5.3.
     """
-    if isinstance(error, FINAL) or attempt >= policy.attempts:
+    if is_final(error) or attempt >= policy.attempts:
         return None
     if isinstance(error, RetryAfterError):
         try:
@@ -97,6 +97,13 @@ def next_attempt_ms(
         except InvalidDuration:
             pass
     return now_ms + backoff_ms(attempt, policy, jitter)
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether no attempt is to follow; a group is final when all that is in it is."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_final(one) for one in error.exceptions)
+    return isinstance(error, FINAL)
 
 
 def retry_after_ms(error: RetryAfterError, *, now_ms: int) -> int:

@@ -12,7 +12,7 @@ from taskflow.errors import NonRetriableError
 from taskflow.values.stored import dump
 
 MAX_SIGNAL_CHARS = 256
-UNPRINTABLE = re.compile(r"[\x00-\x1f]")
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls, and halves of characters
 
 OnConflict: TypeAlias = Literal["fail", "replace"]
 

@@ -29,6 +29,7 @@ from taskflow.dev.probe import AppFacts
 from taskflow.dev.reload import changes, folder_to_watch, no_changes
 from taskflow.dev.spawn import kill_session, spawn
 from taskflow.dev.valkey import EmbeddedValkey
+from taskflow.observability.run_log import LIFE_LEVEL_VARIABLE
 from taskflow.redis.address import redact
 from taskflow.terminal.screen import Screen
 
@@ -218,7 +219,8 @@ class DevServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "TASKFLOW_STORE": self.valkey.url, "TASKFLOW_BROKER": self.valkey.url}
+        servers = {"TASKFLOW_STORE": self.valkey.url, "TASKFLOW_BROKER": self.valkey.url}
+        return {**os.environ, **servers, LIFE_LEVEL_VARIABLE: "1"}
 
     # What it says
 

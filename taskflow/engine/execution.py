@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from taskflow.context import run_facts
 from taskflow.engine.assignment import WHOLE_RUN, Assignment, OneStep
 from taskflow.engine.host import Host
 from taskflow.engine.journal import Journal
@@ -37,12 +38,13 @@ from taskflow.engine.turns import Turns
 from taskflow.errors import NonDeterminismError, StepError, StoreUnavailable, Suspend
 from taskflow.event import ReceivedEvent, WireEvent, read_event
 from taskflow.function import Function
+from taskflow.observability.failures import describe_error
 from taskflow.redis.connection import CommandError
 from taskflow.retries import next_attempt_ms
 from taskflow.step import is_step_operation
 from taskflow.steps.attempt import fail
 from taskflow.store.claims import ClaimedRun, Verdict
-from taskflow.store.operation import WAIT, Operation, describe_error
+from taskflow.store.operation import WAIT, Operation
 
 logger = logging.getLogger("taskflow.engine")
 
@@ -56,9 +58,9 @@ class Execution:
     """One resident run, or one step of it: see `assignment`. All methods run on the loop's thread."""
 
     __slots__ = (
-        "_had", "_offers", "_parking", "_races", "assignment", "claimed", "epoch", "event", "event_obj", "events", "function",
-        "function_id", "host", "journal", "lifecycle", "owned", "run_id", "slots", "steps_over", "taken", "threads", "tree",
-        "trial", "turns",
+        "_had", "_offers", "_parking", "_races", "assignment", "claimed", "epoch", "event", "event_obj", "events", "facts",
+        "function", "function_id", "host", "journal", "lifecycle", "owned", "run_id", "slots", "steps_over", "taken", "threads",
+        "tree", "trial", "turns",
     )  # fmt: skip
 
     def __init__(self, claimed: ClaimedRun, function: Function[Any, Any], host: Host, epoch: int) -> None:
@@ -77,7 +79,8 @@ class Execution:
         self.journal = Journal(
             claimed.steps, self.run_id, self.function_id, claimed.attempt, function.spec.determinism == "strict", host.config
         )  # fmt: skip
-        self.owned = OwnedRun(claimed.claim, host)
+        self.facts = run_facts(self.run_id, self.function_id, claimed.attempt, self.event.headers)
+        self.owned = OwnedRun(claimed.claim, host, self.facts)
         # the claim of an offered step, which is another than that of its run
         self.taken = TakenStep(claimed.claim, host, claimed.step_key) if claimed.step_key else None
         self.tree = TaskTree(
@@ -238,8 +241,9 @@ class Execution:
         self.lifecycle.finishes()
         # Parallel steps that execute would be executed once more elsewhere, with what they did now lost.
         await self.steps_end(keep=True)
-        attempts = self.journal.attempt + 1
-        verdict = await self.owned.retry(attempts=attempts, due_ms=due_ms, error=error, now_ms=now_ms)
+        verdict = await self.owned.retry(
+            attempts=self.journal.attempt + 1, of=self.function.spec.retries.attempts, due_ms=due_ms, error=error, now_ms=now_ms
+        )  # fmt: skip
         if verdict is Verdict.CANCEL and self.lifecycle.refused():
             self.leave_if_idle()
         else:
@@ -279,11 +283,7 @@ class Execution:
             "what it does must follow from its event and the results of its steps"
         )
         known = self.journal.operations.get(self.taken.step_key)
-        op = (
-            Operation("step", WAIT, known.index, attempts=known.attempts)
-            if known
-            else Operation("step", WAIT, 0)
-        )
+        op = Operation("step", WAIT, known.index, attempts=known.attempts) if known else Operation("step", WAIT, 0)  # fmt: skip
         now_ms = self.host.clock.now_ms()
         fail(
             op, error, retries=self.function.spec.retries, started_ms=now_ms, now_ms=now_ms, worker=self.host.child_id,

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor as ThreadPool
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 
 from taskflow.engine.tasks.tagging import current_tree
-from taskflow.errors import StepTimeout
+from taskflow.errors import StepTimeout, Suspend
+from taskflow.observability.failures import Raised
+from taskflow.observability.run_log import current_step
 from taskflow.values.durations import format_duration
 
-inside_step: ContextVar[str] = ContextVar("taskflow_inside_step", default="")
-"""The id of the step whose function the current code belongs to, or empty. Rule S3.9."""
+inside_step = current_step
 
 
 async def call_step_function(
@@ -37,9 +38,10 @@ async def call_step_function(
         try:
             async with asyncio.timeout(timeout_ms / 1000) as limit:
                 if inspect.iscoroutinefunction(fn):
-                    return await fn(*args, **kwargs)
-                result = await abandonable(call_in_thread(threads, fn, args, kwargs), step_id, on_abandoned)
-                return await result if inspect.isawaitable(result) else result
+                    return await contained(fn(*args, **kwargs))
+                thread = call_in_thread(threads, fn, args, kwargs)
+                result = await contained(abandonable(thread, step_id, on_abandoned))
+                return await contained(result) if inspect.isawaitable(result) else result
         except TimeoutError:
             if not limit.expired():  # a time-out of the user's own, inside the step
                 raise
@@ -57,9 +59,41 @@ async def call_function(
     fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], threads: ThreadPool
 ) -> Any:
     if inspect.iscoroutinefunction(fn):
-        return await fn(*args, **kwargs)
-    result = await call_in_thread(threads, fn, args, kwargs)
-    return await result if inspect.isawaitable(result) else result
+        return await contained(fn(*args, **kwargs))
+    result = await contained(call_in_thread(threads, fn, args, kwargs))
+    return await contained(result) if inspect.isawaitable(result) else result
+
+
+async def contained(work: Awaitable[Any]) -> Any:
+    """Await user code. What asyncio would take for something else than an error comes out as `Raised`.
+
+    A CancelledError is user code's own when nobody has asked to cancel the task: it awaited something that was cancelled.
+    """
+    try:
+        return await work
+    except (Suspend, GeneratorExit, Exception):
+        raise
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise Raised(error) from error
+    except BaseException as error:
+        raise Raised(error) from error
+
+
+def contained_call(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call user code in a thread. What a future can't carry, or a loop would end by, comes out as `Raised`."""
+    try:
+        return fn(*args, **kwargs)
+    except (Suspend, asyncio.CancelledError):
+        raise
+    except StopIteration as error:
+        raise Raised(error) from error
+    except Exception:
+        raise
+    except BaseException as error:
+        raise Raised(error) from error
 
 
 def call_in_thread(
@@ -67,7 +101,7 @@ def call_in_thread(
 ) -> asyncio.Future[Any]:
     """Run blocking code in a thread, with the caller's context variables."""
     return asyncio.get_running_loop().run_in_executor(
-        threads, partial(copy_context().run, fn, *args, **kwargs)
+        threads, partial(copy_context().run, contained_call, fn, *args, **kwargs)
     )
 
 

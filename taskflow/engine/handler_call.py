@@ -13,16 +13,17 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from taskflow.config import Config
-from taskflow.context import Context, RunLogger, run_facts
+from taskflow.context import Context, RunLogger
 from taskflow.engine.execution import Execution
-from taskflow.engine.handler import call_step_function, inside_step
+from taskflow.engine.handler import call_step_function, contained, inside_step
 from taskflow.engine.lifecycle import Ending, Phase
 from taskflow.engine.lookback import store_or_find
 from taskflow.engine.offers import Offer, Place
 from taskflow.errors import NestedStepError, Suspend
 from taskflow.expressions.matching import WaitPlan
+from taskflow.observability.run_log import current_run, run_started
 from taskflow.step import BlockingStep, Step
-from taskflow.steps.attempt import fail, succeed
+from taskflow.steps.attempt import fail, step_failed, succeed
 from taskflow.steps.call import Call, Done, StepCall, check_output_size
 from taskflow.steps.tools import Tools
 from taskflow.store.claims import InvokedRun, ParkedOp, Verdict
@@ -53,6 +54,9 @@ class HandlerCall:
 
     async def main(self) -> None:
         run = self.run
+        current_run.set(run.facts)
+        if run.assignment.is_whole and not run.claimed.steps and not run.claimed.attempt:
+            run_started(run.facts)
         try:
             if run.trial is not None or run.claimed.cancel:
                 await self.check_run()
@@ -88,7 +92,6 @@ class HandlerCall:
         run, function, claimed = self.run, self.run.function, self.run.claimed
         tools = Tools(self)
         step = Step(tools) if run.threads is None else BlockingStep(tools)
-        facts = run_facts(run.run_id, run.function_id, claimed.attempt, run.event.headers)
         context: Context[Any] = Context(
             run.event,
             run.events,
@@ -97,11 +100,11 @@ class HandlerCall:
             claimed.attempt,
             datetime.fromtimestamp(claimed.started_ms / 1000, UTC),
             step,
-            RunLogger(facts, self.is_silent),
+            RunLogger(run.facts, self.is_silent),
         )
         args = (context, step) if function.takes_step else (context,)
         if run.threads is None:
-            return await function.handler(*args)
+            return await contained(function.handler(*args))
         return await run.threads.run(function.handler, args)
 
     def is_silent(self) -> bool:
@@ -182,6 +185,7 @@ class HandlerCall:
                     op, error, retries=spec.retries, started_ms=started_ms, now_ms=host.clock.now_ms(), worker=host.child_id,
                     jitter=random.random(),
                 )  # fmt: skip
+                step_failed(run.facts, call.id, op, retries=spec.retries.attempts, now_ms=host.clock.now_ms())
                 if op.error is None:
                     return op
                 await self.commit(call.key, op)

@@ -10,7 +10,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from taskflow.engine.host import Host
+from taskflow.observability.run_log import Facts, attempt_failed, run_ended
 from taskflow.store.claims import Claim, ParkedOp, PastEvent, Verdict
 from taskflow.store.keys import SEPARATOR
 
@@ -72,9 +75,13 @@ class TakenStep(Owned):
 
 
 class OwnedRun(Owned):
-    """The claim on a run."""
+    """The claim on a run; `facts` are what log lines about it carry."""
 
-    __slots__ = ()
+    __slots__ = ("facts",)
+
+    def __init__(self, claim: Claim, host: Host, facts: Facts) -> None:
+        super().__init__(claim, host)
+        self.facts = facts
 
     async def commit(self, keys_and_memos: Sequence[str | bytes], *, is_completed: bool) -> Verdict:
         """Store outcomes: step key, memo, ...; `is_completed` when the last of them is a success."""
@@ -129,13 +136,15 @@ class OwnedRun(Owned):
         """The run's next crash would be its last, and it executes now; False when the claim is lost. Rule S9.8."""
         return await self.host.claims.begin_trial(self.claim)
 
-    async def retry(self, *, attempts: int, due_ms: int, error: bytes, now_ms: int) -> Verdict:
-        """Have the handler called again at `due_ms`."""
+    async def retry(self, *, attempts: int, of: int, due_ms: int, error: bytes, now_ms: int) -> Verdict:
+        """Have the handler called again at `due_ms`, after `attempts` of `of` + 1 that failed."""
         verdict, hints = await self.host.claims.retry(
             self.claim, attempts=attempts, due_ms=due_ms, error=error, now_ms=now_ms
         )
         if hints:
             self.host.send_hints(hints)
+        if verdict is not Verdict.FENCED:
+            attempt_failed(self.facts, orjson.loads(error), "", attempts, of, due_ms - now_ms)
         return verdict
 
     async def finish(self, status: str, body: bytes, *, has_pending: bool, kept_ms: int) -> Verdict:
@@ -146,6 +155,8 @@ class OwnedRun(Owned):
         )  # fmt: skip
         if hints:
             self.host.send_hints(hints)
+        if verdict is Verdict.OK:
+            run_ended(self.facts, status, None if status == "completed" else orjson.loads(body))
         return verdict
 
     async def cancel_reason(self) -> bytes:

@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from taskflow.observability.run_log import RunFields
 from taskflow.redis.address import redact
 from taskflow.values.text import printable, printable_lines
 
@@ -25,6 +26,7 @@ def configure_logging(*, level: str = "info", json_lines: bool = False, stream: 
     out = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(out)
     handler.setFormatter(JsonLines() if json_lines else HumanLines(colour=wants_colour(out)))
+    handler.addFilter(RunFields())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -69,7 +71,8 @@ def run_part(record: logging.LogRecord) -> str:
     if run_id is None:
         return ""
     function = f"{function_id} " if function_id else ""
-    return f"  [{function}run {run_id}{'' if attempt is None else f', attempt {attempt}'}]"
+    step = getattr(record, "step", None)
+    return f"  [{function}run {run_id}{f', step {step}' if step else ''}{'' if attempt is None else f', attempt {attempt}'}]"
 
 
 class JsonLines(logging.Formatter):

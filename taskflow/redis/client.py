@@ -129,22 +129,24 @@ class StoreClient:
             )
             return future
         group = self.together.get(head)
-        if group is None or len(group.items) >= MAX_TOGETHER:
-            group = self.together[head] = Together(head, self.send_alone)
-            self.unsent.append(Waiting(b"", group))
-            if not self.flush_is_due:
-                self.flush_is_due = True
-                self.loop.call_soon(self.flush)
-        group.items.append(item)
-        group.futures.append(future)
+        if group is not None and len(group.items) < MAX_TOGETHER:
+            group.add(item, future)
+            return future
+        # What can't be packed (half of a character) raises here, before anything of it waits to be sent.
+        group = Together(head, self.send_alone)
+        group.add(item, future)
+        self.together[head] = group
+        self.unsent.append(Waiting(b"", group))
+        if not self.flush_is_due:
+            self.flush_is_due = True
+            self.loop.call_soon(self.flush)
         return future
 
     def send_alone(
         self, head: tuple[Argument, ...], item: tuple[Argument, ...], future: asyncio.Future[Reply]
     ) -> None:
         group = Together(head, self.send_alone)
-        group.items.append(item)
-        group.futures.append(future)
+        group.add(item, future)
         self.unsent.append(Waiting(group.pack(), group))
         if not self.flush_is_due:
             self.flush_is_due = True

@@ -1,10 +1,12 @@
-"""What one attempt of a step leaves in its operation. Pure. Rules S5.1, S5.3, S6.3."""
+"""What one attempt of a step leaves in its operation, and in the log. Rules S5.1, S5.3, S6.3."""
 
 from __future__ import annotations
 
 from taskflow.errors import StepTimeout
+from taskflow.observability.failures import describe_error
+from taskflow.observability.run_log import Facts, attempt_failed
 from taskflow.retries import Retries, next_attempt_ms
-from taskflow.store.operation import DONE, FAILED, RETRY, Operation, describe_error
+from taskflow.store.operation import DONE, FAILED, RETRY, Operation
 
 
 def succeed(op: Operation, data: bytes, *, started_ms: int, now_ms: int, worker: str) -> None:
@@ -27,3 +29,10 @@ def fail(
         return
     op.state, op.due, op.error = FAILED, None, told
     op.started, op.ended, op.worker = started_ms, now_ms, worker
+
+
+def step_failed(facts: Facts, step_id: str, op: Operation, *, retries: int, now_ms: int) -> None:
+    """Say in the log what `fail` has left."""
+    _, _, _, name, message, _ = op.attempts[-1]
+    delay_ms = op.due - now_ms if op.state == RETRY and op.due is not None else None
+    attempt_failed(facts, {"name": name, "message": message}, step_id, len(op.attempts), retries, delay_ms)

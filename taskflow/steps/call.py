@@ -12,7 +12,7 @@ from taskflow.store.operation import Operation
 from taskflow.values.shape import ANY, Shape
 
 MAX_STEP_ID_CHARS = 256
-UNPRINTABLE = re.compile(r"[\x00-\x1f]")
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls, and halves of characters
 
 
 @dataclass(slots=True)

@@ -6,7 +6,6 @@ operation is the memo of its step (S4.1).
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,8 +21,6 @@ DONE, FAILED, WAIT, RETRY, OFFER, TAKEN = "done", "failed", "wait", "retry", "of
 DUE, DROPPED = "due", "dropped"
 FINISHED = (DONE, FAILED)
 PENDING = (WAIT, RETRY, OFFER, TAKEN)
-
-MAX_STACK_CHARS = 16_000
 
 
 @dataclass(slots=True)
@@ -109,18 +106,6 @@ def step_error(error: dict[str, Any], step_id: str) -> StepError:
     """What the handler meets for the stored error of an operation."""
     kind = StepTimeout if error["name"] == "StepTimeout" else StepError
     return kind(error["message"], name=error["name"], step_id=step_id, stack=error.get("stack", ""))
-
-
-def describe_error(error: BaseException) -> dict[str, Any]:
-    """An error as it is stored: its class name, message and traceback. A StepError tells of its original."""
-    if isinstance(error, StepError) and error.name != "StepError":
-        return {"name": error.name, "message": error.message, "stack": error.stack or stack_of(error)}
-    return {"name": type(error).__name__, "message": str(error), "stack": stack_of(error)}
-
-
-def stack_of(error: BaseException) -> str:
-    """The traceback as text, its innermost end when it is long."""
-    return "".join(traceback.format_exception(error))[-MAX_STACK_CHARS:]
 
 
 def story_of(operations: Mapping[str, Operation]) -> list[tuple[str, Operation]]:

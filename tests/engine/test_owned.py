@@ -40,7 +40,7 @@ class Process:
 
 def own(scene: Scene, claim: Claim) -> tuple[OwnedRun, Process]:
     process = Process(scene)
-    return OwnedRun(claim, cast(Any, process)), process
+    return OwnedRun(claim, cast(Any, process), {}), process
 
 
 def take(scene: Scene, claim: Claim, key: str) -> TakenStep:

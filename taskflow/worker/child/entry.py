@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections import Counter
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from taskflow.app import TaskFlow
 from taskflow.broker.failure import reason_of
@@ -20,6 +23,8 @@ from taskflow.worker.child.surroundings import enable_own_loggers, refuse_green_
 from taskflow.worker.child.watchdog import Watchdog
 from taskflow.worker.link import ChildLink
 from taskflow.worker.messages import Failed, Hello, Ready, Recycle
+
+logger = logging.getLogger("taskflow.worker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +70,22 @@ def serve_child(link: ChildLink, options: WorkerOptions) -> int:
     loop = new_loop()
     asyncio.set_event_loop(loop)
     # The loop isn't closed: that would wait for threads and tasks of user code, which is not ours to wait for.
-    return loop.run_until_complete(ChildService(app, link, options).serve())
+    return run_to_the_end(loop, ChildService(app, link, options).serve())
+
+
+def run_to_the_end(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, int]) -> int:
+    """Run a loop on which user code may create tasks: one that raises SystemExit stops the loop, but is not to end the process.
+
+    The task that raised it keeps it as its exception, so whoever waits for that task gets it.
+    """
+    main = loop.create_task(work)
+    while True:
+        try:
+            return loop.run_until_complete(main)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if main.done():
+                raise
+            logger.error("a task that user code created raised %s; the worker goes on", type(error).__name__)
 
 
 class ChildService:

@@ -1,0 +1,105 @@
+"""What user code raised, as it is stored and shown: name, message and traceback, whatever they hold. Rules S5.4, S10.2.
+
+The texts are bounded, have no password of a URL in them, and can be stored: half of a character is escaped.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import taskflow
+from taskflow.errors import StepError
+from taskflow.redis.address import redact
+
+MAX_CHARS = 16_384  # of a message, and of a traceback
+MAX_LAST_LINES = 2_000  # of an exception at the end of its traceback, which is not to push the frames out
+MAX_CHAIN = 20  # exceptions in one traceback
+# Frames of ours, and of the pool in whose threads `def` code runs, say nothing to who wrote the code.
+OWN_CODE = (os.path.dirname(taskflow.__file__) + os.sep, os.path.join("concurrent", "futures", "thread.py"))
+
+
+class Raised(Exception):
+    """Carries what user code raised and no future, task or loop can: StopIteration, SystemExit, a CancelledError of its own.
+
+    A future refuses StopIteration, so that who waits for it waits for ever; asyncio takes SystemExit and KeyboardInterrupt out of
+    the loop, which ends the process.
+    """
+
+    def __init__(self, original: BaseException) -> None:
+        super().__init__(f"{type(original).__name__}: {text_of(original)}")
+        self.original = original
+
+
+def original_of(error: BaseException) -> BaseException:
+    return error.original if isinstance(error, Raised) else error
+
+
+def describe_error(error: BaseException) -> dict[str, Any]:
+    """An error as it is stored: its class name, message and traceback. A StepError tells of its original."""
+    error = original_of(error)
+    if isinstance(error, StepError) and error.name != "StepError":
+        return {
+            "name": error.name,
+            "message": storable(error.message),
+            "stack": error.stack or stack_of(error),
+        }
+    return {
+        "name": storable(type(error).__name__),
+        "message": storable(text_of(error)),
+        "stack": stack_of(error),
+    }
+
+
+def text_of(error: BaseException) -> str:
+    """The text of an error, also of one whose own `__str__` fails."""
+    try:
+        return str(error)
+    except BaseException as failure:
+        return f"(str() of this {type(error).__name__} raised {type(failure).__name__})"
+
+
+def stack_of(error: BaseException) -> str:
+    """The traceback as text, with the frames of user code only."""
+    try:
+        told = traceback.TracebackException.from_exception(original_of(error))
+        return storable("".join(parts_of(told, MAX_CHAIN)), keep_end=True)
+    except BaseException as failure:  # whatever the exception does when it is looked at
+        return f"(the traceback of this {type(error).__name__} can't be told: {type(failure).__name__})"
+
+
+def parts_of(told: traceback.TracebackException, left: int) -> Iterator[str]:
+    """One exception with those that came before it."""
+    if left == 0:
+        yield "(and more)\n"
+        return
+    if told.__cause__ is not None:
+        yield from parts_of(told.__cause__, left - 1)
+        yield "\nThe above exception was the direct cause of the following exception:\n\n"
+    elif told.__context__ is not None and not told.__suppress_context__:
+        yield from parts_of(told.__context__, left - 1)
+        yield "\nDuring handling of the above exception, another exception occurred:\n\n"
+    frames = [frame for frame in told.stack if not is_own(frame.filename)]
+    if frames:
+        yield "Traceback (most recent call last):\n"
+        yield from traceback.StackSummary.from_list(frames).format()
+    last = "".join(told.format_exception_only())
+    yield last if len(last) <= MAX_LAST_LINES else f"{last[:MAX_LAST_LINES]}… (cut)\n"
+    for number, one in enumerate((told.exceptions or ())[:left], 1):
+        yield f"--- {number} of {len(told.exceptions or ())} in the group ---\n"
+        yield from parts_of(one, left - 1)
+
+
+def is_own(filename: str) -> bool:
+    return filename.startswith(OWN_CODE[0]) or filename.endswith(OWN_CODE[1])
+
+
+def storable(text: str, *, keep_end: bool = False) -> str:
+    """A text that fits: at most `MAX_CHARS` characters, without passwords, with lone surrogates escaped."""
+    length = len(text)
+    if length > MAX_CHARS:
+        mark = f"… (cut: {length:,} characters)"
+        text = f"{mark}\n{text[-MAX_CHARS:]}" if keep_end else f"{text[:MAX_CHARS]}{mark}"
+    return redact(text.encode("utf-8", "backslashreplace").decode())

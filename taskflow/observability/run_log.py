@@ -1,0 +1,87 @@
+"""What the log says of runs: each failed attempt, each end that is no success, and in `taskflow dev` each start and end.
+
+Lines carry run, function, step and attempt as fields, whoever writes them: `RunFields` reads them from context variables, which
+follow the code of a handler and of its steps into tasks and threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from taskflow.values.durations import format_duration
+
+logger = logging.getLogger("taskflow.runs")
+
+LIFE_LEVEL_VARIABLE = "TASKFLOW_DEV"
+"""Set by `taskflow dev` for its worker: starts and ends of runs are then worth a line by default."""
+
+MAX_MESSAGE_CHARS = 1_000  # of an error in a line; the run has all of it
+
+Facts = Mapping[str, object]
+
+current_run: ContextVar[Facts | None] = ContextVar("taskflow_run", default=None)
+"""run_id, function_id and attempt of the run whose handler, step or engine code this is."""
+
+current_step: ContextVar[str] = ContextVar("taskflow_inside_step", default="")
+"""The id of the step whose function this code belongs to, or empty. Rule S3.9."""
+
+
+class RunFields(logging.Filter):
+    """Adds the run to every line that is written inside of one, plain `logging` calls of user code included."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        facts = current_run.get()
+        if facts is not None and not hasattr(record, "run_id"):
+            for name, value in facts.items():
+                setattr(record, name, value)
+        if (step := current_step.get()) and not hasattr(record, "step"):
+            record.step = step
+        return True
+
+
+def life_level() -> int:
+    return logging.INFO if os.environ.get(LIFE_LEVEL_VARIABLE) else logging.DEBUG
+
+
+def run_started(facts: Facts) -> None:
+    logger.log(life_level(), "run started", extra=dict(facts))
+
+
+def attempt_failed(
+    facts: Facts, told: Mapping[str, Any], step: str, retry: int, retries: int, delay_ms: int | None
+) -> None:
+    """An attempt of a step, or of the code between the steps (`step` is empty), failed; `delay_ms` is None for the last one."""
+    what = f"step {step!r}" if step else "the code between the steps"
+    then = "no retry is left"
+    if delay_ms is not None:
+        then = f"retry {retry} of {retries} in {format_duration(max(delay_ms, 0))}"
+    extra = {**facts, "step": step} if step else dict(facts)
+    logger.warning("%s failed: %s; %s", what, brief(told), then, extra=extra)
+
+
+def run_ended(facts: Facts, status: str, told: Mapping[str, Any] | None) -> None:
+    """A run has ended here; `told` is its error, or why it was cancelled."""
+    if status == "completed" or told is None:
+        logger.log(life_level(), "run %s", status, extra=dict(facts))
+        return
+    if status == "cancelled":
+        logger.warning("run cancelled: %s", told.get("message") or "no reason was given", extra=dict(facts))
+        return
+    stack = str(told.get("stack") or "").rstrip()
+    logger.error(
+        "run failed: %s%s\nAll of it: taskflow runs show %s",
+        brief(told),
+        f"\n{stack}" if stack else "",
+        facts.get("run_id"),
+        extra=dict(facts),
+    )
+
+
+def brief(told: Mapping[str, Any]) -> str:
+    message = str(told.get("message") or "")
+    message = message if len(message) <= MAX_MESSAGE_CHARS else f"{message[:MAX_MESSAGE_CHARS]}…"
+    return f"{told.get('name')}: {message}" if message else str(told.get("name"))
