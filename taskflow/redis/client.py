@@ -35,6 +35,7 @@ from taskflow.redis.connection import (
 )
 from taskflow.redis.topology import CHECK_EVERY_S, HOME_KEY, topology_of
 from taskflow.redis.waiting import ReplyTo, Together, Waiting
+from taskflow.values.dev_server import dev_hint
 
 logger = logging.getLogger("taskflow.store")
 
@@ -129,24 +130,22 @@ class StoreClient:
             )
             return future
         group = self.together.get(head)
-        if group is not None and len(group.items) < MAX_TOGETHER:
-            group.add(item, future)
-            return future
-        # What can't be packed (half of a character) raises here, before anything of it waits to be sent.
-        group = Together(head, self.send_alone)
-        group.add(item, future)
-        self.together[head] = group
-        self.unsent.append(Waiting(b"", group))
-        if not self.flush_is_due:
-            self.flush_is_due = True
-            self.loop.call_soon(self.flush)
+        if group is None or len(group.items) >= MAX_TOGETHER:
+            group = self.together[head] = Together(head, self.send_alone)
+            self.unsent.append(Waiting(b"", group))
+            if not self.flush_is_due:
+                self.flush_is_due = True
+                self.loop.call_soon(self.flush)
+        group.items.append(item)
+        group.futures.append(future)
         return future
 
     def send_alone(
         self, head: tuple[Argument, ...], item: tuple[Argument, ...], future: asyncio.Future[Reply]
     ) -> None:
         group = Together(head, self.send_alone)
-        group.add(item, future)
+        group.items.append(item)
+        group.futures.append(future)
         self.unsent.append(Waiting(group.pack(), group))
         if not self.flush_is_due:
             self.flush_is_due = True
@@ -209,7 +208,7 @@ class StoreClient:
             reason = describe(self.trouble)
         return StoreUnavailable(
             f"the {self.what} at {self.address} can't be reached: {reason}. Is Redis or Valkey running there? "
-            f"Set TASKFLOW_{self.what.upper()} or TaskFlow({self.what}=...) to its URL."
+            f"Set TASKFLOW_{self.what.upper()} or TaskFlow({self.what}=...) to its URL.{dev_hint(str(self.address))}"
         )
 
     async def open_at_last(self, pause_s: float = 0.0) -> None:

@@ -36,11 +36,6 @@ class Waiting:
         self.future = future
 
 
-def arguments_of(packed: bytes) -> bytes:
-    """A packed command without its first line, which counts the arguments."""
-    return packed[packed.index(b"\n") + 1 :]
-
-
 class SendAlone(Protocol):
     """Sends an item in a command of its own."""
 
@@ -55,25 +50,16 @@ class Together:
     The command's reply is a list: what concerns all, then one reply for each item. The first item gets what concerns all.
     """
 
-    __slots__ = ("futures", "head", "items", "packed_head", "packed_items", "send_alone")
+    __slots__ = ("futures", "head", "items", "send_alone")
 
     def __init__(self, head: tuple[Argument, ...], send_alone: SendAlone) -> None:
         self.head = head
-        self.packed_head = arguments_of(pack_command(head))
         self.send_alone = send_alone
         self.items: list[tuple[Argument, ...]] = []
-        self.packed_items: list[bytes] = []
         self.futures: list[asyncio.Future[Reply]] = []
 
-    def add(self, item: tuple[Argument, ...], future: asyncio.Future[Reply]) -> None:
-        """Take an item along. Raises for one that can't be packed, and is as before then."""
-        self.packed_items.append(arguments_of(pack_command(item)) if item else b"")
-        self.items.append(item)
-        self.futures.append(future)
-
     def pack(self) -> bytes:
-        count = len(self.head) + sum(map(len, self.items))
-        return b"*%d\r\n%b%b" % (count, self.packed_head, b"".join(self.packed_items))
+        return pack_command((*self.head, *[part for item in self.items for part in item]))
 
     def apart(self) -> list[Waiting]:
         """Each item in a command of its own. One that can't be packed, a text with a lone surrogate say, gets the error."""

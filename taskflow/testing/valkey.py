@@ -50,8 +50,8 @@ class ProcessValkey(EmbeddedValkey):
             atexit.register(self.remove)
         return self
 
-    def command(self, binary: Path) -> list[str]:
-        return [*super().command(binary), "--appendonly", "no", "--databases", str(DATABASES + 1)]
+    def settings(self) -> list[str]:
+        return [*super().settings(), "appendonly no", f"databases {DATABASES + 1}"]
 
     @contextmanager
     def lend(self) -> Iterator[Place]:

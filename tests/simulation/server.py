@@ -30,6 +30,16 @@ class SimulationValkey(EmbeddedValkey):
     def socket_path(self) -> Path:
         return self.folder.resolve() / "valkey.sock"
 
+    def serves(self) -> bool:
+        """Nobody else knows its folder, so it has no password."""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(str(self.socket_path))
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64).startswith(b"+PONG")
+        except OSError:
+            return False
+
     def command(self, binary: Path) -> list[str]:
         options = ["--save", "", "--appendonly", "no", "--unixsocket", str(self.socket_path)]
         for kind in ("hash", "set", "zset"):

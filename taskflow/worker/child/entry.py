@@ -147,7 +147,7 @@ async def first_of(*events: asyncio.Event) -> None:
 def failure(error: Exception, config: Config) -> Failed:
     """Why the child can't work, in plain words: what can't be reached, where, why, and what to do."""
     if isinstance(error, BrokerUnavailable):
-        cause = error.__cause__ or error
+        cause = error.__cause__ or error.__context__ or error
         return Failed(
             f"the broker at {redact(config.broker)} can't be reached: {reason_of(cause, config.broker)}.",
             "Does it run there, and may this user in? TASKFLOW_BROKER or TaskFlow(broker=...) says where it is.",
