@@ -18,6 +18,7 @@ from chaos.strikes import Blow
 from taskflow.redis.address import parse_server_url
 from taskflow.redis.client import StoreClient
 from taskflow.store.keys import Keys
+from taskflow.store.records import whole_event
 from tests.leaks import find_leaks
 from tests.robustness.journal import Line, StoredRun, read_runs
 
@@ -123,7 +124,8 @@ def read_events(client: redis.Redis, keys: Keys, uids: Sequence[str]) -> dict[st
         for uid in page:
             pipeline.hgetall(keys.event(uid))
         for uid, fields in zip(page, pipeline.execute(), strict=True):
-            found[uid] = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
+            whole = whole_event(uid, {name.decode(): value for name, value in fields.items()})
+            found[uid] = {name: value.decode(errors="replace") for name, value in whole.items()}
     return found
 
 

@@ -122,7 +122,8 @@ class History:
             whole = [self.client.call("HGETALL", self.keys.run(run_id)) for run_id in run_ids]
             found = [to_fields(await future) for future in whole]
         else:
-            asked = (*names, "uid") if "event" in names else names
+            # Each run has a function: that tells one whose fields are all defaults from one that is gone.
+            asked = (*names, "uid", "function") if "event" in names else names
             rows = [self.client.call("HMGET", self.keys.run(run_id), *asked) for run_id in run_ids]
             found = [
                 {name: value for name, value in zip(asked, await row, strict=True) if value is not None}

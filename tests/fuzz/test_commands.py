@@ -43,12 +43,16 @@ def command_of(words: tuple[str, ...]) -> click.Command:
 
 
 LEAVES = sorted(leaves(main))
-RUN = "01Q3DCBD0042RTK73KFTEN78P3-p07w54"
+EVENT = "01Q3DCBD0042RTK73KFTEN78P3"
+RUN = f"{EVENT}-p07w54"
 # What each command can do something with; the fuzzing adds to it.
 WORKING = {
     ("send",): ["shop/paid", "--app", "shop"],
     ("signal",): ["approve", "--app", "shop"],
     ("functions",): [],
+    ("events", "list"): [],
+    ("events", "show"): [EVENT],
+    ("invoke",): ["shop/fulfil"],
     ("runs", "list"): [],
     ("runs", "show"): [RUN],
     ("runs", "cancel"): [RUN, "--yes"],

@@ -17,6 +17,7 @@ import redis
 
 from taskflow.store.keys import Keys
 from taskflow.store.operation import DONE, Operation
+from taskflow.store.records import TEXT_FIELDS, add_defaults, event_text, event_uid
 
 EXPECTED_STEPS = {
     "robust/five": {"one", "two", "three", "four", "five"},
@@ -162,14 +163,14 @@ def find_step_problems(
 
 
 def read_runs(client: redis.Redis, keys: Keys, run_ids: Iterable[str]) -> list[StoredRun]:
-    """The runs and their memos, in one round trip."""
+    """The runs with their events and memos, in two round trips."""
     ids = list(run_ids)
     pipeline = client.pipeline(transaction=False)
     for run_id in ids:
         pipeline.hgetall(keys.run(run_id))
         pipeline.hgetall(keys.steps(run_id))
     replies = pipeline.execute()
-    return [
+    runs = [
         StoredRun(
             run_id,
             {name.decode(): value for name, value in fields.items()},
@@ -177,3 +178,14 @@ def read_runs(client: redis.Redis, keys: Keys, run_ids: Iterable[str]) -> list[S
         )
         for run_id, fields, steps in zip(ids, replies[::2], replies[1::2], strict=True)
     ]
+    for run in runs:
+        add_defaults(run.fields)
+    # The others refer to the record of their event.
+    bare = [run for run in runs if run.fields and "event" not in run.fields]
+    uids = [event_uid(run.run_id, run.fields.get("uid")) for run in bare]
+    for uid in uids:
+        pipeline.hmget(keys.event(uid), TEXT_FIELDS)
+    for run, uid, values in zip(bare, uids, pipeline.execute(), strict=True):
+        if (text := event_text(uid, values)) is not None:
+            run.fields["event"] = text
+    return runs

@@ -3,8 +3,9 @@
 --@argv now_ms:int event_retention_ms:int limit:int
 --       event_retention_ms: how long events are kept when no app says so
 -- Reply  how many entries were removed; `limit` or more means that there may be others
--- Events stay a minute longer: by then the runs that they started are gone, but for those that are kept for longer.
-local EVENT_SLACK_MS = 60000
+-- Events stay longer, by a tenth of the retention and at most a minute: by then most runs that they started are gone, and need no
+-- copy of the text.
+local MAX_EVENT_SLACK_MS = 60000
 local function take_expired()
   local runs = {}
   for _, span in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'expiry', '-inf', now_ms, 'LIMIT', 0, limit)) do
@@ -50,7 +51,8 @@ for _, app in ipairs(redis.call('SMEMBERS', prefix .. 'apps')) do
   local retention_ms = tonumber(redis.call('HGET', app_key(app), 'retention_ms') or 0)
   kept_ms = math.max(kept_ms or 0, retention_ms)
 end
-local oldest_ms = now_ms - (kept_ms or event_retention_ms) - EVENT_SLACK_MS
+kept_ms = kept_ms or event_retention_ms
+local oldest_ms = now_ms - kept_ms - math.min(kept_ms / 10, MAX_EVENT_SLACK_MS)
 local removed, events = 0, {}
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'event_names', '-inf', oldest_ms, 'LIMIT', 0, limit)) do
   local key, next_seq, next_ms = events_key(name), nil, nil

@@ -35,7 +35,7 @@ local function split_listed(entry)
   return entry[2][2], tonumber(seq), tonumber(received_ms)
 end
 local now_ms, event_retention_ms, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local EVENT_SLACK_MS = 60000
+local MAX_EVENT_SLACK_MS = 60000
 local function take_expired()
   local runs = {}
   for _, span in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'expiry', '-inf', now_ms, 'LIMIT', 0, limit)) do
@@ -78,7 +78,8 @@ for _, app in ipairs(redis.call('SMEMBERS', prefix .. 'apps')) do
   local retention_ms = tonumber(redis.call('HGET', app_key(app), 'retention_ms') or 0)
   kept_ms = math.max(kept_ms or 0, retention_ms)
 end
-local oldest_ms = now_ms - (kept_ms or event_retention_ms) - EVENT_SLACK_MS
+kept_ms = kept_ms or event_retention_ms
+local oldest_ms = now_ms - kept_ms - math.min(kept_ms / 10, MAX_EVENT_SLACK_MS)
 local removed, events = 0, {}
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'event_names', '-inf', oldest_ms, 'LIMIT', 0, limit)) do
   local key, next_seq, next_ms = events_key(name), nil, nil
