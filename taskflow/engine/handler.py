@@ -51,8 +51,12 @@ async def call_step_function(
                 step_id=step_id,
             ) from None
     finally:
-        current_tree.reset(tree_token)
-        inside_step.reset(step_token)
+        try:
+            current_tree.reset(tree_token)
+            inside_step.reset(step_token)
+        except ValueError:
+            # The coroutine is destroyed with its loop, outside its context: that is no failure of the step.
+            pass
 
 
 async def call_function(
