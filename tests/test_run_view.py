@@ -62,34 +62,39 @@ def test_time_of_another_day_is_told_with_its_date() -> None:
 
 def test_queued_run_counts_the_runs_ahead() -> None:
     assert (
-        view("queued", around=Surroundings(ahead=12, workers=ALIVE)).why
+        view("queued", around=Surroundings(retries=4, ahead=12, workers=ALIVE)).why
         == "queued: 12 runs of shop/f are ahead"
     )
     assert (
-        view("queued", around=Surroundings(ahead=1, workers=ALIVE)).why == "queued: 1 run of shop/f is ahead"
+        view("queued", around=Surroundings(retries=4, ahead=1, workers=ALIVE)).why
+        == "queued: 1 run of shop/f is ahead"
     )
 
 
 def test_queued_run_without_any_live_worker_says_so() -> None:
-    run = view("queued", queue="video", around=Surroundings(ahead=3))
+    run = view("queued", queue="video", around=Surroundings(retries=4, ahead=3))
     assert run.why == 'queued: no worker serves queue "video" (none gives a sign of life)'
 
 
 def test_run_that_is_next_says_how_long_it_has_been_so() -> None:
-    run = view("queued", queue="video", around=Surroundings(ahead=0, workers=ALIVE))
+    run = view("queued", queue="video", around=Surroundings(retries=4, ahead=0, workers=ALIVE))
     assert run.why == 'queued: next of shop/f for 1 min; workers are busy, or none serves queue "video"'
-    served = view("queued", queue="video", around=Surroundings(ahead=0, workers=ALIVE, is_served=True))
+    served = view(
+        "queued", queue="video", around=Surroundings(retries=4, ahead=0, workers=ALIVE, is_served=True)
+    )
     assert served.why == "queued: next of shop/f for 1 min; workers are busy"
-    left = view("queued", queue="video", around=Surroundings(ahead=3, workers=ALIVE, is_served=False))
+    left = view(
+        "queued", queue="video", around=Surroundings(retries=4, ahead=3, workers=ALIVE, is_served=False)
+    )
     assert left.why == 'queued: no worker serves queue "video"'
-    fresh = view("queued", score=NOON_MS - S, around=Surroundings(ahead=0, workers=ALIVE))
+    fresh = view("queued", score=NOON_MS - S, around=Surroundings(retries=4, ahead=0, workers=ALIVE))
     assert fresh.why == "queued: next of shop/f"
 
 
 def test_run_that_was_just_woken_is_not_said_to_be_ready_since_its_start() -> None:
     slept = Operation("sleep", "done", 0, started=NOON_MS - MIN, ended=NOON_MS - 100, data="null")
     assert (
-        view("queued", ("nap", slept), around=Surroundings(ahead=0, workers=ALIVE)).why
+        view("queued", ("nap", slept), around=Surroundings(retries=4, ahead=0, workers=ALIVE)).why
         == "queued: next of shop/f"
     )
 

@@ -25,6 +25,7 @@ from typing import Any
 import click
 
 from taskflow.app import TaskFlow
+from taskflow.courier import Courier
 from taskflow.dev.spawn import end_with
 from taskflow.values.ids import GENERATOR
 from tests.simulation.actors import Actors
@@ -93,8 +94,10 @@ class Simulation:
             failed_retention=FAILED_RETENTION_S,
         )  # fmt: skip
         self.place = Place(self.world, Network(self.world, server), SimulatedBroker(self.world), self.app)
-        self.app._link.async_publisher = SimulatedPublisher(self.place.broker, self.app.id)
-        self.app._link.clock = SkewedClock(HostTime(self.world, self.draw_skew_ms()))
+        link = self.app._link
+        link.async_publisher = SimulatedPublisher(self.place.broker, self.app.id)
+        link.courier = Courier(link.async_publisher, link.clear_outbox)
+        link.clock = SkewedClock(HostTime(self.world, self.draw_skew_ms()))
         self.actors = Actors(self.world, self.app, self.plan)
         self.problems: list[str] = []
 
