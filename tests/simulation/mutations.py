@@ -63,6 +63,17 @@ def lua(old: str, new: str, *, script: str | None = None) -> MakeBug:
     return bug
 
 
+def both(first: MakeBug, second: MakeBug) -> MakeBug:
+    """Two changes that make one bug."""
+
+    @contextmanager
+    def bug() -> Iterator[None]:
+        with first(), second():
+            yield
+
+    return bug
+
+
 def method(owner: type, name: str, replacement: Any) -> MakeBug:
     """Another method of a class."""
 
@@ -124,24 +135,24 @@ MUTATIONS = (
         lua("if run[1] ~= child_id or run[2] ~= fence or run[6] ~= 'running' then", "if false then", script="commit_steps"),
     ),
     Mutation(
-        "suspends without a fence", "S9.4", 11,
+        "suspends without a fence", "S9.4", 17,
         lua("if not owns(run_id, child_id, fence) then return {'fenced', {}} end", "", script="park_run"),
     ),
     Mutation(
         "finishes without a fence", "S9.4", 62,
         lua("if run[1] ~= child_id or run[2] ~= fence or run[3] ~= 'running' then return 'fenced' end", "", script="finish_runs"),
     ),
-    Mutation("acknowledges events before they are routed", "S9.1", 35, method(Router, "take", acknowledge_first)),
+    Mutation("acknowledges events before they are routed", "S9.1", 38, method(Router, "take", acknowledge_first)),
     Mutation("never doubts its lease", "S", 208, method(SimulatedLease, "is_valid", always_valid)),
     Mutation(
-        "routes an event anew each time", "S", 5,
+        "routes an event anew each time", "S", 6,
         lua(
             "local is_decided = not is_new and redis.call('HEXISTS', key, 'fn:' .. function_id) == 1",
             "local is_decided, is_new = false, true",
         ),
     ),
     Mutation(
-        "loses work messages, and no reaper looks", "S9.2", 7,
+        "loses work messages, and no reaper looks", "S9.2", 11,
         lua("if now_ms - sent_ms >= hint_age_ms then", "if false then", script="find_lost"),
     ),
     Mutation(
@@ -153,7 +164,7 @@ MUTATIONS = (
         lua("dead[#dead + 1] = {'', child_id}", "", script="find_lost"),
     ),
     Mutation(
-        "suspends over an operation that was resolved meanwhile", "S9.2", 79,
+        "suspends over an operation that was resolved meanwhile", "S9.2", 80,
         lua("if run[2] then return {'dirty', hints} end", "", script="park_run"),
     ),
     Mutation(
@@ -170,9 +181,15 @@ MUTATIONS = (
     ),
     Mutation(
         "takes the newest run first", "S7.2", 9,
-        lua(
-            "local best = redis.call('ZRANGE', ready_key(fn, queue), 0,",
-            "local best = redis.call('ZREVRANGE', ready_key(fn, queue), 0,",
+        both(
+            lua(
+                "local best = redis.call('ZRANGE', ready_key(fn, queue), 0,",
+                "local best = redis.call('ZREVRANGE', ready_key(fn, queue), 0,",
+            ),
+            lua(
+                "redis.call('ZREMRANGEBYRANK', ready_key(fn, queue), 0, taken - 1)",
+                "redis.call('ZREMRANGEBYRANK', ready_key(fn, queue), -taken, -1)",
+            ),
         ),
     ),
     Mutation(
@@ -193,16 +210,16 @@ MUTATIONS = (
     ),
     Mutation("overfills a batch", "S7.6", 8, lua("if count >= size or", "if count > size or")),
     Mutation(
-        "lets two runs of a singleton live", "S7.7", 11,
+        "lets two runs of a singleton live", "S7.7", 12,
         lua("if cancel(holder, reason, now_ms) == 'requested' then", "if cancel(holder, reason, now_ms) == 'never' then"),
     ),
     Mutation(
-        "meets waits with events from before", "S3.3", 3,
+        "meets waits with events from before", "S3.3", 24,
         lua("or op.state ~= 'wait' or op.seq >= seq then", "or op.state ~= 'wait' then", script="find_waits"),
     ),
     Mutation("leaves waits behind", "S10.1", 0, lua("if op.kind == 'event' then remove_wait(op, job) end", "")),
     Mutation(
-        "tells of an end only as long as its worker lives", "S5.5", 5,
+        "tells of an end only as long as its worker lives", "S5.5", 9,
         lua("redis.call('ZADD', prefix .. 'outbox', now_ms, uid)", ""),
     ),
     Mutation(
@@ -214,7 +231,7 @@ MUTATIONS = (
         lua("if first[1] and first[1] ~= uid and tonumber(first[2]) > tonumber(now_ms) then", "if false then"),
     ),
     Mutation(
-        "promises a cancellation, and forgets it", "S6.2", 2,
+        "promises a cancellation, and forgets it", "S6.2", 44,
         lua("redis.call('HSETNX', run_key(run_id), 'cancel', reason)", "if true then return 'requested' end"),
     ),
     Mutation(
@@ -234,17 +251,17 @@ MUTATIONS = (
         "drops the note of an outcome's place in the order", "S4.5", 9,
         python(Journal, "resolved", "packed = self.notes[key] = op.pack()", "packed = op.pack()"),
     ),
-    Mutation("keeps no order of outcomes", "S4.5", 1, python(Turns, "is_next", "self.expected[0] == key", "True")),
+    Mutation("keeps no order of outcomes", "S4.5", 37, python(Turns, "is_next", "self.expected[0] == key", "True")),
     Mutation("waits for the outcome of a loser", "S9.2", 115, method(Turns, "forget", wait_for_it)),
     Mutation("frees the slot of a run twice", "S4.3", 0, python(RunSlots, "give_back_own", "self.has_own = False", "pass")),
     Mutation("keeps the slot of a suspended run", "S4.3", 0, python(Execution, "release", "self.slots.give_back_own()", "pass")),
-    Mutation("keeps the slot of a parallel step", "S4.3", 0, python(HandlerCall, "execute", "run.slots.give_back(slot)", "pass")),
+    Mutation("keeps the slot of a parallel step", "S4.3", 3, python(HandlerCall, "execute", "run.slots.give_back(slot)", "pass")),
     Mutation(
         "sets slots aside that no run came for", "S4.3", 0,
         python(Executor, "take_claimed", "self.unreserve(sent.limit - started)", "self.unreserve(len(reply.runs) - started)"),
     ),
     Mutation(
-        "goes on when it is told that the run is cancelled", "S6.2", 11,
+        "goes on when it is told that the run is cancelled", "S6.2", 12,
         python(HandlerCall, "commit", "if verdict is not Verdict.OK", "if verdict not in (Verdict.OK, Verdict.CANCEL)"),
     ),
     Mutation(
@@ -264,7 +281,7 @@ MUTATIONS = (
         python(Execution, "finish", "await self.steps_end(keep=False)", "pass"),
     ),
     Mutation(
-        "does not look at what was resolved while it suspended", "S9.2", 79,
+        "does not look at what was resolved while it suspended", "S9.2", 83,
         python(Execution, "suspend", "await self.fetch(self.parking.fetch())", "pass"),
     ),
     Mutation(
