@@ -139,7 +139,7 @@ MUTATIONS = (
         lua("if not owns(run_id, child_id, fence) then return {'fenced', {}} end", "", script="park_run"),
     ),
     Mutation(
-        "finishes without a fence", "S9.4", 62,
+        "finishes without a fence", "S9.4", 476,
         lua("if run[1] ~= child_id or run[2] ~= fence or run[3] ~= 'running' then return 'fenced' end", "", script="finish_runs"),
     ),
     Mutation("acknowledges events before they are routed", "S9.1", 38, method(Router, "take", acknowledge_first)),
@@ -302,3 +302,13 @@ MUTATIONS = (
         python(SystemClock, "now_ms", "self.boot_ms() + self._start_ms", "self.wall_ms()"),
     ),
 )  # fmt: skip
+
+SELDOM = (
+    "never doubts its lease",
+    "forgets what a dead child claims late",
+    "moves a debounce's timer, but not its window",
+    "tells a child of more runs than it has slots for",
+    "suspends while it fetches what was resolved",
+)
+"""Mutations that no seed is known for since hosts' clocks drift and are set, which made other histories of all seeds. `make
+simulate-mutations` looks for them; the tests don't. Each that is found again leaves this list, which is to end empty."""
