@@ -243,7 +243,7 @@ MUTATIONS = (
     ),
     Mutation("keeps the slot of a step that executes elsewhere", "S4.3", 17, method(RunSlots, "give_back", keep_slot)),
     Mutation(
-        "tells a child of more runs than it has slots for", "S4.3", 391,
+        "tells a child of more runs than it has slots for", "S4.3", 459,
         lua("fence = free > 0 and known_fence(run_id, child_id) or 0", "fence = known_fence(run_id, child_id) or 0"),
     ),
     # --- the engine, in Python ---
@@ -307,7 +307,6 @@ SELDOM = (
     "never doubts its lease",
     "forgets what a dead child claims late",
     "moves a debounce's timer, but not its window",
-    "tells a child of more runs than it has slots for",
     "suspends while it fetches what was resolved",
 )
 """Mutations that no seed is known for since hosts' clocks drift and are set, which made other histories of all seeds. `make
