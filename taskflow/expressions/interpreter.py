@@ -77,7 +77,10 @@ class Evaluator(PlainEvaluator):
             if isinstance(value, CELEvalError) and len(names_of(node) or ()) < 2:
                 return value
         if not any(isinstance(value, CELEvalError) for value in values):
-            return STANDARD[ABOUT_MISSING[sign.data]](*values)
+            try:
+                return STANDARD[ABOUT_MISSING[sign.data]](*values)
+            except TypeError as error:  # `&&` and `||` may absorb it
+                return CELEvalError(str(error), TypeError, error.args, tree=tree)
         is_null = sign.data != "relation_in" and any(
             (token := literal_token(node)) is not None and token.type == "NULL_LIT" for node in nodes
         )

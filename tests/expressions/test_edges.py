@@ -46,6 +46,8 @@ VALUES: dict[str, list[tuple[str, Any]]] = {
         ("event.data.text > 1 || event.data.list[9] == 1 || true", True),
         ("(event.data.none && true) == null", True),
         ("5 || false", 5),
+        ("false && 0 in event.data.none", False),
+        ("0 in event.data.none || true", True),
     ],
     "only the chosen branch is evaluated": [
         ("true ? 1 : 1 / 0", 1),
