@@ -115,9 +115,6 @@ async def test_the_oldest_event_wins_however_the_next_one_comes_between(scene: S
         assert waiter.found == ["U1"]
 
 
-MINUTE_MS = 60_000  # events are kept for so much longer than runs
-
-
 async def test_a_look_back_goes_on_after_the_last_event_it_saw(scene: Scene) -> None:
     """S3.3: events of the last page that were routed meanwhile come with the next one."""
     claim = await scene.claimed_run()
