@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from tests.simulation.hosts import BeatHost, Place, WorkerHost
-from tests.simulation.process import SimulatedProcess
+from tests.simulation.process import MOMENTS, SimulatedProcess
 from tests.simulation.world import US_PER_S
 
 SECOND = US_PER_S
@@ -45,6 +45,7 @@ class Chaos:
             (self.pause_child, 6.0),
             (self.crash_host, 15.0),
             (self.freeze_host, 10.0),
+            (self.freeze_supervisor, 12.0),
             (self.crash_beat, 8.0),
             (self.freeze_beat, 8.0),
             (self.break_connections, 6.0),
@@ -58,6 +59,7 @@ class Chaos:
         faults, draw = self.place.network.faults, self.random
         faults.break_chance = draw.choice([0.0, 0.0, 0.003, 0.02]) * self.level
         faults.refuse_chance = draw.choice([0.0, 0.1])
+        faults.orphan_chance = draw.choice([0.0, 0.3, 1.0])
         faults.slow_chance = draw.choice([0.01, 0.05, 0.2])
         faults.slowest_s = draw.choice([0.01, 0.1, 0.4])
 
@@ -83,7 +85,7 @@ class Chaos:
         self.is_over = True
         self.world.history.add("calm")
         network, broker = self.place.network.faults, self.place.broker.faults
-        network.break_chance = network.refuse_chance = 0.0
+        network.break_chance = network.refuse_chance = network.orphan_chance = 0.0
         network.slow_chance, network.slowest_s = 0.01, 0.02
         broker.drop_chance = broker.duplicate_chance = broker.refuse_chance = 0.0
         broker.slow_chance, broker.slowest_s = 0.02, 0.05
@@ -107,8 +109,10 @@ class Chaos:
 
     def strike_process(self, process: SimulatedProcess, befall: Callable[[], None]) -> None:
         """In the middle of what it does, not while it waits for something to do."""
+        moment = self.random.choice(MOMENTS)
+        after = self.random.randrange(30 if moment == "callback" else 3)
         within_s = self.random.choice([0.02, 0.02, 2.0])
-        process.strike(befall, after_callbacks=self.random.randrange(30), within_us=int(within_s * SECOND))
+        process.strike(befall, moment=moment, after=after, within_us=int(within_s * SECOND))
 
     def strike_host(self, host: Any, befall: Callable[[Any], None]) -> None:
         """In the middle of what one of its processes does."""
@@ -150,6 +154,13 @@ class Chaos:
     def freeze_host(self) -> None:
         duration_us = int(self.random.choice([0.5, 12.0, 15.0, 25.0]) * SECOND)
         self.strike_host(self.pick(self.workers), lambda host: host.freeze(duration_us))
+
+    def freeze_supervisor(self) -> None:
+        """Its children work on, and nobody renews their lease."""
+        host = self.pick(self.workers)
+        if host is not None:
+            duration_us = int(self.random.choice([0.5, 12.0, 15.0, 25.0]) * SECOND)
+            self.strike_process(host.supervisor, partial(host.supervisor.pause, duration_us))
 
     def freeze_beat(self) -> None:
         duration_us = int(self.random.choice([0.5, 9.0, 20.0]) * SECOND)

@@ -15,6 +15,7 @@ from tests.simulation.forms import (
     arrivals_in,
     grants_in,
     handed_back_in,
+    starting_time_in,
     writes_in,
 )
 from tests.simulation.history import Record
@@ -37,6 +38,7 @@ class Execution:
     end: int = NEVER
     lost: int = NEVER
     outcome: str = ""
+    claim: Claim | None = None
 
     @property
     def over(self) -> int:
@@ -129,10 +131,20 @@ class Evidence:
             found[claim.run, claim.key].append(claim)
         return found
 
-    def claimed_at_ms(self, run: StoredRun) -> int | None:
-        """When the run was claimed first; None when it never was."""
-        claims = self.claims_by_run.get((run.id, ""))
-        return self.records[claims[0].granted].at_us // 1_000 if claims else None
+    def was_claimed_early(self, run: StoredRun, due_ms: int, *, after: int) -> bool:
+        """Whether the run was claimed though since `after` no script that starts what is due was told of a time from `due_ms` on.
+
+        Exact: hosts' clocks may differ, but what is due goes by the time that scripts are told.
+        """
+        for claim in self.claims_by_run.get((run.id, ""), [])[:1]:
+            times = (now_ms for place, now_ms in self.starting_times if after < place <= claim.granted)
+            return max(times, default=0) < due_ms
+        return False
+
+    @cached_property
+    def starting_times(self) -> list[tuple[int, int]]:
+        """Place and time (ms) of each script that starts runs that are due."""
+        return [time for record in self.of("script") for time in starting_time_in(record)]
 
     # --- executions ---
 
@@ -150,18 +162,21 @@ class Evidence:
                 execution = found[record["token"]]
                 execution.end, execution.outcome = min(record.place, execution.end), record["outcome"]
         for execution in found.values():
-            execution.lost = self.lost_at(execution)
+            claim = execution.claim = self.claim_of(execution)
+            if claim is not None and claim.how == "lost":
+                execution.lost = claim.ended
         return list(found.values())
 
-    def lost_at(self, execution: Execution) -> int:
-        """When the claim under which it began was handed back, if it was."""
-        for key in (execution.key, ""):
-            for claim in reversed(self.claims_by_run.get((execution.run, key), [])):
-                if claim.child == execution.process and claim.granted < execution.start:
-                    if key and claim.ended < execution.start:
-                        break
-                    return claim.ended if claim.how == "lost" else NEVER
-        return NEVER
+    def claim_of(self, execution: Execution) -> Claim | None:
+        """The claim under which it began, of the step or of the run; the last one that its process had, if it holds neither."""
+        granted = [
+            claim
+            for key in (execution.key, "")
+            for claim in self.claims_by_run.get((execution.run, key), [])
+            if claim.child == execution.process and claim.granted < execution.start
+        ]
+        held = [claim for claim in granted if claim.ended > execution.start]
+        return held[0] if held else max(granted, key=lambda claim: claim.granted, default=None)
 
     @cached_property
     def committed(self) -> dict[tuple[str, str], int]:

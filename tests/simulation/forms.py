@@ -115,6 +115,12 @@ def arrivals_in(record: Record) -> Iterator[Arrival]:
         yield Arrival(record.place, int(row["now_ms"]), event["uid"].decode(), functions)
 
 
+def starting_time_in(record: Record) -> Iterator[tuple[int, int]]:
+    """Place, and the time (ms) that a script was told which starts runs that are due by then."""
+    if is_answered(record, "route_events", "fire_timers"):
+        yield record.place, int(arguments_of(record)["now_ms"])
+
+
 def grants_in(record: Record) -> Iterator[Grant]:
     if is_answered(record, "route_events"):
         child = arguments_of(record)["child_id"].decode()
@@ -125,6 +131,14 @@ def grants_in(record: Record) -> Iterator[Grant]:
         child = arguments_of(record)["child_id"].decode()
         for row in record["reply"][2]:
             yield Grant(row[0].decode(), row[11].decode(), child, row[1])
+
+
+def suspended_in(record: Record) -> str:
+    """The run that is suspended, or ""."""
+    if not is_answered(record, "park_run") or record["reply"][0] != b"parked":
+        return ""
+    row = arguments_of(record)
+    return row["run_id"].decode() if row["suspends"] else ""
 
 
 def handed_back_in(record: Record) -> tuple[str, list[str]] | None:

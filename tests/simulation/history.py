@@ -38,9 +38,11 @@ class History:
         self.records: list[Record] = []
         self.is_recording = True
 
-    def add(self, what: str, process: str = "", **about: Any) -> None:
+    def add(self, what: str, process: str = "", **about: Any) -> Record:
+        record = Record(len(self.records), self.clock.now_us, what, process, about)
         if self.is_recording:
-            self.records.append(Record(len(self.records), self.clock.now_us, what, process, about))
+            self.records.append(record)
+        return record
 
     def lines(self) -> list[str]:
         return [record.line(self.start_us) for record in self.records]

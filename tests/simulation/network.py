@@ -11,6 +11,8 @@ from typing import Any
 import hiredis
 
 from taskflow.redis.connection import pack_command
+from tests.simulation.forms import suspended_in
+from tests.simulation.observation import untold
 from tests.simulation.process import SimulatedProcess
 from tests.simulation.server import StoreServer
 from tests.simulation.world import US_PER_S, World
@@ -28,6 +30,7 @@ class Faults:
     refuse_chance: float = 0.0
     slow_chance: float = 0.01
     slowest_s: float = 0.02
+    orphan_chance: float = 0.0  # that what a process sent when it died comes late
     store_is_back_us: int = 0  # the store gives no answer before
 
 
@@ -42,6 +45,7 @@ class StoreConnection(asyncio.Transport):
         self.reader = hiredis.Reader()
         self.is_lost = False  # for the process
         self.is_cut = False  # nothing passes any more, whatever the process knows of it
+        self.arrives_us = 0  # what a dead process has left in its kernel arrives then
         self.sent_us = 0  # when the last request arrives
         self.replied_us = 0  # when the last reply does
         self.channels: dict[bytes, None] = {}
@@ -58,12 +62,20 @@ class StoreConnection(asyncio.Transport):
             commands.append(command)
         if commands and not self.is_cut:
             self.network.send(self, commands)
+            self.process.meet("request")
 
     def close(self) -> None:
         self.is_lost = True
         self.network.forget(self)
 
     def abort(self) -> None:
+        self.close()
+
+    def orphan(self) -> None:
+        """The process has died: its kernel goes on sending, for as long as the network makes it try."""
+        world = self.network.world
+        if world.chance(self.network.faults.orphan_chance):
+            self.arrives_us = world.now_us + int(world.between(*LATE_S) * US_PER_S)
         self.close()
 
     def is_closing(self) -> bool:
@@ -101,7 +113,7 @@ class Network:
         protocol = factory()
         connection = StoreConnection(self, process, protocol)
         self.connections[connection] = None
-        process.on_death.append(connection.close)
+        process.on_death.append(connection.orphan)
         protocol.connection_made(connection)
         return connection, protocol
 
@@ -156,6 +168,9 @@ class Network:
 
     def serve(self, connection: StoreConnection, commands: Sequence[list[bytes]], replied: int) -> None:
         """The store executes commands, and sends the first of the replies."""
+        if self.world.now_us < connection.arrives_us:
+            self.world.at(connection.arrives_us, partial(self.serve, connection, commands, replied))
+            return
         if self.world.now_us < self.faults.store_is_back_us or connection.held_up:
             connection.held_up.append((commands, replied))
             if len(connection.held_up) == 1:
@@ -214,14 +229,17 @@ class Network:
             return b"-NOSCRIPT No matching script.\r\n"
         sha = command[1]
         reply, raw = self.server.ask_raw(pack_command(tuple(command)))
-        self.world.history.add(
+        record = self.world.history.add(
             "script",
             connection.process.name,
             name=self.server.names.get(sha, "?"),
             argv=command[4:],
             reply=reply,
         )
+        if run_id := suspended_in(record):
+            self.world.history.add("suspended", "", run=run_id, untold=untold(self.server, run_id))
         self.pass_on(sha in self.server.nudging, sha in self.server.publishing)
+        connection.process.meet("reply")
         return raw
 
     def pass_on(self, may_nudge: bool, may_publish: bool) -> None:

@@ -99,6 +99,17 @@ def read_hashes(server: StoreServer, names: list[str]) -> dict[str, dict[str, by
     }
 
 
+def untold(server: StoreServer, run_id: str) -> list[str]:
+    """Operations of a run that are over, and have no place in the order in which its handler hears of them."""
+    flat = server.ask("HGETALL", f"{PREFIX}steps:{run_id}")
+    memos = {flat[i].decode(): read_memo(flat[i + 1]) for i in range(0, len(flat), 2)}
+    return [
+        key
+        for key, memo in memos.items()
+        if memo.get("state") in ("done", "failed") and memo.get("order") is None
+    ]
+
+
 def has_live_runs(server: StoreServer) -> bool:
     """Whether a run is not final."""
     statuses = server.ask_all([("HGET", key, "status") for key in server.ask("KEYS", f"{PREFIX}run:*")])

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from tests.simulation.world import START_MS, US_PER_S, World
 
@@ -18,12 +18,19 @@ T = TypeVar("T")
 Task = asyncio.Task[Any]
 
 
+# What a process does at all times: it executes a callback, it sends requests to the store, and the store answers while the reply is
+# still under way.
+Moment = Literal["callback", "request", "reply"]
+MOMENTS: tuple[Moment, ...] = ("callback", "request", "reply")
+
+
 @dataclass(slots=True, eq=False)
 class Stroke:
-    """What befalls a process after some more callbacks."""
+    """What befalls a process at a moment of some kind, after `left` more of them."""
 
     befall: Callable[[], None]
-    callbacks: int
+    moment: Moment
+    left: int
 
 
 class SimulatedProcess(asyncio.AbstractEventLoop):
@@ -87,22 +94,29 @@ class SimulatedProcess(asyncio.AbstractEventLoop):
                 if not handle.cancelled():
                     handle._run()
                 if self.strokes:
-                    self.count_callback()
+                    self.meet("callback")
                     if self.is_dead or self.is_paused:
                         return
         finally:
             asyncio.events._set_running_loop(None)
 
-    def strike(self, befall: Callable[[], None], *, after_callbacks: int, within_us: int) -> None:
-        """Let something befall it in the middle of what it does: after so many callbacks, and within `within_us` in any case."""
-        stroke = Stroke(befall, after_callbacks)
+    def strike(self, befall: Callable[[], None], *, moment: Moment, after: int, within_us: int) -> None:
+        """Let something befall it in the middle of what it does: after so many moments, and within `within_us` in any case."""
+        stroke = Stroke(befall, moment, after)
         self.strokes.append(stroke)
         self.world.later(within_us, partial(self.land, stroke))
 
-    def count_callback(self) -> None:
+    def meet(self, moment: Moment) -> None:
+        """A moment of this kind has come."""
         for stroke in list(self.strokes):
-            stroke.callbacks -= 1
-            if stroke.callbacks < 0:
+            if stroke.moment != moment:
+                continue
+            stroke.left -= 1
+            if stroke.left >= 0:
+                continue
+            if moment == "request":  # the callback that sends it comes to its end
+                stroke.moment, stroke.left = "callback", 0
+            else:
                 self.land(stroke)
 
     def land(self, stroke: Stroke) -> None:

@@ -116,6 +116,37 @@ def no_step_runs_twice_at_once(evidence: Evidence) -> Iterator[str]:
         by_step[execution.run, execution.key].append(execution)
 
 
+def steps_begin_under_a_claim(evidence: Evidence) -> Iterator[str]:
+    for execution in evidence.executions:
+        claim = execution.claim
+        if claim is None or claim.ended < execution.start:
+            lost = f"was {claim.how} at {claim.ended}" if claim else "there never was"
+            where = f"in {execution.process} at {execution.start}"
+            yield f"S9.4: step {execution.key} of {execution.run} began {where}, the claim for which {lost}"
+
+
+def claims_outlast_their_steps(evidence: Evidence) -> Iterator[str]:
+    """Rules S4.1, S4.3: a run is suspended, or set aside for a retry, when none of its steps executes."""
+    for execution in evidence.executions:
+        claim = execution.claim
+        if claim and claim.how in ("parked", "retried") and execution.start < claim.ended < execution.end:
+            yield f"S4.3: run {execution.run} was {claim.how} at {claim.ended}, while {execution.process} executed {execution.key}"
+
+
+def suspended_runs_have_heard_all(evidence: Evidence) -> Iterator[str]:
+    """Rule S9.2: nobody wakes a run for what was resolved before it was suspended. Of losers of races its handler hears nothing."""
+    for record in evidence.of("suspended"):
+        run = evidence.stored.runs.get(record["run"])
+        missed = [
+            key
+            for key in record["untold"]
+            if run and key.partition("#")[0] not in evidence.functions[run.function].raced_ids
+        ]
+        if missed:
+            what = ", ".join(missed)
+            yield f"S9.2: run {record['run']} was suspended at {record.place}, and its handler had not heard of {what}"
+
+
 def writes_own_their_run(evidence: Evidence) -> Iterator[str]:
     """Who writes holds the claim at that moment. A repeat of what ended a claim is no write."""
     for write in evidence.writes:
@@ -226,6 +257,9 @@ RUN_CHECKS = (
     outputs_are_returned,
     nothing_runs_after_its_commit,
     no_step_runs_twice_at_once,
+    steps_begin_under_a_claim,
+    claims_outlast_their_steps,
+    suspended_runs_have_heard_all,
     writes_own_their_run,
     cancelled_runs_are_cancelled,
     cancelled_runs_go_no_further,

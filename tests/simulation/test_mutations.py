@@ -6,13 +6,12 @@ import os
 
 import pytest
 
-from tests.simulation.mutations import MUTATIONS, SELDOM, Mutation
+from tests.simulation.mutations import MUTATIONS, Mutation
 from tests.simulation.server import StoreServer
 from tests.simulation.simulator import Outcome, simulate
 
 MAX_SEEDS = 500
 FROM_THE_FIRST = bool(os.environ.get("TASKFLOW_MUTATIONS_FROM_THE_FIRST"))
-SOUGHT = [mutation for mutation in MUTATIONS if FROM_THE_FIRST or mutation.name not in SELDOM]
 
 
 def find(mutation: Mutation, server: StoreServer, *, first: int) -> Outcome | None:
@@ -26,7 +25,7 @@ def find(mutation: Mutation, server: StoreServer, *, first: int) -> Outcome | No
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("mutation", SOUGHT, ids=str)
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
 def test_the_simulator_finds_the_bug(server: StoreServer, mutation: Mutation) -> None:
     found = find(mutation, server, first=0 if FROM_THE_FIRST else mutation.seed)
     assert found is not None, f"{MAX_SEEDS} simulations, and the checker has not noticed"
@@ -35,7 +34,3 @@ def test_the_simulator_finds_the_bug(server: StoreServer, mutation: Mutation) ->
     if FROM_THE_FIRST:
         complaint = next(problem for problem in found.problems if problem.startswith(mutation.rule))
         os.write(2, f"\n{mutation}: seed {found.seed}, {complaint:.160}\n".encode())
-
-
-def test_what_is_seldom_found_is_among_the_mutations() -> None:
-    assert set(SELDOM) <= {mutation.name for mutation in MUTATIONS}

@@ -52,6 +52,12 @@ class FunctionPlan:
     finish_timeout_s: int = 0
     step_timeout_ms: int = 0
 
+    @property
+    def raced_ids(self) -> set[str]:
+        """The ids of what stands in a branch of a race."""
+        races = [op for op in self.body if op.kind == "race"]
+        return {inner.id for op in races for branch in op.branches for inner in branch}
+
 
 @dataclass(frozen=True, slots=True)
 class Sending:
