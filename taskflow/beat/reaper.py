@@ -49,13 +49,16 @@ class Reaper:
         for worker in workers:
             count = 0
             for child_id in worker.child_ids:
-                count += await self.store.claims.hand_back(
+                handed_back, hints = await self.store.claims.hand_back(
                     child_id,
                     [],
                     crashed=bool(worker.worker_id),
                     cause=f"its host gave no heartbeat for {SILENCE_MS // 1000} s",
                     now_ms=now_ms,
                 )
+                count += handed_back
+                if hints:
+                    self.send_work(hints)
             if not worker.worker_id:
                 logger.info(
                     "%d runs were claimed late by child %s, which had ended", count, *worker.child_ids

@@ -206,9 +206,10 @@ class Executor:
                 self.look_for_work(queue)
 
     async def hand_back(self, run_ids: Sequence[str]) -> None:
-        await self.claims.hand_back(
+        _, hints = await self.claims.hand_back(
             self.child_id, run_ids, crashed=False, cause="", now_ms=self.clock.now_ms()
         )
+        self.send_hints(hints)
 
     # --- messages ---
 
@@ -290,6 +291,9 @@ class Executor:
     async def drain(self) -> None:
         """Start nothing more; running steps end, and their runs go to other workers. Rule S9.6."""
         self.is_draining = True
+        spent = [WorkHint(self.config.app_id, queue) for queue, by_hint in self.wanted.items() if by_hint]
+        if spent:  # their messages are acknowledged, and this process claims nothing for them any more
+            self.messenger.send_work(spent)
         for execution in list(self.executions.values()):
             execution.stop(Ending.HANDED_BACK)
         await self.idle.wait()

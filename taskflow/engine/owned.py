@@ -46,9 +46,10 @@ class Owned:
 
     async def hand_back(self, *, crashed: bool = False, cause: str = "") -> None:
         """Give up the claim: others may execute. `crashed`: the run broke the engine, which counts (S9.8)."""
-        await self.host.claims.hand_back(
+        _, hints = await self.host.claims.hand_back(
             self.claim.child_id, [self.job], crashed=crashed, cause=cause, now_ms=self.host.clock.now_ms()
         )
+        self.host.send_hints(hints)
 
 
 class TakenStep(Owned):

@@ -305,24 +305,31 @@ class Claims:
         crashed: bool,
         cause: str,
         now_ms: int,
+        tells: bool = True,
         limit: int = 500,
-    ) -> int:
-        """Give runs of a child to others; no `run_ids` means all that it holds. Returns how many."""
+    ) -> tuple[int, list[Hint]]:
+        """Give runs of a child to others; no `run_ids` means all that it holds. Returns how many, and hints for the broker.
+
+        With `tells=False`, of a caller without a broker, the reaper tells it in its next turn.
+        """
         crash = "broke" if run_ids and crashed else "died" if crashed else ""
         total: int = 0
+        hints: list[Hint] = []
         while True:
-            count, left = await self.scripts.hand_back(
+            count, left, told = await self.scripts.hand_back(
                 now_ms=now_ms,
                 child_id=child_id,
                 crashed=crash,
                 cause=cause,
+                tells=tells,
                 limit=limit,
                 jobs=run_ids[:limit],
             )
             total += count
+            hints += parse_hints(told)
             run_ids = run_ids[limit:]
             if not left and not run_ids:
-                return total
+                return total, hints
 
 
 def parse_claims(reply: Sequence[Any], *, child_id: str) -> ClaimReply:

@@ -72,10 +72,11 @@ class LivenessStore:
                 child_id=child_id,
                 crashed=crash,
                 cause=cause,
+                tells=False,
                 limit=HAND_BACK_BATCH,
                 jobs=(),
             )
-            ((count, left),) = self._round_trip(script)
+            ((count, left, _),) = self._round_trip(script)
             total += count
             if not left:
                 return total

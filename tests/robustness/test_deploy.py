@@ -77,7 +77,7 @@ def test_runs_between_two_steps_are_handed_over_without_a_repetition(
 ) -> None:
     deployment.start_beat()
     worker = deployment.start_worker()
-    run_ids = deployment.invoke("march", {"steps": 100, "rest_s": 0.02}, count=10)
+    run_ids = deployment.invoke("march", {"steps": 250, "rest_s": 0.02}, count=10)
     deployment.wait_for_starts("step-5", 10)
     deployment.start_worker()
     began_ns = time.monotonic_ns()

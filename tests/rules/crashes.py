@@ -97,13 +97,15 @@ class Doomed:
         """Hand back what the dead process holds, as its supervisor does. Returns how many runs."""
         self.kill()
         await self.worker.consumer.close(2.0)
-        return await self.harness.store.claims.hand_back(
+        count, _ = await self.harness.store.claims.hand_back(
             self.worker.child_id,
             [],
             crashed=True,
             cause=cause,
             now_ms=self.harness.clock.now_ms(),
+            tells=False,
         )
+        return count
 
     async def bury(self) -> None:
         """Clear away the tasks and threads of the dead process."""

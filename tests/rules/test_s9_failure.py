@@ -96,7 +96,7 @@ async def test_a_worker_that_lost_its_claim_can_not_write(app: TaskFlow, kind: s
         paused = harness.workers[0]
         other = new_worker(app, harness)
         await harness.store.claims.hand_back(
-            paused.child_id, [], crashed=True, cause="silent", now_ms=harness.clock.now_ms()
+            paused.child_id, [], crashed=True, cause="silent", now_ms=harness.clock.now_ms(), tells=False
         )
         paused.executor.is_draining = True  # it claims nothing more
         await other.start()
@@ -134,7 +134,7 @@ async def test_a_worker_whose_lease_is_over_starts_no_step(app: TaskFlow) -> Non
         await until(lambda: worker.executor.executions, description="the run to begin")
         lease.is_lost = True
         await harness.store.claims.hand_back(
-            worker.child_id, [], crashed=True, cause="silent", now_ms=harness.clock.now_ms()
+            worker.child_id, [], crashed=True, cause="silent", now_ms=harness.clock.now_ms(), tells=False
         )
         gate.set()
         await until(lambda: not worker.executor.executions, description="the worker to let go")

@@ -269,7 +269,12 @@ class WorkerHost:
                 store = await self.connected()
                 child_id, has_crashed = self.dead[0]
                 await store.claims.hand_back(
-                    child_id, [], crashed=has_crashed, cause="signal 9", now_ms=self.clock.now_ms()
+                    child_id,
+                    [],
+                    crashed=has_crashed,
+                    cause="signal 9",
+                    now_ms=self.clock.now_ms(),
+                    tells=False,
                 )
             self.dead.pop(0)
 
@@ -313,7 +318,7 @@ class WorkerHost:
                 store = await self.connected()
                 for child_id in children:
                     await store.claims.hand_back(
-                        child_id, [], crashed=False, cause="left", now_ms=self.clock.now_ms()
+                        child_id, [], crashed=False, cause="left", now_ms=self.clock.now_ms(), tells=False
                     )
                 await store.duties.forget_worker(self.worker_id)
                 return

@@ -128,9 +128,10 @@ class Scene:
     async def hand_back(
         self, child_id: str = CHILD, *run_ids: str, crashed: bool = False, limit: int = 500
     ) -> int:
-        return await self.claims.hand_back(
+        count, _ = await self.claims.hand_back(
             child_id, run_ids, crashed=crashed, cause="signal 9", now_ms=self.now_ms, limit=limit
         )
+        return count
 
     # --- what others do ---
 

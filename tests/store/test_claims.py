@@ -161,6 +161,17 @@ async def test_all_claims_of_a_child_are_handed_back_in_parts(scene: Scene) -> N
     assert [run.claim.run_id for run in reply.runs] == [f"r{number:02}" for number in range(25)]
 
 
+async def test_whoever_hands_back_tells_the_broker_whatever_message_is_under_way(scene: Scene) -> None:
+    """S9.6: that message may have been the child's own. One is enough for all that it hands back."""
+    for number in range(3):
+        await scene.make_run(f"r{number}")
+    await scene.claim()
+    count, hints = await scene.store.claims.hand_back(
+        CHILD, [], crashed=False, cause="", now_ms=scene.now_ms + 1
+    )
+    assert (count, hints) == (3, [WORK])
+
+
 async def test_named_runs_are_handed_back_and_no_others(scene: Scene) -> None:
     """S9.6"""
     for number in range(3):

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from taskflow.errors import ConfigError, StoreUnavailable, StoreVersionMismatch
-from taskflow.store.keys import Keys
+from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.store.liveness import HAND_BACK_BATCH, LivenessStore
 from tests.processes import wait_until
 from tests.servers import REDIS_HINT, RedisServer, ValkeyServer, free_port
@@ -118,6 +118,15 @@ def test_child_that_was_told_to_end_counts_no_crash(
     (run_id,) = claim_runs(client, keys, 1)
     assert store.hand_back(CHILD, cause="worker stopped", crashed=False, now_ms=now_ms()) == 1
     assert client.hmget(keys.run(run_id), "status", "crashes") == ["queued", None]
+
+
+def test_supervisor_that_has_no_broker_leaves_the_work_message_to_the_reaper(
+    store: LivenessStore, client: redis.Redis, keys: Keys
+) -> None:
+    (run_id,) = claim_runs(client, keys, 1)
+    client.hset(f"{keys.prefix}hints", f"shop{SEPARATOR}default", str(now_ms()))
+    store.hand_back(CHILD, cause="worker stopped", crashed=False, now_ms=now_ms())
+    assert client.hgetall(f"{keys.prefix}hints") == {}, "no message counts as under way"
 
 
 # Connections

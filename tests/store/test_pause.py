@@ -69,6 +69,14 @@ async def test_what_is_handed_back_or_wakes_is_held(scene: Scene) -> None:
     assert sorted(await claim_ids(scene)) == ["asleep", "crashed", "parallel"]
 
 
+async def test_runs_of_a_paused_function_are_handed_back_without_a_message(scene: Scene) -> None:
+    """S10.4: nobody could take them."""
+    await scene.claimed_run()
+    await pause(scene)
+    count, hints = await scene.store.claims.hand_back(CHILD, [], crashed=False, cause="", now_ms=scene.now_ms)
+    assert (count, hints) == (1, [])
+
+
 async def test_lanes_are_held_and_listed_again(scene: Scene) -> None:
     """S7.1: the limit holds on after the pause."""
     await scene.register(flow="1 - - -")

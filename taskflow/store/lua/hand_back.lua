@@ -1,11 +1,12 @@
 -- hand_back: give runs of a child to others: it died, it drains, or its host is silent. Rules S4.1, S9.3, S9.6, S9.8, S10.4.
 -- KEYS   1 prefix
---@argv now_ms:int child_id crashed cause limit:int jobs[]
+--@argv now_ms:int child_id crashed cause tells:flag limit:int jobs[]
 --       crashed: 'died' when the process did while it held them, 'broke' when the run itself broke the engine, else ''. cause: how
---       it ended. jobs: runs, or steps that others offered; none: all that the child holds
--- Reply  {runs handed back, runs left}
--- No work message is asked for: the caller may have no broker. A child that starts looks for work anyhow, and the reaper sends a
--- message with its next turn: the mark of one that is under way is taken off, since it may have died with the child.
+--       it ended. tells: the caller has a broker, and sends the hints. jobs: runs, or steps that others offered; none: all that the
+--       child holds
+-- Reply  {runs handed back, runs left, hints}
+-- A work message is asked for although one is marked as under way, which may have died with the child. A supervisor has no broker:
+-- the mark is taken off, so that the reaper sends a message with its next turn.
 -- Who claims a run that crashed too often fails it.
 local held = {}
 for job in jobs do held[#held + 1] = job end
@@ -23,13 +24,19 @@ local function note_crash(key, is_certain)
   local log = redis.call('HGET', key, 'crash_log')
   redis.call('HSET', key, 'crash_log', (log and log .. '; ' or '') .. cause)
 end
-local function ask_reaper(fn, queue) redis.call('HDEL', prefix .. 'hints', app_of(fn) .. SEP .. queue) end
+local function ask_for_work(fn, queue)
+  if tells then
+    if not is_paused(fn) then hint(app_of(fn), queue, now_ms, true) end
+  else
+    redis.call('HDEL', prefix .. 'hints', app_of(fn) .. SEP .. queue)
+  end
+end
 local function hand_back_step(run_id, step_key)
   local packed = redis.call('HGET', steps_key(run_id), step_key)
   local op = packed and cmsgpack.unpack(packed)
   if not op or op.state ~= 'taken' or op.by ~= child_id then
     -- It was given up while it executed here (see unlist), and counted until now.
-    free_place(redis.call('HGET', run_key(run_id), 'lane'), job_of(run_id, step_key), now_ms, true)
+    free_place(redis.call('HGET', run_key(run_id), 'lane'), job_of(run_id, step_key), now_ms, not tells)
     return 0
   end
   op.state = 'offer'
@@ -38,8 +45,8 @@ local function hand_back_step(run_id, step_key)
   local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
   local queue = run[2] or DEFAULT_QUEUE
   offer_step(run_id, step_key, now_ms, true)
-  free_place(run[3], job_of(run_id, step_key), now_ms, true)
-  ask_reaper(run[1], queue)
+  ask_for_work(run[1], queue)
+  free_place(run[3], job_of(run_id, step_key), now_ms, not tells)
   return 1
 end
 -- Who claims a run that is to be cancelled ends it. Of a paused function nobody does (S10.4).
@@ -64,9 +71,9 @@ for i = 1, math.min(#held, limit) do
     local queue = run[3] or DEFAULT_QUEUE
     move_run(run[2], queue, RUNNING, QUEUED)
     make_ready(run_id, run[2], queue, run[6], tonumber(run[4] or run[8]), now_ms, true)
-    free_place(run[6], run_id, now_ms, true)
+    ask_for_work(run[2], queue)
+    free_place(run[6], run_id, now_ms, not tells)
     if run[7] and is_paused(run[2]) then end_cancelled(run_id, run[7]) end
-    ask_reaper(run[2], queue)
   end
 end
 local left = math.max(0, #held - limit)
@@ -74,4 +81,4 @@ if count_of(jobs) == 0 and left == 0 then
   redis.call('SREM', prefix .. 'worker:' .. string.match(child_id, '^(.*):'), child_id)
   redis.call('ZADD', prefix .. 'graves', now_ms, child_id)
 end
-return {count, left}
+return {count, left, hints}

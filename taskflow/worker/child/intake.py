@@ -116,6 +116,8 @@ class Intake:
     def take_work(self, delivery: Delivery, queue: str) -> None:
         if not is_work_message(delivery.body, queue):
             self.refuse(delivery, "no work message")
+        elif self.executor.is_draining:
+            self.consumer.reject([delivery], requeue=True)
         elif self.executor.slots.free > 0:
             self.consumer.ack([delivery])
             self.executor.look_for_work(queue, by_hint=True)

@@ -2,6 +2,27 @@ local prefix = KEYS[1]
 local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
 local function app_key(app) return prefix .. 'app:' .. app end
 local function app_of(fn) return string.match(fn, '^([^/]+)/') end
+local paused_names
+local function is_paused(name)
+  if not paused_names then
+    paused_names = {}
+    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_names[each] = true end
+  end
+  return paused_names[name]
+end
+local hints, hinted = {}, {}
+local function hint(app, queue, now_ms, force)
+  local name = app .. '\31' .. queue
+  if hinted[name] then return end
+  hinted[name] = true
+  if not force then
+    local last_ms = redis.call('HGET', prefix .. 'hints', name)
+    if last_ms and now_ms - tonumber(last_ms) < 2000 then return end
+  end
+  redis.call('HSET', prefix .. 'hints', name, now_ms)
+  hints[#hints + 1] = app
+  hints[#hints + 1] = queue
+end
 local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
 local known_lanes = {}
 local function parse_lane(lane)
@@ -39,31 +60,10 @@ local function settings_of(fn)
   return settings
 end
 local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
-local hints, hinted = {}, {}
-local function hint(app, queue, now_ms, force)
-  local name = app .. '\31' .. queue
-  if hinted[name] then return end
-  hinted[name] = true
-  if not force then
-    local last_ms = redis.call('HGET', prefix .. 'hints', name)
-    if last_ms and now_ms - tonumber(last_ms) < 2000 then return end
-  end
-  redis.call('HSET', prefix .. 'hints', name, now_ms)
-  hints[#hints + 1] = app
-  hints[#hints + 1] = queue
-end
 local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
 local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
 local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
 local listed = {}
-local paused_names
-local function is_paused(name)
-  if not paused_names then
-    paused_names = {}
-    for _, each in ipairs(redis.call('HKEYS', prefix .. 'paused')) do paused_names[each] = true end
-  end
-  return paused_names[name]
-end
 local function held_key(fn) return prefix .. 'held:' .. fn end
 local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
 local function list_function(queue, fn, member, score, now_ms, silent)
@@ -414,12 +414,12 @@ made_finalize = finalize
 return finalize
 end
 local function main()
-local now_ms, child_id, crashed, cause, limit = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local now_ms, child_id, crashed, cause, tells, limit = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], (ARGV[5] ~= ''), tonumber(ARGV[6])
 local held = {}
-for jobs_at = 6, #ARGV do
+for jobs_at = 7, #ARGV do
 local job = ARGV[jobs_at]
  held[#held + 1] = job end
-if (#ARGV - 5) == 0 then held = redis.call('HKEYS', claims_key(child_id)) end
+if (#ARGV - 6) == 0 then held = redis.call('HKEYS', claims_key(child_id)) end
 local function note_crash(key, is_certain)
   if crashed == '' then return end
   local before = redis.call('HMGET', key, 'crashes', 'trial', 'function')
@@ -431,12 +431,18 @@ local function note_crash(key, is_certain)
   local log = redis.call('HGET', key, 'crash_log')
   redis.call('HSET', key, 'crash_log', (log and log .. '; ' or '') .. cause)
 end
-local function ask_reaper(fn, queue) redis.call('HDEL', prefix .. 'hints', app_of(fn) .. '\31' .. queue) end
+local function ask_for_work(fn, queue)
+  if tells then
+    if not is_paused(fn) then hint(app_of(fn), queue, now_ms, true) end
+  else
+    redis.call('HDEL', prefix .. 'hints', app_of(fn) .. '\31' .. queue)
+  end
+end
 local function hand_back_step(run_id, step_key)
   local packed = redis.call('HGET', steps_key(run_id), step_key)
   local op = packed and cmsgpack.unpack(packed)
   if not op or op.state ~= 'taken' or op.by ~= child_id then
-    free_place(redis.call('HGET', run_key(run_id), 'lane'), job_of(run_id, step_key), now_ms, true)
+    free_place(redis.call('HGET', run_key(run_id), 'lane'), job_of(run_id, step_key), now_ms, not tells)
     return 0
   end
   op.state = 'offer'
@@ -445,8 +451,8 @@ local function hand_back_step(run_id, step_key)
   local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
   local queue = run[2] or 'default'
   offer_step(run_id, step_key, now_ms, true)
-  free_place(run[3], job_of(run_id, step_key), now_ms, true)
-  ask_reaper(run[1], queue)
+  ask_for_work(run[1], queue)
+  free_place(run[3], job_of(run_id, step_key), now_ms, not tells)
   return 1
 end
 local function end_cancelled(run_id, reason)
@@ -469,17 +475,17 @@ for i = 1, math.min(#held, limit) do
     local queue = run[3] or 'default'
     move_run(run[2], queue, 'running', 'queued')
     make_ready(run_id, run[2], queue, run[6], tonumber(run[4] or run[8]), now_ms, true)
-    free_place(run[6], run_id, now_ms, true)
+    ask_for_work(run[2], queue)
+    free_place(run[6], run_id, now_ms, not tells)
     if run[7] and is_paused(run[2]) then end_cancelled(run_id, run[7]) end
-    ask_reaper(run[2], queue)
   end
 end
 local left = math.max(0, #held - limit)
-if (#ARGV - 5) == 0 and left == 0 then
+if (#ARGV - 6) == 0 and left == 0 then
   redis.call('SREM', prefix .. 'worker:' .. string.match(child_id, '^(.*):'), child_id)
   redis.call('ZADD', prefix .. 'graves', now_ms, child_id)
 end
-return {count, left}
+return {count, left, hints}
 end
 local reply = main()
 note_census()
