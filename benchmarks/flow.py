@@ -14,7 +14,7 @@ from benchmarks.harness import PREFIX, RunRecord, Stack, lists_of
 from benchmarks.limited import ACCOUNT_LIMIT
 from benchmarks.report import Benchmark, Figures, Row, Scale, at_least, at_most
 from taskflow.event import Event
-from taskflow.store.registry import AppSettings, RegisteredFunction
+from taskflow.store.registry import AppSettings, CodeBase, RegisteredFunction
 from taskflow.store.routing import RunPlan
 from taskflow.store.store import Store
 from taskflow.types import RunId
@@ -109,9 +109,10 @@ async def claim_costs(few: int, many: int) -> tuple[float, float]:
     with ValkeyServer() as server:
         store = await Store.open(server.url)
         try:
-            settings = AppSettings(version="1", retention_ms=1_000, failed_retention_ms=1_000, max_crashes=3)
+            settings = AppSettings(retention_ms=1_000, failed_retention_ms=1_000, max_crashes=3)
             function = RegisteredFunction("work", b"{}", f"{LIMIT} - - -")
-            await store.registry.register("bench", settings, [function])
+            code_base = CodeBase("bench", settings, (function,))
+            await store.registry.register(code_base, child_id="bench:0", now_ms=0)
             costs = []
             made = 0
             for wanted in (few, many):

@@ -13,7 +13,7 @@ import orjson
 from benchmarks.report import Benchmark, Figures, Row, Scale, at_most
 from taskflow.store.claims import Claim
 from taskflow.store.operation import DONE, Operation
-from taskflow.store.registry import AppSettings, RegisteredFunction
+from taskflow.store.registry import AppSettings, CodeBase, RegisteredFunction
 from taskflow.store.routing import EventPlan, RunPlan
 from taskflow.store.store import Store
 from taskflow.types import RunId
@@ -39,8 +39,9 @@ def measure(scale: Scale) -> Figures:
 
 async def bytes_a_run(server: ValkeyServer, count: int, steps: int) -> float:
     store = await Store.open(server.url)
-    settings = AppSettings(version="1", retention_ms=DAY_MS, failed_retention_ms=7 * DAY_MS, max_crashes=3)
-    await store.registry.register("shop", settings, [RegisteredFunction("charge-card", b"{}", "")])
+    settings = AppSettings(retention_ms=DAY_MS, failed_retention_ms=7 * DAY_MS, max_crashes=3)
+    code_base = CodeBase("shop", settings, (RegisteredFunction("charge-card", b"{}", ""),))
+    await store.registry.register(code_base, child_id="bench:0", now_ms=START_MS)
     # What exists once.
     await end_runs(store, 100, steps, START_MS)
     before = await used_memory(store)

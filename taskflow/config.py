@@ -42,7 +42,8 @@ class Settings(TypedDict, total=False):
 
     broker                 where events and work messages travel: any URL of kombu; several servers are joined by ";"
     store                  one URL of a Redis or Valkey, where runs are kept; that of the broker if it is such a server
-    app_version            kept with each run that this code makes or executes
+    app_version            of this code, kept with each run that it makes or executes; give each deploy another (S2.7). A digest of
+                           the functions unless given
     namespace              prefix of all keys, so that one store serves several deployments
     send_timeout           how long `send` tries before it raises BrokerUnavailable (S1.2); at most 10 minutes
     max_event_bytes        of an event as JSON (S1.5); at most 64 MiB. The variable may say "512KiB"

@@ -111,7 +111,7 @@ class Crons:
     async def read_schedules(self) -> dict[str, Schedule]:
         found: dict[str, Schedule] = {}
         for app_id, version in (await self.store.registry.apps()).items():
-            for manifest in await self.store.registry.manifests(app_id):
+            for manifest in (await self.store.registry.manifests(app_id)).values():
                 try:
                     spec = read_spec(manifest)
                 except ConfigError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -16,10 +15,10 @@ from taskflow.commands.options import (
     print_json,
     run,
 )
-from taskflow.errors import ConfigError
-from taskflow.function import FunctionSpec, read_spec
+from taskflow.function import FunctionSpec
+from taskflow.runs.functions import Registered, RegisteredFunction, find_registered
 from taskflow.runs.reasons import Moment
-from taskflow.store.store import Store
+from taskflow.store.registry import LiveCodeBase
 from taskflow.terminal.screen import Cell, Screen, plain
 from taskflow.triggers import Trigger, TriggerCron
 from taskflow.values.text import printable
@@ -37,30 +36,20 @@ def command(
 
     async def look() -> None:
         async with open_store(target) as (opened, moment):
-            specs, paused = await registered_specs(opened), await opened.steering.paused()
+            registered = await find_registered(opened)
+        for problem in registered.problems:
+            click.echo(printable(f"taskflow: {problem}"), err=True)
         if as_json:
-            print_json([to_json(spec, moment.now_ms, paused_ms=paused.get(spec.id)) for spec in specs])
+            print_json([to_json(each, moment.now_ms) for each in registered.functions])
         else:
-            show(specs, paused, moment, address=str(opened.client.address))
+            show(registered, moment, address=str(opened.client.address))
 
     run(look())
 
 
-async def registered_specs(store: Store) -> list[FunctionSpec]:
-    """The functions of all apps, by id; those that another version of taskflow wrote unreadably are told on stderr."""
-    specs = []
-    for app_id in await store.registry.apps():
-        for manifest in await store.registry.manifests(app_id):
-            try:
-                specs.append(read_spec(manifest))
-            except ConfigError as error:
-                click.echo(printable(f"taskflow: a function of {app_id} is left out: {error}"), err=True)
-    return sorted(specs, key=lambda spec: spec.id)
-
-
-def show(specs: list[FunctionSpec], paused: Mapping[str, int], moment: Moment, *, address: str) -> None:
+def show(registered: Registered, moment: Moment, *, address: str) -> None:
     screen = Screen.of_stdout()
-    if not specs:
+    if not registered.functions:
         screen.print_line(
             plain(
                 f"no functions in the store at {address} yet: a worker registers them when it starts", "dim"
@@ -68,17 +57,31 @@ def show(specs: list[FunctionSpec], paused: Mapping[str, int], moment: Moment, *
         )
         return
     header = ("function", "triggers", "queue", "retries", "next tick")
-    screen.table([row(spec, paused.get(spec.id), moment) for spec in specs], header=header, right=(3,))
+    screen.table([row(each, moment) for each in registered.functions], header=header, right=(3,))
+    screen.print_line()
+    screen.table(
+        [code_base_row(each, moment) for each in registered.code_bases],
+        header=("app", "version", "workers", "functions", "since"),
+        right=(2, 3),
+    )
 
 
-def row(spec: FunctionSpec, paused_ms: int | None, moment: Moment) -> list[Cell]:
+def row(function: RegisteredFunction, moment: Moment) -> list[Cell]:
+    spec = function.spec
     tick_ms = next_tick(spec, moment.now_ms)
     tick = f"{moment.at(tick_ms)} ({relative(tick_ms, now_ms=moment.now_ms)})" if tick_ms is not None else ""
     triggers = ", ".join(trigger_text(trigger) for trigger in spec.triggers)
     return [
-        [(f"{spec.app_id}/", "dim"), (spec.slug, "bold"), (pause_text(paused_ms, moment), "warn")],
+        [(f"{spec.app_id}/", "dim"), (spec.slug, "bold"), (pause_text(function.paused_ms, moment), "warn")],
         plain(triggers) if triggers else plain("by invoke only", "dim"),
         plain(spec.queue, "dim" if spec.queue == "default" else ""), plain(spec.retries.attempts), plain(tick),
+    ]  # fmt: skip
+
+
+def code_base_row(code_base: LiveCodeBase, moment: Moment) -> list[Cell]:
+    return [
+        plain(code_base.app_id), plain(code_base.version), plain(code_base.workers, "" if code_base.workers else "warn"),
+        plain(len(code_base.manifests)), plain(moment.at(code_base.registered_ms), "dim"),
     ]  # fmt: skip
 
 
@@ -100,11 +103,13 @@ def pause_text(paused_ms: int | None, moment: Moment) -> str:
     return "" if paused_ms is None else f" (paused since {moment.at(paused_ms)})"
 
 
-def to_json(spec: FunctionSpec, now_ms: int, *, paused_ms: int | None) -> dict[str, Any]:
+def to_json(function: RegisteredFunction, now_ms: int) -> dict[str, Any]:
+    spec = function.spec
     return {
         "id": spec.id, "app": spec.app_id, "name": spec.name, "triggers": [trigger_json(each) for each in spec.triggers],
         "queue": spec.queue,
-        "retries": spec.retries.attempts, "next_tick_ms": next_tick(spec, now_ms), "paused_ms": paused_ms,
+        "retries": spec.retries.attempts, "next_tick_ms": next_tick(spec, now_ms), "paused_ms": function.paused_ms,
+        "versions": list(function.versions),
     }  # fmt: skip
 
 

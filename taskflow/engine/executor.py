@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor as ThreadPool
 from contextvars import Context as ContextVars
 from typing import Any, NamedTuple, Protocol
@@ -31,6 +31,7 @@ from taskflow.values.clock import Clock
 
 logger = logging.getLogger("taskflow.engine")
 
+PASS_ON_S = 0.05
 CLAIM_BATCH = 100  # runs in one script at most, so that it stays short
 
 
@@ -85,7 +86,8 @@ class Executor:
         self.on_abandoned = on_abandoned
         self.slots = Slots(concurrency, self.loop, on_free=self.slot_is_free)
         self.executions: dict[str, Execution] = {}
-        self.unknown: set[str] = set()  # functions with ready runs that this code base does not have
+        self.unknown: set[str] = set()  # functions that this code base does not have
+        self.others_have = False  # other workers have some of these
         self.wanted: dict[str, bool] = {}  # queues that may have work -> whether a work message said so
         self.is_claiming = False
         self.is_draining = False
@@ -167,6 +169,13 @@ class Executor:
             self.wanted.setdefault(sent.queue, False)
         if reply.hints:
             self.messenger.send_work(reply.hints)  # to others: this process takes what it can anyhow
+        if reply.is_for_others and self.others_have:
+            # It may come to another process that has no use for it, or back here.
+            self.loop.call_later(PASS_ON_S, self.pass_on, sent.queue)
+
+    def pass_on(self, queue: str) -> None:
+        if not self.is_draining:
+            self.messenger.send_work([WorkHint(self.config.app_id, queue)])
 
     def start(self, claimed: ClaimedRun, epoch: int) -> None:
         """Execute a run that was claimed in the lease's `epoch`; its slot is set aside already."""
@@ -177,7 +186,7 @@ class Executor:
             if claimed.function_id not in self.unknown:
                 self.unknown.add(claimed.function_id)
                 logger.warning(
-                    "%s has ready runs, but this worker's code has no such function; they are left to other workers",
+                    "%s has ready runs, but no worker of now has such a function; they wait for one that has",
                     claimed.function_id,
                 )
             self.spawn(self.hand_back([job]))
@@ -252,6 +261,12 @@ class Executor:
             execution.look()
         elif kind == "cancel":
             execution.stop(Ending.CANCELLED)
+
+    def leave(self, functions: Iterable[str]) -> None:
+        """The app has these functions: of those that this code base does not have, others execute the runs (S2.7)."""
+        missing = [each for each in functions if each not in self.functions]
+        self.unknown.update(missing)
+        self.others_have = bool(missing)
 
     def take_pause(self, function_id: str) -> None:
         """A function of the app was paused."""

@@ -46,9 +46,13 @@ class Listeners:
         self.by_name: dict[str, list[Listener]] = {}
         self.by_prefix: list[tuple[str, Listener]] = []
         for spec in specs:
-            for trigger in spec.triggers:
-                if isinstance(trigger, TriggerEvent):
-                    self.add(spec, trigger)
+            self.listen(spec)
+
+    def listen(self, spec: FunctionSpec) -> None:
+        """Have events start this function, too. Raises ConfigError when an expression can't be read."""
+        for trigger in spec.triggers:
+            if isinstance(trigger, TriggerEvent):
+                self.add(spec, trigger)
 
     def add(self, spec: FunctionSpec, trigger: TriggerEvent) -> None:
         expression = None

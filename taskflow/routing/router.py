@@ -1,7 +1,7 @@
 """Events into runs and resumed waits. Rules S1.3, S1.4, S1.6, S2.2, S3.3, S9.1.
 
-What an event starts is decided here, from the app's own functions; one script then records a batch of events and makes the runs.
-Routing twice is harmless: run ids derive from event and function.
+What an event starts is decided here, from the functions of all live code bases of the app (S2.7); one script then records a batch
+of events and makes the runs. Routing twice is harmless: run ids derive from event and function.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Container, Coroutine, Sequence
 from contextvars import Context as ContextVars
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -20,13 +20,13 @@ from taskflow.config import Config
 from taskflow.errors import InvalidEvent, StoreUnavailable
 from taskflow.event import WireEvent, decode_message
 from taskflow.redis.scripts import Answer
-from taskflow.routing.listeners import Listeners
+from taskflow.routing.known import KnownFunctions, UnreadableFunctions
 from taskflow.routing.plan import plan_run
 from taskflow.routing.waits import lookups_of, resume_waits
 from taskflow.store.claims import Claim, ClaimedRun
 from taskflow.store.hints import Hint
 from taskflow.store.lease import Lease
-from taskflow.store.routing import Arrival, EventPlan, Routed
+from taskflow.store.routing import Arrival, EditionChanged, EventPlan, Routed
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock
 
@@ -52,6 +52,11 @@ class RunTaker(Protocol):
 
     def start(self, claimed: ClaimedRun, epoch: int) -> None:
         """Execute a run, claimed in the lease's `epoch`, in a slot that was set aside."""
+        ...
+
+    @property
+    def functions(self) -> Container[str]:
+        """The ids of those that it can execute."""
         ...
 
     def look_for_work(self, queue: str) -> None:
@@ -85,6 +90,7 @@ class SentBatch(NamedTuple):
 
     events: Sequence[WireEvent]
     plans: Sequence[EventPlan]
+    edition: str  # of the functions
     now_ms: int
     epoch: int  # of the lease, before the script was sent
     reserved: int  # slots
@@ -95,13 +101,13 @@ class Router:
     """Routes broker messages of events, whatever messages they came in, in batches."""
 
     def __init__(
-        self, *, store: Store, config: Config, clock: Clock, listeners: Listeners, taker: RunTaker, child_id: str,
+        self, *, store: Store, config: Config, clock: Clock, known: KnownFunctions, taker: RunTaker, child_id: str,
         lease: Lease,
     ) -> None:  # fmt: skip
         self.store = store
         self.config = config
         self.clock = clock
-        self.listeners = listeners
+        self.known = known
         self.taker = taker
         self.child_id = child_id
         self.lease = lease
@@ -175,7 +181,7 @@ class Router:
         """Route a batch; when it fails, each event by itself, so that one bad event harms no other. What failed."""
         try:
             await self.finish(sent or self.send([one.event for one in batch]))
-        except (StoreUnavailable, asyncio.CancelledError) as error:
+        except (StoreUnavailable, UnreadableFunctions, asyncio.CancelledError) as error:
             return [(one, error) for one in batch]
         except Exception as error:
             if len(batch) == 1:
@@ -195,18 +201,22 @@ class Router:
         reserved = self.taker.reserve(ours) if ours and self.lease.is_valid() else 0
         try:
             outcome = self.store.routing.route(
-                plans, app_id=self.config.app_id, version=self.config.app_version,
+                plans, app_id=self.config.app_id, version=self.config.app_version, edition=self.known.edition,
                 child_id=self.child_id if reserved else "", free_slots=reserved, now_ms=now_ms,
             )  # fmt: skip
         except BaseException:
             self.taker.unreserve(reserved)
             raise
-        return SentBatch(events, plans, now_ms, epoch, reserved, outcome)
+        return SentBatch(events, plans, self.known.edition, now_ms, epoch, reserved, outcome)
 
     async def finish(self, sent: SentBatch) -> None:
         """Execute the runs that this process got, resume what waits for the events."""
         try:
             routed, hints = await sent.outcome
+        except EditionChanged:
+            self.taker.unreserve(sent.reserved)
+            await self.known.follow(sent.edition)
+            return await self.finish(self.send(sent.events))
         except BaseException:
             self.taker.unreserve(sent.reserved)
             raise
@@ -231,9 +241,10 @@ class Router:
         start_at_ms = due_ms if due_ms > now_ms else 0
         runs = [
             plan_run(
-                spec, event, start_at_ms=start_at_ms, is_direct=False, is_claimable=spec.queue in self.taker.queues
+                spec, event, start_at_ms=start_at_ms, is_direct=False,
+                is_claimable=spec.queue in self.taker.queues and spec.id in self.taker.functions,
             )
-            for spec in self.listeners.of(event)
+            for spec in self.known.listeners.of(event)
         ]  # fmt: skip
         return EventPlan(uid, "" if public_id == uid else public_id, event["name"], orjson.dumps(event), runs)
 

@@ -68,6 +68,9 @@ class ClaimReply(NamedTuple):
     runs: list[ClaimedRun]
     has_more: bool
     hints: list[Hint]
+    is_for_others: bool = (
+        False  # the message that led here is: all that is left are runs of functions that the child has not
+    )
 
 
 class InvokedRun(NamedTuple):
@@ -334,7 +337,9 @@ class Claims:
 
 def parse_claims(reply: Sequence[Any], *, child_id: str) -> ClaimReply:
     has_more, hints, rows = reply
-    return ClaimReply([parse_claimed(row, child_id) for row in rows], bool(has_more), parse_hints(hints))
+    return ClaimReply(
+        [parse_claimed(row, child_id) for row in rows], has_more == 1, parse_hints(hints), has_more == 2
+    )
 
 
 def parse_claimed(row: Sequence[Any], child_id: str) -> ClaimedRun:

@@ -71,6 +71,12 @@ class Keys:
     def functions(self, app_id: str) -> str:
         return f"{self.prefix}functions:{app_id}"
 
+    def codes(self, app_id: str) -> str:
+        return f"{self.prefix}codes:{app_id}"
+
+    def code(self, app_id: str, code: str) -> str:
+        return f"{self.prefix}code:{app_id}{SEPARATOR}{code}"
+
     def app(self, app_id: str) -> str:
         return f"{self.prefix}app:{app_id}"
 
@@ -114,6 +120,10 @@ class Keys:
     @property
     def workers(self) -> str:
         return f"{self.prefix}workers"
+
+    @property
+    def running(self) -> str:
+        return f"{self.prefix}running"
 
     @property
     def serving(self) -> str:

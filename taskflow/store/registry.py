@@ -1,21 +1,31 @@
-"""What code bases have registered: their functions and settings. Read by beat, by invokes and by the CLI."""
+"""What workers have registered: code bases of apps, and the functions that count. Read by workers, beat, invokes and the CLI.
+
+Rule S2.7.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field
 from typing import NamedTuple
 
 from taskflow.redis.client import StoreClient
 from taskflow.redis.scripts import Scripts
-from taskflow.store.keys import Keys
+from taskflow.store.fields import number, text, to_fields
+from taskflow.store.keys import SEPARATOR, Keys
+
+CODE_CHARS = 40
+VERSION_CHARS = 8  # short, for each run keeps one
+FUNCTION_FIELD = "fn:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppSettings:
-    """What the store and beat must know of an app."""
+    """What the store and beat must know of an app beside its functions."""
 
-    version: str
     retention_ms: int
     failed_retention_ms: int
     max_crashes: int
@@ -29,6 +39,39 @@ class RegisteredFunction(NamedTuple):
     flow: str  # what claims must know, see `FlowControl.settings`
 
 
+@dataclass(frozen=True, slots=True)
+class CodeBase:
+    """What a worker's code says of its app. `code`, a digest of all of it, names it; `version` is for people. Rule S2.7."""
+
+    app_id: str
+    settings: AppSettings
+    functions: tuple[RegisteredFunction, ...]
+    given_version: str = ""
+    code: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = (self.app_id, self.given_version, astuple(self.settings), sorted(self.functions))
+        digest = hashlib.sha256(repr(known).encode(), usedforsecurity=False).hexdigest()
+        object.__setattr__(self, "code", digest[:CODE_CHARS])
+
+    @property
+    def version(self) -> str:
+        """The version that the user gave, or else the beginning of `code`."""
+        return self.given_version or self.code[:VERSION_CHARS]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCodeBase:
+    """A code base that workers execute, as the store knows it; without workers, it is the last that was executed."""
+
+    app_id: str
+    code: str
+    version: str
+    registered_ms: int
+    workers: int
+    manifests: Mapping[str, bytes]  # by slug
+
+
 class Registry:
     """Functions by app."""
 
@@ -38,23 +81,51 @@ class Registry:
         self.keys = keys
 
     async def register(
-        self, app_id: str, settings: AppSettings, functions: Sequence[RegisteredFunction]
+        self, code_base: CodeBase, *, child_id: str, is_watched: bool = False, now_ms: int
     ) -> bool:
-        """Make these the app's functions. True when something changed."""
+        """A child executes this code base; `is_watched`: its supervisor gives heartbeats. True when other functions count now.
+
+        Nothing happens for a child that was taken for dead, until its supervisor was heard again.
+        """
+        settings = code_base.settings
         return bool(
             await self.scripts.register_app(
-                app_id=app_id,
-                version=settings.version,
+                now_ms=now_ms,
+                child_id=child_id,
+                is_watched=is_watched,
+                app_id=code_base.app_id,
+                code=code_base.code,
+                version=code_base.version,
                 retention_ms=settings.retention_ms,
                 failed_retention_ms=settings.failed_retention_ms,
                 max_crashes=settings.max_crashes,
-                functions=functions,
+                functions=code_base.functions,
             )
         )
 
-    async def is_registered(self, app_id: str) -> bool:
-        """Whether the store knows the app: not any more, once somebody has emptied it."""
-        return bool(await self.client.call("SISMEMBER", self.keys.apps, app_id))
+    async def is_registered(self, code_base: CodeBase, *, child_id: str) -> bool:
+        """Whether the store knows that the child executes this code base: not any more, once somebody has emptied it."""
+        entry = await self.client.call("HGET", self.keys.running, child_id)
+        return bool(entry == SEPARATOR.join((code_base.app_id, code_base.code)).encode())
+
+    async def edition(self, app_id: str) -> str:
+        """What names the functions of an app that count now; "" when nobody has registered any. Ask before you read them."""
+        return ((await self.client.call("HGET", self.keys.app(app_id), "edition")) or b"").decode()
+
+    async def code_bases(self, app_id: str) -> list[LiveCodeBase]:
+        """The code bases of an app that count, oldest first."""
+        codes, running = await asyncio.gather(
+            self.client.call("ZRANGE", self.keys.codes(app_id), 0, -1),
+            self.client.call("HGETALL", self.keys.running),
+        )
+        records = await asyncio.gather(
+            *[self.client.call("HGETALL", self.keys.code(app_id, code.decode())) for code in codes]
+        )
+        workers = workers_of(to_fields(running))
+        return [
+            live_code_base(app_id, code.decode(), to_fields(flat), len(workers[app_id, code.decode()]))
+            for code, flat in zip(codes, records, strict=True)
+        ]
 
     async def manifest(self, function_id: str) -> bytes | None:
         """The manifest of "app/slug", or None when no worker has registered such a function."""
@@ -63,7 +134,7 @@ class Registry:
         return reply
 
     async def apps(self) -> dict[str, str]:
-        """Every app that has registered, with its version."""
+        """Every app that has registered, with the version of its newest code base."""
         names = sorted(name.decode() for name in await self.client.call("SMEMBERS", self.keys.apps))
         versions = [self.client.call("HGET", self.keys.app(name), "version") for name in names]
         return {
@@ -74,13 +145,31 @@ class Registry:
         """The ids of all functions that have ever been registered or invoked, though their code may be gone."""
         return sorted(each.decode() for each in await self.client.call("SMEMBERS", self.keys.known_functions))
 
-    async def manifests(self, app_id: str) -> list[bytes]:
-        """The manifests of an app's functions, by slug."""
-        flat = await self.client.call("HGETALL", self.keys.functions(app_id))
-        pairs = sorted((flat[i], flat[i + 1]) for i in range(0, len(flat), 2))
-        return [manifest for _, manifest in pairs]
+    async def manifests(self, app_id: str) -> dict[str, bytes]:
+        """The manifests of the app's functions that count, by slug, in order."""
+        return dict(sorted(to_fields(await self.client.call("HGETALL", self.keys.functions(app_id))).items()))
 
     async def last_ticks(self) -> dict[str, int]:
         """When each schedule fired last, in ms since the epoch."""
         flat = await self.client.call("HGETALL", self.keys.crons)
         return {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
+
+
+def workers_of(running: Mapping[str, bytes]) -> defaultdict[tuple[str, str], set[str]]:
+    """By app and code base, the workers that execute it, from what is known of each child."""
+    found: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for child_id, entry in running.items():
+        app_id, code, *_ = entry.decode().split(SEPARATOR)
+        found[app_id, code].add(child_id.rpartition(":")[0])
+    return found
+
+
+def live_code_base(app_id: str, code: str, fields: Mapping[str, bytes], workers: int) -> LiveCodeBase:
+    manifests = {
+        name.removeprefix(FUNCTION_FIELD): value
+        for name, value in sorted(fields.items())
+        if name.startswith(FUNCTION_FIELD)
+    }
+    return LiveCodeBase(
+        app_id, code, text(fields, "version"), number(fields, "registered") or 0, workers, manifests
+    )

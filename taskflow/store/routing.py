@@ -13,6 +13,10 @@ from taskflow.store.hints import Hint, parse_hints
 from taskflow.types import RunId
 
 
+class EditionChanged(Exception):
+    """Other functions of the app count now than those by which runs were planned. Rule S2.7."""
+
+
 class RunPlan(NamedTuple):
     """A run that an event is to start."""
 
@@ -92,10 +96,12 @@ class Routing:
         child_id: str,
         free_slots: int,
         now_ms: int,
+        edition: str = "",
     ) -> Answer[tuple[list[Routed], list[Hint]]]:
         """Record events and make their runs; claim up to `free_slots` of these for the child.
 
-        The command is on its way when this returns, before its outcome is awaited.
+        The command is on its way when this returns, before its outcome is awaited. That raises EditionChanged, and nothing was
+        done, when `edition` does not name the functions of the app that count now; with "" it does not matter.
         """
         reply = self.scripts.route_events(
             now_ms=now_ms,
@@ -103,6 +109,7 @@ class Routing:
             free=free_slots,
             version=version,
             app_id=app_id,
+            edition=edition,
             events=events,
         )
         return Answer(reply, partial(parse_routed, events))
@@ -167,6 +174,8 @@ class Routing:
 
 def parse_routed(events: Sequence[EventPlan], reply: Sequence[Any]) -> tuple[list[Routed], list[Hint]]:
     """What `route_events` replied. An event that came twice in one batch has its runs, and their slots, only once."""
+    if len(reply) == 1:
+        raise EditionChanged
     hints, outcomes, claimed, lookups = reply
     fences = {claimed[i].decode(): claimed[i + 1] for i in range(0, len(claimed), 2)}
     paths = parse_lookups(lookups) if lookups else {}

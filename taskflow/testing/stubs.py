@@ -162,6 +162,9 @@ class StubbedFunctions(Mapping[str, Function[Any, Any]]):
         function = self.app.functions[function_id]
         return stubbed(function, self.stubs) if self.stubs.all else function
 
+    def __contains__(self, function_id: object) -> bool:
+        return function_id in self.app.functions
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.app.functions)
 

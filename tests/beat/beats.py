@@ -10,10 +10,10 @@ from taskflow.app import TaskFlow
 from taskflow.beat.service import Beat
 from taskflow.context import Context
 from taskflow.step import Step
-from taskflow.store.registry import AppSettings, RegisteredFunction
 from taskflow.store.store import Store
 from taskflow.triggers import Catchup, TriggerCron
 from taskflow.values.clock import VirtualClock
+from taskflow.worker.child.registration import code_base_of
 
 START_MS = 1_893_456_000_000  # 2030-01-01 00:00 UTC
 MINUTE_MS = 60_000
@@ -43,12 +43,9 @@ class Beats:
 
     async def register(self) -> None:
         """What a worker does when it starts."""
-        settings = AppSettings(
-            version="", retention_ms=86_400_000, failed_retention_ms=86_400_000, max_crashes=3
+        await self.store.registry.register(
+            code_base_of(self.app), child_id="host:1", now_ms=self.clock.now_ms()
         )
-        specs = [function.spec for function in self.app.functions.values()]
-        functions = [RegisteredFunction(spec.slug, orjson.dumps(spec.manifest()), "") for spec in specs]
-        await self.store.registry.register(self.app.id, settings, functions)
 
     async def die(self, beat: Beat) -> None:
         """The beat is killed: it does not give the lead away."""

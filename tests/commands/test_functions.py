@@ -13,6 +13,7 @@ from taskflow import TaskFlow, TriggerCron, TriggerEvent
 from taskflow.context import Context
 from taskflow.testing.harness import Harness
 from taskflow.values.clock import VirtualClock
+from taskflow.worker.child.runner import AppRunner, RunnerOptions
 from tests.commands.shell import Shell
 from tests.conftest import MakeApp
 
@@ -38,7 +39,8 @@ async def harness(app: TaskFlow, make_app: MakeApp) -> AsyncIterator[Harness]:
 
 async def test_functions_of_all_apps_are_listed(harness: Harness, shell: Shell) -> None:
     outcome = await shell.arun("functions")
-    header, *rows = (re.split(r"\s{2,}", line.strip()) for line in outcome.stdout.splitlines())
+    functions, code_bases = outcome.stdout.split("\n\n")
+    header, *rows = (re.split(r"\s{2,}", line.strip()) for line in functions.splitlines())
     assert header == ["function", "triggers", "queue", "retries", "next tick"]
     assert rows[0] == ["mail/post", "by invoke only", "default", "4"]
     assert rows[1] == ["shop/fulfil", "shop/order if event.data.n > 1, shop/again", "default", "2"]
@@ -46,10 +48,32 @@ async def test_functions_of_all_apps_are_listed(harness: Harness, shell: Shell) 
     assert re.fullmatch(
         r"\d\d:\d\d \((in \d+ s|now)\)|\d{4}-\d\d-\d\d \d\d:\d\d \((in \d+ s|now)\)", rows[2][4]
     )
+    header, *rows = (re.split(r"\s{2,}", line.strip()) for line in code_bases.splitlines())
+    assert header == ["app", "version", "workers", "functions", "since"]
+    assert [(row[0], *row[2:4]) for row in rows] == [("mail", "1", "1"), ("shop", "1", "2")]
+    assert all(re.fullmatch(r"[0-9a-f]{8}", row[1]) for row in rows)
+
+
+async def test_code_bases_that_clash_are_told(harness: Harness, shell: Shell, make_app: MakeApp) -> None:
+    """S2.7"""
+    stranger = make_app("shop")
+
+    @stranger.function(trigger="wine/order")
+    async def decant(ctx: Context[Any]) -> None: ...
+
+    runner = AppRunner(stranger, RunnerOptions(), child_id="stranger:1", clock=harness.clock)
+    await runner.start()
+    outcome = await shell.arun("functions", "--json")
+    await runner.stop()
+    assert "two code bases share the app id 'shop', and have no function in common" in outcome.stderr
+    versions = {each["id"]: each["versions"] for each in outcome.json}
+    assert versions["shop/decant"] != versions["shop/report"] == versions["shop/fulfil"]
 
 
 async def test_json_is_stable(harness: Harness, shell: Shell) -> None:
     post, fulfil, report = (await shell.arun("functions", "--json")).json
+    (version,) = post.pop("versions")
+    assert version != report["versions"][0]
     assert post == {
         "id": "mail/post", "app": "mail", "name": "post", "triggers": [], "queue": "default", "retries": 4,
         "next_tick_ms": None, "paused_ms": None,

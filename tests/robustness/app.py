@@ -19,6 +19,7 @@ from taskflow.step import BlockingStep
 
 JOURNAL_VARIABLE = "ROBUSTNESS_JOURNAL"
 GATE_VARIABLE = "ROBUSTNESS_GATE"
+RELEASE_VARIABLE = "ROBUSTNESS_RELEASE"  # "2": the code has another function
 POLL_S = 0.005
 LIMIT = 10
 
@@ -157,3 +158,11 @@ async def poison(ctx: Work) -> str:
     if ctx.event.data["where"] == "between steps":
         die(ctx.run_id, "boom", ctx.attempt, ctx.event.data["how"])
     return await ctx.step.run("boom", die, ctx.run_id, "boom", ctx.attempt, ctx.event.data["how"])
+
+
+if os.environ.get(RELEASE_VARIABLE) == "2":
+
+    @app.function(trigger="robust/added")
+    async def added(ctx: Work) -> dict[str, str]:
+        """What only the newer code has."""
+        return {name: await step_of(ctx, name, ctx.event.data["rest_s"]) for name in ("one", "two")}

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.processes import is_alive, wait_until
+from tests.robustness.app import RELEASE_VARIABLE
 from tests.robustness.conftest import Measure
 from tests.robustness.deployment import Deployment, Load
 
@@ -51,6 +52,28 @@ def test_new_worker_replaces_the_old_one_under_load(deployment: Deployment, meas
             worker = successor
         load.wait_for(20)
     deployment.journal.check(deployment.wait_until_final(load.taken), allow_repeats=False)
+
+
+def test_a_function_that_only_the_new_version_has_misses_no_event_while_the_deploy_rolls(
+    deployment: Deployment, measure: Measure
+) -> None:
+    """S2.7: from the moment when its first worker is ready, though old workers route most of the events."""
+    deployment.start_beat()
+    old = [deployment.start_worker() for _ in range(3)]
+    release = {RELEASE_VARIABLE: "2"}
+    deployment.start_worker(env=release)
+    with Load(deployment, function="added", data={"rest_s": 0.01}, every_s=0.02) as load:
+        while old:
+            load.wait_for(30)
+            deployment.start_worker(env=release)
+            assert old.pop().stop() == 0
+        load.wait_for(30)
+    runs = deployment.wait_until_final(load.taken)
+    deployment.journal.check(runs, allow_repeats=False)
+    waits_s = sorted(float(int(run.fields["started"]) - int(run.fields["created"])) / 1000 for run in runs)
+    measure(f"slowest start of {len(waits_s)} runs whose event an old worker may have routed", waits_s[-1])
+    measure("half of them started within", waits_s[len(waits_s) // 2])
+    assert waits_s[-1] < HAND_OVER_S
 
 
 def test_runs_that_outlast_the_drain_timeout_go_on_in_another_worker_at_once(

@@ -99,8 +99,13 @@ def is_answered(record: Record, *names: str) -> bool:
     return record.what == "script" and record["name"] in names and not isinstance(record["reply"], Exception)
 
 
+def is_routed(record: Record) -> bool:
+    """Whether events were routed; not: the child had planned by functions that count no more."""
+    return is_answered(record, "route_events") and len(record["reply"]) > 1
+
+
 def arrivals_in(record: Record) -> Iterator[Arrival]:
-    if not is_answered(record, "route_events"):
+    if not is_routed(record):
         return
     row = arguments_of(record)
     for event in row["events"]:
@@ -122,7 +127,7 @@ def starting_time_in(record: Record) -> Iterator[tuple[int, int]]:
 
 
 def grants_in(record: Record) -> Iterator[Grant]:
-    if is_answered(record, "route_events"):
+    if is_routed(record):
         child = arguments_of(record)["child_id"].decode()
         flat = record["reply"][2]
         for i in range(0, len(flat), 2):

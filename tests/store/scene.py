@@ -11,7 +11,7 @@ import orjson
 from taskflow.store.claims import Claim, ClaimedRun, ClaimReply, ParkedOp, PastEvent, Verdict
 from taskflow.store.duties import Lost
 from taskflow.store.operation import Operation
-from taskflow.store.registry import AppSettings, RegisteredFunction
+from taskflow.store.registry import AppSettings, CodeBase, RegisteredFunction
 from taskflow.store.routing import EventPlan, Routed, RunPlan
 from taskflow.store.store import Store
 from taskflow.types import RunId
@@ -170,9 +170,10 @@ class Scene:
         self, *, retention_ms: int = DAY_MS, failed_retention_ms: int = 7 * DAY_MS, flow: str = ""
     ) -> bool:
         settings = AppSettings(
-            version="1", retention_ms=retention_ms, failed_retention_ms=failed_retention_ms, max_crashes=3
+            retention_ms=retention_ms, failed_retention_ms=failed_retention_ms, max_crashes=3
         )
-        return await self.store.registry.register("shop", settings, [RegisteredFunction("work", b"{}", flow)])
+        code_base = CodeBase("shop", settings, (RegisteredFunction("work", b"{}", flow),), given_version="1")
+        return await self.store.registry.register(code_base, child_id="registrar:1", now_ms=self.now_ms)
 
     async def find_lost(
         self, *, hint_age_ms: int = 0, event_age_ms: int = 0, silence_ms: int = DAY_MS, later_ms: int = 0

@@ -3,9 +3,10 @@
 --@argv now_ms child_id app_id queue limit:int by_hint:flag unknown_ids[]
 --       by_hint: a work message brought the child here. unknown_ids: functions that this child does not know (an older or newer
 --       code base), which are left to others
--- Reply  {1 when ready runs are left, hints, claimed: {run_id, fence, function_id, event, attempt, started, created, cause,
---        crashes, cancel reason or '', steps, key of the offered step or '', the other events of a batch}, ...}; '' for no steps or
---        other events, since each table in a reply takes 0.5 us
+-- Reply  {1 when ready runs are left, 2 when only those of unknown functions are, and a message brought the child here, hints,
+--        claimed: {run_id, fence, function_id, event, attempt, started, created, cause, crashes, cancel reason or '', steps, key of
+--        the offered step or '', the other events of a batch}, ...}; '' for no steps or other events, since each table in a reply
+--        takes 0.5 us
 if is_paused(queue_member(app_id, queue)) then return {0, hints, {}} end
 local index = queue_key(app_id, queue)
 local unknown = {}
@@ -130,6 +131,10 @@ local has_more = best_entry() and 1 or 0
 if by_hint then
   -- This message is spent. With work left, one more wakes another child; without, the next ready run sends one.
   if has_more == 1 and claimed[1] then hint(app_id, queue, tonumber(now_ms), true)
+  elseif has_more == 0 and count_of(unknown_ids) > 0 and redis.call('EXISTS', index) == 1 then
+    -- The child passes the message on.
+    has_more = 2
+    redis.call('HSET', prefix .. 'hints', app_id .. SEP .. queue, now_ms)
   else redis.call('HDEL', prefix .. 'hints', app_id .. SEP .. queue) end
 end
 return {has_more, hints, claimed}

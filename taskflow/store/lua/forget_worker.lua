@@ -1,4 +1,4 @@
--- forget_worker: a worker left, or all that it held was handed back. Rule S9.3.
+-- forget_worker: a worker left, or all that it held was handed back. Rules S2.7, S9.3.
 -- KEYS   1 prefix
 --@argv worker_id silent_since_ms
 --       silent_since_ms: only when its last heartbeat is not younger than this, or '' for always
@@ -9,4 +9,5 @@ redis.call('ZREM', prefix .. 'workers', worker_id)
 redis.call('HDEL', prefix .. 'registered', worker_id)
 redis.call('HDEL', prefix .. 'serving', worker_id)
 redis.call('DEL', prefix .. 'worker:' .. worker_id)
+end_worker(worker_id)
 return 1

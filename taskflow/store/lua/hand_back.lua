@@ -80,5 +80,7 @@ local left = math.max(0, #held - limit)
 if count_of(jobs) == 0 and left == 0 then
   redis.call('SREM', prefix .. 'worker:' .. string.match(child_id, '^(.*):'), child_id)
   redis.call('ZADD', prefix .. 'graves', now_ms, child_id)
+  --@late end_running
+  end_running(child_id)
 end
 return {count, left, hints}

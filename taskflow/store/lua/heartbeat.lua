@@ -3,10 +3,7 @@
 --@argv now_ms worker_id serving child_ids[]
 --       serving: app SEP queue SEP queue ..., or '' to leave what is known
 -- Reply  when the worker was registered (ms): by this heartbeat, when it is new or was declared dead and its claims were given away
--- A heartbeat that the network held up may come late: it must not make the worker look older than it is.
-if redis.call('ZADD', prefix .. 'workers', 'GT', now_ms, worker_id) == 1 then
-  redis.call('HSET', prefix .. 'registered', worker_id, now_ms)
-end
+see_worker(worker_id, now_ms)
 if serving ~= '' then redis.call('HSET', prefix .. 'serving', worker_id, serving) end
 for child_id in child_ids do
   redis.call('SADD', prefix .. 'worker:' .. worker_id, child_id)

@@ -1,29 +1,36 @@
--- register_app: the functions that a code base has now, and the settings that the store and beat need. Rule S2.1.
+-- register_app: a child executes a code base of an app: its functions, and the settings that the store and beat need. Rules S2.1,
+-- S2.7.
 -- KEYS   1 prefix
---@argv app_id version retention_ms failed_retention_ms max_crashes functions[slug manifest flow]
---       manifest: JSON. flow: what claims must know of its flow control, or ''
--- Reply  1 when something changed (beat is nudged, since a cron may be new)
-local known = prefix .. 'functions:' .. app_id
-redis.call('HSET', app_key(app_id), 'version', version, 'retention_ms', retention_ms, 'failed_retention_ms', failed_retention_ms,
-  'max_crashes', max_crashes)
+--@argv now_ms:int child_id is_watched:flag app_id code version retention_ms failed_retention_ms max_crashes
+--@argv functions[slug manifest flow]
+--       is_watched: it has a supervisor, which gives heartbeats. code: a digest of all that follows. manifest: JSON. flow: what
+--       claims must know of its flow control, or ''
+-- Reply  1 when other functions count now, or others than before are there to execute them
+-- What a child sent may arrive after its end; one that was taken for dead registers again once its supervisor was heard.
+if redis.call('ZSCORE', prefix .. 'graves', child_id) then return 0 end
+local worker_id = worker_of(child_id)
 redis.call('SADD', prefix .. 'apps', app_id)
-local is_there, changed = {}, 0
-for slug, manifest, flow in functions do
-  is_there[slug] = true
-  redis.call('SADD', prefix .. 'known_functions', app_id .. '/' .. slug)
-  if flow == '' then redis.call('HDEL', prefix .. 'flow', app_id .. '/' .. slug)
-  else redis.call('HSET', prefix .. 'flow', app_id .. '/' .. slug, flow) end
-  if redis.call('HGET', known, slug) ~= manifest then
-    redis.call('HSET', known, slug, manifest)
-    changed = 1
+-- Should its host die now, it is found dead.
+if is_watched then see_worker(worker_id, now_ms) end
+if redis.call('EXISTS', code_key(app_id, code)) == 0 and count_of(functions) ~= 0 then
+  local fields = {'version', version, 'registered', now_ms, 'retention_ms', retention_ms,
+    'failed_retention_ms', failed_retention_ms, 'max_crashes', max_crashes}
+  local function add(name, value) fields[#fields + 1], fields[#fields + 2] = name, value end
+  for slug, manifest, flow in functions do
+    redis.call('SADD', prefix .. 'known_functions', app_id .. '/' .. slug)
+    add('fn:' .. slug, manifest)
+    if flow ~= '' then add('flow:' .. slug, flow) end
   end
+  on_pages('HSET', code_key(app_id, code), fields)
+  -- Clocks differ by a little: who comes later is the newer one all the same.
+  local newest = redis.call('ZRANGE', codes_key(app_id), -1, -1, 'WITHSCORES')
+  redis.call('ZADD', codes_key(app_id), math.max(now_ms, (tonumber(newest[2]) or 0) + 1), code)
 end
-for _, slug in ipairs(redis.call('HKEYS', known)) do
-  if not is_there[slug] then
-    redis.call('HDEL', known, slug)
-    redis.call('HDEL', prefix .. 'flow', app_id .. '/' .. slug)
-    changed = 1
-  end
+redis.call('HSET', prefix .. 'running', child_id, app_id .. SEP .. code)
+-- Its worker is no more without children.
+local siblings = running_of(worker_id)
+for i = 1, #siblings, 2 do
+  local _, _, state = split_running(siblings[i + 1])
+  if state == ENDED then redis.call('HDEL', prefix .. 'running', siblings[i]) end
 end
-if changed == 1 and redis.call('LLEN', prefix .. 'nudge') == 0 then redis.call('LPUSH', prefix .. 'nudge', 'functions') end
-return changed
+return count_codes(app_id)

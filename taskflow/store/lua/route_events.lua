@@ -1,13 +1,15 @@
 -- route_events: record events and make the runs they start. Rules S1.3, S1.6, S7.4 to S7.9, S9.1.
 -- KEYS   1 prefix
---@argv now_ms child_id free:int version app_id
+--@argv now_ms child_id free:int version app_id edition
 --@argv events[uid public_id name text runs[function_id queue run_id start_at_ms:int start_timeout_ms:int finish_timeout_ms:int flow
 --@argv is_claimable:flag]]
---       free: how many runs the child has slots for. version: the app's. public_id: when the sender chose it, else ''. text: the
---       event (JSON). flow: see includes/create_run. is_claimable: the child may claim the run, as it serves its queue
+--       free: how many runs the child has slots for. version: that of the child's code. edition: of the app's functions, by which
+--       the child has planned (see includes/code_bases), or '' when it does not matter. public_id: when the sender chose it,
+--       else ''. text: the event (JSON). flow: see includes/create_run. is_claimable: the child may claim the run: it has the
+--       function, and serves the queue
 -- Reply  {hints, for each event: 'routed' or 'duplicate', seq, ...; claimed: run_id, fence, ...; what waits that events may end
 --        look at: for each name of an event, the name, how many, event name or pattern SEP path, ...}. Flat, since each table in a
---        reply takes 0.5 us.
+--        reply takes 0.5 us. {'changed'} when other functions of the app count now: nothing was done, plan anew
 local DEDUPE_MS = 86400000
 local app_field = 'app:' .. app_id
 
@@ -30,10 +32,18 @@ local function ignores_ids(flow)
   return limits and (limits.debounce or limits.batch)
 end
 
--- Whether any of the events may be known: one command for a batch of new ones.
+-- Whether any of the events may be known, and whether the functions that the child knows are those that count: one command for a
+-- batch of new ones. It counts a key as often as it is named: more often than there are events.
 local keys = {}
 for uid in events do keys[#keys + 1] = event_key(uid) end
-local any_known = on_keys('EXISTS', keys) > 0
+local event_count, edition_count = #keys, 0
+if edition ~= '' then
+  edition_count = event_count + 1
+  for _ = 1, edition_count do keys[#keys + 1] = edition_key(app_id, edition) end
+end
+local there = on_keys('EXISTS', keys)
+if there < edition_count then return {'changed'} end
+local any_known = there > edition_count
 -- The order of events and waits, free of clocks: an event that is routed again, or by another app later, must not resolve a wait
 -- stored since. The first new event takes places for all after it; those of events that turn out to be known stay empty.
 local next_seq, last_seq = 1, 0
@@ -112,7 +122,7 @@ local function route(uid, public_id, name, text, runs, left)
   outcomes[#outcomes + 1] = tonumber(seq)
 end
 
-local left = #keys
+local left = event_count
 for uid, public_id, name, text, runs in events do
   route(uid, public_id, name, text, runs, left)
   left = left - 1

@@ -18,6 +18,7 @@ from taskflow.errors import BrokerUnavailable, ConfigError, StoreUnavailable
 from taskflow.loading import load_app
 from taskflow.redis.address import parse_server_url, redact
 from taskflow.redis.connection import CommandError
+from taskflow.worker.child.registration import code_base_of
 from taskflow.worker.child.runner import AppRunner, RunnerOptions
 from taskflow.worker.child.surroundings import enable_own_loggers, refuse_green_threads
 from taskflow.worker.child.watchdog import Watchdog
@@ -63,7 +64,7 @@ def serve_child(link: ChildLink, options: WorkerOptions) -> int:
     link.send(
         Hello(
             child_id=link.child_id, app_id=config.app_id, store_url=config.store, namespace=config.namespace,
-            app_version=config.app_version, broker_url=config.broker, retention_ms=config.retention_ms,
+            app_version=code_base_of(app).version, broker_url=config.broker, retention_ms=config.retention_ms,
             queues=options.queues,
         )
     )  # fmt: skip
@@ -178,7 +179,7 @@ def about(app: TaskFlow, options: WorkerOptions) -> str:
     functions = f"functions by queue: {', '.join(here)}"
     if elsewhere:
         functions += f" (not served here: {', '.join(elsewhere)})"
-    name = f"app {config.app_id} {config.app_version}".rstrip()
+    name = f"app {config.app_id} {code_base_of(app).version}"
     size = (
         f"{options.processes} {'process' if options.processes == 1 else 'processes'} x {options.concurrency}"
     )

@@ -13,6 +13,7 @@ from taskflow.broker.streams.entry import Delivery
 from taskflow.broker.topology import Topology
 from taskflow.engine.executor import Executor
 from taskflow.errors import StoreUnavailable
+from taskflow.routing.known import UnreadableFunctions
 from taskflow.routing.router import Receipt, Router
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock
@@ -60,10 +61,12 @@ class Intake:
         self.clock = clock
         self.consumer = consumer
         self.work_queues = {topology.work_queue(app_id, queue).name: queue for queue in queues}
-        self.broker_queues = [topology.events_queue(app_id).name, *self.work_queues]
+        self.events_queue = topology.events_queue(app_id).name
+        self.broker_queues = [self.events_queue, *self.work_queues]
         # One event, or several that are small, and an event around one of them; the sender may allow more than this worker does.
         self.max_message_bytes = max(4 * max_event_bytes, MIN_MESSAGE_BYTES)
         self.is_listening = True
+        self.takes_events = True
         self.paused: set[str] = set()  # work queues (broker names) that wait for a free slot here
         self.held: dict[str, list[Delivery]] = {}  # work messages that wait FULL_PATIENCE_S for a slot
         self.tasks: dict[asyncio.Task[None], list[Delivery]] = {}  # of what they handle
@@ -83,7 +86,9 @@ class Intake:
                 events.append(delivery)
             else:
                 self.take_work(delivery, queue)
-        if events:
+        if events and not self.takes_events:  # received before the pause
+            self.consumer.reject(events, requeue=True)
+        elif events:
             receipt = self.router.take([delivery.body for delivery in events])
             self.spawn(self.settle(events, receipt), events)
 
@@ -99,7 +104,7 @@ class Intake:
         for delivery, outcome in zip(deliveries, outcomes, strict=True):
             if outcome is None:
                 done.append(delivery)
-            elif isinstance(outcome, StoreUnavailable | asyncio.CancelledError):
+            elif isinstance(outcome, StoreUnavailable | UnreadableFunctions | asyncio.CancelledError):
                 self.consumer.reject([delivery], requeue=True)
             else:
                 await self.keep_dead_letter(delivery, outcome)
@@ -165,7 +170,9 @@ class Intake:
             if self.executor.slots.free > 0:
                 self.paused.clear()
             for broker_queue in self.broker_queues:
-                if broker_queue not in self.paused:
+                if broker_queue not in self.paused and (
+                    self.takes_events or broker_queue != self.events_queue
+                ):
                     self.consumer.resume(broker_queue)
             return
         for broker_queue in self.broker_queues:
@@ -173,6 +180,16 @@ class Intake:
         for deliveries in (*self.held.values(), *self.tasks.values()):
             self.consumer.reject(deliveries, requeue=True)
         self.held.clear()
+
+    def take_events(self, takes_events: bool) -> None:
+        """Take events, or leave them to processes that can read all functions (S2.7)."""
+        if takes_events is self.takes_events:
+            return
+        self.takes_events = takes_events
+        if not takes_events:
+            self.consumer.pause(self.events_queue)
+        elif self.is_listening:
+            self.consumer.resume(self.events_queue)
 
     def slot_is_free(self) -> None:
         if self.held:

@@ -7,10 +7,8 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
-
-import orjson
 
 from taskflow.app import TaskFlow
 from taskflow.broker.consumers import LoopConsumer, new_consumer
@@ -20,15 +18,15 @@ from taskflow.broker.topology import Topology
 from taskflow.courier import Courier
 from taskflow.engine.executor import Executor
 from taskflow.engine.tasks.tagging import install_task_factory
-from taskflow.function import Function, FunctionSpec
+from taskflow.function import Function
 from taskflow.redis.subscriber import Subscriber
-from taskflow.routing.listeners import Listeners
+from taskflow.routing.known import KnownFunctions
 from taskflow.routing.router import Router
 from taskflow.store.lease import Lease
-from taskflow.store.registry import AppSettings, RegisteredFunction
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock, SystemClock
 from taskflow.worker.child.intake import Intake
+from taskflow.worker.child.registration import Registration
 
 logger = logging.getLogger("taskflow.worker")
 
@@ -89,6 +87,7 @@ class AppRunner:
         self.options = options
         self.child_id = child_id
         self.lease = lease or AlwaysValid()
+        self.is_watched = lease is not None
         self.clock = clock or SystemClock()
         self.beacon = beacon
         self.on_recycle = on_recycle
@@ -107,10 +106,16 @@ class AppRunner:
         self.publisher = self.make_publisher()
         self.courier = Courier(self.publisher, self.store.routing.clear_outbox)
         await self.follow_store_clock()
+        self.registration = Registration(
+            self.app, self.store, child_id=self.child_id, is_watched=self.is_watched, clock=self.clock
+        )  # fmt: skip
+        self.known = KnownFunctions(self.store.registry, config.app_id, register=self.registration.register)
         await self.register()
+        # Runs keep the version of the code.
+        self.config = replace(config, app_version=self.registration.code_base.version)
         self.executor = Executor(
             store=self.store, functions=self.app.functions if self.functions is None else self.functions,
-            queues=self.options.queues, config=config, clock=self.clock, child_id=self.child_id,
+            queues=self.options.queues, config=self.config, clock=self.clock, child_id=self.child_id,
             concurrency=self.options.concurrency, lease=self.lease, messenger=self.courier, threads=self.threads,
             on_abandoned=self.on_recycle,
         )  # fmt: skip
@@ -130,13 +135,10 @@ class AppRunner:
         """Asked of the app each time: a harness points its app at other servers after it has made its workers."""
         return Topology(self.app.config.namespace)
 
-    def specs(self) -> list[FunctionSpec]:
-        return [function.spec for function in self.app.functions.values()]
-
     async def start_consuming(self) -> None:
-        config = self.app.config
+        config = self.config
         router = Router(
-            store=self.store, config=config, clock=self.clock, listeners=Listeners(self.specs()), taker=self.executor,
+            store=self.store, config=config, clock=self.clock, known=self.known, taker=self.executor,
             child_id=self.child_id, lease=self.lease,
         )  # fmt: skip
         self.consumer = self.make_consumer(self.topology.queues(config.app_id, self.options.queues))
@@ -145,6 +147,8 @@ class AppRunner:
             max_event_bytes=config.max_event_bytes, executor=self.executor, router=router, store=self.store,
             clock=self.clock, consumer=self.consumer,
         )  # fmt: skip
+        self.known.on_change = self.functions_changed
+        self.functions_changed()
         self.follow_lease()
         await self.consumer.open(CONNECT_TIMEOUT_S)
         for queue in self.options.queues:
@@ -172,17 +176,14 @@ class AppRunner:
         )
 
     async def register(self) -> None:
-        """Tell the store which functions this code base has, and what beat must know of it."""
-        config = self.app.config
-        settings = AppSettings(
-            version=config.app_version, retention_ms=config.retention_ms, failed_retention_ms=config.failed_retention_ms,
-            max_crashes=config.max_crashes,
-        )  # fmt: skip
-        functions = [
-            RegisteredFunction(spec.slug, orjson.dumps(spec.manifest()), spec.flow.settings)
-            for spec in self.specs()
-        ]
-        await self.store.registry.register(config.app_id, settings, functions)
+        """Tell the store of the code that this process executes, and learn which functions of the app count."""
+        await self.registration.register()
+        await self.known.load()
+
+    def functions_changed(self) -> None:
+        """Other functions of the app count now (S2.7)."""
+        self.executor.leave(self.known.ids)
+        self.intake.take_events(not self.known.unreadable)
 
     def store_is_back(self) -> None:
         """The connection to the store was lost and is back: it may have been another server, with less in it."""
@@ -216,14 +217,8 @@ class AppRunner:
             self.intake.listen(may_listen)
 
     async def register_if_forgotten(self) -> None:
-        """Register again in a store that was emptied: no cron ticks, and nothing can be invoked, until somebody does."""
-        if await self.store.registry.is_registered(self.app.config.app_id):
-            return
-        logger.warning(
-            "the store has forgotten app %s (was it emptied?); it is registered again", self.app.config.app_id
-        )
-        await self.store.check_version()
-        await self.register()
+        await self.registration.register_if_forgotten()
+        await self.known.look_again()
 
     async def follow_store_clock(self) -> None:
         if isinstance(self.clock, SystemClock):
@@ -264,6 +259,7 @@ class AppRunner:
         try:
             async with asyncio.timeout(GOODBYE_S):
                 await self.executor.hand_back([])
+                await self.registration.leave()
         except TimeoutError:
             logger.warning("the store gave no answer; what this process holds is handed back for it later")
         await self.close()

@@ -328,6 +328,9 @@ if claims[1] then on_pages('HSET', claims_key(child_id), claims) end
 local has_more = best_entry() and 1 or 0
 if by_hint then
   if has_more == 1 and claimed[1] then hint(app_id, queue, tonumber(now_ms), true)
+  elseif has_more == 0 and (#ARGV - 6) > 0 and redis.call('EXISTS', index) == 1 then
+    has_more = 2
+    redis.call('HSET', prefix .. 'hints', app_id .. '\31' .. queue, now_ms)
   else redis.call('HDEL', prefix .. 'hints', app_id .. '\31' .. queue) end
 end
 return {has_more, hints, claimed}

@@ -413,6 +413,100 @@ end
 made_finalize = finalize
 return finalize
 end
+local made_end_running
+local function late_end_running()
+if made_end_running then return made_end_running end
+local SETTINGS = {'version', 'retention_ms', 'failed_retention_ms', 'max_crashes'}
+local function code_key(app, code) return prefix .. 'code:' .. app .. '\31' .. code end
+local function codes_key(app) return prefix .. 'codes:' .. app end
+local function split_running(entry) return string.match(entry, '^([^\31]*)\31([^\31]*)\31?(.*)$') end
+local function counting_codes(app)
+  local is_live, live, all = {}, {}, redis.call('ZRANGE', codes_key(app), 0, -1)
+  for _, entry in ipairs(redis.call('HVALS', prefix .. 'running')) do
+    local its_app, code = split_running(entry)
+    if its_app == app then is_live[code] = true end
+  end
+  for _, code in ipairs(all) do
+    if is_live[code] then live[#live + 1] = code end
+  end
+  if not live[1] then return all end
+  for _, code in ipairs(all) do
+    if not is_live[code] then
+      redis.call('ZREM', codes_key(app), code)
+      redis.call('DEL', code_key(app, code))
+    end
+  end
+  return live
+end
+local function edition_key(app, edition) return prefix .. 'edition:' .. app .. '\31' .. edition end
+local function functions_key(app) return prefix .. 'functions:' .. app end
+local function write_functions(app, manifests, flows)
+  local flow_key, rows, settings, gone = prefix .. 'flow', {}, {}, {}
+  for _, slug in ipairs(redis.call('HKEYS', functions_key(app))) do
+    if not manifests[slug] then redis.call('HDEL', functions_key(app), slug) end
+    if not flows[slug] then gone[#gone + 1] = app .. '/' .. slug end
+  end
+  for slug, manifest in pairs(manifests) do
+    rows[#rows + 1], rows[#rows + 2] = slug, manifest
+    if flows[slug] then settings[#settings + 1], settings[#settings + 2] = app .. '/' .. slug, flows[slug] end
+  end
+  on_pages('HDEL', flow_key, gone)
+  on_pages('HSET', functions_key(app), rows)
+  on_pages('HSET', flow_key, settings)
+end
+local function union_of(app, codes)
+  local manifests, flows = {}, {}
+  for _, code in ipairs(codes) do
+    local flat, record = redis.call('HGETALL', code_key(app, code)), {}
+    for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end
+    for field, value in pairs(record) do
+      local slug = string.match(field, '^fn:(.*)$')
+      if slug then manifests[slug], flows[slug] = value, record['flow:' .. slug] end
+    end
+  end
+  return manifests, flows
+end
+local function count_codes(app)
+  local codes = counting_codes(app)
+  local edition = redis.sha1hex(table.concat(codes, '\31'))
+  local former = redis.call('HGET', app_key(app), 'edition')
+  if former == edition and redis.call('EXISTS', edition_key(app, edition)) == 1 then return 0 end
+  write_functions(app, union_of(app, codes))
+  local fields = {'edition', edition}
+  if codes[1] then
+    local values = redis.call('HMGET', code_key(app, codes[#codes]), unpack(SETTINGS))
+    for i, name in ipairs(SETTINGS) do fields[#fields + 1], fields[#fields + 2] = name, values[i] end
+  end
+  redis.call('HSET', app_key(app), unpack(fields))
+  if former then redis.call('DEL', edition_key(app, former)) end
+  redis.call('SET', edition_key(app, edition), 1)
+  if redis.call('LLEN', prefix .. 'nudge') == 0 then redis.call('LPUSH', prefix .. 'nudge', 'functions') end
+  return 1
+end
+local function running_of(worker_id)
+  local found, start = {}, worker_id .. ':'
+  local flat = redis.call('HGETALL', prefix .. 'running')
+  for i = 1, #flat, 2 do
+    if string.sub(flat[i], 1, #start) == start then
+      found[#found + 1] = flat[i]
+      found[#found + 1] = flat[i + 1]
+    end
+  end
+  return found
+end
+local function worker_of(child_id) return string.match(child_id, '^(.*):') end
+local function end_running(child_id)
+  local entry = redis.call('HGET', prefix .. 'running', child_id)
+  if not entry then return end
+  local app, code = split_running(entry)
+  local siblings = running_of(worker_of(child_id))
+  if #siblings > 2 then redis.call('HDEL', prefix .. 'running', child_id)
+  else redis.call('HSET', prefix .. 'running', child_id, app .. '\31' .. code .. '\31' .. 'ended') end
+  if #siblings > 2 then count_codes(app) end
+end
+made_end_running = end_running
+return end_running
+end
 local function main()
 local now_ms, child_id, crashed, cause, tells, limit = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], (ARGV[5] ~= ''), tonumber(ARGV[6])
 local held = {}
@@ -484,6 +578,8 @@ local left = math.max(0, #held - limit)
 if (#ARGV - 6) == 0 and left == 0 then
   redis.call('SREM', prefix .. 'worker:' .. string.match(child_id, '^(.*):'), child_id)
   redis.call('ZADD', prefix .. 'graves', now_ms, child_id)
+  local end_running = late_end_running()
+  end_running(child_id)
 end
 return {count, left, hints}
 end

@@ -1,5 +1,6 @@
 local prefix = KEYS[1]
 local function event_key(uid) return prefix .. 'event:' .. uid end
+local function edition_key(app, edition) return prefix .. 'edition:' .. app .. '\31' .. edition end
 local function on_keys(command, keys)
   local sum = 0
   for i = 1, #keys, 1000 do sum = sum + redis.call(command, unpack(keys, i, math.min(i + 1000 - 1, #keys))) end
@@ -861,7 +862,7 @@ local function note_expiry()
   end
 end
 local function main()
-local now_ms, child_id, free, version, app_id = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local now_ms, child_id, free, version, app_id, edition = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 local DEDUPE_MS = 86400000
 local app_field = 'app:' .. app_id
 local function is_duplicate(public_id, uid)
@@ -879,13 +880,20 @@ local function ignores_ids(flow)
   return limits and (limits.debounce or limits.batch)
 end
 local keys = {}
-local events_next = 6
+local events_next = 7
 while events_next <= #ARGV do
 local events_at = events_next
 events_next = events_at + 5 + ARGV[events_at + 4] * 8
 local uid = ARGV[events_at]
  keys[#keys + 1] = event_key(uid) end
-local any_known = on_keys('EXISTS', keys) > 0
+local event_count, edition_count = #keys, 0
+if edition ~= '' then
+  edition_count = event_count + 1
+  for _ = 1, edition_count do keys[#keys + 1] = edition_key(app_id, edition) end
+end
+local there = on_keys('EXISTS', keys)
+if there < edition_count then return {'changed'} end
+local any_known = there > edition_count
 local next_seq, last_seq = 1, 0
 local function take_seq(left)
   if next_seq > last_seq then
@@ -958,8 +966,8 @@ local function_id, queue, run_id, start_at_ms, start_timeout_ms, finish_timeout_
   outcomes[#outcomes + 1] = duplicate and 'duplicate' or 'routed'
   outcomes[#outcomes + 1] = tonumber(seq)
 end
-local left = #keys
-local events_next = 6
+local left = event_count
+local events_next = 7
 while events_next <= #ARGV do
 local events_at = events_next
 events_next = events_at + 5 + ARGV[events_at + 4] * 8

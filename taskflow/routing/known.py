@@ -1,0 +1,129 @@
+"""The functions of an app that count: those of all code bases that workers execute, whether they are here or not. Rule S2.7.
+
+A process that routes an event plans the runs of each function that it starts, by the manifest where it has no code. The store
+refuses a plan that was made by other functions than those that count then, so none is forgotten while a deploy rolls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import combinations
+
+from taskflow.errors import ConfigError, StoreUnavailable
+from taskflow.function import read_spec
+from taskflow.routing.listeners import Listeners
+from taskflow.store.registry import LiveCodeBase, Registry
+
+logger = logging.getLogger("taskflow.worker")
+
+MAX_NAMES = 3  # of functions that a warning names
+
+
+class UnreadableFunctions(Exception):
+    """This version of taskflow can't read all functions that count, so events are left to processes that can."""
+
+
+class KnownFunctions:
+    """What counts now, as `edition`, with the `listeners` made of it. `register` tells the store of this process (again)."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        app_id: str,
+        *,
+        register: Callable[[], Awaitable[object]],
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.registry = registry
+        self.app_id = app_id
+        self.register = register
+        self.on_change = on_change
+        self.edition = ""
+        self.listeners = Listeners([])
+        self.ids: frozenset[str] = frozenset()
+        self.unreadable: list[str] = []
+        self.told: set[str] = set()
+        self.lock = asyncio.Lock()
+
+    async def follow(self, outdated: str) -> None:
+        """Other functions count than those of the edition `outdated`: read them. Raises UnreadableFunctions, StoreUnavailable."""
+        async with self.lock:
+            if self.edition == outdated:
+                # The store may have been emptied, so that nobody's functions would count.
+                await self.register()
+                await self.load()
+        if self.unreadable:
+            raise UnreadableFunctions(", ".join(self.unreadable))
+
+    async def look_again(self) -> None:
+        """Read what counts, if that is another edition by now."""
+        if await self.registry.edition(self.app_id) != self.edition:
+            async with self.lock:
+                await self.load()
+
+    async def load(self) -> None:
+        """Read what counts. Raises StoreUnavailable."""
+        # Before the functions: should they change in between, the store refuses what is planned by this edition.
+        edition = await self.registry.edition(self.app_id)
+        manifests, code_bases = await asyncio.gather(
+            self.registry.manifests(self.app_id), self.registry.code_bases(self.app_id)
+        )
+        if not edition:
+            raise StoreUnavailable(f"the store has forgotten the functions of app {self.app_id}")
+        listeners, unreadable = Listeners([]), []
+        for slug, manifest in manifests.items():
+            try:
+                listeners.listen(read_spec(manifest))
+            except ConfigError as error:
+                unreadable.append(f"{self.app_id}/{slug}")
+                self.say(
+                    logging.ERROR,
+                    f"function {self.app_id}/{slug} is of a worker with another version of taskflow, and can't be read here "
+                    f"({error}); this worker takes no events until that is over, and leaves them to others",
+                )  # fmt: skip
+        self.edition, self.listeners, self.unreadable = edition, listeners, unreadable
+        self.ids = frozenset(f"{self.app_id}/{slug}" for slug in manifests)
+        for clash in find_clashes(code_bases):
+            self.say(logging.WARNING, clash)
+        self.on_change()
+
+    def say(self, level: int, text: str) -> None:
+        """Once in the life of this process."""
+        if text not in self.told:
+            self.told.add(text)
+            logger.log(level, "%s", text)
+
+
+def find_clashes(code_bases: Sequence[LiveCodeBase]) -> list[str]:
+    """What is wrong with code bases that workers of one app execute side by side, in words.
+
+    A deploy that rolls has two with different versions and functions in common: nothing is wrong with these.
+    """
+    executed = [each for each in code_bases if each.workers]
+    found = [find_clash(older, newer) for older, newer in combinations(executed, 2)]
+    return [clash for clash in found if clash]
+
+
+def find_clash(older: LiveCodeBase, newer: LiveCodeBase) -> str:
+    slugs = older.manifests.keys() | newer.manifests.keys()
+    common = older.manifests.keys() & newer.manifests.keys()
+    if older.version == newer.version:
+        differing = [slug for slug in sorted(slugs) if older.manifests.get(slug) != newer.manifests.get(slug)]
+        return (
+            f"workers of app {newer.app_id} with different code call it the same version, {newer.version!r}; it differs in "
+            f"{names(differing) or 'its settings'}. The newest counts. Give each deploy an app_version of its own, or none"
+        )
+    if not common:
+        return (
+            f"two code bases share the app id {newer.app_id!r}, and have no function in common: version {older.version!r} with "
+            f"{names(sorted(older.manifests))}, and {newer.version!r} with {names(sorted(newer.manifests))}. If these are two "
+            "apps, give each an id of its own"
+        )
+    return ""
+
+
+def names(slugs: Sequence[str]) -> str:
+    more = f" and {len(slugs) - MAX_NAMES} more" if len(slugs) > MAX_NAMES else ""
+    return ", ".join(slugs[:MAX_NAMES]) + more
