@@ -266,9 +266,9 @@ class TaskFlow:
         functions = await self._functions_with_runs(function)
         return await self._link.recent_runs(functions, statuses=statuses, since_ms=since_ms, limit=limit)
 
-    def event(self, event_id: str) -> SentEvent:
-        """The handle of an event that was sent; `event_id` as `send` returned it. Nothing is looked up yet."""
-        return SentEvent(event_id, self._link)
+    def event(self, event_id: str, *, name: str | None = None) -> SentEvent:
+        """The handle of an event; `event_id` as `send` returned it. Of several names with one id it is the newest, or `name`."""
+        return SentEvent(event_id, self._link, name)
 
     # --- for operators ---
 

@@ -93,9 +93,9 @@ class Connections:
         async with self.session().deadline() as store:
             return await find_run(store, run_id, Moment(self.clock.now_ms()))
 
-    async def view_event(self, event_id: str) -> EventView:
+    async def view_event(self, event_id: str, name: str | None = None) -> EventView:
         async with self.session().deadline() as store:
-            return await find_event(store, event_id)
+            return await find_event(store, event_id, name)
 
     async def wait_until_done(self, run_id: str, timeout_s: float | None) -> None:
         try:

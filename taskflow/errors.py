@@ -111,13 +111,18 @@ class RerunRefused(TaskFlowError):
 class RetryAfterError(TaskFlowError):
     """Raise it in a step or handler to choose the next attempt. Rule S5.3.
 
-    `delay` is a duration ("30s", seconds or a timedelta) or an aware datetime.
+    `delay` is a duration ("30s", seconds or a timedelta) or an aware datetime; InvalidDuration for one without a time zone.
 
         raise RetryAfterError("rate limited", "30s") from error
     """
 
     def __init__(self, message: str, delay: str | float | timedelta | datetime) -> None:
         super().__init__(message)
+        if isinstance(delay, datetime) and delay.tzinfo is None:
+            raise InvalidDuration(
+                f"RetryAfterError({message!r:.80}, ...): the delay has no time zone: {delay!r}. Write an aware datetime, as "
+                "datetime.now(UTC) + timedelta(minutes=5), or a duration like '5m'."
+            )
         self.delay = delay
 
 

@@ -22,6 +22,7 @@ MAX_EVENTS = 5_000  # in one call of send (S1.2)
 MAX_NAME_CHARS = 256
 MAX_ID_CHARS = 256
 MAX_VERSION_CHARS = 64
+MIN_TS_MS = 100_000_000_000  # in 1973: a smaller number is taken for one of seconds
 MAX_TS_MS = 253_402_300_799_999  # the end of the year 9999
 RESERVED_PREFIX = "taskflow/"
 
@@ -30,8 +31,8 @@ RESERVED_PREFIX = "taskflow/"
 class Event:
     """A named JSON message. Rules S1.1 and S1.5.
 
-    `name` has 1-256 characters. `data` is a JSON object. `id`, chosen by the sender, deduplicates for 24 h
-    (S1.3). `ts` is in ms since the epoch, now by default; in the future it delays the runs that the event
+    `name` has 1-256 characters. `data` is a JSON object. `id`, chosen by the sender, deduplicates events of its
+    name for 24 h (S1.3). `ts` is in ms since the epoch, now by default; in the future it delays the runs that the event
     starts (S1.4). `user` is a JSON object, `v` the version of the event's shape. `headers` are short strings by
     name, 8 KiB at most, which all that comes of the event inherits (S11.1).
 
@@ -250,9 +251,10 @@ def find_problem(name: Any, data: Any, id: Any, ts: Any, user: Any, v: Any, head
         )
     if id is not None and not is_text(id, MAX_ID_CHARS):
         return f"event {name!r}: id must be a str of 1 to {MAX_ID_CHARS} characters, got {describe(id)}"
-    if ts is not None and not (type(ts) is int and 0 <= ts <= MAX_TS_MS):
+    if ts is not None and not (type(ts) is int and MIN_TS_MS <= ts <= MAX_TS_MS):
+        guess = ", which looks like seconds" if type(ts) in (int, float) and 0 < ts < MIN_TS_MS else ""
         return (
-            f"event {name!r}: ts must be an int of ms since the epoch, got {describe(ts)}; "
+            f"event {name!r}: ts must be an int of ms since the epoch, got {describe(ts)}{guess}; "
             "of a datetime that is int(when.timestamp() * 1000)"
         )
     if user is not None and not isinstance(user, dict):

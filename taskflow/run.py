@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 import orjson
 
 from taskflow.errors import RunCancelled, RunFailed, RunNotFound, RunSkipped
+from taskflow.observability.run_log import current_run
 from taskflow.types import Duration, Json, JsonObject, RunId
 from taskflow.values.durations import parse_duration_ms
 from taskflow.values.shape import ANY, Shape
@@ -243,8 +245,10 @@ class Run(Generic[R]):
         """Wait for the end, without polling, and return the result: of its type (S11.3) where the function is known, else JSON.
 
         Raises RunFailed, RunCancelled, RunSkipped, RunNotFound, StoreUnavailable, and after `timeout` TimeoutError, which says
-        what the run waits for.
+        what the run waits for. In the async code of a run it raises RuntimeError: the loop that it stopped may have to execute the
+        very run that it waits for.
         """
+        refuse_on_the_loop_of_a_worker(self.id)
         return self._reader.block_on(lambda: self.aresult(timeout))
 
     async def aresult(self, timeout: Duration | None = None) -> R:
@@ -274,6 +278,21 @@ class Run(Generic[R]):
     async def acancel(self, reason: str = "cancelled by the caller") -> bool:
         """See `cancel`."""
         return await self._reader.cancel_run(self.id, reason)
+
+
+def refuse_on_the_loop_of_a_worker(run_id: str) -> None:
+    """Raise RuntimeError where to wait by blocking would stop a worker's event loop, and with it all runs of the process."""
+    if current_run.get() is None:
+        return
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # the code of a `def` handler or step, on a thread of its own
+        return
+    raise RuntimeError(
+        f"result() of run {run_id} was called in async code that a worker executes. It blocks the event loop, which may have to "
+        "execute that very run. In a handler write `await step.invoke(...)`, which holds no slot while it waits; in other code "
+        "`await run.aresult()`."
+    )
 
 
 def no_run(run_id: str) -> str:

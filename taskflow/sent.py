@@ -54,8 +54,8 @@ class EventView:
 class EventReader(RunReader, Protocol):
     """What the handle of an event needs."""
 
-    async def view_event(self, event_id: str) -> EventView:
-        """What is stored of an event. Raises EventNotFound."""
+    async def view_event(self, event_id: str, name: str | None = None) -> EventView:
+        """What is stored of an event: that of `name`, should several share the id. Raises EventNotFound."""
         ...
 
     def block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T: ...
@@ -69,10 +69,11 @@ class SentEvent:
     app.event(event_id).runs()    # handles of the runs that it started
     """
 
-    __slots__ = ("_reader", "id")
+    __slots__ = ("_reader", "id", "name")
 
-    def __init__(self, event_id: str, reader: EventReader) -> None:
+    def __init__(self, event_id: str, reader: EventReader, name: str | None = None) -> None:
         self.id = event_id
+        self.name = name
         self._reader = reader
 
     def __repr__(self) -> str:
@@ -87,7 +88,7 @@ class SentEvent:
 
     async def aview(self) -> EventView:
         """See `view`."""
-        return await self._reader.view_event(self.id)
+        return await self._reader.view_event(self.id, self.name)
 
     def runs(self) -> list[Run[Any]]:
         """The runs that have the event, in the order of their functions' ids. Raises EventNotFound, StoreUnavailable."""

@@ -1,3 +1,4 @@
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,6 +15,7 @@ from taskflow.values.ids import ulid_ms
 
 NOW_MS = 1_700_000_000_000
 UID = "01HF7YAT00" + "0" * 16
+DUE_MS = 1_700_000_000_005
 WIRE = {"uid": UID, "id": "order-1", "name": "shop/paid", "data": {"n": 1}, "ts": NOW_MS}
 
 
@@ -31,8 +33,11 @@ def test_an_event_gets_a_ulid_and_the_time_before_it_is_sent() -> None:
 
 
 def test_what_the_sender_chooses_is_kept() -> None:
-    event = Event(name="shop/paid", data={"n": 1}, id="order-1", ts=5, user={"id": 7}, v="2")
-    assert encode(event, uid=UID) == ("order-1", WIRE | {"ts": 5, "due": 5, "user": {"id": 7}, "v": "2"})
+    event = Event(name="shop/paid", data={"n": 1}, id="order-1", ts=DUE_MS, user={"id": 7}, v="2")
+    assert encode(event, uid=UID) == (
+        "order-1",
+        WIRE | {"ts": DUE_MS, "due": DUE_MS, "user": {"id": 7}, "v": "2"},
+    )
 
 
 def test_data_is_converted_at_the_border() -> None:
@@ -54,6 +59,9 @@ def test_data_is_converted_at_the_border() -> None:
         ({"id": "x" * 257}, r"got 257 characters"),
         ({"ts": -1}, r"ts must be an int of ms since the epoch, got int -1"),
         ({"ts": 1.5}, r"got float 1\.5"),
+        ({"ts": 0}, r"got int 0"),
+        ({"ts": 1_790_000_000}, r"got int 1790000000, which looks like seconds"),
+        ({"ts": time.time()}, r"which looks like seconds"),
         ({"ts": True}, r"got bool True"),
         ({"ts": MAX_TS_MS + 1}, r"ts must be"),
         ({"ts": datetime(2030, 1, 1, tzinfo=UTC)}, r"int\(when\.timestamp\(\) \* 1000\)"),

@@ -245,9 +245,12 @@ def test_send_sends_the_first_event_with_a_full_name() -> None:
     function = make(
         app=app, trigger=["shop/*", TriggerCron("0 9 * * *"), "taskflow/function.failed", "shop/paid", "b"]
     )
-    assert function.send({"n": 1}, id="order-1", ts=5, user={"id": 7}) == "order-1"
+    assert function.send({"n": 1}, id="order-1", ts=1_700_000_000_005, user={"id": 7}) == "order-1"
     assert function.send() == "01"
-    assert app.sent == [Event("shop/paid", {"n": 1}, id="order-1", ts=5, user={"id": 7}), Event("shop/paid")]
+    assert app.sent == [
+        Event("shop/paid", {"n": 1}, id="order-1", ts=1_700_000_000_005, user={"id": 7}),
+        Event("shop/paid"),
+    ]
     with pytest.raises(InvalidEvent):
         function.send([1])  # type: ignore[arg-type]
 

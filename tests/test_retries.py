@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskflow.errors import ConfigError, NonRetriableError, RetryAfterError, StepError
+from taskflow.errors import ConfigError, InvalidDuration, NonRetriableError, RetryAfterError, StepError
 from taskflow.retries import Retries, backoff_ms, next_attempt_ms
 
 NOW_MS = 1_700_000_000_000
@@ -101,7 +101,12 @@ def test_retry_after_chooses_the_next_attempt(
     assert next_attempt_ms(STEADY, 20, now_ms=NOW_MS, error=error, jitter=0) is None
 
 
-@pytest.mark.parametrize("delay", ["soon", -1, datetime(2030, 1, 1)])
-def test_retry_after_an_unreadable_delay_is_an_ordinary_failure(delay: str | float | datetime) -> None:
+def test_retry_after_a_time_without_a_zone_is_refused_where_it_is_written() -> None:
+    with pytest.raises(InvalidDuration, match=r"RetryAfterError\('busy', ...\): the delay has no time zone"):
+        RetryAfterError("busy", datetime(2030, 1, 1))
+
+
+@pytest.mark.parametrize("delay", ["soon", -1])
+def test_retry_after_an_unreadable_delay_is_an_ordinary_failure(delay: str | float) -> None:
     error = RetryAfterError("busy", delay)
     assert next_attempt_ms(STEADY, 0, now_ms=NOW_MS, error=error, jitter=0) == NOW_MS + 10_000

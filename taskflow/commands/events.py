@@ -46,10 +46,12 @@ def list_command(
 
 @command.command("show")
 @click.argument("event_id")
+@click.option("--name", help="Of several events with this id, that of this name; else the newest is shown.")
 @connection_options
 @json_option
 def show_command(
     event_id: str,
+    name: str | None,
     app: str | None,
     store: str | None,
     broker: str | None,
@@ -58,7 +60,7 @@ def show_command(
 ) -> None:
     """Show an event: what it holds, and what it started, skipped, resumed and cancelled."""
     target = find_target(app, store, broker, namespace)
-    found, moment = look(target, lambda opened, _: find_event(opened, event_id))
+    found, moment = look(target, lambda opened, _: find_event(opened, event_id, name))
     if as_json:
         print_json(found.to_json())
         return

@@ -18,16 +18,19 @@ SKIPPED = "skipped: "
 SUPERSEDED = re.compile(r"debounced: run (\S+) has a later event")
 
 
-async def find_event(store: Store, event_id: str) -> EventView:
-    """What is kept of an event; `event_id` as `send` returned it. Raises EventNotFound."""
-    uid = await store.history.uid_of(event_id)
-    record = await store.history.event(uid) if uid else {}
-    if not record or not uid:
-        raise EventNotFound(
-            f"there is no event {event_id}: check the id; an event is known once a worker has routed it, and removed after the "
-            "retention"
-        )
-    return event_view(uid, record)
+async def find_event(store: Store, event_id: str, name: str | None = None) -> EventView:
+    """What is kept of an event; `event_id` as `send` returned it. Raises EventNotFound.
+
+    Where events of several names have the id, that of `name`, or the newest.
+    """
+    for uid in await store.history.uids_of(event_id, name):
+        record = await store.history.event(uid)
+        if record and name in (None, text(record, "name")):
+            return event_view(uid, record)
+    which = event_id if name is None else f"{event_id} of the name {name!r}"
+    raise EventNotFound(
+        f"there is no event {which}: check the id; an event is known once a worker has routed it, and removed after the retention"
+    )
 
 
 async def recent_events(store: Store, *, limit: int, name: str | None = None) -> list[EventView]:

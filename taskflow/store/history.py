@@ -197,10 +197,19 @@ class History:
         """What is kept of an event: its text and what it did. Empty when it is unknown."""
         return whole_event(uid, to_fields(await self.client.call("HGETALL", self.keys.event(uid))))
 
-    async def uid_of(self, event_id: str) -> str | None:
-        """The internal id of the event that was sent with this id, or whose internal id it is; None for an id never seen."""
-        found: bytes | None = await self.client.call("HGET", self.keys.event_id(event_id), "uid")
-        return found.decode() if found else event_id if is_ulid(event_id) else None
+    async def uids_of(self, event_id: str, name: str | None = None) -> list[str]:
+        """The internal ids of the events that were sent with this id, newest first: events of several names may share one.
+
+        With `name` only that event's. An internal id is its own; an id never seen gives none.
+        """
+        by_name = await self.client.call("HGETALL", self.keys.event_id(event_id))
+        found = [
+            (int(until), uid.decode())
+            for known, value in to_fields(by_name).items()
+            if name in (None, known)
+            for until, _, uid in [value.partition(b":")]
+        ]
+        return [uid for _, uid in sorted(found, reverse=True)] or ([event_id] if is_ulid(event_id) else [])
 
     async def recent_events(self, *, limit: int, name: str | None = None) -> list[str]:
         """The uids of the newest events over all names, or of this name alone, newest first."""

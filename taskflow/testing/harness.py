@@ -280,11 +280,11 @@ class Harness(EngineInTest):
 
     async def run_of(self, function: Function[..., Any], event_id: str) -> HarnessRun:
         """The run that an event has started of a function; `event_id` as `send` gave it. Raises RunNotFound."""
-        uid = await self.store.history.uid_of(event_id) or ""
-        run = self._handle(function, run_id_for(uid, function.id))
-        if not uid or await self.store.history.run(run.id) is None:
-            raise RunNotFound(f"the event {event_id} has started no run of {function.id}")
-        return run
+        for uid in await self.store.history.uids_of(event_id):
+            run = self._handle(function, run_id_for(uid, function.id))
+            if await self.store.history.run(run.id) is not None:
+                return run
+        raise RunNotFound(f"the event {event_id} has started no run of {function.id}")
 
     # --- inside ---
 

@@ -202,3 +202,39 @@ async def test_a_step_id_is_a_printable_text(app: TaskFlow, step_id: Any) -> Non
         ):
             await run.aresult("1s")
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("place", ["handler", "step"])
+async def test_to_wait_for_a_run_by_blocking_is_refused_in_async_code(app: TaskFlow, place: str) -> None:
+    """S9.9: the loop that it would stop may have to execute the very run that it waits for."""
+
+    @app.function()
+    async def child(ctx: Context[Step]) -> int:
+        return 1
+
+    @app.function(retries=0)
+    async def parent(ctx: Context[Step], step: Step) -> int:
+        run = await child.ainvoke({})
+
+        async def wait() -> int:
+            return run.result()
+
+        return await (step.run("wait", wait) if place == "step" else wait())
+
+    async with Harness(app):
+        run = await parent.ainvoke()
+        with pytest.raises(RunFailed, match=r"result\(\) of run .* blocks the event loop.*await step.invoke"):
+            await run.aresult("5s")
+
+
+async def test_a_def_handler_may_wait_for_a_run_by_blocking(app: TaskFlow) -> None:
+    @app.function()
+    async def child(ctx: Context[Step]) -> int:
+        return 1
+
+    @app.function(retries=0)
+    def parent(ctx: Context[BlockingStep]) -> int:
+        return child.invoke({}).result("5s") + 1
+
+    async with Harness(app):
+        assert await (await parent.ainvoke()).aresult("5s") == 2

@@ -59,11 +59,11 @@ async def test_match_takes_any_field_of_the_events(app: TaskFlow, path: str) -> 
     """S3.3"""
     waits = waiting_function(app, "ordered", match=path)
     async with Harness(app) as harness:
-        (event_id,) = await harness.send(Event("ordered", user={"id": 1}, ts=5, v="1"))
+        (event_id,) = await harness.send(Event("ordered", user={"id": 1}, ts=1_700_000_000_005, v="1"))
         run = await harness.run_of(waits, event_id)
-        await harness.send(Event("ordered", {"other": 1}, user={"id": 2}, ts=6, v="2"))
+        await harness.send(Event("ordered", {"other": 1}, user={"id": 2}, ts=1_700_000_000_006, v="2"))
         assert await is_waiting(run) is (path != "name")
-        await harness.send(Event("ordered", {"same": 1}, user={"id": 1}, ts=5, v="1"))
+        await harness.send(Event("ordered", {"same": 1}, user={"id": 1}, ts=1_700_000_000_005, v="1"))
         assert await run.aresult("1s") == ({"other": 1} if path == "name" else {"same": 1})
         for other in await harness.runs(waits):
             await other.acancel()

@@ -46,9 +46,11 @@ async def test_a_wait_returns_the_first_matching_event(app: TaskFlow, is_async: 
         await harness.send("shop/pai")
         await harness.send("shop/other", {"n": 0})
         assert await is_waiting(run)
-        await harness.send(Event("shop/paid", {"n": 1}, id="mine", ts=7, user={"u": 1}, v="2"))
+        await harness.send(
+            Event("shop/paid", {"n": 1}, id="mine", ts=1_700_000_000_007, user={"u": 1}, v="2")
+        )
         await harness.send("shop/paid", {"n": 2})
-        assert await run.aresult("1s") == ["shop/paid", "mine", {"n": 1}, 7, {"u": 1}, "2"]
+        assert await run.aresult("1s") == ["shop/paid", "mine", {"n": 1}, 1_700_000_000_007, {"u": 1}, "2"]
 
 
 @both_kinds

@@ -42,14 +42,14 @@ def one_run_per_function(evidence: Evidence) -> Iterator[str]:
 
 
 def ids_deduplicate(evidence: Evidence) -> Iterator[str]:
-    originals: Counter[str] = Counter()
+    originals: Counter[tuple[str, str]] = Counter()
     for fields in evidence.stored.events.values():
         event = json.loads(fields["event"])
         if event["id"] != event["uid"]:
-            originals[event["id"]] += "duplicate_of" not in fields
-    for public_id, count in originals.items():
+            originals[event["name"], event["id"]] += "duplicate_of" not in fields
+    for (name, public_id), count in originals.items():
         if count != 1:
-            yield f"S1.3: {count} events with the id {public_id!r} count as the first"
+            yield f"S1.3: {count} events {name!r} with the id {public_id!r} count as the first"
 
 
 def memos_are_written_once(evidence: Evidence) -> Iterator[str]:

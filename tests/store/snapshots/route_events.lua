@@ -865,12 +865,13 @@ local function main()
 local now_ms, child_id, free, version, app_id, edition = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 local DEDUPE_MS = 86400000
 local app_field = 'app:' .. app_id
-local function is_duplicate(public_id, uid)
+local function is_duplicate(public_id, name, uid)
   local dedupe = prefix .. 'event_id:' .. public_id
-  local first = redis.call('HMGET', dedupe, 'uid', 'until')
-  if first[1] and first[1] ~= uid and tonumber(first[2]) > tonumber(now_ms) then return true, first[1] end
-  if first[1] ~= uid then
-    redis.call('HSET', dedupe, 'uid', uid, 'until', tonumber(now_ms) + DEDUPE_MS)
+  local known = redis.call('HGET', dedupe, name)
+  local until_ms, first = string.match(known or '', '^(%d+):(.*)$')
+  if first and first ~= uid and tonumber(until_ms) > tonumber(now_ms) then return true, first end
+  if first ~= uid then
+    redis.call('HSET', dedupe, name, string.format('%d:%s', tonumber(now_ms) + DEDUPE_MS, uid))
     redis.call('PEXPIRE', dedupe, DEDUPE_MS + 3600000)
   end
   return false
@@ -928,7 +929,7 @@ local function route(uid, public_id, name, text, runs, left)
     list_event(name, uid, seq, now_ms)
   end
   local duplicate, first, is_taken
-  if public_id ~= '' then duplicate, first = is_duplicate(public_id, uid) end
+  if public_id ~= '' then duplicate, first = is_duplicate(public_id, name, uid) end
   if duplicate then
     record[#record + 1] = 'duplicate_of'
     record[#record + 1] = first
