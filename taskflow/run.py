@@ -68,7 +68,7 @@ class ErrorView:
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
-    """An attempt of a step that failed."""
+    """An attempt that failed, of a step or of the code outside of steps."""
 
     started_ms: int
     ended_ms: int
@@ -144,6 +144,9 @@ class RunView:
     output: Json
     error: ErrorView | None  # what ended it, or the reason why it was cancelled
     last_error: ErrorView | None  # of the last attempt of the code between the steps
+    # Of the code outside of steps, since the last step that completed: of the whole body, where there are none (S4.7). Only for a
+    # run that is looked at by itself.
+    failed_attempts: tuple[AttemptView, ...]
     # by key, in the order of the calls; "charge#1" is the second "charge" (S3.8)
     steps: Mapping[str, StepView]
     # why keys of flow control are empty for its event (S7); only for a run that is looked at by itself
@@ -181,6 +184,7 @@ class RunView:
             "steps": [step.to_json() for step in self.steps.values()], "output": self.output,
             "error": self.error.to_json() if self.error else None,
             "last_error": self.last_error.to_json() if self.last_error else None,
+            "failed_attempts": [attempt.to_json() for attempt in self.failed_attempts],
         }  # fmt: skip
 
 

@@ -146,6 +146,8 @@ def test_page_of_a_running_run_shows_what_executes_and_how_its_workers_died() ->
   created  2030-01-01 11:59:49 (10 s ago)
   attempt  2
 
+  attempt 1  ValueError: card declined
+
     step                                                       start      took
   ✓ a          step   ███████████████▌                          +0 s       4 s
   – loser      sleep  ╴                                         +0 s  given up
@@ -159,6 +161,25 @@ def test_page_of_a_running_run_shows_what_executes_and_how_its_workers_died() ->
       File "/shop/pay.py", line 7, in charge
         raise ValueError("card declined")
     ValueError: card declined
+"""
+    )
+
+
+def test_page_of_a_function_without_steps_shows_the_attempts_that_failed() -> None:
+    """S4.7: those in a row with the same error as one line."""
+    busy = orjson.dumps({"name": "ValueError", "message": "busy"}).decode()
+    assert (
+        page("completed", {}, ended=T0 + 2_000, attempt=3, earlier_errors=f"{busy},{busy}", last_error=BOOM)
+        == """\
+✓ shop/fulfil  ·  completed in 2 s
+
+  run      01RUN-abc123
+  event    shop/order {"id":7}
+  created  2030-01-01 11:59:49 (10 s ago)
+  attempt  4
+
+  attempts 1-2  ValueError: busy
+  attempt 3  ValueError: card declined
 """
     )
 

@@ -6,8 +6,8 @@
                   ├──no branch can go on──▶ suspend ──▶ leave
                   └──stop(...)──▶ leave: cancelled | fenced off | handed back, once running steps have ended
 
-The parts decide and answer; what is done about it stands here and in `HandlerCall`. Whatever happens, `host.released` is called
-once, at the end. References point down: no part knows the driver, so a run is freed without the cyclic collector.
+The parts decide and answer; what is done about it stands here and in `HandlerCall`. At the end `host.released` is called, once.
+References point down: no part knows the driver, so a run is freed without the cyclic collector.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from taskflow.context import run_facts
 from taskflow.engine.assignment import WHOLE_RUN, Assignment, OneStep
 from taskflow.engine.host import Host
 from taskflow.engine.journal import Journal
-from taskflow.engine.lifecycle import Ending, Lifecycle, Phase
+from taskflow.engine.lifecycle import ENDINGS, Ending, Lifecycle, Phase
 from taskflow.engine.offers import Offers
 from taskflow.engine.owned import OwnedRun, TakenStep
 from taskflow.engine.parking import Parking
@@ -35,23 +35,18 @@ from taskflow.engine.tasks.suspension import TaskTree
 from taskflow.engine.threads import Threads
 from taskflow.engine.trial import Trial
 from taskflow.engine.turns import Turns
-from taskflow.errors import NonDeterminismError, StepError, StoreUnavailable, Suspend
+from taskflow.errors import StoreUnavailable, Suspend
 from taskflow.event import ReceivedEvent, WireEvent, read_event
 from taskflow.function import Function
 from taskflow.observability.failures import describe_error
 from taskflow.redis.connection import CommandError
-from taskflow.retries import next_attempt_ms
 from taskflow.step import is_step_operation
-from taskflow.steps.attempt import fail
+from taskflow.steps.attempt import fail, next_call_ms
 from taskflow.store.claims import ClaimedRun, Verdict
-from taskflow.store.operation import WAIT, Operation
 
 logger = logging.getLogger("taskflow.engine")
 
 T = TypeVar("T")
-
-# What the store's answer means for the run: PARKED has given the claim up.
-ENDINGS = {Verdict.FENCED: Ending.FENCED, Verdict.CANCEL: Ending.CANCELLED, Verdict.PARKED: Ending.SUSPENDED}
 
 
 class Execution:
@@ -59,8 +54,8 @@ class Execution:
 
     __slots__ = (
         "_had", "_offers", "_parking", "_races", "assignment", "claimed", "epoch", "event", "event_obj", "events", "facts",
-        "function", "function_id", "host", "journal", "lifecycle", "owned", "run_id", "slots", "steps_over", "taken", "threads",
-        "tree", "trial", "turns",
+        "function", "function_id", "host", "in_handler", "is_let_go_on", "journal", "lifecycle", "owned", "run_id", "slots",
+        "steps_over", "taken", "threads", "tree", "trial", "turns", "was_refused",
     )  # fmt: skip
 
     def __init__(self, claimed: ClaimedRun, function: Function[Any, Any], host: Host, epoch: int) -> None:
@@ -103,6 +98,8 @@ class Execution:
             self.trial = Trial(claimed.crashes, max_crashes=host.config.max_crashes, lock=host.trial)
         # done when nothing executes any more
         self.steps_over: asyncio.Future[None] | None = None
+        # The handler goes on; the run is to stop, but not before its code has ended or calls a step tool; it has called one.
+        self.in_handler = self.is_let_go_on = self.was_refused = False
 
     @property
     def parking(self) -> Parking:
@@ -138,6 +135,11 @@ class Execution:
         return self.lifecycle.may_begin_step and not self.tree.suspending
 
     @property
+    def in_body(self) -> bool:
+        """Whether the handler has called no step tool, now or before. Rule S4.7."""
+        return not self.claimed.steps and not self.journal.next_index
+
+    @property
     def job(self) -> str:
         return (self.taken or self.owned).job
 
@@ -147,6 +149,7 @@ class Execution:
         """A step is about to execute. Raises Suspend when the run is ending."""
         # The step waited for its slot: it would be cut off, and executed again elsewhere.
         if not self.lifecycle.may_begin_step:
+            self.refuse_step()
             raise Suspend
         self.slots.begin()
 
@@ -155,7 +158,7 @@ class Execution:
         if self.steps_over is not None and not self.steps_over.done():
             self.steps_over.set_result(None)
         if self.lifecycle.phase is Phase.STOPPING:
-            self.spawn(self.leave())
+            self.leave_if_idle()
         elif self.lifecycle.phase is Phase.OVER:
             self.spawn(self.clear_leftovers())
 
@@ -173,6 +176,8 @@ class Execution:
 
     def on_stuck(self) -> None:
         """No branch of the handler can go on."""
+        if self.lifecycle.phase is Phase.STOPPING:
+            self.leave_if_idle()
         if not self.lifecycle.may_begin_step or not self.parking.may_suspend:
             return
         if self.turns.waiting:
@@ -222,19 +227,17 @@ class Execution:
         if not self.assignment.is_whole:
             await self.miss(error)
             return
-        if not self.is_going_on:
+        self.in_handler = False
+        if not self.is_going_on and not self.is_let_go_on:
             return
-        now_ms = self.host.clock.now_ms()
-        due_ms = None
-        if not isinstance(error, StepError):
-            due_ms = next_attempt_ms(
-                self.function.spec.retries, self.journal.attempt, now_ms=now_ms, error=error, jitter=random.random()
-            )  # fmt: skip
-        body = orjson.dumps(describe_error(error))
+        now_ms, retries = self.host.clock.now_ms(), self.function.spec.retries
+        due_ms = next_call_ms(error, retries, self.journal.attempt, now_ms=now_ms, jitter=random.random())
+        told = describe_error(error)
         if due_ms is None:
-            await self.finish("failed", body)
+            await self.finish("failed", orjson.dumps(told))
         else:
-            await self.retry(body, due_ms=due_ms, now_ms=now_ms)
+            told |= {"started": self.claimed.claimed_ms, "ended": now_ms, "worker": self.host.child_id}
+            await self.retry(orjson.dumps(told), due_ms=due_ms, now_ms=now_ms)
 
     async def retry(self, error: bytes, *, due_ms: int, now_ms: int) -> None:
         """Have the code between the steps tried again at `due_ms`."""
@@ -254,8 +257,7 @@ class Execution:
         assert self.assignment.is_whole, "an offered step does not end its run"
         if not self.lifecycle.finishes():
             return
-        is_limited = bool(self.function.spec.flow.concurrency)
-        if is_limited:
+        if is_limited := bool(self.function.spec.flow.concurrency):
             await self.steps_end(keep=False)  # they count as long as they execute (S7.1)
         # The slot is free before the end is sent: the claim of the next run then goes out with it.
         if not self.slots.is_busy and not self.tree.has_leftovers:
@@ -278,16 +280,10 @@ class Execution:
         # From here on the step can't begin any more, should another branch come to it.
         if self.tree.suspending or not self.lifecycle.misses():
             return
-        error = error or NonDeterminismError(
-            f"the handler of {self.function_id} did not come to step {self.taken.step_key!r} again; "
-            "what it does must follow from its event and the results of its steps"
-        )
-        known = self.journal.operations.get(self.taken.step_key)
-        op = Operation("step", WAIT, known.index, attempts=known.attempts) if known else Operation("step", WAIT, 0)  # fmt: skip
-        now_ms = self.host.clock.now_ms()
+        op, now_ms = self.journal.attempt_of(self.taken.step_key), self.host.clock.now_ms()
         fail(
-            op, error, retries=self.function.spec.retries, started_ms=now_ms, now_ms=now_ms, worker=self.host.child_id,
-            jitter=random.random(),
+            op, error or self.journal.not_met(self.taken.step_key), retries=self.function.spec.retries, started_ms=now_ms,
+            now_ms=now_ms, worker=self.host.child_id, jitter=random.random(),
         )  # fmt: skip
         self.obey(await self.taken.commit(op.pack()))
 
@@ -299,13 +295,27 @@ class Execution:
             self.stop(ENDINGS[verdict])
 
     def stop(self, ending: Ending, reason: bytes = b"") -> None:
-        """Start no step any more; leave when the running ones have ended. Safe to repeat."""
+        """Start no step any more; leave when the running ones have ended, and the body. Safe to repeat. Rule S4.7."""
         if self.lifecycle.told(ending, reason):
             self.leave_if_idle()
 
     def leave_if_idle(self) -> None:
-        if not self.slots.is_busy:  # else `on_idle` goes on
+        """Leave, unless a step executes, or code of the handler that is to end or to call a step first. Rule S4.7."""
+        self.is_let_go_on = not self.was_refused and self.executes_code
+        if not self.slots.is_busy and not self.is_let_go_on:  # else `on_idle` goes on, or that code
             self.spawn(self.leave())
+
+    @property
+    def executes_code(self) -> bool:
+        """Whether the handler executes its body, or code between two steps that others would execute once more."""
+        is_repeated = self.lifecycle.ending is Ending.HANDED_BACK and self.turns.has_one_in_code
+        return self.in_handler and self.assignment.is_whole and (self.in_body or is_repeated)
+
+    def refuse_step(self) -> None:
+        """The run is to stop, and a step tool is called: from here on, what the handler comes to does not count."""
+        self.was_refused = True
+        if self.lifecycle.phase is Phase.STOPPING:
+            self.leave_if_idle()
 
     async def leave(self) -> None:
         """Carry out what `stop` asked for: nothing of the run executes any more."""
@@ -345,12 +355,9 @@ class Execution:
     async def unwind(self) -> None:
         self.tree.unwind()
         await self.tree.unwound()
-        if self.tree.survivors:
-            logger.error(
-                "run %s: %d tasks of its handler don't end: they catch Suspend or CancelledError",
-                self.run_id,
-                len(self.tree.survivors),
-            )
+        if survivors := len(self.tree.survivors):
+            what = "tasks of its handler don't end: they catch Suspend or CancelledError"
+            logger.error("run %s: %d %s", self.run_id, survivors, what)
 
     def release(self) -> None:
         """Nothing is left here, but for the thread of a `def` handler, perhaps, whose next step is refused."""
@@ -391,7 +398,3 @@ class Execution:
         except (CommandError, StoreUnavailable) as error:
             self.break_down(error)
             raise Suspend from error
-
-    async def warn_once(self, text: str) -> None:
-        if await self.owned.mark_warned():
-            logger.warning("%s: %s (run %s)", self.function_id, text, self.run_id)

@@ -192,6 +192,10 @@ class Executor:
             self.spawn(self.hand_back([job]))
             self.unreserve(1)
             return
+        if self.is_draining:  # it came in a reply that was on its way
+            self.spawn(self.hand_back([job]))
+            self.unreserve(1)
+            return
         known = self.executions.get(job)
         if known is not None:
             if known.owned.claim.fence == claimed.claim.fence:  # the reply to a command that was sent twice

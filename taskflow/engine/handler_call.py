@@ -7,6 +7,7 @@ User code is called in two places: `call_handler` and `attempt`. How the run is 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 from taskflow.config import Config
 from taskflow.context import Context, RunLogger
+from taskflow.engine.body import within_limit
 from taskflow.engine.execution import Execution
 from taskflow.engine.handler import call_step_function, contained, inside_step
 from taskflow.engine.lifecycle import Ending, Phase
@@ -29,6 +31,8 @@ from taskflow.steps.tools import Tools
 from taskflow.store.claims import InvokedRun, ParkedOp, Verdict
 from taskflow.store.operation import DONE, DROPPED, TAKEN, WAIT, Operation, step_error
 from taskflow.values.stored import dump, load
+
+logger = logging.getLogger("taskflow.engine")
 
 R = TypeVar("R")
 PLAIN = (str, int, bool, type(None))  # what JSON gives back as it was
@@ -71,7 +75,7 @@ class HandlerCall:
         else:
             if not run.assignment.is_whole:
                 await run.miss(None)
-            elif run.lifecycle.may_begin_step:
+            elif run.lifecycle.may_begin_step or run.is_let_go_on:
                 await run.finish("completed", body)
 
     async def check_run(self) -> None:
@@ -91,7 +95,8 @@ class HandlerCall:
     async def call_handler(self) -> Any:
         run, function, claimed = self.run, self.run.function, self.run.claimed
         tools = Tools(self)
-        step = Step(tools) if run.threads is None else BlockingStep(tools)
+        threads, handler = run.threads, function.handler
+        step = Step(tools) if threads is None else BlockingStep(tools)
         context: Context[Any] = Context(
             run.event,
             run.events,
@@ -103,9 +108,10 @@ class HandlerCall:
             RunLogger(run.facts, self.is_silent),
         )
         args = (context, step) if function.takes_step else (context,)
-        if run.threads is None:
-            return await contained(function.handler(*args))
-        return await run.threads.run(function.handler, args)
+        run.in_handler = True
+        work = contained(handler(*args)) if threads is None else threads.run(handler, args)
+        limit_ms = function.spec.timeouts.step_ms
+        return await (work if limit_ms is None or claimed.steps else within_limit(run, work, limit_ms))
 
     def is_silent(self) -> bool:
         """Whether what the handler logs now was logged before, or is logged where the run is. Rule S10.6."""
@@ -126,12 +132,17 @@ class HandlerCall:
                 "from the handler, or move the inner work into a function of its own and use step.invoke."
             )
         if not run.is_going_on:
+            run.refuse_step()
             await run.tree.refuse()
         run.races.check()
         call = run.journal.call(step_id)
         if run.journal.order_warning:
-            run.spawn(run.warn_once(run.journal.take_warning()))
+            run.spawn(self.warn_once(run.journal.take_warning()))
         return call
+
+    async def warn_once(self, text: str) -> None:
+        if await self.run.owned.mark_warned():
+            logger.warning("%s: %s (run %s)", self.run.function_id, text, self.run.run_id)
 
     async def recall(self, call: Call) -> Operation:
         assert call.known is not None, "only what is known can be recalled"

@@ -14,7 +14,7 @@ from taskflow.config import Config
 from taskflow.errors import LimitExceeded, NonDeterminismError
 from taskflow.steps.call import Call, check_step_id
 from taskflow.store.claims import InvokedRun, ParkedOp
-from taskflow.store.operation import DONE, DUE, Operation, story_of
+from taskflow.store.operation import DONE, DUE, WAIT, Operation, story_of
 
 Waiter = asyncio.Future[Operation]
 
@@ -97,6 +97,18 @@ class Journal:
             next_order = op.order + 1
             keys.append(key)
         return keys, next_order
+
+    def attempt_of(self, key: str) -> Operation:
+        """A step of which one more attempt has ended, with those that the store knows."""
+        known = self.operations.get(key)
+        return Operation("step", WAIT, known.index, attempts=known.attempts) if known else Operation("step", WAIT, 0)  # fmt: skip
+
+    def not_met(self, key: str) -> NonDeterminismError:
+        """The handler did not come to a step that another process has offered."""
+        return NonDeterminismError(
+            f"the handler of {self.function_id} did not come to step {key!r} again; "
+            "what it does must follow from its event and the results of its steps"
+        )
 
     # --- replay ---
 

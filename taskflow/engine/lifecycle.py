@@ -1,9 +1,9 @@
 """Where a run stands in this process, and how it ends here. Rules S4.3, S6.2, S9.4.
 
 EXECUTING ──told──▶ STOPPING ──nothing executes──▶ LEAVING ─┐
-    │                  ▲                            │       │
-    │ handler has      │ cancelled,                 │ as a  │
-    │ ended            │ instead of a retry         ▼ cancelled run
+    │                  ▲│                           │       │
+    │ handler has      ││ cancelled, instead of     │ as a  │
+    │ ended            ▼│ a retry; its body ended   ▼ cancelled run
     └──────────────▶ FINISHING ◀────────────────────┘       │
                        └───────────────────────────────▶ OVER ──nothing is left──▶ RELEASED
 from each of these, when the engine itself fails: ──▶ BROKEN ──▲
@@ -12,6 +12,8 @@ from each of these, when the engine itself fails: ──▶ BROKEN ──▲
 from __future__ import annotations
 
 from enum import Enum
+
+from taskflow.store.claims import Verdict
 
 
 class Ending(Enum):
@@ -24,6 +26,10 @@ class Ending(Enum):
     FINISHED = "finished"
     # by a bug of the engine
     BROKEN = "broken"
+
+
+# What the store's answer means for the run: PARKED has given the claim up.
+ENDINGS = {Verdict.FENCED: Ending.FENCED, Verdict.CANCEL: Ending.CANCELLED, Verdict.PARKED: Ending.SUSPENDED}
 
 
 class Phase(Enum):
@@ -42,7 +48,8 @@ class Phase(Enum):
 
 MOVES: dict[Phase, tuple[Phase, ...]] = {
     Phase.EXECUTING: (Phase.STOPPING, Phase.FINISHING, Phase.BROKEN),
-    Phase.STOPPING: (Phase.STOPPING, Phase.LEAVING, Phase.BROKEN),
+    # FINISHING: its code was let go on (S4.7), and has ended.
+    Phase.STOPPING: (Phase.STOPPING, Phase.LEAVING, Phase.FINISHING, Phase.BROKEN),
     Phase.LEAVING: (Phase.FINISHING, Phase.BROKEN, Phase.OVER),
     # Again, when the store answers that the run was cancelled: it ends as such. STOPPING: it was to be tried again.
     Phase.FINISHING: (Phase.FINISHING, Phase.STOPPING, Phase.BROKEN, Phase.OVER),

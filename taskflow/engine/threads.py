@@ -23,13 +23,15 @@ R = TypeVar("R")
 class Branch:
     """One thread."""
 
-    __slots__ = ("call", "is_lost")
+    __slots__ = ("call", "is_lost", "is_over")
 
     def __init__(self) -> None:
         # the step that it waits for
         self.call: asyncio.Task[Any] | None = None
         # in a race
         self.is_lost = False
+        # Its code has ended, or nobody waits for it any more.
+        self.is_over = False
 
 
 current_branch: ContextVar[Branch | None] = ContextVar("taskflow_branch", default=None)
@@ -38,7 +40,7 @@ current_branch: ContextVar[Branch | None] = ContextVar("taskflow_branch", defaul
 class Threads:
     """The threads of one resident run."""
 
-    __slots__ = ("loop", "pool", "races", "tree", "turns")
+    __slots__ = ("first", "loop", "pool", "races", "tree", "turns")
 
     def __init__(
         self, tree: TaskTree, turns: Turns, races: Races, *, pool: ThreadPool, loop: asyncio.AbstractEventLoop
@@ -48,10 +50,13 @@ class Threads:
         self.races = races
         self.pool = pool
         self.loop = loop
+        # that of the handler
+        self.first: Branch | None = None
 
     async def run(self, code: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Run the handler, or one branch of it, in a thread."""
         branch = Branch()
+        self.first = self.first or branch
         current_branch.set(branch)
         self.goes_on()
         done = call_in_thread(self.pool, code, args, {})
@@ -64,7 +69,7 @@ class Threads:
                     parked.set_exception(error)
                 else:
                     parked.set_result(future.result())
-            self.rests()
+            self.ends(branch)
 
         done.add_done_callback(pass_on)
         try:
@@ -74,6 +79,19 @@ class Threads:
             if branch.call is not None:
                 self.races.cancel_losers([branch.call])
             raise
+
+    def abandon(self) -> bool:
+        """Nobody waits any more for the thread of the handler, whose body has taken too long. True when it executes still."""
+        assert self.first is not None, "the handler was called"
+        return self.ends(self.first)
+
+    def ends(self, branch: Branch) -> bool:
+        """The code of a branch has ended, or is abandoned. Safe to repeat: False then."""
+        if branch.is_over:
+            return False
+        branch.is_over = True
+        self.rests()
+        return True
 
     async def start_each(self, branches: Sequence[Callable[[], Any]]) -> list[asyncio.Future[Any]]:
         """Start a thread for each branch: one after the other, up to its first step."""
@@ -90,6 +108,9 @@ class Threads:
 
     async def wait_for(self, work: Coroutine[Any, Any, R]) -> R:
         branch = current_branch.get()
+        if branch is not None and branch.is_over:
+            work.close()
+            raise asyncio.CancelledError
         if branch is not None:
             branch.call = asyncio.current_task()
         self.rests()

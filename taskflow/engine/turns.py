@@ -110,6 +110,12 @@ class Turns:
         if not self.settling:
             self.tree.settled()
 
+    @property
+    def has_one_in_code(self) -> bool:
+        """Whether the handler has no open branches, and executes code outside of steps."""
+        threads, tree = self.code_in_threads, self.tree
+        return tree.is_single and tree.executing == threads and (threads == 1 or tree.root_goes_on)
+
     def thread_runs(self) -> None:
         """A thread goes on with the handler's code: what it calls next comes before any other outcome."""
         self.code_in_threads += 1

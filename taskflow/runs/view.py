@@ -7,7 +7,7 @@ Times are ms since the epoch.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -71,6 +71,7 @@ def run_view(
         output=orjson.loads(fields["output"]) if fields.get("output") else None,
         error=stored_error(fields.get("error")),
         last_error=stored_error(fields.get("last_error")),
+        failed_attempts=tuple(failed_attempts(fields)),
         steps={key: step_view(key, op, around, moment, kept=number(fields, "kept") or 0) for key, op in ops},
     )
 
@@ -103,6 +104,19 @@ def run_reason(
     if status == RunStatus.CANCELLED:
         return f"{status}: {short(error.message)}" if error and error.message else None
     return str(error) if error else None
+
+
+def failed_attempts(fields: Mapping[str, bytes]) -> Iterator[AttemptView]:
+    """The attempts of the code outside of steps that failed since the last step that completed."""
+    if number(fields, "attempt"):
+        rows = b",".join(fields[name] for name in ("earlier_errors", "last_error") if name in fields)
+        for told in orjson.loads(b"[%b]" % rows):
+            yield AttemptView(
+                told.get("started", 0), told.get("ended", 0), told.get("worker", ""), error_of(told)
+            )
+    if text(fields, "status") == RunStatus.FAILED and (error := stored_error(fields.get("error"))):
+        started_ms = number(fields, "claimed") or number(fields, "started") or 0
+        yield AttemptView(started_ms, number(fields, "ended") or 0, text(fields, "by"), error)
 
 
 def step_view(key: str, op: Operation, around: Surroundings, moment: Moment, *, kept: int) -> StepView:
@@ -146,7 +160,8 @@ def start_due_ms(fields: Mapping[str, bytes]) -> int | None:
 
 
 def stored_error(packed: bytes | None) -> ErrorView | None:
-    if not packed:
-        return None
-    told: dict[str, Any] = orjson.loads(packed)
+    return error_of(orjson.loads(packed)) if packed else None
+
+
+def error_of(told: Mapping[str, Any]) -> ErrorView:
     return ErrorView(told.get("name") or "Error", told.get("message") or "", told.get("stack") or "")

@@ -1,4 +1,4 @@
-"""What one attempt of a step leaves in its operation, and in the log. Rules S5.1, S5.3, S6.3."""
+"""What one attempt leaves: in the operation of its step, and in the log. Rules S5.1, S5.3, S6.3."""
 
 from __future__ import annotations
 
@@ -29,6 +29,15 @@ def fail(
         return
     op.state, op.due, op.error = FAILED, None, told
     op.started, op.ended, op.worker = started_ms, now_ms, worker
+
+
+def next_call_ms(
+    error: BaseException, retries: Retries, attempt: int, *, now_ms: int, jitter: float
+) -> int | None:
+    """When (ms) to call the handler again, whose code has failed outside of steps; None: not at all. A failed step is final."""
+    # As in `fail`: the time limit of the body, which is a StepTimeout of no step.
+    cause = TimeoutError() if isinstance(error, StepTimeout) and not error.step_id else error
+    return next_attempt_ms(retries, attempt, now_ms=now_ms, error=cause, jitter=jitter)
 
 
 def step_failed(facts: Facts, step_id: str, op: Operation, *, retries: int, now_ms: int) -> None:

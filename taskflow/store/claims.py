@@ -46,6 +46,7 @@ class ClaimedRun:
     event: bytes  # JSON, as on the wire
     attempt: int  # of the code between the steps, from 0
     started_ms: int
+    claimed_ms: int  # this time; `started_ms` is the first
     created_ms: int
     cause: str
     crashes: int
@@ -61,7 +62,7 @@ class ClaimedRun:
         cls, claim: Claim, function_id: str, event: bytes, *, wire: WireEvent | None, now_ms: int
     ) -> ClaimedRun:
         """A run that was made and claimed in one script, and so has no story yet."""
-        return cls(claim, function_id, event, 0, now_ms, now_ms, "event", 0, b"", {}, wire=wire)
+        return cls(claim, function_id, event, 0, now_ms, now_ms, now_ms, "event", 0, b"", {}, wire=wire)
 
 
 class ClaimReply(NamedTuple):
@@ -130,7 +131,7 @@ class Claims:
             by_hint=by_hint,
             unknown_ids=unknown,
         )
-        return Answer(reply, partial(parse_claims, child_id=child_id))
+        return Answer(reply, partial(parse_claims, child_id=child_id, now_ms=now_ms))
 
     async def commit_step(self, claim: Claim, *keys_and_memos: str | bytes, is_completed: bool) -> Verdict:
         """Store outcomes: step key, memo, ..."""
@@ -335,14 +336,13 @@ class Claims:
                 return total, hints
 
 
-def parse_claims(reply: Sequence[Any], *, child_id: str) -> ClaimReply:
+def parse_claims(reply: Sequence[Any], *, child_id: str, now_ms: int) -> ClaimReply:
     has_more, hints, rows = reply
-    return ClaimReply(
-        [parse_claimed(row, child_id) for row in rows], has_more == 1, parse_hints(hints), has_more == 2
-    )
+    runs = [parse_claimed(row, child_id, now_ms) for row in rows]
+    return ClaimReply(runs, has_more == 1, parse_hints(hints), has_more == 2)
 
 
-def parse_claimed(row: Sequence[Any], child_id: str) -> ClaimedRun:
+def parse_claimed(row: Sequence[Any], child_id: str, now_ms: int) -> ClaimedRun:
     (
         run_id,
         fence,
@@ -364,6 +364,7 @@ def parse_claimed(row: Sequence[Any], child_id: str) -> ClaimedRun:
         event=event,
         attempt=attempt,
         started_ms=started,
+        claimed_ms=now_ms,
         created_ms=created,
         cause=cause.decode(),
         crashes=crashes,

@@ -41,6 +41,7 @@ def run_page(
     return [
         *heading(run, now_ms),
         *facts(run, now_ms, zone),
+        *attempts_section(run),
         *steps_section(run, steps, now_ms, width),
         *crashes_section(run),
         *outcome_section(run, is_whole=is_whole, how_to_see=how_to_see),
@@ -186,6 +187,15 @@ def attempt_lines(attempts: Sequence[AttemptView]) -> Iterator[Line]:
         first, last = rows[0][0], rows[-1][0]
         numbers = f"attempt {first}" if first == last else f"attempts {first}-{last}"
         yield [(f"{numbers}  ", "dim"), (error, "bad")]
+
+
+def attempts_section(run: RunView) -> Iterator[Line]:
+    """The attempts of the code outside of steps that failed; one that ended the run is told of at its top."""
+    if not run.failed_attempts or (run.status == "failed" and len(run.failed_attempts) == 1):
+        return
+    yield []
+    for line in attempt_lines(run.failed_attempts):
+        yield [(INDENT, ""), *line]
 
 
 def crashes_section(run: RunView) -> Iterator[Line]:

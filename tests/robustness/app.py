@@ -120,6 +120,17 @@ async def held(ctx: Work) -> dict[str, str]:
 
 
 @app.function()
+async def body(ctx: Work) -> str:
+    """No step: all that it does is one implicit step."""
+    return await rest(ctx.run_id, "body", ctx.attempt, ctx.event.data["rest_s"])
+
+
+@app.function()
+def blocking_body(ctx: Context[BlockingStep]) -> str:
+    return block(ctx.run_id, "body", ctx.attempt, ctx.event.data["rest_s"])
+
+
+@app.function()
 async def nap(ctx: Work) -> str:
     await ctx.step.sleep("nap", ctx.event.data["nap_s"])
     return "rested"

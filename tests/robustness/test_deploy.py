@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 
+import orjson
 import pytest
 
 from tests.processes import is_alive, wait_until
@@ -93,6 +94,31 @@ def test_runs_that_outlast_the_drain_timeout_go_on_in_another_worker_at_once(
     measure("drain timeout over, the last run goes on", time.monotonic() - stopped_s)
     deployment.open_gate()
     deployment.journal.check(deployment.wait_until_final(run_ids))
+
+
+@pytest.mark.parametrize("function", ["body", "blocking-body"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_functions_without_steps_are_waited_for(
+    deployment: Deployment, measure: Measure, function: str, number: signal.Signals
+) -> None:
+    """S4.7, S9.6: each begins once, whichever process it is in, and its outcome is stored."""
+    deployment.start_beat()
+    worker = deployment.start_worker(processes=2)
+    run_ids = deployment.invoke(function, {"rest_s": 1.5}, count=6)
+    deployment.wait_for_starts("body", 6)
+    began_s = time.monotonic()
+    if number is signal.SIGTERM:
+        deployment.start_worker()
+        assert worker.stop() == 0
+    else:
+        worker.send_signal(number)
+        worker.wait_for_line("rolling restart is done")
+    measure(f"{number.name}, bodies of 1.5 s have ended", time.monotonic() - began_s)
+    runs = deployment.wait_until_final(run_ids)
+    ends = {line.token for line in deployment.journal.lines(what="end", step="body")}
+    assert len(deployment.journal.lines(what="start", step="body")) == len(ends) == 6
+    assert {run.status for run in runs} == {"completed"}
+    assert {orjson.loads(run.fields["output"]) for run in runs} == ends
 
 
 def test_runs_between_two_steps_are_handed_over_without_a_repetition(

@@ -122,12 +122,13 @@ async def test_a_step_that_fails_while_its_run_is_cancelled_is_not_tried_again(a
 
 
 async def test_a_run_between_its_steps_is_cancelled_at_once(app: TaskFlow) -> None:
-    """S6.2: it awaits raw I/O outside a step."""
+    """S6.2: it awaits raw I/O after a step. Before the first one it would be let end (S4.7)."""
     entered = asyncio.Event()
     seen: list[str] = []
 
     @app.function()
-    async def raw(ctx: Context[Step]) -> None:
+    async def raw(ctx: Context[Step], step: Step) -> None:
+        await step.run("first", lambda: None)
         entered.set()
         try:
             await asyncio.Event().wait()

@@ -98,6 +98,8 @@ class Actors:
         match op.kind:
             case "step":
                 return await self.step(op, op.id, ctx, step)
+            case "work":
+                return await self.execute(op, op.id, ctx.run_id)
             case "loop":
                 keys = [op.id, *[f"{op.id}#{number}" for number in range(1, op.count)]]
                 return [await self.step(op, key, ctx, step) for key in keys]
@@ -138,7 +140,7 @@ class Actors:
         return value
 
     async def execute(self, op: Op, key: str, run_id: str) -> int:
-        """A step's function; the token of this execution."""
+        """A step's function, or the body of a function without steps; the token of this execution."""
         self.tokens += 1
         token = self.tokens
         self.tell("step", run=run_id, key=key, token=token)

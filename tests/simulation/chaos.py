@@ -18,7 +18,13 @@ class Chaos:
     """Each seed has its own mix of evils: some have none at all, few have all."""
 
     def __init__(
-        self, place: Place, workers: list[WorkerHost], beats: list[BeatHost], *, length_ms: int
+        self,
+        place: Place,
+        workers: list[WorkerHost],
+        beats: list[BeatHost],
+        *,
+        length_ms: int,
+        has_restarts: bool,
     ) -> None:
         self.place = place
         self.world = place.world
@@ -27,6 +33,7 @@ class Chaos:
         self.beats = beats
         self.end_us = self.world.now_us + int((length_ms / 1000 + self.random.uniform(2, 15)) * SECOND)
         self.level = self.random.choice([0.0, 0.3, 1.0, 1.0])
+        self.has_restarts = has_restarts
         self.is_over = False
 
     def begin(self) -> None:
@@ -53,6 +60,7 @@ class Chaos:
             (self.stop_broker, 12.0),
             (self.drain_child, 12.0),
             (self.set_clock, 12.0),
+            *([(self.restart_host, 8.0)] if self.has_restarts else []),
         ]
 
     def set_network(self) -> None:
@@ -136,6 +144,12 @@ class Chaos:
         if child is None or not hasattr(child.worker, "intake") or child.is_draining:
             return
         child.drain()
+
+    def restart_host(self) -> None:
+        """SIGHUP."""
+        host = self.pick(self.workers)
+        if host is not None:
+            host.restart()
 
     def crash_host(self) -> None:
         self.strike_host(self.pick(self.workers), self.crash)

@@ -20,7 +20,7 @@ from tests.simulation.forms import (
 )
 from tests.simulation.history import Record
 from tests.simulation.observation import Stored, StoredRun
-from tests.simulation.workload import FunctionPlan, Plan
+from tests.simulation.workload import BODY, FunctionPlan, Plan
 
 NEVER = 1 << 60
 SEPARATOR = "\x1f"
@@ -28,7 +28,10 @@ SEPARATOR = "\x1f"
 
 @dataclass(slots=True)
 class Execution:
-    """A step's function, called once. Places are of the history; `lost` is when the claim that it belonged to was taken away."""
+    """A step's function, or the body of a function without steps, called once.
+
+    Places are of the history; `lost` is when the claim that it belonged to was taken away.
+    """
 
     run: str
     key: str
@@ -180,12 +183,14 @@ class Evidence:
 
     @cached_property
     def committed(self) -> dict[tuple[str, str], int]:
-        """When the outcome of each step was stored first."""
+        """When the outcome of each step, and of each body, was stored first."""
         found: dict[tuple[str, str], int] = {}
         for write in self.writes:
             for key, memo in write.memos:
                 if memo.get("state") in ("done", "failed"):
                     found.setdefault((write.run, key), write.place)
+            if write.ends_claim == "finished":
+                found.setdefault((write.run, BODY), write.place)
         return found
 
 

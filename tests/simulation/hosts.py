@@ -133,7 +133,12 @@ class Child:
     def drain(self) -> None:
         """SIGTERM."""
         self.is_draining = True
+        self.process.world.history.add("drained", self.child_id)
         self.process.start(self.end())
+
+    @property
+    def takes_work(self) -> bool:
+        return hasattr(self.worker, "intake") and not self.process.is_dead
 
     def in_hand(self) -> list[str]:
         """What the process still holds; nothing, once all runs have ended."""
@@ -187,6 +192,7 @@ class WorkerHost:
         self.time = HostTime(place.world, skew_ms)
         self.lives = 0
         self.children: list[Child] = []
+        self.outdated: list[Child] = []  # children that a rolling restart has still to replace
         self.buried: list[SimulatedProcess] = []
         self.is_leaving = False
         self.boot()
@@ -202,7 +208,7 @@ class WorkerHost:
         self.supervisor = self.place.process(f"{self.worker_id}:s")
         self.store: Store | None = None
         self.dead: list[tuple[str, bool]] = []  # whose claims are to be handed back, and whether they crashed
-        self.children = []
+        self.children, self.outdated = [], []
         for _ in range(self.size):
             self.add_child()
         self.supervisor.start(self.supervise())
@@ -231,7 +237,24 @@ class WorkerHost:
         for process in self.processes():
             process.pause(duration_us)
 
+    def restart(self) -> None:
+        """SIGHUP: each child drains once its successor takes work."""
+        self.outdated = list(self.children)
+
     # --- the supervisor ---
+
+    def roll_on(self) -> None:
+        """The next turn of a rolling restart, one child at a time."""
+        while self.outdated and self.outdated[0].process.is_dead:
+            self.outdated.pop(0)
+        if not self.outdated or self.outdated[0].is_draining:
+            return
+        if len(self.children) <= self.size:
+            self.add_child()
+        elif not self.outdated[0].takes_work:  # it may not listen to signals yet
+            self.outdated[0].process.kill()
+        elif self.children[-1].takes_work:
+            self.outdated[0].drain()
 
     async def supervise(self) -> None:
         next_beat_s = 0.0
@@ -263,7 +286,9 @@ class WorkerHost:
                 self.children.remove(child)
                 self.buried.append(child.process)
                 self.dead.append((child.child_id, not child.is_draining))
-                self.add_child()
+        while len(self.children) < self.size:
+            self.add_child()
+        self.roll_on()
         while self.dead:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 store = await self.connected()

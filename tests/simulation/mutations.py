@@ -296,6 +296,14 @@ MUTATIONS = (
         "executes all steps on the way to an offered one", "S9.4", 12,
         python(OneStep, "may_execute", "key == self.step_key", "True"),
     ),
+    Mutation(
+        "a drain does not wait for bodies", "S6.2", 18,
+        python(Execution, "leave_if_idle", "and not self.is_let_go_on:", ":"),
+    ),
+    Mutation(
+        "throws away what a drained body came to", "S4.7", 60,
+        python(HandlerCall, "main", "run.lifecycle.may_begin_step or run.is_let_go_on", "run.lifecycle.may_begin_step"),
+    ),
     # --- clocks ---
     Mutation(
         "follows the clock of its machine, which somebody sets", "S", 5,

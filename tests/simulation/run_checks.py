@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from tests.simulation.evidence import NEVER, Claim, Evidence, Execution
 from tests.simulation.observation import FINAL, StoredRun
+from tests.simulation.workload import BODY
+
+LONG_ENOUGH_US = 3_000_000  # for an outcome to reach the store, over a connection that was lost meanwhile
 
 
 def every_run_ends(evidence: Evidence) -> Iterator[str]:
@@ -101,9 +105,20 @@ def nothing_runs_after_its_commit(evidence: Evidence) -> Iterator[str]:
             )
 
 
+def began_late(execution: Execution) -> bool:
+    """Whether it is a body that began after its claim was lost: its process was paused between the two.
+
+    A step looks at the lease before it begins. A body begins with its claim, and a look for each run would cost too much.
+    """
+    claim = execution.claim
+    return execution.key == BODY and claim is not None and claim.ended < execution.start
+
+
 def no_step_runs_twice_at_once(evidence: Evidence) -> Iterator[str]:
     by_step: defaultdict[tuple[str, str], list[Execution]] = defaultdict(list)
     for execution in evidence.executions:
+        if began_late(execution):
+            continue
         for other in by_step[execution.run, execution.key]:
             if (
                 other.over > execution.start
@@ -118,6 +133,8 @@ def no_step_runs_twice_at_once(evidence: Evidence) -> Iterator[str]:
 
 def steps_begin_under_a_claim(evidence: Evidence) -> Iterator[str]:
     for execution in evidence.executions:
+        if began_late(execution):
+            continue
         claim = execution.claim
         if claim is None or claim.ended < execution.start:
             lost = f"was {claim.how} at {claim.ended}" if claim else "there never was"
@@ -201,6 +218,36 @@ def steps_are_not_cut_off(evidence: Evidence) -> Iterator[str]:
             yield f"S6.2: step {execution.key} of {execution.run} was cut off in {execution.process} at {execution.end}"
 
 
+def drained_bodies_begin_once(evidence: Evidence) -> Iterator[str]:
+    """Rule S4.7: what a body came to in a process that drains is stored, and not thrown away to begin elsewhere.
+
+    A process may lose its claim at the end of the drain timeout, by a pause, or with the store away: those are left out.
+    """
+    troubles = list(evidence.of("paused", "died", "store_away"))
+    drains = {record.process: record.place for record in evidence.of("drained")}
+    by_run: defaultdict[str, list[Execution]] = defaultdict(list)
+    for execution in evidence.executions:
+        if execution.key == BODY:
+            by_run[execution.run].append(execution)
+    for run_id, executions in by_run.items():
+        for execution, later in pairwise(executions):
+            drained = drains.get(execution.process, NEVER)
+            has_ended = execution.outcome == "done" and execution.end < execution.lost < NEVER
+            if not has_ended or not execution.start < drained < execution.end:
+                continue
+            is_troubled = any(
+                execution.start < trouble.place < execution.lost
+                and trouble.process in ("", execution.process)
+                for trouble in troubles
+            )
+            waited_us = evidence.records[execution.lost].at_us - evidence.records[execution.end].at_us
+            if not is_troubled and waited_us > LONG_ENOUGH_US:
+                yield (
+                    f"S4.7: the body of {run_id} ended in {execution.process} at {execution.end} while that drained, "
+                    f"but began again in {later.process} at {later.start}"
+                )
+
+
 def attempts_were_made(evidence: Evidence) -> Iterator[str]:
     """A crash counts as no attempt (S4.1), and there are no more of them than allowed (S5.1)."""
     failures: Counter[tuple[str, str]] = Counter()
@@ -264,6 +311,7 @@ RUN_CHECKS = (
     cancelled_runs_are_cancelled,
     cancelled_runs_go_no_further,
     steps_are_not_cut_off,
+    drained_bodies_begin_once,
     attempts_were_made,
     invocations_give_outputs,
     ends_are_told,

@@ -88,7 +88,7 @@ class Simulation:
         self.seed = seed
         self.server = server
         self.world = World(seed)
-        self.plan = Generator(self.world.random).plan()
+        self.plan = Generator(self.world.random, random.Random(f"later {seed}")).plan()
         self.app = TaskFlow(
             "sim", broker="redis://simulated", store="unix:///simulated", namespace="tf", retention=RETENTION_S,
             failed_retention=FAILED_RETENTION_S,
@@ -160,7 +160,13 @@ class Simulation:
             BeatHost(self.place, f"beat{number}", skew_ms=self.draw_skew_ms())
             for number in range(draw.randint(1, 2))
         ]
-        self.chaos = Chaos(self.place, self.workers, self.beats, length_ms=self.plan.length_ms)
+        self.chaos = Chaos(
+            self.place,
+            self.workers,
+            self.beats,
+            length_ms=self.plan.length_ms,
+            has_restarts=self.plan.has_bodies,
+        )
         self.producers: list[SimulatedProcess] = []
         count = draw.randint(1, 2)
         self.work = [

@@ -9,11 +9,12 @@ from typing import Any
 
 KEYS = 3  # distinct values of data.k
 RELEASE = "sim/release"  # ends waits of its key
+BODY = "(body)"  # stands for the key of a step, for a function that has none
 
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One piece of a handler. `kind` is step, sleep, wait, invoke, send, parallel, race, loop, fail or try."""
+    """One piece of a handler. `kind` is step, sleep, wait, invoke, send, parallel, race, loop, fail, try, or work (in no step)."""
 
     kind: str
     id: str = ""
@@ -76,12 +77,17 @@ class Plan:
     cancels_ms: tuple[int, ...]  # when to cancel some live run
     length_ms: int
 
+    @property
+    def has_bodies(self) -> bool:
+        return any(function.body[0].id == BODY for function in self.functions)
+
 
 class Generator:
-    """Draws a plan."""
+    """Draws a plan. What came later draws from `later`, so that seeds without it keep their histories."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, later: Random) -> None:
         self.random = random
+        self.later = later
         self.ids = 0
 
     def plan(self) -> Plan:
@@ -94,7 +100,8 @@ class Generator:
         length_ms = random.choice([3_000, 8_000, 15_000])
         sendings = self.sendings([function.event for function in functions if function.event], length_ms)
         cancels = tuple(random.randrange(length_ms * 2) for _ in range(random.choice([0, 0, 1, 3])))
-        return Plan(tuple(functions), tuple(sendings), cancels, length_ms)
+        bodies = self.bodies([function.event for function in functions if function.event])
+        return Plan((*functions, *bodies), tuple(sendings), cancels, length_ms)
 
     # --- functions ---
 
@@ -111,6 +118,23 @@ class Generator:
             finish_timeout_s=random.choice([0, 0, 0, 0, 15]),
             step_timeout_ms=random.choice([0, 0, 0, 200]),
         )
+
+    def bodies(self, events: Sequence[str]) -> list[FunctionPlan]:
+        """Functions without steps, which work for a while."""
+        random = self.later
+        if random.random() > 0.3:
+            return []
+        return [
+            FunctionPlan(
+                f"body{number}",
+                random.choice(events),
+                (Op("work", BODY, ms=random.choice([5, 100, 700, 2_500, 4_000]), chance=random.choice([0, 0, 0.3])),),
+                random.choice([Limits(), Limits(), Limits(concurrency=((random.randint(1, 3), True, "fn"),))]),
+                retries=random.choice([0, 1, 3]),
+                step_timeout_ms=random.choice([0, 0, 0, 1_500]),
+            )
+            for number in range(random.randint(1, 2))
+        ]  # fmt: skip
 
     def limits(self, is_callee: bool) -> Limits:
         random = self.random

@@ -159,6 +159,11 @@ class TaskTree:
         return not self.has_leftovers
 
     @property
+    def root_goes_on(self) -> bool:
+        """Whether the handler's own task executes, or awaits what isn't parked."""
+        return self.root is not None and not self.root.done() and not self._rests(self.root)
+
+    @property
     def has_leftovers(self) -> bool:
         """Whether tasks besides the handler's are unfinished."""
         while self._leftovers and self._leftovers[0].done():

@@ -15,7 +15,7 @@ for run_id, fence, is_completed, memos in commits do
     on_pages('HSET', steps_key(run_id), ARGV, memos, last_of(memos))
     -- Progress: the next crash is the first under another step (S9.8), and the code between steps may fail anew (S5.1).
     if run[4] then redis.call('HDEL', key, 'crashes', 'crash_log', 'trial') end
-    if is_completed and run[5] then redis.call('HDEL', key, 'attempt') end
+    if is_completed and run[5] then redis.call('HDEL', key, 'attempt', 'earlier_errors') end
     reply[#reply + 1] = run[3] and 'cancel' or 'ok'
   end
 end

@@ -41,7 +41,7 @@ for step_key, packed, children in operations do
     -- Only its place in the order of outcomes is new.
     redis.call('HSET', steps_key(parent_id), step_key, packed)
     -- A step has completed: code between steps may fail anew (S5.1).
-    if op.state ~= 'failed' then redis.call('HDEL', key, 'attempt') end
+    if op.state ~= 'failed' then redis.call('HDEL', key, 'attempt', 'earlier_errors') end
   elseif is_news(op, known) then
     store(op, step_key, packed)
     for function_id, queue, run_id, event, start_timeout_ms, finish_timeout_ms, flow in children do

@@ -1,12 +1,17 @@
 -- retry_run: the code between the steps failed; call the handler again at `due_ms`. Rules S5.1, S5.6.
 -- KEYS   1 prefix
 --@argv now_ms:int child_id run_id fence attempts due_ms error
---       attempts: so far. error: JSON
+--       attempts: so far. error: JSON, with when the attempt started and ended (ms), and the worker
 -- Reply  {'fenced' | 'cancel' (the claim is kept, the run shall end) | 'ok', hints}
 local key = run_key(run_id)
 if not owns(run_id, child_id, fence) then return {'fenced', {}} end
 local run = redis.call('HMGET', key, 'cancel', 'lane', 'function', 'queue')
 if run[1] then return {'cancel', {}} end
+-- The errors of the attempts before, separated by commas, until a step completes.
+if tonumber(attempts) > 1 then
+  local before = redis.call('HMGET', key, 'earlier_errors', 'last_error')
+  redis.call('HSET', key, 'earlier_errors', (before[1] and before[1] .. ',' or '') .. before[2])
+end
 redis.call('HSET', key, 'attempt', attempts, 'last_error', error, 'status', WAITING, 'due', due_ms)
 redis.call('HDEL', claims_key(child_id), run_id)
 move_run(run[3], run[4] or DEFAULT_QUEUE, RUNNING, WAITING)

@@ -253,7 +253,7 @@ local function take(member, lane)
     if not fence then return false end
     steps = redis.call('HGETALL', steps_key(run_id))
   elseif started then
-    redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', fence)
+    redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', fence, 'claimed', now_ms)
     steps = redis.call('HGETALL', steps_key(run_id))
     redis.call('DEL', joins_key(run_id))
     if past[5] then redis.call('HDEL', key, 'dirty') end

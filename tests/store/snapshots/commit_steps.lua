@@ -24,7 +24,7 @@ local run_id, fence, is_completed, memos = ARGV[commits_at], ARGV[commits_at + 1
   else
     on_pages('HSET', steps_key(run_id), ARGV, memos, (memos + ARGV[memos - 1] * 2 - 1))
     if run[4] then redis.call('HDEL', key, 'crashes', 'crash_log', 'trial') end
-    if is_completed and run[5] then redis.call('HDEL', key, 'attempt') end
+    if is_completed and run[5] then redis.call('HDEL', key, 'attempt', 'earlier_errors') end
     reply[#reply + 1] = run[3] and 'cancel' or 'ok'
   end
 end

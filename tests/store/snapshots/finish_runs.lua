@@ -329,7 +329,7 @@ local function resolve(run_id, step_key, outcome, now_ms)
     op.state, op.error = 'failed', outcome.error
   else
     op.state, op.data = 'done', outcome.data
-    redis.call('HDEL', run_key(run_id), 'attempt')
+    redis.call('HDEL', run_key(run_id), 'attempt', 'earlier_errors')
   end
   redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
   if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, now_ms) end

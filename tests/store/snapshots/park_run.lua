@@ -223,7 +223,7 @@ local function resolve(run_id, step_key, outcome, now_ms)
     op.state, op.error = 'failed', outcome.error
   else
     op.state, op.data = 'done', outcome.data
-    redis.call('HDEL', run_key(run_id), 'attempt')
+    redis.call('HDEL', run_key(run_id), 'attempt', 'earlier_errors')
   end
   redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
   if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, now_ms) end
@@ -883,7 +883,7 @@ local step_key, packed, children = ARGV[operations_at], ARGV[operations_at + 1],
   local known = redis.call('HGET', steps_key(parent_id), step_key)
   if op.state == nil or op.state == 'done' or op.state == 'failed' then
     redis.call('HSET', steps_key(parent_id), step_key, packed)
-    if op.state ~= 'failed' then redis.call('HDEL', key, 'attempt') end
+    if op.state ~= 'failed' then redis.call('HDEL', key, 'attempt', 'earlier_errors') end
   elseif is_news(op, known) then
     store(op, step_key, packed)
     for children_at = children, children + ARGV[children - 1] * 7 - 1, 7 do

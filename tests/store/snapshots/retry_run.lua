@@ -169,6 +169,10 @@ local key = run_key(run_id)
 if not owns(run_id, child_id, fence) then return {'fenced', {}} end
 local run = redis.call('HMGET', key, 'cancel', 'lane', 'function', 'queue')
 if run[1] then return {'cancel', {}} end
+if tonumber(attempts) > 1 then
+  local before = redis.call('HMGET', key, 'earlier_errors', 'last_error')
+  redis.call('HSET', key, 'earlier_errors', (before[1] and before[1] .. ',' or '') .. before[2])
+end
 redis.call('HSET', key, 'attempt', attempts, 'last_error', error, 'status', 'waiting', 'due', due_ms)
 redis.call('HDEL', claims_key(child_id), run_id)
 move_run(run[3], run[4] or 'default', 'running', 'waiting')

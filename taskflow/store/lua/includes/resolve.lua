@@ -31,7 +31,7 @@ local function resolve(run_id, step_key, outcome, now_ms)
   else
     op.state, op.data = 'done', outcome.data
     -- A step that completes resets the counter of the code outside (S5.1).
-    redis.call('HDEL', run_key(run_id), 'attempt')
+    redis.call('HDEL', run_key(run_id), 'attempt', 'earlier_errors')
   end
   redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
   if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, now_ms) end
