@@ -20,7 +20,7 @@ from taskflow.event import RESERVED_PREFIX, Event
 from taskflow.flow.checks import period_ms
 from taskflow.flow.options import NO_FLOW_CONTROL, FlowControl, FlowOptions
 from taskflow.headers import Headers
-from taskflow.retries import Retries
+from taskflow.retries import Exceptions, Retries
 from taskflow.run import Run
 from taskflow.timeouts import Timeouts
 from taskflow.triggers import Trigger, TriggerEvent, parse_triggers
@@ -248,6 +248,8 @@ class FunctionOptions(FlowOptions, total=False):
     name         for people; the id unless given
     retries      attempts after the first one, of each step and of the code between the steps, or a Retries (S5.1); the app's
                  setting unless given
+    retry_on     exceptions, a class or a tuple, against which another attempt is made; others end the step or run (S5.3)
+    give_up_on   exceptions, a class or a tuple, against which none is made
     timeouts     how long a run and its steps may take (S6.3)
     queue        only workers that serve this queue (`-Q`) execute it; "default" unless given
     determinism  "strict" fails a run whose replay meets the steps in another order (S4.5); the app's setting unless given
@@ -261,6 +263,8 @@ class FunctionOptions(FlowOptions, total=False):
     id: str | None
     name: str | None
     retries: int | Retries | None
+    retry_on: Exceptions | None
+    give_up_on: Exceptions | None
     timeouts: Timeouts | None
     queue: str | None
     determinism: Determinism | None
@@ -306,7 +310,9 @@ def checked_spec(handler: Handler, app_id: str, slug: str, options: FunctionOpti
         slug=slug,
         name=slug if name is None else name,
         triggers=parse_triggers(options.get("trigger")),
-        retries=Retries.of(options.get("retries")),
+        retries=Retries.of(
+            options.get("retries"), retry_on=options.get("retry_on"), give_up_on=options.get("give_up_on")
+        ),
         timeouts=NO_TIMEOUTS if timeouts is None else timeouts,
         queue="default" if queue is None else check_slug(queue, what="queue"),
         determinism="warn" if determinism is None else check_determinism(determinism, what="determinism"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeAlias
 
 from taskflow.errors import (
     ConfigError,
@@ -14,6 +15,7 @@ from taskflow.errors import (
 )
 from taskflow.types import Duration
 from taskflow.values.durations import parse_duration_ms, parse_when_ms
+from taskflow.values.manifest import in_code_only
 
 MAX_ATTEMPTS = 20
 MAX_MULTIPLIER = 100
@@ -21,13 +23,20 @@ MAX_MULTIPLIER = 100
 FINAL = (NonRetriableError, ConfigError, InvalidDuration, InvalidEvent)
 
 
+Exceptions: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
+"""One class of exceptions, or several."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often and when to try again. Rules S5.1 and S5.2.
+    """How often, when and against what to try again. Rules S5.1 to S5.3.
+
+        Retries(8, initial="1s", maximum="5m", retry_on=(ConnectionError, TimeoutError))
 
     `attempts` (0-20) counts the tries after the first one. The delay before them grows from `initial` by
     `multiplier` (1-100) up to `maximum`; with `jitter` it is drawn evenly between nothing and that.
-    Raises ConfigError.
+    An exception that is one of `give_up_on`, or none of `retry_on` where that is given, ends the tries; a step that ran out of time
+    counts as TimeoutError, and a RetryAfterError as one of `retry_on`. Raises ConfigError.
     """
 
     attempts: int = 4
@@ -35,6 +44,8 @@ class Retries:
     maximum: Duration = field(default="1h", compare=False)
     multiplier: float = 2.0
     jitter: bool = True
+    retry_on: Exceptions | None = in_code_only(None)
+    give_up_on: Exceptions = in_code_only(())
     initial_ms: int = field(init=False, repr=False)
     maximum_ms: int = field(init=False, repr=False)
 
@@ -64,15 +75,45 @@ class Retries:
                 f"retries.initial ({self.initial!r}) is longer than retries.maximum ({self.maximum!r}); "
                 "lower the one or raise the other"
             )
+        for option in ("retry_on", "give_up_on"):
+            check_exceptions(option, getattr(self, option))
         object.__setattr__(self, "initial_ms", initial_ms)
         object.__setattr__(self, "maximum_ms", maximum_ms)
 
     @classmethod
-    def of(cls, value: int | Retries | None) -> Retries:
-        """The policy that `retries=value` means: so many attempts with the default backoff, or a policy; None is the default."""
-        if value is None:
-            return cls()
-        return value if isinstance(value, Retries) else cls(attempts=value)
+    def of(
+        cls,
+        value: int | Retries | None,
+        *,
+        retry_on: Exceptions | None = None,
+        give_up_on: Exceptions | None = None,
+    ) -> Retries:
+        """The policy that `retries=value` means: so many attempts with the default backoff, or a policy; None is the default.
+
+        The other two, where given, beat those of the policy.
+        """
+        policy = cls() if value is None else value if isinstance(value, Retries) else cls(attempts=value)
+        if retry_on is not None:
+            policy = replace(policy, retry_on=retry_on)
+        return policy if give_up_on is None else replace(policy, give_up_on=give_up_on)
+
+    def gives_up_on(self, error: BaseException) -> bool:
+        """Whether no attempt is to follow; a group of exceptions is final when all that is in it is."""
+        if isinstance(error, BaseExceptionGroup):
+            return all(self.gives_up_on(one) for one in error.exceptions)
+        if isinstance(error, (FINAL, self.give_up_on)):
+            return True
+        return self.retry_on is not None and not isinstance(error, (RetryAfterError, self.retry_on))
+
+
+def check_exceptions(option: str, value: object) -> None:
+    """Raise ConfigError unless this is a class of exceptions or a tuple of them."""
+    classes = value if isinstance(value, tuple) else () if value is None else (value,)
+    for each in classes:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise ConfigError(
+                f"{option} must be a class of exceptions or a tuple of them, got {each!r:.80}; write {option}=(TimeoutError,)"
+            )
 
 
 def backoff_ms(attempt: int, policy: Retries, jitter: float) -> int:
@@ -89,7 +130,7 @@ def next_attempt_ms(
     A RetryAfterError whose delay can't be read counts as any other error, or its run would get stuck on it.
     Rules S5.1 to S5.3.
     """
-    if is_final(error) or attempt >= policy.attempts:
+    if policy.gives_up_on(error) or attempt >= policy.attempts:
         return None
     if isinstance(error, RetryAfterError):
         try:
@@ -97,13 +138,6 @@ def next_attempt_ms(
         except InvalidDuration:
             pass
     return now_ms + backoff_ms(attempt, policy, jitter)
-
-
-def is_final(error: BaseException) -> bool:
-    """Whether no attempt is to follow; a group is final when all that is in it is."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(is_final(one) for one in error.exceptions)
-    return isinstance(error, FINAL)
 
 
 def retry_after_ms(error: RetryAfterError, *, now_ms: int) -> int:

@@ -110,3 +110,46 @@ def test_retry_after_a_time_without_a_zone_is_refused_where_it_is_written() -> N
 def test_retry_after_an_unreadable_delay_is_an_ordinary_failure(delay: str | float) -> None:
     error = RetryAfterError("busy", delay)
     assert next_attempt_ms(STEADY, 0, now_ms=NOW_MS, error=error, jitter=0) == NOW_MS + 10_000
+
+
+class Flaky(ConnectionError):
+    """A cause that may pass."""
+
+
+@pytest.mark.parametrize(
+    ("policy", "error", "is_retried"),
+    [
+        (Retries(), KeyError("k"), True),
+        (Retries(give_up_on=KeyError), KeyError("k"), False),
+        (Retries(give_up_on=(KeyError, TypeError)), TypeError("t"), False),
+        (Retries(give_up_on=LookupError), KeyError("k"), False),
+        (Retries(retry_on=ConnectionError), Flaky(), True),
+        (Retries(retry_on=ConnectionError), ValueError("v"), False),
+        (Retries(retry_on=()), ValueError("v"), False),
+        (Retries(retry_on=ConnectionError, give_up_on=Flaky), Flaky(), False),
+        (Retries(retry_on=ConnectionError), RetryAfterError("later", 1), True),
+        (Retries(give_up_on=RetryAfterError), RetryAfterError("later", 1), False),
+        (Retries(retry_on=NonRetriableError), NonRetriableError("no"), False),
+        (Retries(give_up_on=KeyError), ExceptionGroup("g", [KeyError("k"), KeyError("l")]), False),
+        (Retries(give_up_on=KeyError), ExceptionGroup("g", [KeyError("k"), ValueError("v")]), True),
+    ],
+)
+def test_the_class_of_an_exception_decides_whether_there_is_another_attempt(
+    policy: Retries, error: BaseException, is_retried: bool
+) -> None:
+    """S5.3"""
+    due_ms = next_attempt_ms(policy, 0, now_ms=NOW_MS, error=error, jitter=0.5)
+    assert (due_ms is not None) is is_retried
+
+
+@pytest.mark.parametrize("wrong", ["KeyError", KeyError("k"), int, (KeyError, 7), [KeyError]])
+def test_what_is_no_class_of_exceptions_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match="give_up_on must be a class of exceptions or a tuple of them"):
+        Retries(give_up_on=wrong)
+
+
+def test_what_a_function_says_beats_its_policy() -> None:
+    policy = Retries(3, retry_on=OSError)
+    assert Retries.of(policy) is policy
+    assert Retries.of(policy, retry_on=KeyError).retry_on is KeyError
+    assert Retries.of(2, give_up_on=(KeyError,)) == Retries(2, give_up_on=(KeyError,))

@@ -1,14 +1,15 @@
 """Frozen dataclasses as JSON objects, and back, by the types of their fields.
 
 A field `period` beside a derived field `period_ms` is a duration: it is written as `period_ms`, and read as a timedelta. Other
-derived fields (`init=False`) are not written, nor is a None that is the default. A reader passes over what it does not know, and
-takes the default for what is missing, so that versions that differ by an option understand one another.
+derived fields (`init=False`) are not written, nor those that `in_code_only` makes, nor a None that is the default. A reader passes
+over what it does not know, and takes the default for what is missing, so that versions that differ by an option understand one
+another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from datetime import timedelta
 from functools import cache, partial
 from types import NoneType, UnionType
@@ -16,6 +17,15 @@ from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 T = TypeVar("T")
 Read: TypeAlias = Callable[[Any], Any]
+
+
+CODE = {"in": "code"}
+
+
+def in_code_only(default: T) -> T:
+    """A field that means something only where the code is, as a class does: no manifest has it."""
+    value: T = field(default=default, metadata=CODE)
+    return value
 
 
 class NoManifest(ValueError):
@@ -45,7 +55,7 @@ def find_entries(kind: Any) -> tuple[Entry, ...]:
     names = {each.name for each in fields(kind)}
     entries = []
     for each in fields(kind):
-        if not each.init:
+        if not each.init or each.metadata == CODE:
             continue
         is_duration = f"{each.name}_ms" in names
         name = f"{each.name}_ms" if is_duration else each.name

@@ -14,9 +14,11 @@ from taskflow.context import Context
 from taskflow.engine import parking
 from taskflow.errors import NonRetriableError, RetryAfterError, RunFailed, StepError
 from taskflow.retries import Retries
-from taskflow.step import Step
+from taskflow.step import BlockingStep, Step
 from taskflow.testing import Harness
 from tests.rules.flaky import Flaky
+from tests.rules.givens import both_kinds
+from tests.rules.passing import all_final, pass_time
 from tests.waiting import until
 
 STEADY = Retries(4, initial="10s", multiplier=2, jitter=False)  # 10, 20, 40, 80 s
@@ -371,3 +373,33 @@ async def test_the_cause_is_kept_in_what_is_stored(app: TaskFlow, error: Excepti
             await run.aresult("1s")
         assert "invalid literal for int() with base 10: 'x'" in caught.value.stack
         assert "direct cause" in caught.value.stack
+
+
+@both_kinds
+async def test_a_function_gives_up_on_the_exceptions_that_it_names(app: TaskFlow, is_async: bool) -> None:
+    """S5.3: in a step and in the code between the steps; what only the code knows is not asked of the store."""
+    tried: list[str] = []
+
+    def charge(kind: str) -> None:
+        tried.append(kind)
+        raise {"bug": KeyError, "away": ConnectionError}[kind](kind)
+
+    @app.function(id="async", retries=Retries(2, initial="1s"), give_up_on=KeyError)
+    async def in_async(ctx: Context[Step], step: Step) -> None:
+        await step.run("charge", charge, ctx.event.data["kind"])
+
+    @app.function(id="def", retries=Retries(2, initial="1s"), give_up_on=KeyError)
+    def in_def(ctx: Context[BlockingStep], step: BlockingStep) -> None:
+        step.run("charge", charge, ctx.event.data["kind"])
+
+    @app.function(retries=Retries(2, initial="1s"), retry_on=(ConnectionError,))
+    async def body(ctx: Context[Step]) -> None:
+        charge(ctx.event.data["kind"])
+
+    async with Harness(app) as harness:
+        for function in (in_async if is_async else in_def, body):
+            for kind, count in (("bug", 1), ("away", 3)):
+                run = await function.ainvoke({"kind": kind})
+                await pass_time(harness, lambda run=run: all_final([run]), description="the end of the run")  # type: ignore[misc]
+                assert tried == [kind] * count
+                tried.clear()
