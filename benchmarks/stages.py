@@ -7,6 +7,7 @@ those of a busy worker: 50 events, 100 claims, 100 ends.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
@@ -111,6 +112,7 @@ class StubHost:
         self.clock = SystemClock()
         self.child_id = CHILD
         self.slots = Slots(0, self.loop)
+        self.life_level = logging.DEBUG
         self.left = 0  # runs that have not ended
         self.over = self.loop.create_future()
 

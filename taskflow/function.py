@@ -144,7 +144,11 @@ class Function(Generic[P, R]):
         self.spec = spec
         self.handler = handler
         self._output = output
-        self._shape = handler_shape(handler, what=f"function {spec.id!r}: the handler")
+        shape = handler_shape(handler, what=f"function {spec.id!r}: the handler")
+        self.takes_step = shape.takes_step
+        """Whether the handler is called with `(ctx, step)` rather than `(ctx)`."""
+        self.is_async = shape.is_async
+        """Whether the handler is `async def`."""
         self._app = app
         functools.update_wrapper(self, handler)
 
@@ -165,16 +169,6 @@ class Function(Generic[P, R]):
         if self._output is None:
             self._output = return_shape(self.handler)
         return self._output
-
-    @property
-    def takes_step(self) -> bool:
-        """Whether the handler is called with `(ctx, step)` rather than `(ctx)`."""
-        return self._shape.takes_step
-
-    @property
-    def is_async(self) -> bool:
-        """Whether the handler is `async def`."""
-        return self._shape.is_async
 
     def send(
         self,

@@ -53,9 +53,9 @@ class Execution:
     """One resident run, or one step of it: see `assignment`. All methods run on the loop's thread."""
 
     __slots__ = (
-        "_had", "_offers", "_parking", "_races", "assignment", "claimed", "epoch", "event", "event_obj", "events", "facts",
-        "function", "function_id", "host", "in_handler", "is_let_go_on", "journal", "lifecycle", "owned", "run_id", "slots",
-        "steps_over", "taken", "threads", "tree", "trial", "turns", "was_refused",
+        "_had", "_offers", "_parking", "_races", "_turns", "assignment", "claimed", "epoch", "event", "event_obj", "events",
+        "facts", "function", "function_id", "host", "in_handler", "is_let_go_on", "job", "journal", "lifecycle", "owned", "run_id",
+        "slots", "steps_over", "taken", "threads", "tree", "trial", "was_refused",
     )  # fmt: skip
 
     def __init__(self, claimed: ClaimedRun, function: Function[Any, Any], host: Host, epoch: int) -> None:
@@ -78,14 +78,11 @@ class Execution:
         self.owned = OwnedRun(claimed.claim, host, self.facts)
         # the claim of an offered step, which is another than that of its run
         self.taken = TakenStep(claimed.claim, host, claimed.step_key) if claimed.step_key else None
-        self.tree = TaskTree(
-            host.loop, on_stuck=self.on_stuck, on_idle=self.on_idle, is_operation=is_step_operation
-        )
-        self.turns = Turns(self.tree, host.loop)
-        if claimed.steps:
-            self.turns.load(*self.journal.story())
+        self.job = (self.taken or self.owned).job
+        self.tree = TaskTree(host.loop, on_stuck=self.on_stuck, on_idle=self.on_idle, is_operation=is_step_operation)  # fmt: skip
         self.slots = RunSlots(host.slots, self.tree)
         # Made when they are needed, since a short run needs none of them.
+        self._turns: Turns | None = None
         self._parking: Parking | None = None
         self._offers: Offers | None = None
         self._races: Races | None = None
@@ -100,6 +97,14 @@ class Execution:
         self.steps_over: asyncio.Future[None] | None = None
         # The handler goes on; the run is to stop, but not before its code has ended or calls a step tool; it has called one.
         self.in_handler = self.is_let_go_on = self.was_refused = False
+        if claimed.steps:
+            self.turns.load(*self.journal.story())
+
+    @property
+    def turns(self) -> Turns:
+        if self._turns is None:
+            self._turns = Turns(self.tree, self.host.loop)
+        return self._turns
 
     @property
     def parking(self) -> Parking:
@@ -138,10 +143,6 @@ class Execution:
     def in_body(self) -> bool:
         """Whether the handler has called no step tool, now or before. Rule S4.7."""
         return not self.claimed.steps and not self.journal.next_index
-
-    @property
-    def job(self) -> str:
-        return (self.taken or self.owned).job
 
     # --- what executes ---
 
@@ -337,8 +338,7 @@ class Execution:
             return
         if self.trial is not None:
             self.trial.end()
-        self.turns.close()
-        for part in (self._parking, self._offers):
+        for part in (self._turns, self._parking, self._offers):
             if part is not None:
                 part.close()
         if not self.tree.has_leftovers:

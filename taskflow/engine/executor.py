@@ -21,6 +21,7 @@ from taskflow.engine.owned import job_id
 from taskflow.engine.slots import Slots
 from taskflow.errors import StoreUnavailable
 from taskflow.function import Function
+from taskflow.observability.run_log import life_level
 from taskflow.redis.scripts import Answer
 from taskflow.store.claims import ClaimedRun, ClaimReply
 from taskflow.store.hints import Hint, WorkHint
@@ -84,6 +85,7 @@ class Executor:
         self.threads = threads
         self.trial = asyncio.Lock()
         self.on_abandoned = on_abandoned
+        self.life_level = life_level()
         self.slots = Slots(concurrency, self.loop, on_free=self.slot_is_free)
         self.executions: dict[str, Execution] = {}
         self.unknown: set[str] = set()  # functions that this code base does not have
@@ -203,8 +205,9 @@ class Executor:
                 return
             known.stop(Ending.FENCED)
         execution = Execution(claimed, function, self, epoch)
+        if not self.executions:
+            self.idle.clear()
         self.executions[job] = execution
-        self.idle.clear()
         HandlerCall(execution).start()
 
     def released(self, execution: object) -> None:

@@ -60,7 +60,7 @@ class HandlerCall:
         run = self.run
         current_run.set(run.facts)
         if run.assignment.is_whole and not run.claimed.steps and not run.claimed.attempt:
-            run_started(run.facts)
+            run_started(run.facts, run.host.life_level)
         try:
             if run.trial is not None or run.claimed.cancel:
                 await self.check_run()
@@ -226,14 +226,15 @@ class HandlerCall:
         if run.taken is not None:
             run.obey(await run.ask(run.taken.commit(op.pack())))
             raise Suspend
-        op.order = run.turns.next_order
+        turns = run.turns
+        op.order = turns.next_order
         keys_and_memos = run.journal.ended(key, op)
-        run.turns.expect(key)
+        turns.expect(key)
         try:
             verdict = await run.ask(run.owned.commit(keys_and_memos, is_completed=op.state == DONE))
         except BaseException:
             # The loser of a race: nobody will ask for its outcome, and the others must not wait for that.
-            run.turns.forget(key)
+            turns.forget(key)
             raise
         if verdict is not Verdict.OK:
             run.obey(verdict)
@@ -245,7 +246,7 @@ class HandlerCall:
             run.lifecycle.phase is Phase.FINISHING
         ):  # the handler has failed meanwhile; its next attempt finds it
             raise Suspend
-        await run.turns.take(key)
+        await turns.take(key)
         run.journal.went_on()
 
     async def keep(self, call: Call, op: Operation) -> None:

@@ -29,6 +29,7 @@ class Host(Protocol):
     slots: Slots
     trial: asyncio.Lock  # held by the one run on trial: its next crash would be its last (S9.8)
     threads: ThreadPool  # for user code that blocks
+    life_level: int  # of the log lines that tell of starts and ends of runs
 
     def look_for_work(self, queue: str) -> None:
         """This queue may have runs that can execute now."""

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from taskflow.engine.host import Host
-from taskflow.observability.run_log import Facts, attempt_failed, run_ended
+from taskflow.observability.run_log import Facts, attempt_failed, run_completed, run_ended
 from taskflow.store.claims import Claim, ParkedOp, PastEvent, Verdict
 from taskflow.store.keys import SEPARATOR
 
@@ -26,15 +26,12 @@ def job_id(run_id: str, step_key: str) -> str:
 class Owned:
     """What both claims can do."""
 
-    __slots__ = ("claim", "host")
+    __slots__ = ("claim", "host", "job")
 
-    def __init__(self, claim: Claim, host: Host) -> None:
+    def __init__(self, claim: Claim, host: Host, step_key: str = "") -> None:
         self.claim = claim
         self.host = host
-
-    @property
-    def job(self) -> str:
-        return self.claim.run_id
+        self.job = job_id(claim.run_id, step_key)
 
     async def crash_log(self) -> str:
         """How each process ended that died under the run since its last progress."""
@@ -58,12 +55,8 @@ class TakenStep(Owned):
     __slots__ = ("step_key",)
 
     def __init__(self, claim: Claim, host: Host, step_key: str) -> None:
-        super().__init__(claim, host)
+        super().__init__(claim, host, step_key)
         self.step_key = step_key
-
-    @property
-    def job(self) -> str:
-        return job_id(self.claim.run_id, self.step_key)
 
     async def commit(self, packed: bytes) -> Verdict:
         """Store what became of the step. PARKED, as the claim is over with that, or FENCED."""
@@ -81,7 +74,10 @@ class OwnedRun(Owned):
     __slots__ = ("facts",)
 
     def __init__(self, claim: Claim, host: Host, facts: Facts) -> None:
-        super().__init__(claim, host)
+        # As `Owned` does, without its call: each run makes one of these.
+        self.claim = claim
+        self.host = host
+        self.job = claim.run_id
         self.facts = facts
 
     async def commit(self, keys_and_memos: Sequence[str | bytes], *, is_completed: bool) -> Verdict:
@@ -157,7 +153,10 @@ class OwnedRun(Owned):
         if hints:
             self.host.send_hints(hints)
         if verdict is Verdict.OK:
-            run_ended(self.facts, status, None if status == "completed" else orjson.loads(body))
+            if status == "completed":
+                run_completed(self.facts, self.host.life_level)
+            else:
+                run_ended(self.facts, status, orjson.loads(body))
         return verdict
 
     async def cancel_reason(self) -> bytes:

@@ -44,11 +44,14 @@ class RunFields(logging.Filter):
 
 
 def life_level() -> int:
+    """The level of starts and ends of runs. For who tells of them to ask once: reading the environment takes 2 us."""
     return logging.INFO if os.environ.get(LIFE_LEVEL_VARIABLE) else logging.DEBUG
 
 
-def run_started(facts: Facts) -> None:
-    logger.log(life_level(), "run started", extra=dict(facts))
+def run_started(facts: Facts, level: int) -> None:
+    """`level` is the `life_level`."""
+    if logger.isEnabledFor(level):
+        logger.log(level, "run started", extra=dict(facts))
 
 
 def attempt_failed(
@@ -63,11 +66,14 @@ def attempt_failed(
     logger.warning("%s failed: %s; %s", what, brief(told), then, extra=extra)
 
 
-def run_ended(facts: Facts, status: str, told: Mapping[str, Any] | None) -> None:
-    """A run has ended here; `told` is its error, or why it was cancelled."""
-    if status == "completed" or told is None:
-        logger.log(life_level(), "run %s", status, extra=dict(facts))
-        return
+def run_completed(facts: Facts, level: int) -> None:
+    """`level` is the `life_level`."""
+    if logger.isEnabledFor(level):
+        logger.log(level, "run completed", extra=dict(facts))
+
+
+def run_ended(facts: Facts, status: str, told: Mapping[str, Any]) -> None:
+    """A run has failed or was cancelled here; `told` is its error, or why it was cancelled."""
     if status == "cancelled":
         logger.warning("run cancelled: %s", told.get("message") or "no reason was given", extra=dict(facts))
         return

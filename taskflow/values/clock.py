@@ -50,7 +50,7 @@ class SystemClock:
 
     def boot_ms(self) -> int:
         """Milliseconds by a clock that nobody can set and that counts the time of a suspend."""
-        return boot_ns() // 1_000_000
+        return time.clock_gettime_ns(BOOT_CLOCK) // 1_000_000
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch by the store's clock, as far as it is known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -29,6 +30,7 @@ class Process:
         self.claims = scene.claims
         self.config = Config.resolve("shop", broker="redis://unused", store="redis://unused")
         self.clock = self
+        self.life_level = logging.DEBUG
         self.told: list[Hint] = []
 
     def now_ms(self) -> int:

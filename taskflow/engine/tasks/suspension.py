@@ -66,10 +66,11 @@ class TaskTree:
         # `on_stuck` spawns would become part of the run.
         self._context = copy_context()
         self._tasks: dict[AnyTask, int] = {}  # and their births: parents before children
-        # All but the handler's own, less some that were found done: each is looked at once, however many there are.
-        self._leftovers: deque[AnyTask] = deque()
+        # All but the handler's own, less some that were found done: each is looked at once, however many there are. None while
+        # there were none, as in most runs.
+        self._leftovers: deque[AnyTask] | None = None
         self._parked: dict[AnyFuture, None] = {}  # not done yet, oldest first
-        self._watched: set[AnyFuture] = set()
+        self._watched: set[AnyFuture] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._held_by: AnyTask | None = None
         self._settling: AnyTask | None = None
@@ -98,8 +99,8 @@ class TaskTree:
             self.root = root = self._loop.create_task(coro)
         finally:
             current_tree.reset(token)
-        # Those of an eager task came before it.
-        self._leftovers.extend(task for task in self._tasks if task is not root)
+        if len(self._tasks) > 1:  # those of an eager task came before it
+            self._leftovers = deque(task for task in self._tasks if task is not root)
         if root not in self._tasks:
             root.cancel()
             raise RuntimeError("the loop doesn't tag its tasks: call install_task_factory(loop) first")
@@ -166,9 +167,10 @@ class TaskTree:
     @property
     def has_leftovers(self) -> bool:
         """Whether tasks besides the handler's are unfinished."""
-        while self._leftovers and self._leftovers[0].done():
-            self._leftovers.popleft()
-        return bool(self._leftovers)
+        leftovers = self._leftovers
+        while leftovers and leftovers[0].done():
+            leftovers.popleft()
+        return bool(leftovers)
 
     def close(self) -> None:
         """The handler has returned and nothing is left over: let go of the tasks, without a turn of the loop."""
@@ -257,9 +259,11 @@ class TaskTree:
         if len(tasks) >= self._prune_at and not self.suspending:
             self._tasks = tasks = {other: born for other, born in tasks.items() if not other.done()}
             self._prune_at = PRUNE_AT + 2 * len(tasks)
-            self._leftovers = deque(other for other in self._leftovers if not other.done())
+            self._leftovers = deque(other for other in self._leftovers or () if not other.done())
         tasks[task] = birth
         if self.root is not None:
+            if self._leftovers is None:
+                self._leftovers = deque()
             self._leftovers.append(task)
         if self._parked and not self.suspending:
             self.stuck = False
@@ -326,12 +330,15 @@ class TaskTree:
         return True
 
     def _watch(self, future: AnyFuture) -> None:
+        if self._watched is None:
+            self._watched = set()
         if future not in self._watched:
             self._watched.add(future)
             future.add_done_callback(self._unwatch, context=self._context)
 
     def _unwatch(self, future: AnyFuture) -> None:
-        self._watched.discard(future)
+        if self._watched is not None:
+            self._watched.discard(future)
         self.check_soon()
 
     def _look_at(self, when: float) -> None:
@@ -366,16 +373,14 @@ class TaskTree:
         for task in self._tasks:
             if task.done():
                 fetch_outcome(task)
-        for future in self._watched:
+        for future in self._watched or ():
             future.remove_done_callback(self._unwatch)
         if self._timer is not None:
             self._timer.cancel()
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
-        self._watched.clear()
-        self._leftovers.clear()
         self._tasks, self._parked = {}, {}
-        self._timer = self._held_by = self._settling = self.root = None
+        self._watched = self._leftovers = self._timer = self._held_by = self._settling = self.root = None
         self._on_stuck = self._on_idle = do_nothing
 
 
