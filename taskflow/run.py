@@ -99,6 +99,7 @@ class StepView:
     child: str | None  # the run that an invoke started
     why: str | None  # why it has no outcome yet
     is_kept: bool  # its memo was taken over from the run that this one is a rerun of
+    input: Json  # its arguments, {"args": [...], "kwargs": {...}}, where it keeps them; else None
     output: Json
     has_output: bool
 
@@ -111,7 +112,7 @@ class StepView:
             "key": self.key, "kind": self.kind, "state": self.state, "why": self.why, "started_ms": self.started_ms,
             "ended_ms": self.ended_ms, "due_ms": self.due_ms, "attempts": self.attempts,
             "failed_attempts": [attempt.to_json() for attempt in self.failed_attempts], "worker": self.worker,
-            "child": self.child, "is_kept": self.is_kept, "output": self.output,
+            "child": self.child, "is_kept": self.is_kept, "input": self.input, "output": self.output,
             "error": self.error.to_json() if self.error else None,
         }  # fmt: skip
 

@@ -6,16 +6,14 @@ Both call the same engine; what a tool does is written once, behind `StepEngine`
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from taskflow.event import Event, ReceivedEvent
-from taskflow.headers import Headers
+from taskflow.invocation import StepInvokeOptions, checked, invoked_output, target_id
 from taskflow.signals import OnConflict, ReceivedSignal
-from taskflow.types import Duration, JsonObject, When
-from taskflow.values.keywords import check_keywords
+from taskflow.types import Duration, When
 from taskflow.values.returns import output_of
-from taskflow.values.shape import ANY, Shape
-from taskflow.values.shapes import shape_of
+from taskflow.values.shape import Shape
 
 if TYPE_CHECKING:
     from taskflow.function import Function
@@ -29,28 +27,12 @@ C = TypeVar("C")
 ParallelMode = Literal["all", "race"]
 
 
-class StepInvokeOptions(TypedDict, total=False):
-    """What `step.invoke` takes beside the function; None counts as left out.
-
-    data     a JSON object, which is the data of the event that the run gets
-    user     a JSON object: who asks for it
-    headers  short strings by name, besides those that it inherits from this run (S11.1)
-    timeout  how long to wait for its end, at most 1 year; without one there is no limit
-    output_type  of its output, when that is not what `function` is annotated to return (S11.3)
-    """
-
-    data: JsonObject | None
-    user: JsonObject | None
-    headers: Headers | None
-    timeout: Duration | None
-    output_type: Any
-
-
 class StepEngine(Protocol):
     """What the tools ask of the engine. All coroutines run on the worker's loop, inside the run's task tree."""
 
     async def run(
-        self, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Shape
+        self, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Shape,
+        records_input: bool,
     ) -> Any: ...  # fmt: skip
 
     async def sleep(self, step_id: str, duration: Duration) -> None: ...
@@ -97,29 +79,42 @@ class Step:
 
     @overload
     async def run(
+        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: type[T], record_input: bool = False,
+        **kwargs: Any,
+    ) -> T: ...  # fmt: skip
+
+    @overload
+    async def run(
+        self, id: str, fn: Callable[..., Coroutine[Any, Any, R]], /, *args: Any, record_input: bool, **kwargs: Any
+    ) -> R: ...  # fmt: skip
+
+    @overload
+    async def run(
+        self, id: str, fn: Callable[..., R], /, *args: Any, record_input: bool, **kwargs: Any
+    ) -> R: ...
+
+    @overload
+    async def run(
         self, id: str, fn: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> R: ...
 
     @overload
     async def run(self, id: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
-    @overload
     async def run(
-        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: type[T], **kwargs: Any
-    ) -> T: ...
-
-    async def run(
-        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: Any = None, **kwargs: Any
-    ) -> Any:
+        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: Any = None, record_input: Any = False,
+        **kwargs: Any,
+    ) -> Any:  # fmt: skip
         """Call `fn(*args, **kwargs)` once, keep what it returns, and return that. Rule S3.1.
 
             total = await step.run("sum", add, 1, 2)
 
         In a replay `fn` is not called again. A sync `fn` runs in a thread. What it returns must have a JSON form (S2.6), and comes
-        back as the type that `fn` is annotated to return, or as `output_type` (S11.3).
+        back as the type that `fn` is annotated to return, or as `output_type` (S11.3). With `record_input=True` the arguments are
+        kept with the step (S10.2), and must have a JSON form too.
         Raises StepError when the retries are used up, NestedStepError inside another step.
         """
-        return await self._engine.run(id, fn, args, kwargs, output_of(fn, output_type))
+        return await self._engine.run(id, fn, args, kwargs, output_of(fn, output_type), record_input)
 
     async def sleep(self, id: str, duration: Duration) -> None:
         """Suspend this branch for `duration`: "1h30m", seconds, or a timedelta; at most 1 year. Rule S3.2.
@@ -257,22 +252,33 @@ class BlockingStep:
 
     @overload
     def run(
+        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: type[T], record_input: bool = False,
+        **kwargs: Any,
+    ) -> T: ...  # fmt: skip
+
+    @overload
+    def run(
+        self, id: str, fn: Callable[..., Coroutine[Any, Any, R]], /, *args: Any, record_input: bool, **kwargs: Any
+    ) -> R: ...  # fmt: skip
+
+    @overload
+    def run(self, id: str, fn: Callable[..., R], /, *args: Any, record_input: bool, **kwargs: Any) -> R: ...
+
+    @overload
+    def run(
         self, id: str, fn: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> R: ...
 
     @overload
     def run(self, id: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
-    @overload
     def run(
-        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: type[T], **kwargs: Any
-    ) -> T: ...
-
-    def run(
-        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: Any = None, **kwargs: Any
-    ) -> Any:
+        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: Any = None, record_input: Any = False,
+        **kwargs: Any,
+    ) -> Any:  # fmt: skip
         """See `Step.run`."""
-        return self._engine.block_on(self._engine.run(id, fn, args, kwargs, output_of(fn, output_type)))
+        output = output_of(fn, output_type)
+        return self._engine.block_on(self._engine.run(id, fn, args, kwargs, output, record_input))
 
     def sleep(self, id: str, duration: Duration) -> None:
         """See `Step.sleep`."""
@@ -370,27 +376,3 @@ OPERATIONS = frozenset(
 def is_step_operation(coro: object) -> bool:
     """Whether a coroutine is a bare call of a tool that waits, with no user code around it."""
     return getattr(coro, "cr_code", None) in OPERATIONS
-
-
-def target_id(function: Function[..., Any] | None, function_id: str | None) -> str:
-    """The id of the function to invoke, given in one of two ways."""
-    if (function is None) == (function_id is None):
-        raise TypeError("step.invoke takes either function=... (of this app) or function_id='app/function'")
-    if function is not None:
-        return function.spec.id
-    assert function_id is not None
-    return function_id
-
-
-def checked(options: StepInvokeOptions) -> StepInvokeOptions:
-    """The options of an invoke. Raises TypeError for one that does not exist."""
-    check_keywords(options, StepInvokeOptions, what="step.invoke()")
-    return options
-
-
-def invoked_output(function: Function[..., Any] | None, options: StepInvokeOptions) -> Shape:
-    """The shape of what an invoked function returns: as told, else as its handler is annotated, where that is known."""
-    output_type = options.get("output_type")
-    if output_type is not None:
-        return shape_of(output_type)
-    return ANY if function is None else function.output

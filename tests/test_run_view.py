@@ -249,6 +249,6 @@ def test_json_of_a_run_is_stable() -> None:
         "steps": [{
             "key": "nap", "kind": "sleep", "state": "wait", "why": "sleeping until 12:00:01 (in 1 s)",
             "started_ms": NOON_MS - S, "ended_ms": None, "due_ms": NOON_MS + S, "attempts": 0, "failed_attempts": [],
-            "worker": None, "child": None, "is_kept": False, "output": None, "error": None,
+            "worker": None, "child": None, "is_kept": False, "input": None, "output": None, "error": None,
         }],
     }  # fmt: skip

@@ -101,7 +101,9 @@ class Journal:
     def attempt_of(self, key: str) -> Operation:
         """A step of which one more attempt has ended, with those that the store knows."""
         known = self.operations.get(key)
-        return Operation("step", WAIT, known.index, attempts=known.attempts) if known else Operation("step", WAIT, 0)  # fmt: skip
+        if known is None:
+            return Operation("step", WAIT, 0)
+        return Operation("step", WAIT, known.index, input=known.input, attempts=known.attempts)
 
     def not_met(self, key: str) -> NonDeterminismError:
         """The handler did not come to a step that another process has offered."""

@@ -135,8 +135,8 @@ def edited_outcome(key: str, step: Operation, output: Any, *, order: int, now_ms
         )
     data = dump(output, shape_of(type(output)), what=f"the output of step {key!r}")
     return Operation(
-        step.kind, DONE, step.index, order=order, data=data, started=now_ms, ended=now_ms, child=step.child
-    )
+        step.kind, DONE, step.index, order=order, data=data, input=step.input, started=now_ms, ended=now_ms, child=step.child
+    )  # fmt: skip
 
 
 def known_steps(operations: Mapping[str, Operation]) -> str:

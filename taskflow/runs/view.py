@@ -145,6 +145,7 @@ def step_view(key: str, op: Operation, around: Surroundings, moment: Moment, *, 
         child=op.child,
         why=step_reason(op, around, moment),
         is_kept=op.order is not None and op.order < kept,
+        input=orjson.loads(op.input) if op.input else None,
         output=orjson.loads(op.data) if is_done and op.data else None,
         has_output=is_done and op.data not in (None, b"null", "null"),
     )

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from taskflow.steps.call import Done, StepCall
+from taskflow.steps.call import Done, StepCall, check_output_size
 from taskflow.steps.host import StepHost
 from taskflow.store.operation import WAIT, Operation
 from taskflow.values.shape import Shape
+from taskflow.values.stored import dump
 
 
 async def run(
-    host: StepHost, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Shape
+    host: StepHost, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Shape,
+    records_input: bool,
 ) -> Any:  # fmt: skip
-    return await run_call(host, StepCall(await host.begin(step_id), fn, args, kwargs, output))
+    return await run_call(host, StepCall(await host.begin(step_id), fn, args, kwargs, output), records_input)
 
 
-async def run_call(host: StepHost, step: StepCall) -> Any:
+async def run_call(host: StepHost, step: StepCall, records_input: bool = False) -> Any:
     call, known = step.call, step.call.known
     if known is not None and known.is_finished:
         return (await host.recall(call)).outcome(call.id, step.output)
@@ -29,9 +31,18 @@ async def run_call(host: StepHost, step: StepCall) -> Any:
     op = known or Operation("step", WAIT, call.index)
     if known is not None and op.is_pending:  # to be retried later, or offered to other processes
         op = await host.wait(call, op, is_stored=True)
+    if records_input and op.input is None:
+        op.input = dump_input(step, max_bytes=host.config.max_step_output_bytes)
     while not op.is_finished:
         came = await host.execute(step, op)
         if isinstance(came, Done):
             return came.value
         op = came if came.is_finished else await host.wait(call, came)  # until the next attempt is due
     return op.outcome(call.id, step.output)
+
+
+def dump_input(step: StepCall, *, max_bytes: int) -> bytes:
+    """The arguments of a step's function as JSON. Raises SerializationError, or LimitExceeded as for its output (S3.10)."""
+    data = dump({"args": step.args, "kwargs": step.kwargs}, what=f"the input of step {step.call.id!r}")
+    check_output_size(data, step.call.id, max_bytes, verb="was given")
+    return data

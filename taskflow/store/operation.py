@@ -32,6 +32,7 @@ class Operation:
     index: int  # its place in the order of calls, from 0 (S4.5)
     order: int | None = None  # its place in the order in which outcomes reached the handler, from 0
     data: bytes | str | None = None  # the result, as JSON
+    input: bytes | str | None = None  # the arguments of a step that keeps them (S10.2), as JSON
     error: dict[str, Any] | None = None  # name, message, stack of the final error
     attempts: list[list[Any]] = field(
         default_factory=list
@@ -75,7 +76,8 @@ class Operation:
         To a script that has no state, and so it waits for nothing.
         """
         took = None if self.started is None or self.ended is None else self.ended - self.started
-        if self.state == DONE and self.kind == "step" and not self.attempts and took is not None:
+        is_plain = self.state == DONE and self.kind == "step" and not self.attempts and self.input is None
+        if is_plain and took is not None:
             return pack((self.index, self.order, self.data, self.started, took, self.worker))
         fields = {name: value for name in NAMES if (value := getattr(self, name)) not in (None, [])}
         return pack(fields)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import tzinfo
 from itertools import groupby
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -171,6 +171,8 @@ def duration_ms(step: StepView, now_ms: int) -> int | None:
 
 def notes(step: StepView, style: str, said: str | None) -> Iterator[Line]:
     """What is to say of a step below its line; `said` was said of the run already."""
+    if step.input is not None:
+        yield [("input  ", "dim"), (input_text(step.input), "")]
     if step.why is not None and step.why != said:
         yield [(step.why, style)]
     yield from attempt_lines(step.failed_attempts)
@@ -178,6 +180,13 @@ def notes(step: StepView, style: str, said: str | None) -> Iterator[Line]:
         yield [(str(step.error), "bad")]
     if step.child is not None and step.why is None:
         yield [(f"run {step.child}", "dim")]
+
+
+def input_text(given: Any) -> str:
+    """The arguments of a step as in a call, short: `"A7", 2, express=true`."""
+    texts = [orjson.dumps(value).decode() for value in given["args"]]
+    texts += [f"{name}={orjson.dumps(value).decode()}" for name, value in given["kwargs"].items()]
+    return short(", ".join(texts), 200)
 
 
 def attempt_lines(attempts: Sequence[AttemptView]) -> Iterator[Line]:
