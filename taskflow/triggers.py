@@ -10,15 +10,20 @@ from functools import lru_cache
 from typing import Literal, TypeAlias, get_args
 from zoneinfo import ZoneInfo
 
-from taskflow.errors import ConfigError, InvalidDuration
+import orjson
+
+from taskflow.errors import ConfigError, InvalidDuration, SerializationError
 from taskflow.event import MAX_NAME_CHARS
 from taskflow.expressions.cel import compile_expression
 from taskflow.headers import Headers, find_header_problem
-from taskflow.types import Duration
+from taskflow.types import Duration, JsonObject
 from taskflow.values.durations import parse_duration_ms
+from taskflow.values.stored import dump
 
 MAX_TRIGGERS = 10
 MAX_CRON_CHARS = 200
+MAX_CRON_DATA_BYTES = 64 * 1024  # it stands in the manifest of the function
+CRON_DATA = ("cron", "scheduled_at")  # what the event of each tick has in any case
 CRON_HOW = (
     "Write five fields (minute, hour, day of month, month, day of week) as in '30 9 * * mon-fri', or six "
     "with the second first; 'TZ=Europe/Berlin ' in front sets the time zone, which is UTC otherwise."
@@ -68,12 +73,16 @@ class TriggerCron:
     `cron` has five fields, or six with the *second first*, and may begin with "TZ=Area/City "; without that
     it is UTC. `jitter` is a duration. `catchup` says what to fire for ticks that nothing could fire for
     more than 10 s, whatever the cause: the "latest" of them, "none", or "all" (at most 1,000). Rule S8.1.
-    `headers` are those of its runs (S11.1). Raises ConfigError.
+    `data` is a JSON object, which the event of each tick has beside `cron` and `scheduled_at`. `headers` are those of its runs
+    (S11.1). Raises ConfigError.
+
+        TriggerCron("TZ=Europe/Berlin 0 6 * * mon-fri", data={"report": "sales"})
     """
 
     cron: str
     jitter: Duration | None = field(default=None, compare=False)
     catchup: Catchup = "latest"
+    data: JsonObject | None = field(default=None, hash=False)
     headers: Headers | None = field(default=None, hash=False)
     jitter_ms: int = field(init=False, repr=False)
 
@@ -89,7 +98,29 @@ class TriggerCron:
             raise ConfigError(f"trigger cron {self.cron!r}: {error}") from error
         if self.headers is not None and (problem := find_header_problem(self.headers)):
             raise ConfigError(f"trigger cron {self.cron!r}: {problem}")
+        if self.data is not None:
+            object.__setattr__(self, "data", checked_data(self.cron, self.data))
         object.__setattr__(self, "jitter_ms", jitter_ms)
+
+
+def checked_data(cron: str, data: object) -> JsonObject:
+    """The data of a cron's events as the JSON object that they get. Raises ConfigError."""
+    where = f"trigger cron {cron!r}: data"
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where} must be a JSON object (dict), got {type(data).__name__}")
+    for name in CRON_DATA:
+        if name in data:
+            raise ConfigError(f"{where} has {name!r}, which each tick sets itself; choose another name")
+    try:
+        text = dump(data, what=where)
+    except SerializationError as error:
+        raise ConfigError(str(error)) from error
+    if len(text) > MAX_CRON_DATA_BYTES:
+        raise ConfigError(
+            f"{where} has {len(text):,} bytes of JSON, but at most {MAX_CRON_DATA_BYTES:,} are allowed"
+        )
+    checked: JsonObject = orjson.loads(text)
+    return checked
 
 
 Trigger: TypeAlias = TriggerEvent | TriggerCron
@@ -117,6 +148,12 @@ def parse_triggers(value: str | Trigger | Sequence[str | Trigger] | None) -> tup
     for index, trigger in enumerate(triggers):
         if trigger in triggers[:index]:
             raise ConfigError(f"trigger names {trigger!r} twice; remove one")
+    crons = [trigger.cron for trigger in triggers if isinstance(trigger, TriggerCron)]
+    for cron in crons:
+        if crons.count(cron) > 1:
+            raise ConfigError(
+                f"trigger names the cron {cron!r} twice, but a tick starts one run; remove one, or make another function of it"
+            )
     return triggers
 
 

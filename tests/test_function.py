@@ -85,7 +85,7 @@ def test_every_option_ends_up_in_the_spec_and_survives_its_manifest() -> None:
         trigger=[
             "shop/*",
             TriggerEvent("a", "event.data.n > 1"),
-            TriggerCron("0 9 * * *", jitter="90s", catchup="all"),
+            TriggerCron("0 9 * * *", jitter="90s", catchup="all", data={"report": ["sales", 1.5, None]}),
         ],
         retries=Retries(attempts=7, initial="1.5s", maximum=60, multiplier=3, jitter=False),
         timeouts=Timeouts(start="1h", step=0.25),
@@ -99,7 +99,9 @@ def test_every_option_ends_up_in_the_spec_and_survives_its_manifest() -> None:
     manifest = orjson.loads(orjson.dumps(spec.manifest()))
     assert FunctionSpec.from_manifest(manifest) == spec
     assert FunctionSpec.from_manifest(manifest | {"of_a_later_version": 1}) == spec
-    assert manifest["triggers"][2] == {"cron": "0 9 * * *", "jitter_ms": 90_000, "catchup": "all"}
+    assert manifest["triggers"][2] == {
+        "cron": "0 9 * * *", "jitter_ms": 90_000, "catchup": "all", "data": {"report": ["sales", 1.5, None]}
+    }  # fmt: skip
     assert manifest["retries"]["initial_ms"] == 1_500
 
 

@@ -28,6 +28,10 @@ def test_a_trigger_is_a_name_a_trigger_or_a_list() -> None:
         ([5], "a trigger must be an event name, TriggerEvent or TriggerCron, got int"),
         ([f"event-{n}" for n in range(11)], "at most 10 triggers, got 11"),
         (["a", TriggerEvent("a")], "names .* twice; remove one"),
+        (
+            [TriggerCron("0 9 * * *"), TriggerCron("0 9 * * *", data={"n": 1})],
+            "cron '0 9 .* twice, but a tick starts one run",
+        ),
         ("", "trigger event must have 1 to 256 characters, got 0"),
         ("x" * 257, "got 257"),
         ("shop/*/paid", r"may have a '\*' only at its end, got 'shop/\*/paid'"),
@@ -126,3 +130,21 @@ def test_event_names_alone_load_neither_cel_nor_croniter() -> None:
         "sys.exit(any(module in sys.modules for module in ('celpy', 'croniter', 'pydantic')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ([1], r"data must be a JSON object \(dict\), got list"),
+        ({"scheduled_at": 1}, "has 'scheduled_at', which each tick sets itself"),
+        ({"n": object()}, "data"),
+        ({"text": "x" * 70_000}, "but at most 65,536 are allowed"),
+    ],
+)
+def test_what_can_not_be_the_data_of_a_tick_is_refused(data: Any, reason: str) -> None:
+    with pytest.raises(ConfigError, match=f"trigger cron '0 9 .* {reason}"):
+        TriggerCron("0 9 * * *", data=data)
+
+
+def test_the_data_of_a_tick_is_kept_as_json() -> None:
+    assert TriggerCron("0 9 * * *", data={"days": (1, 2)}).data == {"days": [1, 2]}

@@ -131,7 +131,8 @@ class Crons:
     async def fire(self, schedule: Schedule, tick_ms: int, fence: Fence, now_ms: int) -> None:
         spec, trigger = schedule.spec, schedule.trigger
         uid = derive_ulid(f"{schedule.name}{SEPARATOR}{tick_ms}", tick_ms)
-        data = {"cron": trigger.cron, "scheduled_at": datetime.fromtimestamp(tick_ms / 1000, UTC).isoformat()}
+        scheduled_at = datetime.fromtimestamp(tick_ms / 1000, UTC).isoformat()
+        data = {**(trigger.data or {}), "cron": trigger.cron, "scheduled_at": scheduled_at}
         _, event = encode_event(
             Event(SCHEDULED, data, ts=tick_ms, headers=trigger.headers),
             now_ms=now_ms,

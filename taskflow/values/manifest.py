@@ -107,11 +107,18 @@ def reader_of(hint: Any) -> Read:
         return read_tuple(reader_of(get_args(hint)[0]))
     if get_origin(hint) in (Union, UnionType):
         return read_union(get_args(hint))
-    if get_origin(hint) is Mapping:
+    if hint is Any:
+        return read_json
+    if get_origin(hint) in (Mapping, dict):
         return read_mapping(reader_of(get_args(hint)[1]))
     if isinstance(hint, type) and is_dataclass(hint):
         return partial(from_manifest, hint)
     raise TypeError(f"a manifest can't hold a {hint!r}")
+
+
+def read_json(value: Any) -> Any:
+    """Whatever JSON holds."""
+    return value
 
 
 def read_plain(kind: type) -> Read:

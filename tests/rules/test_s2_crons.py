@@ -52,6 +52,16 @@ async def test_a_cron_starts_a_run_at_each_tick(
     assert got == expected
 
 
+async def test_the_event_of_each_tick_has_the_data_of_its_trigger(app: TaskFlow) -> None:
+    """S2.3"""
+    got = record(app, TriggerCron("0 * * * *", data={"report": "sales", "days": [1, 2]}))
+    async with Harness(app, clock=VirtualClock(ms("2030-01-01T00:30:00Z"))) as harness:
+        await harness.advance(hours=1)
+    assert [event.data for event in got] == [
+        {"report": "sales", "days": [1, 2], "cron": "0 * * * *", "scheduled_at": "2030-01-01T01:00:00+00:00"}
+    ]
+
+
 async def test_a_jitter_delays_a_tick_by_less_than_itself_and_tells_the_tick(app: TaskFlow) -> None:
     """S2.3"""
     got = record(app, TriggerCron("0 * * * *", jitter="10m"))
