@@ -177,6 +177,7 @@ class Chaos:
             lines=fleet.journal.lines(),
             events=read_events(fleet.redis, fleet.keys, [each.uid for each in sent if each.uid]),
             blows=striker.blows,
+            deployed_ms=fleet.deployed_ms,
             left=self.leaks(),
         )
 

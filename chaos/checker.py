@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 import orjson
 
 from chaos.evidence import Evidence, Execution, event_of, function_of, number_of
-from chaos.functions import APP_ID, STEPS
+from chaos.functions import ADDED, APP_ID, STEPS
 from chaos.limits import check_concurrency, check_throttle
 from taskflow.store.operation import DONE, Operation
-from taskflow.values.ids import run_id_for
+from taskflow.values.ids import run_id_for, time_span
 from tests.robustness.journal import StoredRun
 
 FUNCTIONS_OF = {
@@ -37,10 +37,17 @@ def check_completed(evidence: Evidence) -> Iterator[str]:
 
 
 def check_routed(evidence: Evidence) -> Iterator[str]:
-    """Each accepted event has its run of each function, and no event, accepted or refused, has two. Rules S1.1, S9.1."""
+    """Each accepted event has its run of each function, and no event, accepted or refused, has two. Rules S1.1, S2.7, S9.1."""
     there = {run.run_id for run in evidence.runs}
     for sent in evidence.accepted:
-        for function in FUNCTIONS_OF[sent.name]:
+        functions = FUNCTIONS_OF[sent.name]
+        if (
+            sent.name == "chaos/flow"
+            and evidence.deployed_ms is not None
+            and time_span(sent.uid)[0] > evidence.deployed_ms
+        ):
+            functions = (*functions, ADDED)
+        for function in functions:
             if run_id_for(sent.uid, f"{APP_ID}/{function}") not in there:
                 yield f"event {sent.uid} ({sent.name} {sent.data}) was accepted, but has no run of {function}"
         if not evidence.events.get(sent.uid):

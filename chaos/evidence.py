@@ -47,6 +47,7 @@ class Evidence:
     lines: Sequence[Line]
     events: Mapping[str, Mapping[str, str]]
     blows: Sequence[Blow] = ()
+    deployed_ms: int | None = None  # from when on all workers had the newer code
     left: Sequence[str] = field(default_factory=list)
 
     @cached_property

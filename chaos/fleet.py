@@ -17,7 +17,7 @@ from typing import Literal, Self, cast
 
 import redis
 
-from chaos.functions import APP_ID, STEPS
+from chaos.functions import APP_ID, NEW, OLD, RELEASE_VARIABLE, STEPS
 from taskflow import TaskFlow
 from taskflow.store.keys import Keys
 from tests.processes import TaskflowProcess, is_alive
@@ -58,6 +58,9 @@ class Fleet:
         self.ended: list[TaskflowProcess] = []
         self.proxies: dict[str, Proxy] = {}
         self.env: dict[str, str] = {}
+        self.release = OLD  # of the code of workers that start from now on
+        self.releases: dict[int, str] = {}  # pid of a worker -> that of its code
+        self.deployed_ms: int | None = None  # from when on all workers have the newer code
         self.keys = Keys(NAMESPACE)
         self._died_s: dict[int, float] = {}  # pid -> when it was found dead
         self._stack = ExitStack()
@@ -122,6 +125,30 @@ class Fleet:
                     self.ended.append(process)
                     del self._died_s[process.pid]
         self._start_missing()
+        self._note_deployed()
+
+    def _note_deployed(self) -> None:
+        """The first worker with the newer code is ready, and all of the older code is gone, orphans too."""
+        if self.deployed_ms is not None or self.release == OLD or self.orphans():
+            return
+        if all(self.releases[worker.pid] == NEW for worker in self.workers) and any(
+            "is ready" in worker.stderr for worker in self.workers
+        ):
+            self.deployed_ms = time.time_ns() // 1_000_000
+
+    def deploy_one(self, pick: float) -> TaskflowProcess | None:
+        """From now on workers start with the newer code: let one that has the older code drain, which revival replaces."""
+        self.release = NEW
+        old = [
+            worker
+            for worker in self.workers
+            if worker.process.poll() is None and self.releases[worker.pid] == OLD
+        ]
+        if not old:
+            return None
+        worker = old[int(pick * len(old))]
+        worker.send_signal(signal.SIGTERM)
+        return worker
 
     def children(self) -> list[int]:
         return [pid for worker in self.workers for pid in worker.children()]
@@ -173,7 +200,11 @@ class Fleet:
     def _start_missing(self) -> None:
         for living, command, count in ((self.workers, WORKER, HOSTS), (self.beats, BEAT, BEATS)):
             while len(living) < count:
-                living.append(TaskflowProcess(*command, cwd=self.folder, env=self.env))
+                process = TaskflowProcess(
+                    *command, cwd=self.folder, env=self.env | {RELEASE_VARIABLE: self.release}
+                )
+                living.append(process)
+                self.releases[process.pid] = self.release
 
     def _end_processes(self) -> None:
         for process in self.processes:

@@ -6,6 +6,7 @@ A step returns the token of its execution, and one that fails raises it, so that
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 import uuid
@@ -29,8 +30,12 @@ STEPS = {
     "paced": {"go"},
     "calm": {"settle"},
     "blocking": {"one", "two"},
+    "added": {"arrive"},
 }
 BAD_LUCK = 0.3
+RELEASE_VARIABLE = "CHAOS_RELEASE"
+OLD, NEW = "1", "2"  # releases of the code: the newer one has another function of an event
+ADDED = "added"
 
 app = TaskFlow(APP_ID, retries=Retries(20, initial="100ms", maximum="1s"))
 
@@ -149,3 +154,10 @@ def blocking(ctx: Context[BlockingStep]) -> Tokens:
         tokens[name] = ctx.step.run(name, block, ctx.run_id, name, ctx.attempt, 0.05, BAD_LUCK)
         note("seen", ctx.run_id, name, ctx.attempt, tokens[name])
     return tokens
+
+
+if os.environ.get(RELEASE_VARIABLE) == NEW:
+
+    @app.function(trigger="chaos/flow")
+    async def added(ctx: Work) -> Tokens:
+        return {"arrive": await do(ctx, "arrive", rest_s=0.0)}

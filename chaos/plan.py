@@ -11,7 +11,7 @@ LEAST_GAP_S, GREATEST_GAP_S = 0.5, 3.0  # between two strikes
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What may be struck: `action` is kill, pause, cut or stall; how often in a deck; how long (s) it lasts."""
+    """What may be struck: `action` is kill, pause, cut, stall or deploy; how often in a deck; how long (s) it lasts."""
 
     action: str
     target: str
@@ -23,6 +23,8 @@ class Card:
 # Of cut and stall, the targets are proxies: from producers to the broker, from workers and beats to the broker (`events`), and
 # from these to the store.
 DECK = (
+    # A worker drains, and its successor has the newer code, as all that start from then on.
+    Card("deploy", "worker", 2),
     Card("kill", "child", 8),
     Card("kill", "supervisor", 2),
     Card("kill", "host", 2),

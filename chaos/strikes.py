@@ -78,6 +78,7 @@ class Striker:
             "pause": self._pause_server if strike.target in ("store", "broker") else self._pause,
             "cut": self._cut,
             "stall": self._stall,
+            "deploy": self._deploy,
         }[strike.action]
         blow = Blow(strike.action, strike.target, time.monotonic_ns())
         if not act(blow, strike, now_s + strike.for_s):
@@ -111,6 +112,9 @@ class Striker:
             else:
                 victim.kill()
         return bool(victims)
+
+    def _deploy(self, blow: Blow, strike: Strike, end_s: float) -> bool:
+        return self.fleet.deploy_one(strike.pick) is not None
 
     def _kill_child(self, blow: Blow, strike: Strike) -> bool:
         victims = choose(self.fleet.children(), strike.pick)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -27,7 +27,9 @@ from taskflow.flow.throttle import Throttle
 from taskflow.retries import Retries
 from taskflow.step import Step
 from taskflow.timeouts import Timeouts
+from taskflow.triggers import TriggerCron
 from tests.simulation.process import SimulatedProcess
+from tests.simulation.releases import NEW, OLD
 from tests.simulation.workload import FunctionPlan, Limits, Op, Plan
 from tests.simulation.world import START_MS, World
 
@@ -44,15 +46,20 @@ class WorkFailed(Exception):
 class Actors:
     """The workload's plan, as functions of an app and coroutines for producers."""
 
-    def __init__(self, world: World, app: TaskFlow, plan: Plan) -> None:
+    def __init__(self, world: World, apps: Mapping[int, TaskFlow], plan: Plan) -> None:
+        """`apps` are the releases of the code, by number; who sends and cancels uses the first."""
         self.world = world
-        self.app = app
+        self.app = apps[OLD]
         self.plan = plan
         self.tokens = 0
         self.calls = 0  # of handlers
         self.live: dict[str, None] = {}  # runs that have begun, and not returned as far as is known
-        for function in plan.functions:
-            self.register(function)
+        for release, app in apps.items():
+            for function in plan.functions:
+                if release in function.releases:
+                    self.register(function, app, release)
+            if plan.is_rolling:
+                app.function(id=f"release-{release}")(never_called)
 
     def tell(self, what: str, **about: Any) -> None:
         loop = asyncio.get_running_loop()
@@ -60,15 +67,17 @@ class Actors:
 
     # --- functions ---
 
-    def register(self, plan: FunctionPlan) -> None:
+    def register(self, plan: FunctionPlan, app: TaskFlow, release: int) -> None:
+        event = plan.event_in_new if release == NEW and plan.event_in_new else plan.event
+        trigger = TriggerCron(plan.cron, catchup="all") if plan.cron else event or None
         timeouts = Timeouts(
             start=plan.start_timeout_s or None,
             finish=plan.finish_timeout_s or None,
             step=plan.step_timeout_ms / 1000 or None,
         )
-        decorate = self.app.function(
+        decorate = app.function(
             id=plan.name,
-            trigger=plan.event or None,
+            trigger=trigger,
             retries=Retries(attempts=plan.retries, initial="500ms", maximum="4s"),
             timeouts=timeouts,
             **flow_options(plan.limits),
@@ -218,6 +227,10 @@ class Actors:
                 self.tell("cancel_failed", run=run_id, error=type(error).__name__)
             else:
                 self.tell("cancelled", run=run_id, is_taken=is_taken)
+
+
+async def never_called(ctx: Context[Any]) -> None:
+    """Tells one release from the other."""
 
 
 async def sleep_until_ms(world: World, at_ms: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.simulation.hosts import BeatHost, Place, WorkerHost
 from tests.simulation.process import MOMENTS, SimulatedProcess
+from tests.simulation.releases import NEW, OLD
 from tests.simulation.world import US_PER_S
 
 SECOND = US_PER_S
@@ -25,12 +26,14 @@ class Chaos:
         *,
         length_ms: int,
         has_restarts: bool,
+        is_rolling: bool,
     ) -> None:
         self.place = place
         self.world = place.world
         self.random: Random = place.world.random
         self.workers = workers
         self.beats = beats
+        self.is_rolling = is_rolling
         self.end_us = self.world.now_us + int((length_ms / 1000 + self.random.uniform(2, 15)) * SECOND)
         self.level = self.random.choice([0.0, 0.3, 1.0, 1.0])
         self.has_restarts = has_restarts
@@ -40,6 +43,8 @@ class Chaos:
         if self.level:
             self.set_network()
             self.set_broker()
+        if self.is_rolling:
+            self.plan(self.roll, 3.0)
         for evil, mean_s in self.evils():
             if self.level and self.world.chance(0.5):
                 self.plan(evil, mean_s / self.level)
@@ -103,6 +108,9 @@ class Chaos:
                 process.strokes.clear()
             if not host.is_alive:
                 host.boot()
+        if self.is_rolling:  # what only one release has comes to its end, too
+            for host, release in zip(self.workers, (OLD, NEW), strict=False):
+                host.reload_with(release)
 
     # --- evils ---
 
@@ -150,6 +158,14 @@ class Chaos:
         host = self.pick(self.workers)
         if host is not None:
             host.restart()
+
+    def roll(self) -> None:
+        """A deploy goes on by one worker, or is taken back by one."""
+        host = self.pick(self.workers)
+        if host is None or host.is_leaving:
+            return
+        release = OLD if host.release == NEW else NEW
+        self.random.choice([host.restart_with, host.reload_with])(release)
 
     def crash_host(self) -> None:
         self.strike_host(self.pick(self.workers), self.crash)

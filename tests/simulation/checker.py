@@ -9,11 +9,12 @@ from tests.simulation.evidence import Evidence
 from tests.simulation.flow_checks import FLOW_CHECKS
 from tests.simulation.leak_checks import LEAK_CHECKS
 from tests.simulation.order_checks import ORDER_CHECKS
+from tests.simulation.release_checks import RELEASE_CHECKS
 from tests.simulation.run_checks import RUN_CHECKS
 
 __all__ = ["CHECKS", "Evidence", "check"]
 
-CHECKS = (*RUN_CHECKS, *FLOW_CHECKS, *ORDER_CHECKS, *LEAK_CHECKS)
+CHECKS = (*RUN_CHECKS, *FLOW_CHECKS, *ORDER_CHECKS, *RELEASE_CHECKS, *LEAK_CHECKS)
 
 
 def check(evidence: Evidence) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from taskflow.worker.child.runner import AppRunner, RunnerOptions
 from tests.simulation.broker import SimulatedBroker, SimulatedConsumer, SimulatedPublisher
 from tests.simulation.network import Network
 from tests.simulation.process import SimulatedProcess
+from tests.simulation.releases import OLD
 from tests.simulation.world import US_PER_S, World
 
 HEARTBEAT_S, LEASE_S, CALL_TIMEOUT_S, RETRY_S = 3.0, 10.0, 1.0, 1.0
@@ -33,7 +35,7 @@ class Place:
     world: World
     network: Network
     broker: SimulatedBroker
-    app: TaskFlow
+    apps: Mapping[int, TaskFlow]  # the releases of the code, by number
 
     def process(self, name: str) -> SimulatedProcess:
         process = SimulatedProcess(self.world, name)  # type: ignore[abstract]  # what a loop can do besides, nobody asks for
@@ -94,8 +96,8 @@ class SimulatedLease:
 class SimulatedWorker(AppRunner):
     """A child on the simulated broker."""
 
-    def __init__(self, place: Place, process: SimulatedProcess, **options: Any) -> None:
-        super().__init__(place.app, **options)
+    def __init__(self, place: Place, process: SimulatedProcess, *, release: int, **options: Any) -> None:
+        super().__init__(place.apps[release], **options)
         self.place = place
         self.process = process
 
@@ -117,11 +119,13 @@ class Child:
 
     def __init__(self, host: WorkerHost, child_id: str) -> None:
         self.child_id = child_id
+        self.release = host.release
         self.process = host.place.process(child_id)
         self.lease = SimulatedLease(host.place.world)
         self.worker = SimulatedWorker(
             host.place,
             self.process,
+            release=host.release,
             options=RunnerOptions(queues=host.queues, concurrency=host.concurrency),
             child_id=child_id,
             lease=self.lease,
@@ -183,8 +187,10 @@ class WorkerHost:
         concurrency: int,
         queues: tuple[str, ...],
         skew_ms: int,
+        release: int = OLD,
     ) -> None:
         self.place = place
+        self.release = release  # of the code, for children that are still to start
         self.name = name
         self.size = children
         self.concurrency = concurrency
@@ -231,6 +237,23 @@ class WorkerHost:
         for process in self.processes():
             process.kill()
         self.buried += self.processes()
+
+    def restart_with(self, release: int) -> None:
+        """A deploy: the worker drains and leaves; another one starts, with this code."""
+        self.release = release
+        self.place.world.history.add("restarts", self.supervisor.name, release=release)
+        self.leave()[0].add_done_callback(self.start_anew, context=Context())
+
+    def start_anew(self, left: asyncio.Task[Any]) -> None:
+        if not left.cancelled() and self.is_alive:
+            self.crash()
+            self.boot()
+
+    def reload_with(self, release: int) -> None:
+        """A rolling restart, after which the children have this code."""
+        self.release = release
+        self.place.world.history.add("reloads", self.supervisor.name, release=release)
+        self.restart()
 
     def freeze(self, duration_us: int) -> None:
         """The whole machine stands still for a while."""
@@ -383,7 +406,7 @@ class BeatHost:
         self.process = self.place.process(f"{self.name}.{self.lives}")
         self.beat = SimulatedBeat(
             self.place,
-            self.place.app.config,
+            self.place.apps[OLD].config,
             clock=SkewedClock(self.time),
             name=self.process.name,
         )

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from taskflow.beat.crons import Crons
 from taskflow.engine.assignment import OneStep
 from taskflow.engine.execution import Execution
 from taskflow.engine.executor import Executor
@@ -303,6 +304,32 @@ MUTATIONS = (
     Mutation(
         "throws away what a drained body came to", "S4.7", 60,
         python(HandlerCall, "main", "run.lifecycle.may_begin_step or run.is_let_go_on", "run.lifecycle.may_begin_step"),
+    ),
+    # --- deploys ---
+    Mutation(
+        "takes plans by functions that count no more", "S2.7", 9,
+        lua("if there < edition_count then return {'changed'} end", ""),
+    ),
+    Mutation(
+        "gives the last word to the code of the worker that started last", "S2.7", 9,
+        lua("if redis.call('EXISTS', code_key(app_id, code)) == 0 and", "if"),
+    ),
+    Mutation(
+        "forgets a version while its worker replaces its only child", "S2.7", 18,
+        lua("if #siblings > 2 then", "if true then", script="hand_back"),
+    ),
+    Mutation(
+        "keeps a version whose workers have left", "S2.7", 15,
+        lua("redis.call('HDEL', prefix .. 'running', found[i])", ""),
+    ),
+    Mutation(
+        "leaves out a function that it has no code for", "S2.7", 4,
+        python(Router, "plan_event", "for spec in self.known.listeners.of(event)",
+               "for spec in self.known.listeners.of(event) if spec.id in self.taker.functions"),
+    ),
+    Mutation(
+        "leaves out what was missed of a cron", "S8.1", 13,
+        python(Crons, "catch_up", "due_ticks(schedule.trigger, last_ms, now_ms)", "()"),
     ),
     # --- clocks ---
     Mutation(

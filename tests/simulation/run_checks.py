@@ -35,9 +35,15 @@ def one_run_per_function(evidence: Evidence) -> Iterator[str]:
         events = [evidence.event_of(run), *map(json.loads, run.batch)]
         for uid in [event["uid"] for event in events]:
             counts[uid, run.function] += 1
+    planned = {
+        (arrival.uid, function) for arrival in evidence.arrivals for function, _, _ in arrival.functions
+    }
     for uid, fields in evidence.stored.events.items():
         for plan in evidence.plan.functions:
-            if plan.event != fields["name"] or plan.limits.debounce:
+            listens = (
+                (uid, plan.name) in planned if evidence.plan.is_rolling else plan.event == fields["name"]
+            )
+            if not listens or plan.limits.debounce:
                 continue
             is_extra = "duplicate_of" in fields and not plan.limits.batch
             expected = 0 if is_extra else 1

@@ -38,6 +38,7 @@ from tests.simulation.hosts import BeatHost, HostTime, Place, SkewedClock, Worke
 from tests.simulation.network import Network
 from tests.simulation.observation import has_live_runs, is_outbox_empty, observe
 from tests.simulation.process import SimulatedProcess
+from tests.simulation.releases import CRON_ENDS_MS, NEW, OLD, with_releases
 from tests.simulation.server import OwnServer, StoreServer
 from tests.simulation.workload import Generator, Plan
 from tests.simulation.world import Stuck, World
@@ -88,17 +89,14 @@ class Simulation:
         self.seed = seed
         self.server = server
         self.world = World(seed)
-        self.plan = Generator(self.world.random, random.Random(f"later {seed}")).plan()
-        self.app = TaskFlow(
-            "sim", broker="redis://simulated", store="unix:///simulated", namespace="tf", retention=RETENTION_S,
-            failed_retention=FAILED_RETENTION_S,
-        )  # fmt: skip
-        self.place = Place(self.world, Network(self.world, server), SimulatedBroker(self.world), self.app)
-        link = self.app._link
-        link.async_publisher = SimulatedPublisher(self.place.broker, self.app.id)
+        self.plan = with_releases(Generator(self.world.random, random.Random(f"later {seed}")).plan(), seed)
+        self.apps = {release: make_app() for release in ((OLD, NEW) if self.plan.is_rolling else (OLD,))}
+        self.place = Place(self.world, Network(self.world, server), SimulatedBroker(self.world), self.apps)
+        link = self.apps[OLD]._link
+        link.async_publisher = SimulatedPublisher(self.place.broker, "sim")
         link.courier = Courier(link.async_publisher, link.clear_outbox)
         link.clock = SkewedClock(HostTime(self.world, self.draw_skew_ms()))
-        self.actors = Actors(self.world, self.app, self.plan)
+        self.actors = Actors(self.world, self.apps, self.plan)
         self.problems: list[str] = []
 
     def draw_skew_ms(self) -> int:
@@ -154,7 +152,7 @@ class Simulation:
                 self.place, f"w{number}", children=draw.randint(1, 2), concurrency=draw.choice([1, 2, 5, 100]),
                 queues=("default",), skew_ms=self.draw_skew_ms(),
             )
-            for number in range(draw.randint(1, 3))
+            for number in range(draw.randint(2 if self.plan.is_rolling else 1, 3))
         ]  # fmt: skip
         self.beats = [
             BeatHost(self.place, f"beat{number}", skew_ms=self.draw_skew_ms())
@@ -166,6 +164,7 @@ class Simulation:
             self.beats,
             length_ms=self.plan.length_ms,
             has_restarts=self.plan.has_bodies,
+            is_rolling=self.plan.is_rolling,
         )
         self.producers: list[SimulatedProcess] = []
         count = draw.randint(1, 2)
@@ -192,6 +191,8 @@ class Simulation:
                 self.problems.append(f"{work.get_coro()} has not ended")
             elif work.exception():
                 self.problems.append(f"{work.get_coro()} failed: {work.exception()!r}")
+        if self.plan.is_rolling:  # crons tick until then
+            world.run_until(lambda: world.elapsed_s * 1_000 > CRON_ENDS_MS, limit_s=CRON_ENDS_MS)
         give_up_s = world.elapsed_s + LONGEST_S
         while not self.has_settled() and world.elapsed_s < give_up_s:
             world.run_for(LOOK_S)
@@ -236,6 +237,13 @@ class Simulation:
             processes += [*beat.processes(), *beat.buried]
         for process in processes:
             process.bury()
+
+
+def make_app() -> TaskFlow:
+    return TaskFlow(
+        "sim", broker="redis://simulated", store="unix:///simulated", namespace="tf", retention=RETENTION_S,
+        failed_retention=FAILED_RETENTION_S,
+    )  # fmt: skip
 
 
 class LogHandler(logging.Handler):

@@ -52,6 +52,9 @@ class FunctionPlan:
     start_timeout_s: int = 0
     finish_timeout_s: int = 0
     step_timeout_ms: int = 0
+    releases: tuple[int, ...] = (1, 2)  # of the code that has it, when a deploy rolls
+    event_in_new: str = ""  # that triggers it in the second release, when that is another one
+    cron: str = ""
 
     @property
     def raced_ids(self) -> set[str]:
@@ -76,6 +79,7 @@ class Plan:
     sendings: tuple[Sending, ...]
     cancels_ms: tuple[int, ...]  # when to cancel some live run
     length_ms: int
+    is_rolling: bool = False  # two releases of the code execute side by side
 
     @property
     def has_bodies(self) -> bool:
