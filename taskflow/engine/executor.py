@@ -88,7 +88,7 @@ class Executor:
         self.life_level = life_level()
         self.slots = Slots(concurrency, self.loop, on_free=self.slot_is_free)
         self.executions: dict[str, Execution] = {}
-        self.unknown: set[str] = set()  # functions that this code base does not have
+        self.unknown: dict[str, None] = {}  # functions that this code base does not have
         self.others_have = False  # other workers have some of these
         self.wanted: dict[str, bool] = {}  # queues that may have work -> whether a work message said so
         self.is_claiming = False
@@ -186,7 +186,7 @@ class Executor:
         function = self.functions.get(claimed.function_id)
         if function is None:
             if claimed.function_id not in self.unknown:
-                self.unknown.add(claimed.function_id)
+                self.unknown[claimed.function_id] = None
                 logger.warning(
                     "%s has ready runs, but no worker of now has such a function; they wait for one that has",
                     claimed.function_id,
@@ -272,7 +272,7 @@ class Executor:
     def leave(self, functions: Iterable[str]) -> None:
         """The app has these functions: of those that this code base does not have, others execute the runs (S2.7)."""
         missing = [each for each in functions if each not in self.functions]
-        self.unknown.update(missing)
+        self.unknown.update(dict.fromkeys(missing))
         self.others_have = bool(missing)
 
     def take_pause(self, function_id: str) -> None:

@@ -42,7 +42,7 @@ class KnownFunctions:
         self.on_change = on_change
         self.edition = ""
         self.listeners = Listeners([])
-        self.ids: frozenset[str] = frozenset()
+        self.ids: list[str] = []
         self.unreadable: list[str] = []
         self.told: set[str] = set()
         self.lock = asyncio.Lock()
@@ -84,7 +84,7 @@ class KnownFunctions:
                     f"({error}); this worker takes no events until that is over, and leaves them to others",
                 )  # fmt: skip
         self.edition, self.listeners, self.unreadable = edition, listeners, unreadable
-        self.ids = frozenset(f"{self.app_id}/{slug}" for slug in manifests)
+        self.ids = [f"{self.app_id}/{slug}" for slug in manifests]
         for clash in find_clashes(code_bases):
             self.say(logging.WARNING, clash)
         self.on_change()
