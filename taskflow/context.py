@@ -4,35 +4,54 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from taskflow.event import ReceivedEvent
 from taskflow.headers import Headers
+from taskflow.observability.run_log import current_step
 
 StepT = TypeVar("StepT")
 
 logger = logging.getLogger("taskflow.run")  # of handlers; asking for it again takes a lock each time
 
 
-@dataclass(slots=True)
 class Context(Generic[StepT]):
     """The first argument of every handler. Rule S2.4.
 
-    @app.function(trigger="shop/order.created")
-    async def fulfil(ctx: Context[Step]) -> str:
-        return await ctx.step.run("reserve", reserve, ctx.event.data["sku"])
+        @app.function(trigger="shop/order.created")
+        async def fulfil(ctx: Context[Step]) -> str:
+            return await ctx.step.run("reserve", reserve, ctx.event.data["sku"])
+
+    event        the event that started the run
+    events       all of a batch; otherwise just `event`
+    run_id       of this run
+    function_id  "app/slug"
+    started_at   when the first attempt began, aware; the same in every replay
+    step         the step tools, as the second argument of the handler
+    logger       adds run, function and attempt to every line, and is silent during replay (S10.6)
     """
 
-    event: ReceivedEvent
-    events: list[ReceivedEvent]  # all of a batch; otherwise just `event`
-    run_id: str
-    function_id: str  # "app/slug"
-    attempt: int  # of the code between the steps, from 0
-    started_at: datetime  # of the first attempt; the same in every replay
-    step: StepT
-    logger: RunLogger
+    __slots__ = ("_attempt", "event", "events", "function_id", "logger", "run_id", "started_at", "step")
+
+    def __init__(
+        self, event: ReceivedEvent, events: list[ReceivedEvent], run_id: str, function_id: str, attempt: int,
+        started_at: datetime, step: StepT, logger: RunLogger,
+    ) -> None:  # fmt: skip
+        self.event = event
+        self.events = events
+        self.run_id = run_id
+        self.function_id = function_id
+        self._attempt = attempt
+        self.started_at = started_at
+        self.step = step
+        self.logger = logger
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that this code belongs to, from 0: inside a step that of the step, else of the code between the steps."""
+        step = current_step.get()
+        return self._attempt if step is None else step.attempt
 
     @property
     def headers(self) -> Headers:

@@ -13,14 +13,12 @@ from typing import Any
 from taskflow.engine.tasks.tagging import current_tree
 from taskflow.errors import StepTimeout, Suspend
 from taskflow.observability.failures import Raised
-from taskflow.observability.run_log import current_step
+from taskflow.observability.run_log import ExecutingStep, current_step
 from taskflow.values.durations import format_duration
-
-inside_step = current_step
 
 
 async def call_step_function(
-    step_id: str,
+    step: ExecutingStep,
     fn: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
@@ -30,7 +28,7 @@ async def call_step_function(
     on_abandoned: Callable[[str], None],
 ) -> Any:
     """Call a step's function; a sync one runs in a thread (S3.1). StepTimeout when it takes too long (S6.3)."""
-    step_token = inside_step.set(step_id)
+    step_token = current_step.set(step)
     tree_token = current_tree.set(None)  # what a step spawns, a connection pool say, outlives the run
     try:
         if timeout_ms is None:
@@ -40,20 +38,20 @@ async def call_step_function(
                 if inspect.iscoroutinefunction(fn):
                     return await contained(fn(*args, **kwargs))
                 thread = call_in_thread(threads, fn, args, kwargs)
-                result = await contained(abandonable(thread, step_id, on_abandoned))
+                result = await contained(abandonable(thread, step.id, on_abandoned))
                 return await contained(result) if inspect.isawaitable(result) else result
         except TimeoutError:
             if not limit.expired():  # a time-out of the user's own, inside the step
                 raise
             raise StepTimeout(
-                f"step {step_id!r} took longer than timeouts.step ({format_duration(timeout_ms)})",
+                f"step {step.id!r} took longer than timeouts.step ({format_duration(timeout_ms)})",
                 name="StepTimeout",
-                step_id=step_id,
+                step_id=step.id,
             ) from None
     finally:
         try:
             current_tree.reset(tree_token)
-            inside_step.reset(step_token)
+            current_step.reset(step_token)
         except ValueError:
             # The coroutine is destroyed with its loop, outside its context: that is no failure of the step.
             pass

@@ -17,13 +17,13 @@ from taskflow.config import Config
 from taskflow.context import Context, RunLogger
 from taskflow.engine.body import within_limit
 from taskflow.engine.execution import Execution
-from taskflow.engine.handler import call_step_function, contained, inside_step
+from taskflow.engine.handler import call_step_function, contained
 from taskflow.engine.lifecycle import Ending, Phase
 from taskflow.engine.lookback import store_or_find
 from taskflow.engine.offers import Offer, Place
 from taskflow.errors import NestedStepError, Suspend
 from taskflow.expressions.matching import WaitPlan
-from taskflow.observability.run_log import current_run, run_started
+from taskflow.observability.run_log import ExecutingStep, current_run, current_step, run_started
 from taskflow.step import BlockingStep, Step
 from taskflow.steps.attempt import fail, step_failed, succeed
 from taskflow.steps.call import Call, Done, StepCall, check_output_size
@@ -68,6 +68,7 @@ class HandlerCall:
             body = b""
             if run.assignment.is_whole:
                 body = dump(output, run.function.output, what=f"the result of {run.function_id}")
+                check_output_size(body, run.function_id, self.config.max_step_output_bytes)
         except Suspend:
             return  # whoever raised it takes care of the rest
         except BaseException as error:
@@ -117,8 +118,8 @@ class HandlerCall:
         """Whether what the handler logs now was logged before, or is logged where the run is. Rule S10.6."""
         run = self.run
         if not run.assignment.is_whole:
-            return not inside_step.get()
-        if inside_step.get() or run.journal.is_over:
+            return current_step.get() is None
+        if current_step.get() is not None or run.journal.is_over:
             return False
         return run.journal.is_replaying or bool(run.turns.expected)
 
@@ -126,11 +127,12 @@ class HandlerCall:
 
     async def begin(self, step_id: str) -> Call:
         run = self.run
-        if outer := inside_step.get():
-            raise NestedStepError(
-                f"step {step_id!r} was called inside step {outer!r}. A step's function is one unit of work: call the step tools "
+        if (outer := current_step.get()) is not None:
+            outer.misuse = NestedStepError(
+                f"step {step_id!r} was called inside step {outer.id!r}. A step's function is one unit of work: call the step tools "
                 "from the handler, or move the inner work into a function of its own and use step.invoke."
             )
+            raise outer.misuse
         if not run.is_going_on:
             run.refuse_step()
             await run.tree.refuse()
@@ -151,7 +153,7 @@ class HandlerCall:
         return call.known
 
     def check_outcome(self, call: Call, data: bytes | str) -> None:
-        check_output_size(data, call.id, self.config.max_step_output_bytes)
+        check_output_size(data, f"step {call.id!r}", self.config.max_step_output_bytes)
         self.run.journal.check_size()
 
     async def execute(self, step: StepCall, op: Operation) -> Done | Operation:
@@ -181,13 +183,16 @@ class HandlerCall:
                 await self.check_claim()
             started_ms = host.clock.now_ms()
             try:
+                executing = ExecutingStep(call.id, len(op.attempts))
                 result = await call_step_function(
-                    call.id, step.fn, step.args, step.kwargs, threads=host.threads, timeout_ms=spec.timeouts.step_ms,
+                    executing, step.fn, step.args, step.kwargs, threads=host.threads, timeout_ms=spec.timeouts.step_ms,
                     on_abandoned=host.abandon_thread,
                 )  # fmt: skip
+                if executing.misuse is not None:
+                    raise executing.misuse
                 what = f"step {call.id!r}"
                 data = dump(result, step.output, what=what)
-                check_output_size(data, call.id, host.config.max_step_output_bytes)
+                check_output_size(data, what, host.config.max_step_output_bytes)
                 # What a replay will give, so that a type that does not come back shows at once.
                 if step.output.load is not None or type(result) not in PLAIN:
                     result = load(data, step.output, what=what)

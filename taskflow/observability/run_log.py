@@ -26,8 +26,22 @@ Facts = Mapping[str, object]
 current_run: ContextVar[Facts | None] = ContextVar("taskflow_run", default=None)
 """run_id, function_id and attempt of the run whose handler, step or engine code this is."""
 
-current_step: ContextVar[str] = ContextVar("taskflow_inside_step", default="")
-"""The id of the step whose function this code belongs to, or empty. Rule S3.9."""
+
+class ExecutingStep:
+    """One attempt of a step, while its function executes."""
+
+    __slots__ = ("attempt", "id", "misuse")
+
+    def __init__(self, step_id: str, attempt: int) -> None:
+        self.id = step_id
+        # from 0
+        self.attempt = attempt
+        # The first step that was called inside it (S3.9): it fails for that, whatever its function makes of the error.
+        self.misuse: Exception | None = None
+
+
+current_step: ContextVar[ExecutingStep | None] = ContextVar("taskflow_step", default=None)
+"""The step whose function this code belongs to, or None."""
 
 
 class RunFields(logging.Filter):
@@ -38,8 +52,9 @@ class RunFields(logging.Filter):
         if facts is not None and not hasattr(record, "run_id"):
             for name, value in facts.items():
                 setattr(record, name, value)
-        if (step := current_step.get()) and not hasattr(record, "step"):
-            record.step = step
+        if (step := current_step.get()) is not None and not hasattr(record, "step"):
+            record.step = step.id
+            record.attempt = step.attempt
         return True
 
 

@@ -53,11 +53,11 @@ def check_step_id(step_id: object) -> None:
     )
 
 
-def check_output_size(data: bytes | str, step_id: str, max_bytes: int, *, verb: str = "returned") -> None:
+def check_output_size(data: bytes | str, what: str, max_bytes: int, *, verb: str = "returned") -> None:
     """Refuse what is too large to be the outcome of a step, or its input that is to be kept. Rule S3.10."""
     size = len(data) if isinstance(data, bytes) else len(data.encode())
     if size > max_bytes:
         raise LimitExceeded(
-            f"step {step_id!r} {verb} {size:,} bytes of JSON, but at most {max_bytes:,} are allowed "
+            f"{what} {verb} {size:,} bytes of JSON, but at most {max_bytes:,} are allowed "
             "(max_step_output_bytes). Keep what is large elsewhere, and give a reference to it."
         )

@@ -44,5 +44,5 @@ async def run_call(host: StepHost, step: StepCall, records_input: bool = False) 
 def dump_input(step: StepCall, *, max_bytes: int) -> bytes:
     """The arguments of a step's function as JSON. Raises SerializationError, or LimitExceeded as for its output (S3.10)."""
     data = dump({"args": step.args, "kwargs": step.kwargs}, what=f"the input of step {step.call.id!r}")
-    check_output_size(data, step.call.id, max_bytes, verb="was given")
+    check_output_size(data, f"step {step.call.id!r}", max_bytes, verb="was given")
     return data

@@ -5,7 +5,6 @@ Only the function is replaced. The step still has its memo, attempts and retries
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -218,5 +217,7 @@ def stubbed_tools(step: Step | BlockingStep, stubs: Stubs) -> Tools:
 
 
 def arguments(function: Function[Any, Any], ctx: Context[Any], step: Any) -> tuple[Any, ...]:
-    own = dataclasses.replace(ctx, step=step)
+    own: Context[Any] = Context(
+        ctx.event, ctx.events, ctx.run_id, ctx.function_id, ctx.attempt, ctx.started_at, step, ctx.logger
+    )
     return (own, step) if function.takes_step else (own,)

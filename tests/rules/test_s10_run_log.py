@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from taskflow import Cancel, Context, Step, TaskFlow
+from taskflow import Cancel, Context, Retries, Step, TaskFlow
 from taskflow.context import Context as AnyContext
 from taskflow.observability.logs import JsonLines
 from taskflow.observability.run_log import LIFE_LEVEL_VARIABLE, RunFields
 from taskflow.step import BlockingStep
 from taskflow.testing import Harness
+from tests.rules.givens import both_kinds
 
 pytestmark = pytest.mark.usefixtures("no_bugs")
 mine = logging.getLogger("shop.payments")
@@ -161,3 +162,39 @@ async def test_plain_logging_calls_carry_run_and_step(app: TaskFlow, lines: Line
         "in an async step of classic": (runs["classic"].id, "async", 0),
         "outside": (None, None, None),
     }
+
+
+@both_kinds
+async def test_code_inside_a_step_sees_the_attempt_of_the_step(
+    app: TaskFlow, lines: Lines, is_async: bool
+) -> None:
+    """S10.6: and so does each line that it logs; code between the steps has a count of its own."""
+    seen: list[tuple[str, int]] = []
+
+    def work(ctx: Context[Any]) -> None:
+        seen.append(("step", ctx.attempt))
+        mine.warning("tried")
+        if ctx.attempt < 2:
+            raise ConnectionError
+
+    @app.function(id="async", retries=Retries(4, initial="1s"))
+    async def in_async(ctx: Context[Step], step: Step) -> None:
+        await step.run("work", work, ctx)
+        seen.append(("between", ctx.attempt))
+
+    @app.function(id="def", retries=Retries(4, initial="1s"))
+    def in_def(ctx: AnyContext[BlockingStep], step: BlockingStep) -> None:
+        step.run("work", work, ctx)
+        seen.append(("between", ctx.attempt))
+
+    function: Any = in_async if is_async else in_def
+    async with Harness(app) as harness:
+        run = await harness.start(function)
+        await harness.advance(minutes=1)
+        await run.aresult("1s")
+    assert seen == [("step", 0), ("step", 1), ("step", 2), ("between", 0)]
+    assert [line.get("attempt") for line in lines.all("shop.payments") if line["message"] == "tried"] == [
+        0,
+        1,
+        2,
+    ]

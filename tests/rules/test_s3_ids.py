@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -141,6 +142,35 @@ async def test_a_step_inside_a_step_raises_and_is_not_retried(
             await run.aresult("1s")
         assert list((await harness.view(run)).steps) == ["outer"]
     assert calls == ["outer"]
+
+
+@both_kinds
+async def test_a_step_inside_a_step_that_swallows_the_error_fails_all_the_same(
+    app: TaskFlow, is_async: bool
+) -> None:
+    """S3.9: else the outer step would be stored as done, without what the inner one was to do."""
+
+    @app.function(id="async")
+    async def in_async(ctx: Context[Step], step: Step) -> None:
+        async def outer() -> None:
+            with contextlib.suppress(Exception):
+                await step.run("inner", len, "x")
+
+        await step.run("outer", outer)
+
+    @app.function(id="def")
+    def in_def(ctx: Context[BlockingStep], step: BlockingStep) -> None:
+        def outer() -> None:
+            with contextlib.suppress(Exception):
+                step.run("inner", len, "x")
+
+        step.run("outer", outer)
+
+    functions: tuple[Function[..., Any], ...] = (in_def, in_async)
+    async with Harness(app) as harness:
+        run = await harness.start(functions[is_async])
+        with pytest.raises(RunFailed, match="NestedStepError: step 'inner' was called inside step 'outer'"):
+            await run.aresult("1s")
 
 
 async def test_steps_next_to_a_step_are_not_inside_it(app: TaskFlow) -> None:

@@ -112,6 +112,31 @@ async def test_a_step_output_over_the_limit_fails_the_run_at_once(make_app: Make
     assert calls == [1_000, 1_001]
 
 
+@both_kinds
+async def test_an_output_of_the_function_over_the_limit_fails_the_run_at_once(
+    make_app: MakeApp, is_async: bool
+) -> None:
+    """S3.10"""
+    app = make_app(max_step_output_bytes=1_000)
+
+    @app.function(id="async")
+    async def in_async(ctx: Context[Step]) -> str:
+        return "x" * int(ctx.event.data["size"] - 2)
+
+    @app.function(id="def")
+    def in_def(ctx: Context[BlockingStep]) -> str:
+        return "x" * int(ctx.event.data["size"] - 2)
+
+    function: Function[..., Any] = in_async if is_async else in_def
+    async with Harness(app) as harness:
+        assert len(await (await harness.start(function, {"size": 1_000})).aresult("1s")) == 998
+        run = await harness.start(function, {"size": 1_001})
+        with pytest.raises(
+            RunFailed, match=r"LimitExceeded: shop/.* returned 1,001 bytes of JSON, but at most 1,000"
+        ):
+            await run.aresult("1s")
+
+
 async def test_a_childs_output_over_the_limit_fails_the_invoke(make_app: MakeApp) -> None:
     """S3.10: what an invoke returns is a step's output as well."""
     app = make_app(max_step_output_bytes=1_000)
