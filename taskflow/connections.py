@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 from taskflow.broker.publisher import AsyncPublisher, Publisher
 from taskflow.broker.topology import Topology
@@ -46,15 +46,24 @@ class Connections:
         self.async_publisher = AsyncPublisher(self.publisher)
         self.courier = Courier(self.async_publisher, self.clear_outbox)
         self.loop_thread = LoopThread("taskflow-store")
-        self.sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, StoreSession] = WeakKeyDictionary()
+        self.sessions: dict[asyncio.AbstractEventLoop, StoreSession] = {}
+        self.sessions_lock = threading.Lock()
 
     def session(self) -> StoreSession:
         """The store for the running loop."""
         loop = asyncio.get_running_loop()
         session = self.sessions.get(loop)
         if session is None:
-            session = self.sessions[loop] = StoreSession(self.config.store, self.config.namespace)
+            session = StoreSession(self.config.store, self.config.namespace)
+            with self.sessions_lock:
+                self.forget_closed_loops()
+                self.sessions[loop] = session
         return session
+
+    def forget_closed_loops(self) -> None:
+        """A session ends with its loop, unless that was closed without a word: such a connection is ended here."""
+        for loop in [loop for loop in self.sessions if loop.is_closed()]:
+            self.sessions.pop(loop).abandon()
 
     def control(self, functions: Mapping[str, Function[Any, Any]] | None = None) -> RunControl:
         """What acts on runs, for the running loop; `functions` are those whose code is here."""

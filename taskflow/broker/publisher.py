@@ -264,25 +264,33 @@ class AsyncPublisher:
             return self._pending
 
     def _run(self, pending: queue.SimpleQueue[Pending | None]) -> None:
-        while True:
-            first = pending.get()
-            batch = [] if first is None else [first]
-            is_last = first is None
-            while len(batch) < MAX_BATCH:
-                try:
-                    following = pending.get_nowait()
-                except queue.Empty:
-                    break
-                if following is None:
-                    is_last = True
-                else:
-                    batch.append(following)
-            if batch:
-                self._send_batch(batch)
-            if is_last and pending.empty():
-                return
-            if is_last:
-                pending.put(None)
+        while self._send_next(pending):
+            pass
+
+    def _send_next(self, pending: queue.SimpleQueue[Pending | None]) -> bool:
+        """Wait for something to send, and send it with all that follows. False at the end.
+
+        A call of its own, so that the thread holds no caller's loop while it waits for the next one.
+        """
+        first = pending.get()
+        batch = [] if first is None else [first]
+        is_last = first is None
+        while len(batch) < MAX_BATCH:
+            try:
+                following = pending.get_nowait()
+            except queue.Empty:
+                break
+            if following is None:
+                is_last = True
+            else:
+                batch.append(following)
+        if batch:
+            self._send_batch(batch)
+        if is_last and pending.empty():
+            return False
+        if is_last:
+            pending.put(None)
+        return True
 
     def _send_batch(self, batch: list[Pending]) -> None:
         letter = Letter()

@@ -12,9 +12,11 @@ replica, one that starts, the former owner of a slot. So callers see a slow repl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
+import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
@@ -372,6 +374,14 @@ class StoreClient:
         if self.connection and self.connection.transport:
             self.connection.transport.close()
             self.connection = None
+
+    def hang_up(self) -> None:
+        """End the connection from outside of its loop, which is closed. Its descriptor goes when the transport is collected."""
+        self.closed = True
+        connection, self.connection = self.connection, None
+        if connection is not None and connection.transport is not None:
+            with contextlib.suppress(OSError, AttributeError, TypeError):  # uvloop's socket can't do it
+                connection.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
 def describe(error: BaseException) -> str:

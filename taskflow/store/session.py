@@ -1,9 +1,12 @@
-"""The store for code that is no worker: web processes, scripts, the CLI. One connection per event loop, with a deadline."""
+"""The store for code that is no worker: web processes, scripts, the CLI. One connection per event loop, with a deadline.
+
+It ends with its loop, so code that makes a loop for each call (`asyncio.run`, async views under WSGI) leaves nothing behind.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 from taskflow.errors import StoreUnavailable
@@ -16,7 +19,7 @@ RECHECK_S = 15.0  # a message that a reconnecting subscriber missed delays a wai
 
 
 class StoreSession:
-    """Connects when first used."""
+    """Connects when first used. Closes by itself at the end of its loop, if nobody does before."""
 
     def __init__(self, url: str, namespace: str) -> None:
         self.url = url
@@ -24,6 +27,7 @@ class StoreSession:
         self.lock = asyncio.Lock()
         self.opened: Store | None = None
         self.subscriber: Subscriber | None = None
+        self.watch: AsyncGenerator[None, None] | None = None
 
     async def store(self) -> Store:
         """The connected store. Raises StoreUnavailable."""
@@ -31,7 +35,24 @@ class StoreSession:
             async with self.lock:
                 if self.opened is None:
                     self.opened = await Store.open(self.url, namespace=self.namespace)
+                    await self.watch_loop()
         return self.opened
+
+    async def watch_loop(self) -> None:
+        """Have the loop close this session when it ends.
+
+        A loop tells nobody that it ends, but it closes the async generators that began on it and are not exhausted: `asyncio.run`,
+        `Runner`, asgiref, pytest-asyncio and uvloop all call `shutdown_asyncgens` before they close their loop.
+        """
+        if self.watch is None:
+            self.watch = self.until_loop_ends()
+            await anext(self.watch)
+
+    async def until_loop_ends(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self.close_connections()
 
     @asynccontextmanager
     async def deadline(self) -> AsyncIterator[Store]:
@@ -84,12 +105,28 @@ class StoreSession:
                     subscriber = Subscriber(self.url)
                     await subscriber.connect()
                     self.subscriber = subscriber
+                    await self.watch_loop()
         return self.subscriber
 
     async def close(self) -> None:
-        if self.subscriber is not None:
-            await self.subscriber.close()
-            self.subscriber = None
-        if self.opened is not None:
-            await self.opened.close()
-            self.opened = None
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            await watch.aclose()
+        await self.close_connections()
+
+    async def close_connections(self) -> None:
+        subscriber, self.subscriber = self.subscriber, None
+        opened, self.opened = self.opened, None
+        if subscriber is not None:
+            await subscriber.close()
+        if opened is not None:
+            await opened.close()
+
+    def abandon(self) -> None:
+        """End the connections of a loop that was closed without `shutdown_asyncgens`: nothing can be awaited there any more."""
+        subscriber, self.subscriber = self.subscriber, None
+        opened, self.opened = self.opened, None
+        if subscriber is not None:
+            subscriber.client.hang_up()
+        if opened is not None:
+            opened.client.hang_up()
