@@ -9,8 +9,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from taskflow.event import Event, ReceivedEvent
-from taskflow.invocation import StepInvokeOptions, checked, invoked_output, target_id
 from taskflow.signals import OnConflict, ReceivedSignal
+from taskflow.step_options import (
+    PLAIN,
+    StepInvokeOptions,
+    StepOptions,
+    StepSettings,
+    checked,
+    invoked_output,
+    target_id,
+)
 from taskflow.types import Duration, When
 from taskflow.values.returns import output_of
 from taskflow.values.shape import Shape
@@ -32,7 +40,7 @@ class StepEngine(Protocol):
 
     async def run(
         self, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Shape,
-        records_input: bool,
+        settings: StepSettings,
     ) -> Any: ...  # fmt: skip
 
     async def sleep(self, step_id: str, duration: Duration) -> None: ...
@@ -72,26 +80,25 @@ class StepEngine(Protocol):
 class Step:
     """The step tools of an `async def` handler. Every first argument is the step id; a repeated id is numbered (S3.8)."""
 
-    __slots__ = ("_engine",)
+    __slots__ = ("_engine", "_settings")
 
-    def __init__(self, engine: StepEngine) -> None:
+    def __init__(self, engine: StepEngine, settings: StepSettings = PLAIN) -> None:
         self._engine = engine
+        self._settings = settings
+
+    def with_options(self, **options: Unpack[StepOptions]) -> Step:
+        """The same tools, with options of their own for each `run`. Rules S5.1, S5.3, S6.3.
+
+            await step.with_options(retries=1, timeout="5s", give_up_on=CardDeclined).run("charge", charge, order)
+
+        What is left out is as the function says. Raises ConfigError for a wrong value.
+        """
+        return Step(self._engine, StepSettings.of(options))
 
     @overload
     async def run(
-        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: type[T], record_input: bool = False,
-        **kwargs: Any,
-    ) -> T: ...  # fmt: skip
-
-    @overload
-    async def run(
-        self, id: str, fn: Callable[..., Coroutine[Any, Any, R]], /, *args: Any, record_input: bool, **kwargs: Any
-    ) -> R: ...  # fmt: skip
-
-    @overload
-    async def run(
-        self, id: str, fn: Callable[..., R], /, *args: Any, record_input: bool, **kwargs: Any
-    ) -> R: ...
+        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: type[T], **kwargs: Any
+    ) -> T: ...
 
     @overload
     async def run(
@@ -102,19 +109,18 @@ class Step:
     async def run(self, id: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
     async def run(
-        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: Any = None, record_input: Any = False,
-        **kwargs: Any,
-    ) -> Any:  # fmt: skip
+        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: Any = None, **kwargs: Any
+    ) -> Any:
         """Call `fn(*args, **kwargs)` once, keep what it returns, and return that. Rule S3.1.
 
             total = await step.run("sum", add, 1, 2)
 
         In a replay `fn` is not called again. A sync `fn` runs in a thread. What it returns must have a JSON form (S2.6), and comes
-        back as the type that `fn` is annotated to return, or as `output_type` (S11.3). With `record_input=True` the arguments are
-        kept with the step (S10.2), and must have a JSON form too.
+        back as the type that `fn` is annotated to return, or as `output_type` (S11.3). Retries, a time limit and more are set by
+        `with_options`.
         Raises StepError when the retries are used up, NestedStepError inside another step.
         """
-        return await self._engine.run(id, fn, args, kwargs, output_of(fn, output_type), record_input)
+        return await self._engine.run(id, fn, args, kwargs, output_of(fn, output_type), self._settings)
 
     async def sleep(self, id: str, duration: Duration) -> None:
         """Suspend this branch for `duration`: "1h30m", seconds, or a timedelta; at most 1 year. Rule S3.2.
@@ -245,24 +251,20 @@ class Step:
 class BlockingStep:
     """The step tools of a `def` handler: as `Step`, but each call blocks until it has its result."""
 
-    __slots__ = ("_engine",)
+    __slots__ = ("_engine", "_settings")
 
-    def __init__(self, engine: StepEngine) -> None:
+    def __init__(self, engine: StepEngine, settings: StepSettings = PLAIN) -> None:
         self._engine = engine
+        self._settings = settings
+
+    def with_options(self, **options: Unpack[StepOptions]) -> BlockingStep:
+        """See `Step.with_options`."""
+        return BlockingStep(self._engine, StepSettings.of(options))
 
     @overload
     def run(
-        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: type[T], record_input: bool = False,
-        **kwargs: Any,
-    ) -> T: ...  # fmt: skip
-
-    @overload
-    def run(
-        self, id: str, fn: Callable[..., Coroutine[Any, Any, R]], /, *args: Any, record_input: bool, **kwargs: Any
-    ) -> R: ...  # fmt: skip
-
-    @overload
-    def run(self, id: str, fn: Callable[..., R], /, *args: Any, record_input: bool, **kwargs: Any) -> R: ...
+        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: type[T], **kwargs: Any
+    ) -> T: ...
 
     @overload
     def run(
@@ -273,12 +275,11 @@ class BlockingStep:
     def run(self, id: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
     def run(
-        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: Any = None, record_input: Any = False,
-        **kwargs: Any,
-    ) -> Any:  # fmt: skip
+        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: Any = None, **kwargs: Any
+    ) -> Any:
         """See `Step.run`."""
         output = output_of(fn, output_type)
-        return self._engine.block_on(self._engine.run(id, fn, args, kwargs, output, record_input))
+        return self._engine.block_on(self._engine.run(id, fn, args, kwargs, output, self._settings))
 
     def sleep(self, id: str, duration: Duration) -> None:
         """See `Step.sleep`."""

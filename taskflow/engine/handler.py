@@ -44,7 +44,7 @@ async def call_step_function(
             if not limit.expired():  # a time-out of the user's own, inside the step
                 raise
             raise StepTimeout(
-                f"step {step.id!r} took longer than timeouts.step ({format_duration(timeout_ms)})",
+                f"step {step.id!r} took longer than its time limit ({format_duration(timeout_ms)})",
                 name="StepTimeout",
                 step_id=step.id,
             ) from None

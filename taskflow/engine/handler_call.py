@@ -175,7 +175,8 @@ class HandlerCall:
     async def attempt(self, step: StepCall, op: Operation) -> Done | Operation:
         """Call the step's function once, and store what it came to."""
         run, host, spec = self.run, self.run.host, self.run.function.spec
-        call = step.call
+        call, settings = step.call, step.settings
+        timeout_ms = spec.timeouts.step_ms if settings.timeout_ms is None else settings.timeout_ms
         run.step_begins()
         try:
             if not host.lease.is_valid(epoch=run.epoch):
@@ -185,7 +186,7 @@ class HandlerCall:
             try:
                 executing = ExecutingStep(call.id, len(op.attempts))
                 result = await call_step_function(
-                    executing, step.fn, step.args, step.kwargs, threads=host.threads, timeout_ms=spec.timeouts.step_ms,
+                    executing, step.fn, step.args, step.kwargs, threads=host.threads, timeout_ms=timeout_ms,
                     on_abandoned=host.abandon_thread,
                 )  # fmt: skip
                 if executing.misuse is not None:
@@ -197,11 +198,12 @@ class HandlerCall:
                 if step.output.load is not None or type(result) not in PLAIN:
                     result = load(data, step.output, what=what)
             except Exception as error:
+                retries = settings.over(spec.retries)
                 fail(
-                    op, error, retries=spec.retries, started_ms=started_ms, now_ms=host.clock.now_ms(), worker=host.child_id,
+                    op, error, retries=retries, started_ms=started_ms, now_ms=host.clock.now_ms(), worker=host.child_id,
                     jitter=random.random(),
                 )  # fmt: skip
-                step_failed(run.facts, call.id, op, retries=spec.retries.attempts, now_ms=host.clock.now_ms())
+                step_failed(run.facts, call.id, op, retries=retries.attempts, now_ms=host.clock.now_ms())
                 if op.error is None:
                     return op
                 await self.commit(call.key, op)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from taskflow.errors import LimitExceeded, NonRetriableError
+from taskflow.step_options import PLAIN, StepSettings
 from taskflow.store.operation import Operation
 from taskflow.values.shape import ANY, Shape
 
@@ -28,13 +29,14 @@ class Call:
 
 
 class StepCall(NamedTuple):
-    """A call of `step.run`: the function that is to be called, with what, and of which type its result is (S11.3)."""
+    """A call of `step.run`: the function that is to be called, with what and how, and of which type its result is (S11.3)."""
 
     call: Call
     fn: Callable[..., Any]
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = {}
     output: Shape = ANY
+    settings: StepSettings = PLAIN
 
 
 class Done(NamedTuple):

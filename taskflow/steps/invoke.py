@@ -8,8 +8,8 @@ import orjson
 
 from taskflow.event import Event, encode_event
 from taskflow.function import FunctionSpec, read_spec
-from taskflow.invocation import StepInvokeOptions
 from taskflow.routing.plan import plan_run
+from taskflow.step_options import StepInvokeOptions
 from taskflow.steps.call import Call
 from taskflow.steps.host import StepHost
 from taskflow.steps.settle import settle

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from taskflow.step_options import StepSettings
 from taskflow.steps.call import Done, StepCall, check_output_size
 from taskflow.steps.host import StepHost
 from taskflow.store.operation import WAIT, Operation
@@ -14,12 +15,12 @@ from taskflow.values.stored import dump
 
 async def run(
     host: StepHost, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Shape,
-    records_input: bool,
+    settings: StepSettings,
 ) -> Any:  # fmt: skip
-    return await run_call(host, StepCall(await host.begin(step_id), fn, args, kwargs, output), records_input)
+    return await run_call(host, StepCall(await host.begin(step_id), fn, args, kwargs, output, settings))
 
 
-async def run_call(host: StepHost, step: StepCall, records_input: bool = False) -> Any:
+async def run_call(host: StepHost, step: StepCall) -> Any:
     call, known = step.call, step.call.known
     if known is not None and known.is_finished:
         return (await host.recall(call)).outcome(call.id, step.output)
@@ -31,7 +32,7 @@ async def run_call(host: StepHost, step: StepCall, records_input: bool = False) 
     op = known or Operation("step", WAIT, call.index)
     if known is not None and op.is_pending:  # to be retried later, or offered to other processes
         op = await host.wait(call, op, is_stored=True)
-    if records_input and op.input is None:
+    if step.settings.records_input and op.input is None:
         op.input = dump_input(step, max_bytes=host.config.max_step_output_bytes)
     while not op.is_finished:
         came = await host.execute(step, op)

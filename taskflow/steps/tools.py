@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from taskflow.event import Event, ReceivedEvent
-from taskflow.invocation import StepInvokeOptions
 from taskflow.signals import OnConflict, ReceivedSignal
 from taskflow.step import ParallelMode
+from taskflow.step_options import StepInvokeOptions, StepSettings
 from taskflow.steps.host import StepHost
 from taskflow.steps.invoke import invoke
 from taskflow.steps.parallel import parallel, parallel_threads
@@ -34,9 +34,9 @@ class Tools:
 
     def run(
         self, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Shape,
-        records_input: bool,
+        settings: StepSettings,
     ) -> Work[Any]:  # fmt: skip
-        return run(self.host, step_id, fn, args, kwargs, output, records_input)
+        return run(self.host, step_id, fn, args, kwargs, output, settings)
 
     def sleep(self, step_id: str, duration: Duration) -> Work[None]:
         return sleep(self.host, step_id, duration)

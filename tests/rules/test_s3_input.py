@@ -44,12 +44,12 @@ async def test_the_arguments_are_kept_where_that_is_asked_for(app: TaskFlow, is_
     @app.function(id="work")
     async def work(ctx: Context[Step], step: Step) -> float:
         await step.run("plain", total, order, 1.0)
-        return await step.run("kept", total, order, 1.0, 2.0, tax=0.5, record_input=True)
+        return await step.with_options(record_input=True).run("kept", total, order, 1.0, 2.0, tax=0.5)
 
     @app.function(id="blocking")
     def blocking(ctx: Context[BlockingStep], step: BlockingStep) -> float:
         step.run("plain", total, order, 1.0)
-        return step.run("kept", total, order, 1.0, 2.0, tax=0.5, record_input=True)
+        return step.with_options(record_input=True).run("kept", total, order, 1.0, 2.0, tax=0.5)
 
     async with Harness(app) as harness:
         run = await harness.start(work if is_async else blocking)
@@ -78,7 +78,7 @@ async def test_the_input_stays_with_a_step_that_is_tried_again(app: TaskFlow) ->
 
     @app.function(retries=Retries(2, initial="1s", jitter=False))
     async def work(ctx: Context[Step], step: Step) -> int:
-        return await step.run("flaky", flaky, len(calls), record_input=True)
+        return await step.with_options(record_input=True).run("flaky", flaky, len(calls))
 
     async with Harness(app) as harness:
         run = await harness.start(work)
@@ -95,7 +95,7 @@ async def test_a_failed_step_keeps_its_input(app: TaskFlow) -> None:
     @app.function(retries=0)
     async def work(ctx: Context[Step], step: Step) -> str:
         try:
-            await step.run("fail", fail, 7, record_input=True)
+            await step.with_options(record_input=True).run("fail", fail, 7)
         except StepError:
             return "caught"
         return "?"
@@ -112,7 +112,9 @@ async def test_a_memo_is_taken_whatever_the_arguments_are_now(app: TaskFlow) -> 
 
     @app.function()
     async def work(ctx: Context[Step], step: Step) -> None:
-        seen.append(await step.run("number", lambda number: number, len(seen) + 1, record_input=True))
+        seen.append(
+            await step.with_options(record_input=True).run("number", lambda number: number, len(seen) + 1)
+        )
         await step.sleep("nap", 1)
 
     async with Harness(app) as harness:
@@ -138,7 +140,7 @@ async def test_an_input_that_cant_be_kept_fails_the_run_before_the_step(
 
     @app.function()
     async def work(ctx: Context[Step], step: Step) -> None:
-        await step.run("work", calls.append, argument, record_input=True)
+        await step.with_options(record_input=True).run("work", calls.append, argument)
 
     async with Harness(app) as harness:
         run = await harness.start(work)
@@ -152,7 +154,7 @@ async def test_an_edited_result_leaves_the_input(app: TaskFlow) -> None:
 
     @app.function()
     async def work(ctx: Context[Step], step: Step) -> int:
-        return await step.run("double", lambda number: 2 * number, 4, record_input=True)
+        return await step.with_options(record_input=True).run("double", lambda number: 2 * number, 4)
 
     async with Harness(app) as harness:
         run = await harness.start(work)
@@ -171,7 +173,9 @@ async def test_a_step_that_another_process_executes_keeps_its_input(app: TaskFlo
 
     @app.function()
     async def work(ctx: Context[Step], step: Step) -> list[int]:
-        numbers = [step.run(f"step {number}", meet, number, record_input=True) for number in range(2)]
+        numbers = [
+            step.with_options(record_input=True).run(f"step {number}", meet, number) for number in range(2)
+        ]
         return list(await asyncio.gather(*numbers))
 
     async with Harness(app, workers=2, concurrency=1) as harness:

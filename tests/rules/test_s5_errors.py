@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -403,3 +406,69 @@ async def test_a_function_gives_up_on_the_exceptions_that_it_names(app: TaskFlow
                 await pass_time(harness, lambda run=run: all_final([run]), description="the end of the run")  # type: ignore[misc]
                 assert tried == [kind] * count
                 tried.clear()
+
+
+@both_kinds
+async def test_a_step_may_have_retries_of_its_own(app: TaskFlow, is_async: bool) -> None:
+    """S3.1, S5.1, S5.3: the other steps, and what is left out, are as the function says."""
+    tried: Counter[str] = Counter()
+
+    def fail(name: str, error: type[Exception] = ConnectionError) -> None:
+        tried[name] += 1
+        raise error(name)
+
+    @app.function(id="async", retries=Retries(3, initial="1s"), give_up_on=KeyError)
+    async def in_async(ctx: Context[Step], step: Step) -> None:
+        calls: list[Callable[[], Awaitable[None]]] = [
+            lambda: step.run("plain", fail, "plain"),
+            lambda: step.with_options(retries=1).run("few", fail, "few"),
+            lambda: step.with_options(retries=1).run("few, a bug", fail, "few, a bug", KeyError),
+            lambda: step.with_options(give_up_on=ConnectionError).run("none", fail, "none"),
+            lambda: step.with_options(retry_on=OSError).run("only", fail, "only", ValueError),
+        ]
+        for call in calls:
+            with contextlib.suppress(StepError):
+                await call()
+
+    @app.function(id="def", retries=Retries(3, initial="1s"), give_up_on=KeyError)
+    def in_def(ctx: Context[BlockingStep], step: BlockingStep) -> None:
+        calls: list[Callable[[], None]] = [
+            lambda: step.run("plain", fail, "plain"),
+            lambda: step.with_options(retries=1).run("few", fail, "few"),
+            lambda: step.with_options(retries=1).run("few, a bug", fail, "few, a bug", KeyError),
+            lambda: step.with_options(give_up_on=ConnectionError).run("none", fail, "none"),
+            lambda: step.with_options(retry_on=OSError).run("only", fail, "only", ValueError),
+        ]
+        for call in calls:
+            with contextlib.suppress(StepError):
+                call()
+
+    async with Harness(app) as harness:
+        run = await (in_async if is_async else in_def).ainvoke()
+        await pass_time(harness, lambda: all_final([run]), description="the end of the run")
+        await run.aresult("1s")
+    assert tried == {"plain": 4, "few": 2, "few, a bug": 1, "none": 1, "only": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"retries": -1}, "retries must be an int from 0 to 20, got -1"),
+        ({"retry_on": "KeyError"}, "retry_on must be a class of exceptions or a tuple of them"),
+        ({"timeout": 0}, "timeout must be more than 0"),
+        ({"record_input": "yes"}, "record_input must be True or False, got 'yes'"),
+    ],
+)
+async def test_an_option_of_a_step_that_can_not_be_fails_the_run_at_once(
+    app: TaskFlow, options: Any, problem: str
+) -> None:
+    """S3.1"""
+
+    @app.function()
+    async def work(ctx: Context[Step], step: Step) -> None:
+        await step.with_options(**options).run("work", len, "x")
+
+    async with Harness(app):
+        run = await work.ainvoke()
+        with pytest.raises(RunFailed, match=f"ConfigError: {problem}"):
+            await run.aresult("1s")

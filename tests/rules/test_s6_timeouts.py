@@ -210,7 +210,7 @@ async def test_a_step_that_always_takes_too_long_raises_step_timeout(app: TaskFl
     first, replayed = seen
     for error in (first, replayed):
         assert (error.name, error.step_id) == ("StepTimeout", "slow")
-        assert "longer than timeouts.step (20 ms)" in error.message
+        assert "longer than its time limit (20 ms)" in error.message
 
 
 async def test_a_step_timeout_that_is_not_caught_fails_the_run(app: TaskFlow) -> None:
@@ -293,3 +293,24 @@ async def test_a_timeout_error_of_the_users_own_is_not_taken_for_step_timeout(
     async with Harness(app) as harness:
         run = await harness.start(work)
         assert await run.aresult("1s") == "TimeoutError"
+
+
+async def test_a_step_may_have_a_time_limit_of_its_own(app: TaskFlow) -> None:
+    """S6.3: it beats that of the function, whichever is shorter."""
+
+    async def rest(rest_s: float) -> float:
+        await asyncio.sleep(rest_s)
+        return rest_s
+
+    @app.function(timeouts=Timeouts(step="30ms"), retries=0)
+    async def work(ctx: Context[Step], step: Step) -> list[str]:
+        told = [str(await step.with_options(timeout="10s").run("longer", rest, 0.1))]
+        try:
+            await step.with_options(timeout="10ms").run("shorter", rest, 10)
+        except StepError as error:
+            told.append(error.message)
+        return told
+
+    async with Harness(app):
+        run = await work.ainvoke()
+        assert await run.aresult("5s") == ["0.1", "step 'shorter' took longer than its time limit (10 ms)"]

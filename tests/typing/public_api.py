@@ -16,9 +16,9 @@ app = TaskFlow("shop", retention="1h", max_steps=5)
 async def fulfil(ctx: Context[Step], step: Step) -> str:
     assert_type(await step.run("reserve", reserve, "A7"), int)
     assert_type(await step.run("price", price, sku="A7"), float)
-    assert_type(await step.run("price", price, sku="A7", record_input=True), float)
-    assert_type(await step.run("reserve", reserve, "A7", record_input=True), int)
-    assert_type(await step.run("text", price, sku="A7", output_type=str, record_input=True), str)
+    assert_type(await step.with_options(retries=1).run("price", price, sku="A7"), float)
+    assert_type(await step.with_options(record_input=True).run("reserve", reserve, "A7"), int)
+    assert_type(await step.run("text", price, sku="A7", output_type=str), str)
     assert_type(await step.invoke("receipt", function=receipt), bytes)
     assert_type(await step.invoke("again", function=fulfil, data={"n": 1}), str)
     assert_type(await step.invoke("elsewhere", function_id="risk/score"), Any)
@@ -34,7 +34,7 @@ async def fulfil(ctx: Context[Step], step: Step) -> str:
 def receipt(ctx: Context[BlockingStep], step: BlockingStep) -> bytes:
     assert_type(step.run("reserve", reserve, "A7"), int)
     assert_type(step.run("price", price, sku="A7"), float)
-    assert_type(step.run("reserve", reserve, "A7", record_input=True), int)
+    assert_type(step.with_options(timeout="5s").run("reserve", reserve, "A7"), int)
     assert_type(step.invoke("fulfil", function=fulfil), str)
 
     def one() -> int:
