@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from taskflow.function import Function, FunctionOptions, InvokeOptions
     from taskflow.retries import Retries
     from taskflow.run import Run, RunStatus, RunView, StepView
+    from taskflow.runs.queues import QueueView
     from taskflow.sent import EventView, SentEvent
     from taskflow.signals import ReceivedSignal
     from taskflow.step import BlockingStep, Step
@@ -81,6 +82,7 @@ __all__ = [
     "StepView",
     "SentEvent",
     "EventView",
+    "QueueView",
     # inside a handler
     "Context",
     "Step",
@@ -143,6 +145,7 @@ MODULES = {
     "StepView": "run",
     "SentEvent": "sent",
     "EventView": "sent",
+    "QueueView": "runs.queues",
     "Context": "context",
     "Step": "step",
     "BlockingStep": "step",

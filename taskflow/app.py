@@ -9,9 +9,10 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from taskflow.config import Config, Settings
 from taskflow.connections import Connections
 from taskflow.errors import ConfigError
-from taskflow.event import INVOKED, Event, encode_events
+from taskflow.event import Event, encode_events
 from taskflow.function import Function, FunctionOptions, InvokeOptions, build_spec, id_of
 from taskflow.headers import Headers
+from taskflow.queues import Queues
 from taskflow.run import Run, RunView
 from taskflow.runs.cancel import LiveRuns, select_live
 from taskflow.runs.control import RunControl
@@ -52,6 +53,7 @@ class TaskFlow:
 
     def __init__(self, app_id: str, **settings: Unpack[Settings]) -> None:
         self._link = Connections(Config.resolve(app_id, **settings))
+        self.queues = Queues(lambda: self._link)
         self._functions: dict[str, Function[Any, Any]] = {}
         # By full id, "app/function"; those for failures are among them.
         self.functions: Mapping[str, Function[Any, Any]] = MappingProxyType(self._functions)
@@ -227,9 +229,8 @@ class TaskFlow:
         """See `invoke`."""
         check_keywords(options, InvokeOptions, what="invoke()")
         control = self._control()
-        run_id = await control.start(
-            await control.spec(function), Event(INVOKED, data or {}, **options), version=self.config.app_version
-        )  # fmt: skip
+        spec = await control.spec(function)
+        run_id = await control.invoke(spec, data, version=self.config.app_version, **options)
         known = function if isinstance(function, Function) else self.functions.get(function)
         return Run(run_id, self._link, known.output if known else ANY)
 

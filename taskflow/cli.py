@@ -36,6 +36,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "invoke": Entry("taskflow.commands.invoke:command", "Start one run of a function."),
         "signal": Entry("taskflow.commands.signal:command", "Resume the run that waits for a signal."),
         "functions": Entry("taskflow.commands.functions:command", "List the functions that workers registered."),
+        "queues": Entry("taskflow.commands.queues:command", "List, pause and resume queues."),
         "runs": Entry("taskflow.commands.runs:command", "List, show, cancel and rerun runs."),
         "replay": Entry("taskflow.commands.replay:command", "Rerun the runs of a function that failed."),
         "pause": Entry("taskflow.commands.pause:command", "Let no run of a function begin or go on."),

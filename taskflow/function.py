@@ -105,10 +105,12 @@ class InvokeOptions(TypedDict, total=False):
 
     user     a JSON object: who asks for it
     headers  short strings by name, which all that comes of the run inherits (S11.1)
+    queue    in which the run executes, its steps and retries too, in place of the function's (S7.2): a worker must serve it (`-Q`)
     """
 
     user: JsonObject | None
     headers: Headers | None
+    queue: str | None
 
 
 class FunctionApp(Protocol):

@@ -82,6 +82,7 @@ class StepInvokeOptions(TypedDict, total=False):
     data     a JSON object, which is the data of the event that the run gets
     user     a JSON object: who asks for it
     headers  short strings by name, besides those that it inherits from this run (S11.1)
+    queue    in which the run executes, in place of the function's (S7.2); a worker of its app must serve it (`-Q`)
     timeout  how long to wait for its end, at most 1 year; without one there is no limit
     output_type  of its output, when that is not what `function` is annotated to return (S11.3)
     """
@@ -89,6 +90,7 @@ class StepInvokeOptions(TypedDict, total=False):
     data: JsonObject | None
     user: JsonObject | None
     headers: Headers | None
+    queue: str | None
     timeout: Duration | None
     output_type: Any
 

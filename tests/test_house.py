@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
      "function", "run", "sent", "flow", "broker"),
     ("store", "courier", "portal"),
     ("routing", "engine", "steps", "runs"),
-    ("app", "connections", "loading"),
+    ("app", "connections", "loading", "queues"),
     ("worker", "beat", "dev", "terminal"),
     ("commands", "testing", "cli", "__main__", "__init__"),
 )  # fmt: skip

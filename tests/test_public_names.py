@@ -10,7 +10,7 @@ from taskflow import errors
 
 PUBLIC = {
     "BlockingStep", "Cancel", "Context", "Event", "Function", "FunctionOptions", "InvokeOptions", "ReceivedEvent", "ReceivedSignal",
-    "Retries", "Run", "RunStatus", "RunView", "StepView", "SentEvent", "EventView", "Settings", "Step",
+    "Retries", "Run", "RunStatus", "RunView", "StepView", "SentEvent", "EventView", "QueueView", "Settings", "Step",
     "TaskFlow", "Timeouts", "TriggerCron", "TriggerEvent",
     "Batch", "Concurrency", "Debounce", "Priority", "RateLimit", "Singleton", "Throttle",
     "BrokerUnavailable", "ConfigError", "EventNotFound", "ExpressionError", "InvalidDuration", "InvalidEvent",

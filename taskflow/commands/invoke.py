@@ -21,7 +21,7 @@ from taskflow.commands.options import (
 )
 from taskflow.commands.runs import wait_for
 from taskflow.commands.send import parse_headers
-from taskflow.event import INVOKED, Event
+from taskflow.function import InvokeOptions
 
 
 @click.command("invoke")
@@ -34,6 +34,9 @@ from taskflow.event import INVOKED, Event
     "--header", "headers", metavar="NAME=VALUE", multiple=True, callback=parse_headers,
     help="A header, which all that comes of the run inherits; may be given again.",
 )  # fmt: skip
+@click.option(
+    "--queue", metavar="NAME", help="Where it executes, in place of the function's; a worker must serve it."
+)
 @click.option("--wait", is_flag=True, help="Wait for the end, and print the result as JSON.")
 @click.option(
     "--timeout", "timeout_ms", metavar="DURATION", callback=parse_duration_option, help="Of --wait; 30s, 5m."
@@ -41,7 +44,8 @@ from taskflow.event import INVOKED, Event
 @connection_options
 @json_option
 def command(
-    function: str, data: dict[str, Any] | None, user: dict[str, Any] | None, headers: dict[str, str] | None, wait: bool,
+    function: str, data: dict[str, Any] | None, user: dict[str, Any] | None, headers: dict[str, str] | None,
+    queue: str | None, wait: bool,
     timeout_ms: int | None, app: str | None, store: str | None, broker: str | None, namespace: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Start one run of FUNCTION, app/function, whatever its triggers, and print the run's id.
@@ -53,8 +57,8 @@ def command(
         raise click.UsageError("--timeout is how long to wait: give --wait too")
     check_broker_is_known(app, store, broker, "workers are told of the run")
     target = find_target(app, store, broker, namespace)
-    event = Event(INVOKED, data or {}, user=user, headers=headers)
-    run_id = run(start(target, full_function_id(target, function), event))
+    options: InvokeOptions = {"user": user, "headers": headers, "queue": queue}
+    run_id = run(start(target, full_function_id(target, function), data, options))
     if wait:
         print_json(run(wait_for(target, run_id, timeout_ms)))
     elif as_json:
@@ -63,7 +67,7 @@ def command(
         click.echo(run_id)
 
 
-async def start(target: Target, function_id: str, event: Event) -> str:
+async def start(target: Target, function_id: str, data: dict[str, Any] | None, options: InvokeOptions) -> str:
     async with open_control(target) as control:
         spec = await control.spec(function_id)
-        return await control.start(spec, event, version=target.config.app_version)
+        return await control.invoke(spec, data, version=target.config.app_version, **options)

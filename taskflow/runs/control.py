@@ -10,17 +10,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, Unpack
 
 import orjson
 
+from taskflow.config import check_slug
 from taskflow.errors import ConfigError, RunNotFound
-from taskflow.event import Event, encode_event
-from taskflow.function import Function, FunctionSpec, id_of, read_spec
+from taskflow.event import INVOKED, Event, encode_event
+from taskflow.function import Function, FunctionSpec, InvokeOptions, id_of, read_spec
 from taskflow.routing.plan import plan_run
 from taskflow.run import no_run
 from taskflow.runs.cancel import cancel_live
 from taskflow.runs.lookup import check_known, whole_run_id
+from taskflow.runs.queues import QueueView, check_queue, find_queues
 from taskflow.runs.replay import PAUSED, ReplayRequest, find_runs, plan_replay, replay_runs
 from taskflow.runs.rerun import NO_EDITS, Edits, plan_rerun
 from taskflow.runs.selection import Selection
@@ -30,7 +32,7 @@ from taskflow.store.fields import text
 from taskflow.store.hints import Hint
 from taskflow.store.keys import signal_key
 from taskflow.store.session import StoreSession
-from taskflow.types import RunId
+from taskflow.types import JsonObject, RunId
 from taskflow.values.clock import Clock
 from taskflow.values.durations import EPOCH
 from taskflow.values.ids import new_ulid, run_id_for
@@ -142,7 +144,34 @@ class RunControl:
         await self.tell(hints)
         return since_ms is not None
 
+    # --- queues ---
+
+    async def queues(self, app_id: str | None = None) -> list[QueueView]:
+        """The queues of all apps, or of one, with what is live there."""
+        async with self.session.deadline() as store:
+            return await find_queues(store, app_id)
+
+    async def pause_queue(self, app_id: str, queue: str) -> None:
+        """Let no run of the queue begin or go on. Rule S10.4. Raises ConfigError for a queue that nothing knows."""
+        async with self.session.deadline() as store:
+            await check_queue(store, app_id, queue)
+            await store.steering.pause_queue(app_id, queue, now_ms=self.clock.now_ms())
+
+    async def resume_queue(self, app_id: str, queue: str) -> bool:
+        """Let the queue's runs go on; whether it was paused. Rule S10.4."""
+        async with self.session.deadline() as store:
+            since_ms, hints = await store.steering.resume_queue(app_id, queue, now_ms=self.clock.now_ms())
+        await self.tell(hints)
+        return since_ms is not None
+
     # --- start ---
+
+    async def invoke(
+        self, spec: FunctionSpec, data: JsonObject | None, *, version: str = "", **options: Unpack[InvokeOptions]
+    ) -> RunId:  # fmt: skip
+        """Start one run of the function, as `start` does; the keywords are those of `InvokeOptions`."""
+        event = Event(INVOKED, data or {}, user=options.get("user"), headers=options.get("headers"))
+        return await self.start(spec, event, version=version, queue=options.get("queue"))
 
     async def start(
         self,
@@ -156,8 +185,10 @@ class RunControl:
         """Make one run of the function whose event is this, past triggers and flow control that picks among events.
 
         It goes to the function's queue, or to `queue`, which the app's workers must serve.
-        Each call makes another run. Raises InvalidEvent.
+        Each call makes another run. Raises InvalidEvent, ConfigError for what can't be a queue.
         """
+        if queue is not None:
+            check_slug(queue, what="queue")
         now_ms = self.clock.now_ms()
         uid = new_ulid(now_ms)
         _, encoded = encode_event(

@@ -73,11 +73,11 @@ async def surroundings(store: Store, stored: StoredRun) -> Surroundings:
     """What the store knows beside the run; one round trip, or two when a limit holds it."""
     function, lane, queue = (text(stored.fields, name) for name in ("function", "lane", "queue"))
     history = store.history
-    ahead, workers, serving, paused_ms, manifest, children = await asyncio.gather(
+    ahead, workers, serving, (paused_ms, queue_paused_ms), manifest, children = await asyncio.gather(
         history.ahead_of(function, queue, lane, stored.run_id),
         history.heartbeats(),
         history.serving(),
-        store.steering.paused_since(function),
+        store.steering.held_since(function, queue),
         store.registry.manifest(function),
         children_of(store, stored),
     )
@@ -86,6 +86,7 @@ async def surroundings(store: Store, stored: StoredRun) -> Surroundings:
         retries=spec.retries.attempts if spec else None,
         ahead=ahead,
         paused_ms=paused_ms,
+        queue_paused_ms=queue_paused_ms,
         lane=await lane_state(store, spec, lane, ahead) if spec and lane else None,
         workers=workers,
         is_served=is_served(function, queue, workers, serving),

@@ -38,6 +38,7 @@ class Surroundings:
     ahead: int | None = None  # ready runs of its function that go first; None: the run isn't ready
     lane: LaneState | None = None  # what limits the run, when something does
     paused_ms: int | None = None  # when its function was paused
+    queue_paused_ms: int | None = None  # when its queue was
     # worker id -> its last heartbeat (ms since epoch)
     workers: Mapping[str, int] = field(default_factory=dict)
     is_served: bool | None = None  # whether one of them serves the run's queue; None: not all tell
@@ -125,6 +126,9 @@ def queued_reason(
     """Why a ready run is not claimed."""
     if around.paused_ms is not None:
         return f"paused since {moment.at(around.paused_ms)}: taskflow resume {function}"
+    if around.queue_paused_ms is not None:
+        queue_id = f"{function.partition('/')[0]}/{queue}"
+        return f"queue paused since {moment.at(around.queue_paused_ms)}: taskflow queues resume {queue_id}"
     if around.lane is not None and (reason := lane_reason(around.lane, now_ms=moment.now_ms)):
         return reason
     if around.retries is None:

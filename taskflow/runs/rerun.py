@@ -79,7 +79,9 @@ def plan_rerun(
         )
     event = edited_event(stored, edits.data, max_event_bytes) if edits.data is not None else b""
     wire = orjson.loads(event or stored.fields.get("event") or b"{}")
-    run = plan_run(spec, wire, run_id=new_id, start_at_ms=start_at_ms)
+    # In the queue of the run: it may have been sent there.
+    queue = text(stored.fields, "queue") or None
+    run = plan_run(spec, wire, run_id=new_id, queue=queue, start_at_ms=start_at_ms)
     return RerunPlan(run, event, kept_steps(stored, edits, now_ms))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from taskflow.config import check_slug
 from taskflow.event import Event, encode_event
 from taskflow.function import FunctionSpec, read_spec
 from taskflow.routing.plan import plan_run
@@ -28,6 +29,8 @@ async def invoke(
     timeout_ms = None
     if (timeout := options.get("timeout")) is not None:
         timeout_ms = parse_duration_ms(timeout, what=f"step.invoke({step_id!r}) timeout")
+    if (queue := options.get("queue")) is not None:
+        check_slug(queue, what=f"step.invoke({step_id!r}) queue")
     call = await host.begin(step_id)
     now_ms = host.now_ms()
     due_ms = None if timeout_ms is None else now_ms + timeout_ms
@@ -57,9 +60,9 @@ def plan_child(
         inherited=host.run.event.headers,
     )  # fmt: skip
     run_id = run_id_for(uid, spec.id)
-    plan = plan_run(spec, orjson.loads(body), run_id=run_id)
+    plan = plan_run(spec, orjson.loads(body), run_id=run_id, queue=options.get("queue"))
     return InvokedRun(
-        spec.id, spec.queue, run_id, body, plan.start_timeout_ms, plan.finish_timeout_ms, plan.flow
+        spec.id, plan.queue, run_id, body, plan.start_timeout_ms, plan.finish_timeout_ms, plan.flow
     )
 
 

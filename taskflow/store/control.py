@@ -83,6 +83,12 @@ class Steering:
             if separator
         }
 
+    async def held_since(self, function_id: str, queue: str) -> tuple[int | None, int | None]:
+        """When the function was paused (ms), or None; and when that queue of its app was."""
+        queue_name = f"{function_id.partition('/')[0]}{SEPARATOR}{queue}"
+        function_ms, queue_ms = await self.client.call("HMGET", self.keys.paused, function_id, queue_name)
+        return function_ms and int(function_ms), queue_ms and int(queue_ms)
+
     async def paused_since(self, function_id: str) -> int | None:
         """When the function was paused (ms), or None."""
         since_ms = await self.client.call("HGET", self.keys.paused, function_id)

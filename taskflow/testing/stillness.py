@@ -11,6 +11,7 @@ from taskflow.beat.crons import Crons, Schedule
 from taskflow.beat.service import Beat
 from taskflow.broker.streams.bindings import StreamKeys
 from taskflow.engine.execution import Execution
+from taskflow.store.keys import SEPARATOR
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock
 from taskflow.worker.child.runner import AppRunner
@@ -130,16 +131,20 @@ class Stillness:
             streams += [stream(queue.name) for queue in worker.topology.queues(app_id, worker.options.queues)]
             if worker.executor.slots.free > 0:
                 ready += [
-                    (worker, call("ZRANGE", f"{keys.prefix}queue:{app_id}:{queue}", 0, -1))
+                    (worker, queue, call("ZRANGE", f"{keys.prefix}queue:{app_id}:{queue}", 0, -1))
                     for queue in worker.options.queues
                 ]
         due = call("ZRANGEBYSCORE", keys.timers, "-inf", self.clock.now_ms(), "LIMIT", 0, 1)
         outbox = call("ZCARD", f"{keys.prefix}outbox")
         lengths = [call("XLEN", stream) for stream in dict.fromkeys(streams)]
+        paused = await self.store.steering.paused_queues()
         if await due:
             return "a timer is due"
-        for worker, functions in ready:
-            if any(name.decode() not in worker.executor.unknown for name in await functions):
+        for worker, queue, functions in ready:
+            names = [name.decode().rstrip(SEPARATOR) for name in await functions]
+            if (worker.app.id, queue) not in paused and any(
+                name not in worker.executor.unknown for name in names
+            ):
                 return "runs are ready"
         if await outbox:
             return "events of finished runs are to be published"
