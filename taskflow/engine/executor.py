@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor as ThreadPool
 from contextvars import Context as ContextVars
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +18,7 @@ from taskflow.engine.handler_call import HandlerCall
 from taskflow.engine.lifecycle import Ending
 from taskflow.engine.owned import job_id
 from taskflow.engine.slots import Slots
+from taskflow.engine.thread_pool import ThreadPool
 from taskflow.errors import StoreUnavailable
 from taskflow.function import Function
 from taskflow.observability.run_log import life_level

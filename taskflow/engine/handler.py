@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Executor as ThreadPool
-from contextvars import copy_context
-from functools import partial
 from typing import Any
 
 from taskflow.engine.tasks.tagging import current_tree
+from taskflow.engine.thread_pool import ThreadPool
 from taskflow.errors import StepTimeout, Suspend
 from taskflow.observability.failures import Raised
 from taskflow.observability.run_log import ExecutingStep, current_step
@@ -37,7 +35,7 @@ async def call_step_function(
             async with asyncio.timeout(timeout_ms / 1000) as limit:
                 if inspect.iscoroutinefunction(fn):
                     return await contained(fn(*args, **kwargs))
-                thread = call_in_thread(threads, fn, args, kwargs)
+                thread = threads.call(fn, args, kwargs)
                 result = await contained(abandonable(thread, step.id, on_abandoned))
                 return await contained(result) if inspect.isawaitable(result) else result
         except TimeoutError:
@@ -62,7 +60,7 @@ async def call_function(
 ) -> Any:
     if inspect.iscoroutinefunction(fn):
         return await contained(fn(*args, **kwargs))
-    result = await contained(call_in_thread(threads, fn, args, kwargs))
+    result = await contained(threads.call(fn, args, kwargs))
     return await contained(result) if inspect.isawaitable(result) else result
 
 
@@ -82,29 +80,6 @@ async def contained(work: Awaitable[Any]) -> Any:
         raise Raised(error) from error
     except BaseException as error:
         raise Raised(error) from error
-
-
-def contained_call(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Call user code in a thread. What a future can't carry, or a loop would end by, comes out as `Raised`."""
-    try:
-        return fn(*args, **kwargs)
-    except (Suspend, asyncio.CancelledError):
-        raise
-    except StopIteration as error:
-        raise Raised(error) from error
-    except Exception:
-        raise
-    except BaseException as error:
-        raise Raised(error) from error
-
-
-def call_in_thread(
-    threads: ThreadPool, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> asyncio.Future[Any]:
-    """Run blocking code in a thread, with the caller's context variables."""
-    return asyncio.get_running_loop().run_in_executor(
-        threads, partial(copy_context().run, contained_call, fn, *args, **kwargs)
-    )
 
 
 async def abandonable(future: asyncio.Future[Any], step_id: str, on_abandoned: Callable[[str], None]) -> Any:

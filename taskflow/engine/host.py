@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import Executor as ThreadPool
 from typing import Protocol
 
 from taskflow.config import Config
 from taskflow.engine.slots import Slots
+from taskflow.engine.thread_pool import ThreadPool
 from taskflow.store.claims import Claims
 from taskflow.store.hints import Hint
 from taskflow.store.lease import Lease

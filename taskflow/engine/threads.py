@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Executor as ThreadPool
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from taskflow.engine.handler import call_in_thread
 from taskflow.engine.races import Races
 from taskflow.engine.tasks.suspension import TaskTree
+from taskflow.engine.thread_pool import ThreadPool
 from taskflow.engine.turns import Turns
 
 R = TypeVar("R")
@@ -59,7 +58,7 @@ class Threads:
         self.first = self.first or branch
         current_branch.set(branch)
         self.goes_on()
-        done = call_in_thread(self.pool, code, args, {})
+        done = self.pool.call(code, args, {})
         parked = self.tree.parked()
 
         def pass_on(future: asyncio.Future[Any]) -> None:

@@ -80,7 +80,7 @@ async def test_a_sleeping_run_holds_no_slot_task_thread_or_message(app: TaskFlow
         assert harness.slots_in_use == 0
         assert worker.executor.executions == {}
         assert len(asyncio.all_tasks()) == tasks
-        assert worker.threads._work_queue.empty()
+        assert not worker.threads.calls
         await harness.advance(days=30)
         assert {await run.astatus() for run in runs} == {RunStatus.COMPLETED}
 

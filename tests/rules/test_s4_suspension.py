@@ -62,7 +62,7 @@ async def test_a_suspended_run_holds_no_slot_task_thread_or_memory(app: TaskFlow
         assert not worker.executor.executions
         assert running_code() == tasks
         await until(  # a thread lets go of its frames a moment after the run was told that it ended
-            lambda: worker.threads._idle_semaphore._value == len(worker.threads._threads),
+            lambda: len(worker.threads.idle) == len(worker.threads.threads),
             description="all threads of the pool idle",
         )
         gc.collect()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextvars import Context
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from taskflow.beat.service import Beat
 from taskflow.broker.publisher import AsyncPublisher
 from taskflow.broker.streams.bindings import BoundQueue
 from taskflow.config import Config
+from taskflow.engine.thread_pool import ThreadPool
 from taskflow.errors import BrokerUnavailable, StoreUnavailable
 from taskflow.redis.connection import CommandError
 from taskflow.store.store import Store
@@ -93,6 +94,20 @@ class SimulatedLease:
         return confirmed_us is not None and self.world.now_us - confirmed_us < LEASE_S * US_PER_S
 
 
+class NoThreads(ThreadPool):
+    """What would run in a thread is called at once: a second thread would make an order of its own."""
+
+    def call(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> asyncio.Future[Any]:
+        future = self.loop.create_future()
+        try:
+            future.set_result(copy_context().run(fn, *args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 class SimulatedWorker(AppRunner):
     """A child on the simulated broker."""
 
@@ -100,6 +115,9 @@ class SimulatedWorker(AppRunner):
         super().__init__(place.apps[release], **options)
         self.place = place
         self.process = process
+
+    def make_threads(self) -> ThreadPool:
+        return NoThreads(self.loop, max_threads=1)
 
     def make_publisher(self) -> AsyncPublisher:
         return SimulatedPublisher(self.place.broker, self.app.id)

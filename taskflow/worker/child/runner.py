@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ from taskflow.broker.topology import Topology
 from taskflow.courier import Courier
 from taskflow.engine.executor import Executor
 from taskflow.engine.tasks.tagging import install_task_factory
+from taskflow.engine.thread_pool import ThreadPool
 from taskflow.function import Function
 from taskflow.redis.subscriber import Subscriber
 from taskflow.routing.known import KnownFunctions
@@ -91,7 +91,6 @@ class AppRunner:
         self.clock = clock or SystemClock()
         self.beacon = beacon
         self.on_recycle = on_recycle
-        self.threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="taskflow-user")
         self.timers: list[asyncio.TimerHandle] = []
         self.check_up_timer: asyncio.TimerHandle | None = None
         self.lease_epoch = 0  # the last that was seen
@@ -101,6 +100,7 @@ class AppRunner:
         config = self.app.config
         self.loop = asyncio.get_running_loop()
         install_task_factory(self.loop)
+        self.threads = self.make_threads()
         self.store = await Store.open(config.store, namespace=config.namespace, timeout_s=CONNECT_TIMEOUT_S)
         self.subscriber = Subscriber(config.store)
         self.publisher = self.make_publisher()
@@ -174,6 +174,9 @@ class AppRunner:
             name=self.child_id,
             key_prefix=self.topology.key_prefix,
         )
+
+    def make_threads(self) -> ThreadPool:
+        return ThreadPool(self.loop, max_threads=MAX_THREADS)
 
     async def register(self) -> None:
         """Tell the store of the code that this process executes, and learn which functions of the app count."""
@@ -275,7 +278,7 @@ class AppRunner:
         await self.loop.run_in_executor(None, self.publisher.close)
         await self.subscriber.close()
         await self.store.close()
-        self.threads.shutdown(wait=False, cancel_futures=True)
+        self.threads.close()
 
 
 def queue_names(option: Sequence[str]) -> tuple[str, ...]:
