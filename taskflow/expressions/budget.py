@@ -1,22 +1,23 @@
-"""Budget: how much work one evaluation may be, in steps that are counted and not timed, so that the answer never depends on load.
+"""Budget: how much work one evaluation may take. Steps are counted, not timed, so that the result never depends on the load.
 
-Who writes an expression is trusted to mean well, and who sends an event is not: a list in it may have 100,000 elements, and a
-macro inside a macro looks at each pair of them. So macros, and what works through a text, list or map inside them, are charged.
+The author of an expression is trusted, but the sender of an event is not: a list in it may have 100,000 elements, and a macro
+inside a macro looks at each pair of them. So macros are charged, and the functions and operators in them that read a text, list or
+map.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-# A step is about a node of the expression that is evaluated, or an element that is looked at: 0.1 to 0.3 us, so 0.3 s at worst.
+# A step evaluates about one node of the expression, or looks at one element: 0.1 to 0.3 us, so 0.3 s at worst.
 MAX_STEPS = 1_000_000
-# Of a text that `+` makes, and of a list that it makes, in elements.
+# The longest text (in characters) or list (in elements) that `+` may make.
 MAX_BUILT = 100_000
 CHARS_A_STEP = 16
 
 
 class Exhausted(Exception):
-    """The evaluation is too much work. No error of CEL: neither `||` nor has() absorbs it."""
+    """The evaluation takes too much work. This is no CEL error: neither `||` nor has() absorbs it."""
 
 
 class Budget:
@@ -29,7 +30,7 @@ class Budget:
         self.left = steps
 
     def charge(self, steps: int) -> None:
-        """Raises Exhausted when no more steps are left."""
+        """Use up `steps`. Raises Exhausted when no more are left."""
         self.left -= steps
         if self.left < 0:
             raise Exhausted(
@@ -37,9 +38,9 @@ class Budget:
             )
 
     def weigh(self, value: Any) -> None:
-        """Charge what it takes to work through `value`: each element, however deep, and each piece of text.
+        """Charge the steps that reading all of `value` takes: for each element, however deep, and for each piece of text.
 
-        A loop, as what it guards against is depth; a list that stands in a value twice is worked through twice.
+        It is a loop and not recursive, since values may be deep. A list that a value contains twice is charged twice.
         """
         if isinstance(value, str):
             self.charge(1 + len(value) // CHARS_A_STEP)
@@ -56,7 +57,7 @@ class Budget:
 
 
 def check_built(left: Any, right: Any) -> None:
-    """Raises ValueError, an error of CEL, when the sum of two texts or lists is too long."""
+    """Raise ValueError, which counts as a CEL error, when the sum of two texts or lists would be too long."""
     if len(left) + len(right) > MAX_BUILT:
         unit = "characters" if isinstance(left, str) else "elements"
         raise ValueError(f"the sum has more than {MAX_BUILT:,} {unit}")

@@ -1,11 +1,10 @@
 """CEL expressions over events. Rules S2.2, S3.3 and S7.
 
-cel-python parses them and is the reference for what they mean; what most of them consist of is compiled to closures that
-give the same and take a hundredth of the time. Three things follow the CEL standard, or the nature of JSON, more closely
-than cel-python does: values of different types are unequal instead of an error (so `event.data.coupon != null` works), a
-missing field equals nothing but the literal null (so `event.data.archived != true` holds without it), numbers compare and
-calculate as numbers (so `event.data.total > 99.5` holds for the total 100), and arithmetic takes numbers, text and lists only,
-never bools.
+cel-python parses them, and is the reference for what they mean. Most expressions are compiled to closures that give the same
+values in a hundredth of the time. Four things follow the CEL standard, or the nature of JSON, more closely than cel-python does:
+values of different types are unequal, not an error (so `event.data.coupon != null` works); a missing field equals nothing but
+the literal null (so `event.data.archived != true` holds without it); numbers compare and calculate as numbers (so
+`event.data.total > 99.5` holds for the total 100); arithmetic takes numbers, text and lists, but no bools.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ Evaluate: TypeAlias = Callable[[EventFields, EventFields], Any]
 
 
 class Expression:
-    """A CEL expression that was checked. `is_compiled` says whether it needs no cel-python to evaluate.
+    """A CEL expression that was checked. `is_compiled`: it is evaluated without cel-python.
 
-    It takes wire objects: JSON as orjson gives it. What it returns may be a part of them, so don't change it.
+    It takes wire objects: JSON as orjson gives it. A returned value may be a part of them, so don't change it.
     """
 
     __slots__ = ("_compiled", "_has_warned", "_reference", "source")
@@ -51,7 +50,7 @@ class Expression:
         return self._compiled is not None
 
     def by_reference(self, event: EventFields, async_event: EventFields) -> Any:
-        """What cel-python makes of it. Raises whatever cel-python raises."""
+        """The value that cel-python gives. Raises whatever cel-python raises."""
         return self._reference(event, async_event)
 
     def evaluate(self, event: EventFields, async_event: EventFields | None = None) -> Any:
@@ -63,7 +62,7 @@ class Expression:
             return self._run(event, async_event or NO_EVENT)
         except (
             Exception
-        ) as error:  # events are foreign data, and celpy lets through what they make Python raise
+        ) as error:  # events are foreign data, and celpy lets Python errors through that they cause
             reason = error.args[0] if error.args else type(error).__name__
             raise ExpressionError(f"CEL expression {self.source!r:.200}: {reason!s:.200}") from error
 
@@ -89,7 +88,7 @@ class Expression:
             return False
 
     def value(self, event: EventFields, async_event: EventFields | None = None) -> Json:
-        """The value as a key; "" for an event that has none, which the first time is logged. See `key_of`. Rule S7.
+        """The value as a key; "" for an event that has no key, which is logged the first time. See `key_of`. Rule S7.
 
         compile_expression("event.data.customer", what="it").value({"data": {}})  # ""
         """
@@ -100,9 +99,9 @@ class Expression:
         return value
 
     def key_of(self, event: EventFields, async_event: EventFields | None = None) -> tuple[Json, str]:
-        """The value as a key, and why an event has none: then the value is "".
+        """The value as a key, and the reason why the event has no key (the value is "" then), or "".
 
-        A missing field, any other error, null, and what is no JSON (a timestamp) are no key. Rule S7.
+        A missing field, any other error, null, and a value that is no JSON (a timestamp) give no key. Rule S7.
         """
         try:
             value: Json = self.evaluate(event, async_event)
@@ -124,7 +123,7 @@ class Expression:
 
 
 def is_json(value: Any) -> bool:
-    """Whether a value of CEL is JSON: no time, bytes, type, or map with other keys than text."""
+    """Whether a value of CEL is JSON: not a time, bytes, a type, or a map with keys that are no text."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and is_json(item) for key, item in value.items())
     if isinstance(value, list):
@@ -133,7 +132,7 @@ def is_json(value: Any) -> bool:
 
 
 def compile_key(source: str, *, what: str) -> Expression:
-    """As `compile_expression` over `event`, for a key. Raises ConfigError also for what is certain to give no key. Rule S7."""
+    """As `compile_expression` over `event`, for a key. Raises ConfigError also for an expression that can't give a key. Rule S7."""
     from taskflow.expressions.keys import check_key
 
     expression = compile_expression(source, what=what)
@@ -167,7 +166,7 @@ def compile_expression(source: str, *, what: str, variables: tuple[str, ...] = (
 
 @lru_cache(maxsize=1024)
 def compile_cached(source: str, variables: tuple[str, ...]) -> Expression:
-    # celpy takes 80 ms to import; only who uses an expression pays for it.
+    # celpy takes 80 ms to import, which only apps with expressions pay.
     from taskflow.expressions.compiler import compile_tree
     from taskflow.expressions.reference import compile_program
 

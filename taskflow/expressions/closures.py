@@ -1,4 +1,4 @@
-"""The closures that a compiled expression is made of: each reads, compares or joins what others give."""
+"""The closures that a compiled expression is made of: each reads a value, or compares or joins the values of other closures."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from taskflow.types import EventFields
 
 
 def binary(function: Callable[[Any, Any], Any], left: Closure, right: Closure) -> Closure:
-    """For what takes the same time whatever the values are; else `weighed`."""
+    """A closure that applies `function`, which takes the same time for all values; for others there is `weighed`."""
     return lambda event, async_: function(left(event, async_), right(event, async_))
 
 
 def weighed(function: Callable[[Any, Any], Any], left: Closure, right: Closure, scope: Scope) -> Closure:
-    """For what works through its values, which counts where an expression has macros."""
+    """A closure that applies `function`, whose time grows with its values: in an expression with macros they are charged first."""
     if not scope.is_framed:
         return binary(function, left, right)
 
@@ -34,7 +34,7 @@ def weighed(function: Callable[[Any, Any], Any], left: Closure, right: Closure, 
 
 
 def weighing(read: Closure, scope: Scope) -> Closure:
-    """What `read` gives, once it is charged; see `weighed`."""
+    """A closure that gives the value of `read`, after charging the budget for it; see `weighed`."""
     if not scope.is_framed:
         return read
 
@@ -47,7 +47,7 @@ def weighing(read: Closure, scope: Scope) -> Closure:
 
 
 def read_path(names: Sequence[str], scope: Scope, *, otherwise: Any = None) -> Closure:
-    """What stands at a path. A field that is not there is an error; or it is `otherwise`, if that is not None."""
+    """A closure that reads the value at a path. A missing field is an error, or is `otherwise` if that is not None."""
     variable, *keys = names
     place = scope.place_of(variable)
     if place is None:
@@ -97,7 +97,7 @@ def read_path(names: Sequence[str], scope: Scope, *, otherwise: Any = None) -> C
 
 
 def equals(read: Closure, value: Any, *, wanted: bool) -> Closure:
-    """Whether what `read` gives equals a literal, or does not."""
+    """A closure that tells whether the value of `read` equals a literal (`wanted`), or does not (not `wanted`)."""
     if value is None:
 
         def is_null(event: EventFields, async_: EventFields) -> bool:
@@ -118,7 +118,7 @@ def equals(read: Closure, value: Any, *, wanted: bool) -> Closure:
 
 
 def is_ordered(read: Closure, compare: Callable[[Any, Any], bool], value: Any) -> Closure:
-    """Whether what `read` gives stands so to a literal."""
+    """A closure that tells whether `compare` holds for the value of `read` and a literal."""
     if value is None:
         return binary(operators.ordering(compare), read, lambda event, async_: None)
     kinds = NUMBERS if type(value) in NUMBERS else frozenset((type(value),))
@@ -133,7 +133,7 @@ def is_ordered(read: Closure, compare: Callable[[Any, Any], bool], value: Any) -
 
 
 def logical(left: Closure, right: Closure, *, deciding: bool) -> Closure:
-    """`||` is decided by a true on either side, `&&` by a false, whatever the other side is: even an error."""
+    """`||` or `&&`: a true on either side decides `||`, a false decides `&&`, even if the other side is an error."""
     neutral = not deciding
 
     def decide(event: EventFields, async_: EventFields) -> Any:
@@ -148,7 +148,7 @@ def logical(left: Closure, right: Closure, *, deciding: bool) -> Closure:
         second = right(event, async_)
         if first is neutral:
             return second
-        if second is neutral:  # what is no bool is the result then, as in cel-python
+        if second is neutral:  # then the result is `first`, even if that is no bool, as in cel-python
             return first
         if second is deciding:
             return deciding
@@ -158,7 +158,7 @@ def logical(left: Closure, right: Closure, *, deciding: bool) -> Closure:
 
 
 def matching(read: Closure, pattern: str) -> Closure:
-    """matches() with a pattern that is known, and was checked: found here once instead of at each call."""
+    """matches() with a literal pattern, which was checked: its finder is made once here, not at each call."""
     find = finder(pattern)
 
     def decide(event: EventFields, async_: EventFields) -> bool:

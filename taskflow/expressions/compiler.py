@@ -1,8 +1,8 @@
 """Compiles CEL to Python closures over plain values.
 
 Paths, literals, comparisons, logic, arithmetic, the ternary, `in`, has(), the macros and the functions of `functions` are
-compiled. An expression with anything else (timestamps, unsigned integers, bytes) is left to the reference as a whole. Both
-give the same values and the same errors.
+compiled. An expression with anything else (timestamps, unsigned integers, bytes) is left as a whole to the reference,
+cel-python. Both give the same values and the same errors.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ if TYPE_CHECKING:
 
 
 def compile_tree(tree: Node) -> Closure | None:
-    """A closure for a checked parse tree; None if it is for the reference.
+    """A closure for a checked parse tree; None if only the reference can evaluate it.
 
-    The closure takes the values of `event` and `async`. It raises one of `ERRORS` where CEL has an error, Unsure for data
-    that is for the reference, and Exhausted for data that is too much work.
+    The closure takes the values of `event` and `async`. It raises one of `ERRORS` where CEL has an error, Unsure for data that
+    only the reference can treat, and Exhausted for data that takes too much work.
     """
     try:
         if any(macro_of(node) for node in tree.iter_subtrees()):
@@ -61,7 +61,7 @@ def compile_tree(tree: Node) -> Closure | None:
 
 
 def in_frame(run: Closure) -> Closure:
-    """Evaluates in a new frame, within a budget that the size of the result counts to."""
+    """A closure that calls `run` with a new frame and a new budget, which is charged for the size of the result too."""
 
     def evaluate(event: EventFields, async_: EventFields) -> Any:
         budget = Budget()
@@ -83,7 +83,7 @@ def build(node: Node | Token, scope: Scope) -> Closure:
 
 
 def build_path(node: Node, scope: Scope) -> Closure:
-    """`event.data.x` and `event["data"]["x"]`, or a member or item of any other value."""
+    """A closure for `event.data.x` and `event["data"]["x"]`, or for a member or item of any other value."""
     names = names_of(node)
     if names is not None:
         return read_path(names, scope)
@@ -109,7 +109,7 @@ def build_literal(node: Node, scope: Scope) -> Closure:
 
 
 def literal_of(node: Node | Token) -> Any:
-    """The value of a literal. Raises Unsupported for one that only the reference knows, and for anything else."""
+    """The value of a literal. Raises Unsupported for a literal that only the reference knows, and for a node that is no literal."""
     token = literal_token(node)
     if token is None:
         raise Unsupported
@@ -120,7 +120,7 @@ def literal_of(node: Node | Token) -> Any:
 
 
 def constant(node: Node | Token) -> list[Any]:
-    """The value of a literal, in a list, as it may be null; [] for anything else."""
+    """The value of a literal in a list, since it may be null; [] for a node that is no literal."""
     return [] if literal_token(node) is None else [literal_of(node)]
 
 
@@ -146,7 +146,7 @@ def build_map(node: Node, scope: Scope) -> Closure:
 
 
 def build_binary(node: Node, scope: Scope) -> Closure:
-    """Arithmetic and relations: the operator's node holds the left side, the right one follows."""
+    """Arithmetic and relations. The operator's node contains the left side; the right side follows it."""
     sign, right = node.children
     if isinstance(sign, str):
         raise Unsupported
@@ -167,7 +167,7 @@ def build_binary(node: Node, scope: Scope) -> Closure:
 
 
 def build_operand(node: Node | Token, scope: Scope) -> Closure:
-    """One side of `==`, `!=` or `in`, for which a missing field is a value."""
+    """One side of `==`, `!=` or `in`: a missing field has a value there, MISSING, and is no error."""
     names = names_of(node)
     if names is None or len(names) < 2:
         return build(node, scope)
@@ -229,7 +229,7 @@ def build_method(node: Node, scope: Scope) -> Closure:
 
 
 def macro_of(node: Node) -> str:
-    """The name of the macro that `node` is; empty for anything else."""
+    """The name of the macro that `node` calls; empty if it calls none."""
     return str(node.children[1]) if node.data == "member_dot_arg" and node.children[1] in MACROS else ""
 
 

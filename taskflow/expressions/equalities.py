@@ -1,7 +1,7 @@
-"""Finds the equality by which a wait can be indexed. Rule S3.3.
+"""Finds the equality in a condition by which a wait can be indexed. Rule S3.3.
 
-A condition that is a conjunction is true only if each of its parts is true. So a part like `async.data.id == event.data.id`
-may be looked up, and the rest of the condition is evaluated for those that the look-up gives.
+A conjunction is true only if each of its parts is true. So waits can be looked up by a part like `async.data.id ==
+event.data.id`, and the rest of the condition is evaluated only for the waits that the look-up finds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from taskflow.expressions.tree import Node
 
-# Above this, doubles and ints that are equal may be written differently, so an index could miss one.
+# Above this, an int and a double may be equal and yet written differently, so an index could miss one.
 MAX_EXACT = 1 << 53
 
 
@@ -41,9 +41,9 @@ class Equality:
 
 @lru_cache(maxsize=1024)
 def split_equality(source: str) -> Equality | None:
-    """The equality in `source`, a condition over `event` and `async` that compile_expression() takes; None if it has none.
+    """The equality in `source`, a condition over `event` and `async` that compile_expression() accepts; None if it has none.
 
-    An equality of two fields goes before one with a literal, as fewer events meet it.
+    An equality of two fields is preferred to one with a literal, as fewer events meet it.
 
         split_equality("async.data.id == event.data.id && async.data.total > 5")
         # Equality(path="data.id", other_path="data.id", literal=None, residue="async.data.total > 5")
@@ -60,7 +60,7 @@ def split_equality(source: str) -> Equality | None:
 
 
 def conjuncts(tree: Node) -> Iterator[Node]:
-    """The parts of which all must be true, from left to right. A part in parentheses that is no conjunction keeps them."""
+    """The parts of a conjunction, from left to right. A part in parentheses keeps them, unless it is a conjunction itself."""
     pending = [tree]
     while pending:
         node = pending.pop()
@@ -72,7 +72,7 @@ def conjuncts(tree: Node) -> Iterator[Node]:
 
 
 def equality(part: Node) -> tuple[str, str | None, Json] | None:
-    """Path within `async`, path within `event`, literal; None if `part` is no equality that an index can find."""
+    """The path in `async`, and the path in `event` or the literal that it equals; None if no index can be used for `part`."""
     node = unwrap(part)
     if isinstance(node, str) or node.data != "relation":
         return None
@@ -94,7 +94,7 @@ def equality(part: Node) -> tuple[str, str | None, Json] | None:
 
 
 def path_in(variable: str, node: Node | Token) -> str | None:
-    """ "data.x" for `variable.data.x`; None for anything else, and for keys that a dotted path can't name."""
+    """ "data.x" for `variable.data.x`; None for another kind of node, and for keys that a dotted path can't contain."""
     names = names_of(node)
     if names is None or names[0] != variable or len(names) < 2:
         return None
@@ -102,9 +102,9 @@ def path_in(variable: str, node: Node | Token) -> str | None:
 
 
 def literals(node: Node | Token) -> list[Json]:
-    """The value of a literal that an index can look up, in a list; [] for anything else.
+    """The value of a literal that an index can look up, in a list; [] for any other node.
 
-    Null is none: a field that is missing equals it, and an index has no entry for what is missing.
+    Null can't be looked up: a missing field equals null, and an index has no entry for a missing field.
     """
     token = literal_token(node)
     if token is None:

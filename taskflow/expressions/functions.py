@@ -1,7 +1,6 @@
-"""What CEL's functions do with plain values, as JSON gives them; errors as in `operators`.
+"""CEL's functions over plain JSON values. They raise the same errors as `operators`.
 
-Null counts as empty in size(), and as 0 in int() and double(), and bools are "True" and "False" in string(): cel-python
-has it so.
+As in cel-python, null counts as empty in size() and as 0 in int() and double(), and string() gives "True" and "False" for bools.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 from taskflow.expressions.operators import Unsure, whole
 
 MAX_PATTERN = 1_000  # characters
-MAX_PATTERN_BYTES = 1 << 20  # of a compiled pattern with its caches, 128 of which are kept
+MAX_PATTERN_BYTES = 1 << 20  # memory of a compiled pattern with its caches; 128 patterns are kept
 
 
 def size(value: Any) -> int:
@@ -55,9 +54,9 @@ def matches(text: Any, pattern: Any) -> bool:
 
 @lru_cache(maxsize=128)
 def finder(pattern: str) -> Callable[[str], Any]:
-    """Searches a text for `pattern`; gives None if it isn't there. Raises ValueError for what is no pattern of RE2.
+    """A function that searches a text for `pattern`, and returns None if it isn't there. Raises ValueError for a wrong pattern.
 
-    RE2 takes a time that is linear in the text. A pattern may come from an event too, so its length and memory are bounded.
+    RE2 takes a time that is linear in the text. Patterns may come from events too, so their length and memory are bounded.
     """
     import re2
 
@@ -66,7 +65,7 @@ def finder(pattern: str) -> Callable[[str], Any]:
             f"matches() takes a pattern of at most {MAX_PATTERN:,} characters, got {len(pattern):,}"
         )
     options = re2.Options()
-    options.log_errors = False  # to stderr, by default
+    options.log_errors = False  # RE2 would write them to stderr
     options.max_mem = MAX_PATTERN_BYTES
     try:
         found: Callable[[str], Any] = re2.compile(pattern, options).search
@@ -84,7 +83,7 @@ def to_string(value: Any) -> str:
 
 
 def to_int(value: Any) -> int:
-    """Doubles are cut towards zero; text is decimal, or hexadecimal after 0x."""
+    """int(): doubles are cut towards zero; text is read as decimal, or as hexadecimal after 0x."""
     if value is None:
         return 0
     if isinstance(value, float):
@@ -126,4 +125,4 @@ FUNCTIONS: MappingProxyType[str, tuple[int, Callable[..., Any]]] = MappingProxyT
         "double": (1, to_double),
     }
 )
-"""How many values each takes, and what it does. `text.contains(part)` and `contains(text, part)` are the same."""
+"""Name -> how many values the function takes, and the function. `text.contains(part)` and `contains(text, part)` are the same."""

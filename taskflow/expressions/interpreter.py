@@ -1,6 +1,6 @@
 """cel-python's interpreter within a budget, with macros that follow the standard.
 
-What cel-python does by itself with `exists` and `all` takes time and memory that double with each element that is an error.
+cel-python's own `exists` and `all` take time and memory that double with each element that is an error.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from taskflow.expressions.macros import MACROS
 from taskflow.expressions.standard import BUDGET, STANDARD
 from taskflow.expressions.tree import arguments, literal_token, names_of, only_name
 
-# A visit of a node takes about as long as this many steps of what is compiled.
+# The interpreter's visit of a node takes about as long as this many steps of compiled closures.
 STEPS_A_VISIT = 200
 
 
 ABOUT_MISSING = MappingProxyType({"relation_eq": "_==_", "relation_ne": "_!=_", "relation_in": "_in_"})
-"""The relations that a missing field has."""
+"""The relations that accept a missing field: cel-python's name -> the function's name."""
 
 
 @contextmanager
@@ -40,13 +40,13 @@ def spending(budget: Budget) -> Iterator[None]:
 
 
 class Evaluator(PlainEvaluator):
-    """Makes an error of CEL, which `||` may absorb, of all that a function raises; celpy lets some kinds pass."""
+    """Turns all that a function raises into CEL errors, which `||` may absorb; celpy leaves out some kinds."""
 
     def sub_evaluator(self, ast: Tree[Token]) -> Evaluator:
         return Evaluator(ast, activation=self.activation)
 
     def _visit_tree(self, tree: Tree[Token]) -> Any:
-        # In place of lark's own, not around it: each level of an expression would take one Python frame more.
+        # This replaces lark's own and does not call it, or each level of an expression would take one Python frame more.
         BUDGET.get().charge(STEPS_A_VISIT)
         return getattr(self, tree.data)(tree)
 
@@ -67,7 +67,7 @@ class Evaluator(PlainEvaluator):
             return failed(error, method_ident)
 
     def relation(self, tree: Tree[Token]) -> Any:
-        """As cel-python has it, but for a field that is missing: see `operators.MISSING`."""
+        """As in cel-python, except for a missing field: see `operators.MISSING`."""
         sign = tree.children[0]
         if isinstance(sign, Token) or sign.data not in ABOUT_MISSING:
             return super().relation(tree)
@@ -87,7 +87,7 @@ class Evaluator(PlainEvaluator):
         return BoolType(is_null is not (sign.data == "relation_ne"))
 
     def member_dot(self, tree: Tree[Token]) -> Any:
-        """As cel-python has it, with an error that does not quote the value."""
+        """As in cel-python, but the error does not quote the value, which may be long."""
         owner, name = self._visit_tree(branch(tree.children[0])), str(tree.children[1])
         if isinstance(owner, CELEvalError):
             return owner
@@ -116,18 +116,18 @@ class Evaluator(PlainEvaluator):
 
 
 def branch(node: Tree[Token] | Token) -> Tree[Token]:
-    """A node that the grammar has as a tree."""
+    """The node as a Tree, which the grammar makes it."""
     assert isinstance(node, Tree)
     return node
 
 
 def failed(error: Exception, place: Any) -> CELEvalError:
-    """The error as a value of cel-python."""
+    """The error as cel-python's error value."""
     return CELEvalError(str(error), type(error), error.args, token=place)
 
 
 def value_of(inner: Evaluator, bound: str, item: Any) -> Any:
-    """What the body of a macro gives for one element; an error as a value."""
+    """The value of a macro's body for one element; an error is returned as a value."""
     try:
         return inner.evaluate({bound: item})
     except CELEvalError as error:
@@ -176,11 +176,11 @@ MACRO_RULES: MappingProxyType[str, Callable[[Any, Iterator[Any]], Any]] = Mappin
         "map": lambda items, values: mapped(values),
     }
 )
-"""What each makes of the elements, and of what its body gives for each of them."""
+"""Macro -> the function that makes its value from the elements, and from the body's value for each of them."""
 
 
 class Runner(celpy.InterpretedRunner):
-    """Runs a tree in our evaluator."""
+    """cel-python's runner with our Evaluator."""
 
     def evaluate(self, context: Any) -> Any:
         return Evaluator(self.ast, activation=self.new_activation()).evaluate(context)

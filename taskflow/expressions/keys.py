@@ -1,7 +1,7 @@
-"""Refuses expressions that are certain to give no key, from the parse tree alone. Rule S7.
+"""Refuses expressions that never give a key, judging by the parse tree alone. Rule S7.
 
-What a field holds is not known before there is an event, so only what is written is judged. `event.data.a || event.data.b` is
-refused too, although it gives a bool when both fields are bools: who writes that wants the first that is there.
+The values of fields are not known before there is an event. `event.data.a || event.data.b` is refused too, although it gives a bool
+when both fields are bools: its author wants the first field that is there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RESULTS: MappingProxyType[str, str] = MappingProxyType(
         "type": "type",
     }
 )
-"""What functions and macros give."""
+"""Function or macro -> the kind of its value."""
 LITERALS: MappingProxyType[str, str] = MappingProxyType(
     {
         "NULL_LIT": "null",
@@ -56,7 +56,7 @@ SUMS = frozenset(("bytes", "list", "number", "text", "time"))
 
 
 def check_key(source: str) -> None:
-    """Raises Problem for an expression, one that can be compiled, whose value is never a key."""
+    """Raise Problem for an expression whose value is never a key. It must be one that can be compiled."""
     from taskflow.expressions.reference import parse
 
     tree = parse(source)
@@ -66,7 +66,7 @@ def check_key(source: str) -> None:
 
 
 def kind_of(node: Node | Token) -> str:
-    """What kind of value a node certainly gives; UNKNOWN if that depends on the event. Raises Problem."""
+    """The kind of a node's value; UNKNOWN if it depends on the event. Raises Problem for a `||`, `&&` or sum that gives no key."""
     node = unwrap(node)
     if isinstance(node, str):
         return UNKNOWN
@@ -103,7 +103,7 @@ def kind_of_call(node: Node) -> str:
 
 
 def kind_of_logic(node: Node) -> str:
-    """Where the value of `||` or `&&` is wanted, and not just whether it is true."""
+    """The kind of the value of `||` or `&&`: bool. Raises Problem unless both sides are certainly bools."""
     if all(kind_of(child) == "bool" for child in node.children):
         return "bool"
     sign = "||" if node.data == "conditionalor" else "&&"

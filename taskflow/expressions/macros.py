@@ -1,7 +1,7 @@
-"""The macros of CEL that look at each element of a list, or at each key of a map, as closures over a frame.
+"""CEL's macros as closures over a frame: they look at each element of a list, or at each key of a map.
 
 `all` and `exists` are `&&` and `||` over the elements, with the same rules for errors and for values that are no bools.
-`filter` and `exists_one` take bools only, where cel-python takes what Python holds for true.
+`filter` and `exists_one` take bools only, while cel-python takes any value as Python's truth.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def exists_macro(owner: Closure, body: Closure, slot: int, cost: int) -> Closure
 
 
 def quantifier(name: str, owner: Closure, body: Closure, slot: int, cost: int, *, deciding: bool) -> Closure:
-    """One element decides, whatever is wrong with others; else an error is the outcome."""
+    """`all` or `exists`: one `deciding` element decides, even if others are errors; without one, the error of an element counts."""
     neutral = not deciding
 
     def decide(frame: Frame, _: Any) -> Any:
@@ -59,7 +59,7 @@ def quantifier(name: str, owner: Closure, body: Closure, slot: int, cost: int, *
                 return deciding
             if value is neutral:
                 continue
-            # A single value that is no bool is the outcome, as it is for `&&` and `||`; a second one is an error.
+            # A value that is no bool is the outcome if it is the only one, as with `&&` and `||`; a second one is an error.
             if outcome is not neutral:
                 error = error or operators.refusal("condition", outcome, value)
             outcome = value
@@ -119,4 +119,4 @@ MACROS: MappingProxyType[str, Macro] = MappingProxyType(
         "map": map_macro,
     }
 )
-"""Each takes what it looks through, what is evaluated for an element, the element's place in the frame, and an element's cost."""
+"""Macro -> what makes its closure of: the list or map, the body, the slot of the element in the frame, the cost of an element."""

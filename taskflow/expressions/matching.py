@@ -1,7 +1,7 @@
-"""Matching: which of an event's values find a wait, or a run that the event cancels. Rule S3.3.
+"""Matching: by which values an event finds the waits that it ends, and the runs that it cancels. Rule S3.3.
 
-A wait with an equality stands in the index under the value that the event must have, so an event looks up those that it meets
-and never walks through the others. The rest of the expression stays CEL, and is evaluated for the few that are left.
+A wait with an equality stands in the index under the value that the event must have, so an event looks up the waits with its values
+and never walks through the others. The rest of the expression stays CEL, and is evaluated for the few waits that were found.
 """
 
 from __future__ import annotations
@@ -19,22 +19,20 @@ MISSING = object()
 
 VARIABLES = ("event", "async")
 
-NOTHING_EQUAL = (
-    "\x00nothing"  # the token of a wait whose own event lacks the value to share: no event finds it
-)
+NOTHING_EQUAL = "\x00nothing"  # the token of a wait whose own event lacks the value: no event finds it
 
 
 @dataclass(frozen=True, slots=True)
 class WaitPlan:
-    """A wait as it is stored."""
+    """The place of a wait in the index, and the condition that is left, as the store gets them."""
 
     events: list[str]
-    path: str | None  # of the value that the event must have
-    token: str | None  # that, as "path=value"
+    path: str | None  # the path at which the event must have a certain value
+    token: str | None  # path and value as "path=value"
     condition: str | None  # CEL that must hold too
 
     def is_met_by(self, event: EventFields, *, run_event: EventFields) -> bool:
-        """Whether an event of one of the names ends the wait, as the index would find it."""
+        """Whether an event of one of the wait's names ends it; the answer is that of the index."""
         if self.path is not None and tokens_of(event, [self.path]) != [self.token]:
             return False
         return self.condition is None or meets_condition(self.condition, run_event=run_event, event=event)
@@ -43,7 +41,7 @@ class WaitPlan:
 def place_wait(
     events: Sequence[str], match: str | None, if_exp: str | None, *, event: EventFields
 ) -> WaitPlan:
-    """The place in the index of a wait, or of an event that cancels a run, whose arguments are checked."""
+    """The plan of a wait, or of an event that cancels a run. The arguments were checked before."""
     if match is not None:
         return WaitPlan(list(events), match, token_of_field(match, match, event), if_exp)
     equality = None if if_exp is None else split_equality(if_exp)
@@ -57,7 +55,7 @@ def place_wait(
 
 
 def value_at(event: EventFields, path: str) -> Any:
-    """The value at "data.order.id", or MISSING."""
+    """The value at a path like "data.order.id", or MISSING."""
     value: Any = event
     for part in path.split("."):
         if not isinstance(value, dict) or part not in value:
@@ -67,18 +65,18 @@ def value_at(event: EventFields, path: str) -> Any:
 
 
 def token_of_field(path: str, own_path: str, run_event: EventFields) -> str:
-    """The token for "`path` of the event is what the run's own event has at `own_path`"."""
+    """The token for "the event has at `path` the value that the run's own event has at `own_path`"."""
     value = value_at(run_event, own_path)
     return NOTHING_EQUAL if value is MISSING else token_for(path, value)
 
 
 def token_for(path: str, value: Any) -> str:
-    """How "this path has this value" stands in the index; equal numbers are equal, whatever their type, as in CEL."""
+    """The index entry for "this path has this value". Equal numbers have one entry, whatever their type, as in CEL."""
     return f"{path}={token_of(value)}"
 
 
 def tokens_of(event: EventFields, paths: Sequence[str]) -> list[str]:
-    """The index entries that an event meets, among the paths that waits look at."""
+    """The index entries of an event's values at these `paths`, which are those that waits look at."""
     tokens = []
     for path in paths:
         if not path:
@@ -89,5 +87,5 @@ def tokens_of(event: EventFields, paths: Sequence[str]) -> list[str]:
 
 
 def meets_condition(condition: str, *, run_event: EventFields, event: EventFields) -> bool:
-    """Whether an event meets what is left of a wait's expression; an error counts as no."""
+    """Whether an event meets the rest of a wait's expression; an error counts as no."""
     return compile_expression(condition, what="wait", variables=VARIABLES).matches(run_event, event)

@@ -37,10 +37,10 @@ TYPE_NAMES = frozenset(
 
 
 class NameCheck:
-    """Walks a parse tree of cel-python's grammar; afterwards `fields` says what each variable is read for.
+    """Walks a parse tree of cel-python's grammar; afterwards `fields` says which fields of each variable are read.
 
-    `fields[variable]` is the set of its members that the expression reads, or None if it reads it as a whole.
-    `functions` says how many values each takes, the one before the dot included; None where that varies.
+    `fields[variable]` is the set of its members that the expression reads, or None if it reads the variable as a whole.
+    `functions` says how many values each function takes, the one before the dot included; None where that varies.
     """
 
     def __init__(self, variables: Iterable[str], functions: Mapping[str, int | None]) -> None:
@@ -49,7 +49,7 @@ class NameCheck:
         self._functions = functions
 
     def check(self, node: Node, bound: tuple[str, ...] = ()) -> None:
-        """Raise Problem for a name that means nothing; `bound` are the variables of the macros around it."""
+        """Raise Problem for an unknown name in `node`; `bound` are the variables of the macros around it."""
         kind = node.data
         if kind in ("ident", "dot_ident"):
             self._check_variable(node.children[0], bound)

@@ -1,7 +1,6 @@
-"""What CEL's operators do with plain values, as JSON gives them.
+"""CEL's operators over plain JSON values.
 
-They raise one of `ERRORS` where CEL has an error, and `Unsure` for the few values that
-only cel-python knows how to treat.
+They raise one of `ERRORS` where CEL has an error, and `Unsure` for the few values that only cel-python can treat.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ from taskflow.expressions.budget import check_built
 from taskflow.expressions.tree import MAX_INT, MIN_INT
 
 ERRORS = (LookupError, TypeError, ValueError, ArithmeticError)
-"""What stands for an error of CEL, which `&&`, `||`, has() and the macros may absorb."""
+"""The exceptions that stand for a CEL error, which `&&`, `||`, has() and the macros may absorb."""
 
 MISSING = object()
-"""What a path gives for a field that is not there, as an operand of `==`, `!=` and `in`. It equals nothing but the literal null."""
+"""The value of a missing field as an operand of `==`, `!=` and `in`. It equals nothing but the literal null."""
 
 NUMBERS = frozenset((int, float))
 ORDERED = frozenset((bool, str, bytes, datetime, timedelta))
 
 
 class Unsure(Exception):
-    """Only the reference knows the value: an unsigned integer of 64 bits, or a construct that it treats in a way of its own."""
+    """Only cel-python can tell the value: for an unsigned integer of 64 bits, or a construct that it treats in its own way."""
 
 
 def is_same(left: Any, right: Any) -> bool:
-    """Equality: numbers by value, other types never equal one another, and a missing field equals nothing."""
+    """Equality. Numbers compare by value, values of different types are unequal, and a missing field equals nothing."""
     if left is MISSING or right is MISSING:
         return False
     if isinstance(left, bool) or isinstance(right, bool):
@@ -49,7 +48,7 @@ def is_different(left: Any, right: Any) -> bool:
 
 
 def is_in(item: Any, container: Any) -> bool:
-    """Membership in a list, or among the keys of a map. A missing field is in nothing, and nothing is in it."""
+    """`in`: whether a list has the item, or a map has it as a key. False if either side is a missing field."""
     if item is MISSING or container is MISSING:
         return False
     if not isinstance(container, (list, dict)):
@@ -58,7 +57,7 @@ def is_in(item: Any, container: Any) -> bool:
 
 
 def ordering(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
-    """`compare` for two numbers, or two values of one type that has an order."""
+    """A function that applies `compare` to two numbers, or to two values of one type that has an order, and refuses others."""
 
     def decide(left: Any, right: Any) -> bool:
         kind, other = type(left), type(right)
@@ -74,14 +73,14 @@ def refusal(what: str, left: Any, right: Any) -> TypeError:
 
 
 def whole(value: int) -> int:
-    """`value`, if it fits 64 bits."""
+    """`value` if it fits 64 bits. Raises ValueError, a CEL error."""
     if MIN_INT <= value <= MAX_INT:
         return value
     raise ValueError("the integer overflows 64 bits")
 
 
 def check_signed(left: int, right: int) -> None:
-    """Integers above `MAX_INT` are unsigned, and so is all that is made of them."""
+    """Raise Unsure for an integer above `MAX_INT`: it is unsigned, and so would be the result."""
     if left > MAX_INT or right > MAX_INT:
         raise Unsure
 
@@ -120,7 +119,7 @@ def multiply(left: Any, right: Any) -> Any:
 
 
 def divide(left: Any, right: Any) -> Any:
-    """Integers are cut towards zero. A double divided by zero is +infinity, whatever the signs, as in cel-python."""
+    """`/`: a quotient of integers is cut towards zero. A double divided by zero is +infinity for all signs, as in cel-python."""
     kind, other = type(left), type(right)
     if kind is int and other is int:
         check_signed(left, right)
@@ -132,7 +131,7 @@ def divide(left: Any, right: Any) -> Any:
 
 
 def modulo(left: Any, right: Any) -> int:
-    """The remainder has the sign of `left`."""
+    """`%` of two integers: the remainder has the sign of `left`."""
     if type(left) is not int or type(right) is not int:
         raise refusal("remainder", left, right)
     check_signed(left, right)
@@ -157,7 +156,7 @@ def invert(value: Any) -> bool:
 
 
 def item_at(container: Any, key: Any) -> Any:
-    """The field of a map, or the item of a list; a list counts backwards from -1."""
+    """The field of a map, or the item of a list; negative numbers count from the end of the list."""
     kind = type(container)
     if (kind is dict and type(key) is str) or (kind is list and isinstance(key, int)):
         return container[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Problem(Exception):
-    """Why a source is refused; `line` and `column` are 1-based."""
+    """An expression is refused; the message says why. `line` and `column` are 1-based."""
 
     def __init__(self, reason: str, line: int, column: int) -> None:
         super().__init__(reason)

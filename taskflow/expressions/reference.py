@@ -1,4 +1,4 @@
-"""Runs CEL with cel-python, the reference that everything faster has to agree with.
+"""Runs CEL with cel-python, the reference with which the compiled closures have to agree.
 
 Importing this module imports celpy. `taskflow.expressions.cel` does so when the first expression is compiled.
 """
@@ -26,26 +26,27 @@ from taskflow.expressions.standard import STANDARD, to_cel, to_plain
 from taskflow.expressions.tree import simplify
 from taskflow.types import EventFields
 
-# Of a simplified tree. celpy needs four Python frames for each level, and Python has 1,000 in all, the caller's included.
+# The greatest depth of a simplified tree. celpy needs four Python frames for each level, and Python has 1,000 in all, those of the
+# caller included.
 MAX_DEPTH = 120
 KNOWN_FUNCTIONS: MappingProxyType[str, int | None] = MappingProxyType(
     {name: None for name in base_functions if name.isidentifier() and name[0] != "_"}
     | {name: count for name, (count, _) in COMPILED.items()}
     | {"has": 1, "dyn": 1}
 )
-"""How many values each takes; None where that varies."""
+"""Function -> how many values it takes; None where that varies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A parsed expression, and the fields of each variable that it reads (None: all of them)."""
+    """A parsed expression, and for each variable the fields that it reads (None: all of them)."""
 
     tree: Tree[Token]
     runner: Runner
     fields: Mapping[str, frozenset[str] | None]
 
     def run(self, event: EventFields, async_event: EventFields) -> Any:
-        """The value in plain Python types. Raises whatever celpy raises, and Exhausted for what is too much work."""
+        """The value in plain Python types. Raises whatever celpy raises, and Exhausted if it takes too much work."""
         variables = {"event": event, "async": async_event}
         context = {name: to_cel(pick(variables[name], fields)) for name, fields in self.fields.items()}
         with spending(Budget()):
@@ -64,7 +65,7 @@ def compile_program(source: str, variables: tuple[str, ...]) -> Program:
 
 
 class PlacedParser(CELParser):
-    """cel-python's parser, whose `true` and `false` forget where they stand."""
+    """cel-python's parser, except that its `true` and `false` keep their place in the text, which cel-python drops."""
 
     @staticmethod
     def ambiguous_literals(token: Token) -> Token:
@@ -73,13 +74,13 @@ class PlacedParser(CELParser):
 
 @lru_cache(maxsize=1)
 def environment() -> tuple[celpy.Environment, Lark]:
-    """What programs run in, and their parser: of our own, as celpy shares one with all of the process."""
+    """The environment of all programs, and a parser of our own: celpy's is shared by the whole process."""
     limit = sys.getrecursionlimit()
     shared, CELParser.CEL_PARSER = CELParser.CEL_PARSER, None
     try:
         PlacedParser()
         parser: Lark = vars(CELParser)["CEL_PARSER"]
-        made = celpy.Environment()  # sets the limit to 2,500, for good
+        made = celpy.Environment()  # sets Python's recursion limit to 2,500, for good
     finally:
         sys.setrecursionlimit(limit)
         CELParser.CEL_PARSER = shared
@@ -99,7 +100,7 @@ def parse(source: str) -> Tree[Token]:
 
 
 def tree_depth(tree: Tree[Token]) -> int:
-    """How many nodes lie on the longest path; iterative, as what it guards against is recursion."""
+    """The number of nodes on the longest path. Not recursive, since it guards against too deep a recursion."""
     deepest, pending = 0, [(tree, 1)]
     while pending:
         node, depth = pending.pop()
@@ -109,5 +110,5 @@ def tree_depth(tree: Tree[Token]) -> int:
 
 
 def pick(event: EventFields, fields: frozenset[str] | None) -> EventFields:
-    """Only what is read, for converting an event costs more than most expressions."""
+    """The fields of the event that are read: converting a whole event costs more than most expressions."""
     return event if fields is None else {field: event[field] for field in fields if field in event}

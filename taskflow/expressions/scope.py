@@ -1,8 +1,8 @@
-"""Scope: where the closures of a compiled expression find the variables at one place of it.
+"""Scope: where the closures of a compiled expression find their variables.
 
-Most expressions have no macros. Their closures take `event` and `async`, and nothing stands between. In an expression with
-macros all closures take a frame in place of `event`: a list of the event, the async event, the budget, and one slot for each
-macro around the place, which holds the element that it looks at. A frame lives for one evaluation.
+Most expressions have no macros, and their closures take `event` and `async`. In an expression with macros all closures take a
+frame in place of `event`: a list of the event, the async event, the budget, and one slot for each macro around the closure, which
+holds the element that the macro looks at. A frame lives for one evaluation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 Closure: TypeAlias = Callable[[Any, Any], Any]
-"""Takes `event` and `async`, or a frame and what is ignored."""
+"""A function of `event` and `async`; or of a frame, and then the second argument is ignored."""
 
 Frame: TypeAlias = list[Any]
 
@@ -29,7 +29,7 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """`is_framed` says what closures take; `slots` where each variable of a macro stands in the frame."""
+    """The variables at one place of an expression. `is_framed`: closures take a frame. `slots`: macro variable -> its slot."""
 
     is_framed: bool = False
     slots: Mapping[str, int] = field(default_factory=dict)
@@ -41,11 +41,11 @@ class Scope:
 
     @property
     def next_slot(self) -> int:
-        """Where the element of a macro at this place stands."""
+        """The slot for the element of a macro at this place."""
         return FIRST_SLOT + self.depth
 
     def place_of(self, variable: str) -> int | None:
-        """Where a variable stands in the frame; None for a name that is none."""
+        """The slot of a variable in the frame; None for a name that is no variable."""
         slot = self.slots.get(variable)
         if slot is not None:
             return slot

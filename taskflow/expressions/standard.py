@@ -1,7 +1,7 @@
-"""What cel-python's operators and functions do here, and its values as plain ones and back.
+"""Our operators and functions for cel-python, and the conversion between its values and plain ones.
 
-Its own operators differ from the standard where `cel` says so, and some of what it does takes time or memory out of all
-proportion: an error of `||` quotes both sides, which are errors that quote both sides.
+cel-python's own operators differ from the standard (see `cel`), and some take time or memory out of all proportion: an error of
+`||` quotes both sides, which may be errors that quote both of their sides.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from taskflow.expressions.functions import matches
 from taskflow.expressions.tree import MAX_INT, MIN_INT
 
 BUDGET: ContextVar[Budget] = ContextVar("budget")
-"""Of the evaluation that goes on: cel-python calls the functions here, and hands on nothing of ours."""
+"""The budget of the evaluation under way. A context variable, since cel-python calls the functions here without it."""
 
-STEPS_A_VALUE = 4  # to convert one takes about as long as so many steps of what is compiled
-MAX_TIME_CHARS = 100  # of the text of a timestamp or duration
+STEPS_A_VALUE = 4  # converting one value takes about as long as so many steps of compiled closures
+MAX_TIME_CHARS = 100  # the longest text of a timestamp or duration
 
 
 def to_cel(value: Any) -> Any:
-    """A JSON value as celpy's types."""
+    """A JSON value in celpy's types."""
     if value is None:
         return None
     if isinstance(value, bool):
@@ -85,7 +85,7 @@ def to_plain(value: Any) -> Any:
 
 
 def relation(decide: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Any]:
-    """A relation of CEL from one over plain values. Errors are values in celpy, and pass through."""
+    """A relation for celpy, made from one over plain values. Errors are values in celpy, and are passed through."""
 
     def relate(left: Any, right: Any) -> Any:
         for operand in (left, right):
@@ -95,7 +95,7 @@ def relation(decide: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Any]:
             return BoolType(decide(to_plain(left), to_plain(right)))
         except Exhausted:
             raise
-        except Exception as error:  # celpy makes an error of CEL of a TypeError only
+        except Exception as error:  # celpy turns only a TypeError into a CEL error
             raise TypeError(str(error)) from error
 
     return relate
@@ -104,11 +104,11 @@ def relation(decide: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Any]:
 PLAIN_RESULTS: MappingProxyType[type, Callable[[Any], Any]] = MappingProxyType(
     {float: DoubleType, str: StringType, list: ListType}
 )
-"""What celpy's own operators give in plain types, which its functions then don't know."""
+"""Plain type -> celpy's type: celpy's own operators give plain values, which its functions can't take."""
 
 
 def arithmetic(calculate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """An operator that takes an integer and a double as two doubles, no bools, and gives a value of celpy's types."""
+    """An operator for celpy: takes an integer and a double as two doubles, refuses bools, returns a value of celpy's types."""
 
     def compute(left: Any, right: Any) -> Any:
         for operand in (left, right):
@@ -131,7 +131,7 @@ def arithmetic(calculate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any
 
 
 def logical(*, deciding: bool) -> Callable[[Any, Any], Any]:
-    """`||` and `&&` as cel-python has them, with an error that quotes nothing."""
+    """`||` and `&&` as in cel-python, but with an error that quotes neither side."""
 
     def join(left: Any, right: Any) -> Any:
         for one, other in ((left, right), (right, left)):
@@ -151,7 +151,7 @@ def has_matches(text: Any, pattern: Any) -> BoolType:
 
 
 def short(kind: Callable[..., Any]) -> Callable[..., Any]:
-    """A conversion that takes no long text: cel-python looks through it with patterns that may take very long."""
+    """A conversion that refuses long text, since cel-python's patterns for it may take very long."""
 
     def convert(value: Any, *more: Any) -> Any:
         if isinstance(value, str) and len(value) > MAX_TIME_CHARS:
@@ -162,7 +162,7 @@ def short(kind: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def remainder(left: Any, right: Any) -> Any:
-    """`%` is for integers: Python's own would format text, too."""
+    """`%` of two integers. Python's own `%` would also format text."""
     for operand in (left, right):
         if isinstance(operand, CELEvalError):
             return operand

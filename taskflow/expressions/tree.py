@@ -1,4 +1,4 @@
-"""The parse tree of cel-python's grammar: how to look through it, and what its literals stand for."""
+"""Reads the parse tree of cel-python's grammar: its names, paths and literals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 MIN_INT, MAX_INT = -(1 << 63), (1 << 63) - 1
 
-# Nodes that add nothing to their only child.
+# Nodes that mean the same as their only child.
 WRAPPERS = frozenset(
     (
         "expr",
@@ -27,19 +27,19 @@ WRAPPERS = frozenset(
         "paren_expr",
     )
 )
-# What cel-python's evaluator knows only as the child of a "primary".
+# Nodes that cel-python's evaluator accepts only as the child of a "primary".
 PRIMARIES = frozenset(("literal", "ident", "dot_ident", "ident_arg", "dot_ident_arg", "list_lit", "map_lit"))
 
 
 def unwrap(node: Node | Token) -> Node | Token:
-    """The node that means something: without parentheses, and without levels of precedence that aren't used."""
+    """The node without the parentheses and the unused levels of precedence around it."""
     while not isinstance(node, str) and node.data in WRAPPERS and len(node.children) == 1:
         node = node.children[0]
     return node
 
 
 def only_name(node: Node | Token) -> str | None:
-    """The name that `node` consists of, if it is nothing but a name."""
+    """The name, if `node` is nothing but a name; else None."""
     node = unwrap(node)
     if isinstance(node, str) or node.data not in ("ident", "dot_ident"):
         return None
@@ -47,10 +47,10 @@ def only_name(node: Node | Token) -> str | None:
 
 
 def simplify(tree: Node) -> Node:
-    """The same tree without what adds nothing, changed in place.
+    """Remove the nodes that mean the same as their only child; the tree is changed in place.
 
-    It has less than half the depth, so cel-python's recursion fits Python's limit, and takes a fifth less time. A "primary"
-    stays around names, calls and literals, since cel-python's evaluator looks for it.
+    It then has less than half the depth, so cel-python's recursion fits Python's limit and takes a fifth less time. A "primary"
+    stays around names, calls and literals, since cel-python's evaluator expects it.
     """
     for node in [*tree.iter_subtrees(), root := type(tree)("root", [tree])]:
         node.children = [collapsed(child) for child in node.children]
@@ -67,7 +67,7 @@ def collapsed(node: Node | Token) -> Node | Token:
 
 
 def arguments(children: Sequence[Node | Token]) -> list[Node | Token]:
-    """What stands in the list of expressions that is the only one of `children`, if there is one."""
+    """The arguments of a call: the members of the list of expressions that is its only child, if it has one."""
     if not children:
         return []
     (only,) = children
@@ -75,7 +75,7 @@ def arguments(children: Sequence[Node | Token]) -> list[Node | Token]:
 
 
 def literal(token: Token) -> None | bool | int | float | str:
-    """What a literal stands for. Raises ValueError for one that is no JSON (bytes, 1u), or an int of more than 64 bits."""
+    """The value of a literal. Raises ValueError for one that is no JSON (bytes, 1u), or an int of more than 64 bits."""
     from celpy.evaluation import celstr
 
     text = str(token)
@@ -98,7 +98,7 @@ def literal(token: Token) -> None | bool | int | float | str:
 
 
 def names_of(node: Node | Token) -> list[str] | None:
-    """["event", "data", "x"] for `event.data.x` and `event["data"]["x"]`; None for what is no such path."""
+    """["event", "data", "x"] for `event.data.x` and `event["data"]["x"]`; None if `node` is no such path."""
     names: list[str] = []
     node = unwrap(node)
     while not isinstance(node, str) and node.data in ("member_dot", "member_index"):
@@ -116,13 +116,13 @@ def names_of(node: Node | Token) -> list[str] | None:
 
 
 def string_of(node: Node | Token) -> str | None:
-    """The text of a string literal; None for anything else."""
+    """The text of a string literal; None for any other node."""
     token = literal_token(node)
     return str(literal(token)) if token is not None and token.type in ("STRING_LIT", "MLSTRING_LIT") else None
 
 
 def literal_token(node: Node | Token) -> Token | None:
-    """The token of a literal; None for anything else."""
+    """The token of a literal; None for any other node."""
     node = unwrap(node)
     if isinstance(node, str) or node.data != "literal":
         return None

@@ -18,10 +18,11 @@ MAX_EVENTS = 100
 
 @dataclass(frozen=True, slots=True)
 class Batch(Limit):
-    """One run for up to `max_size` events, which are in `ctx.events`; it starts when full, or `timeout` after the first. Rule S7.6.
+    """Start one run for up to `max_size` events. Rule S7.6.
 
-    With `key` (CEL over `event`) each value has a batch of its own. An event for which `if_exp` (CEL) is not true runs alone, at
-    once. `max_size` is from 2 to 100, `timeout` from 1 s to 7 days. Raises ConfigError.
+    The run starts when the batch is full, or `timeout` after its first event; it has the events in `ctx.events`. With `key` (CEL
+    over `event`) each value has a batch of its own. An event for which `if_exp` (CEL over `event`) is not true runs alone, at once.
+    `max_size` is from 2 to 100, `timeout` a duration from 1 s to 7 days. Raises ConfigError.
 
         @app.function(trigger="page/viewed", batch_events=Batch(100, "5s", key="event.data.site"))
     """
@@ -54,7 +55,7 @@ class Batch(Limit):
                 )
 
     def plan(self, function_id: FunctionId, event: EventFields) -> list[Any] | None:
-        """Its id, maximal size and timeout (ms); None for an event that runs alone."""
+        """The batch's id, greatest size and timeout (ms); None for an event that runs alone."""
         if self.if_exp is not None and not compile_expression(
             self.if_exp, what="batch_events.if_exp"
         ).matches(event):
@@ -63,5 +64,5 @@ class Batch(Limit):
 
 
 def batch_reason(size: int, max_size: int, until: str) -> str:
-    """Why a run that gathers its batch does not execute."""
+    """The reason why a run that is still gathering its batch does not execute."""
     return f"scheduled: batch of {size} of {max_size}, starts at {until} at the latest"

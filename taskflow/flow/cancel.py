@@ -19,15 +19,15 @@ VARIABLES = ("event", "async")
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """An event that cancels runs of the function. Rule S6.1.
+    """Cancel runs of the function when an event comes. Rule S6.1.
 
         Cancel("order/cancelled", match="data.order_id")
         Cancel("order/*", if_exp="async.data.order_id == event.data.order_id && async.data.total == 0", timeout="1h")
 
-    `event` is a name that may end in `*`. `match` is a path that must have the same value in the run's own event and in the one
-    that comes. `if_exp` is CEL over `event`, the run's own, and `async`, the one that comes; with `match`, both must hold.
-    `timeout`: only events that come within this time after the run was made count; more than 0, at most 1 year.
-    Raises ConfigError.
+    `event` is the name of the cancelling event and may end in `*`. `match` is a path, like "data.order_id": the cancelling event
+    must have the same value there as the event that started the run. `if_exp` is CEL over `event`, which started the run, and
+    `async`, which cancels it; with `match`, both must hold. `timeout` (a duration, more than 0 and at most 1 year): only events
+    within this time after the run was made count. Raises ConfigError.
     """
 
     event: str
@@ -69,7 +69,7 @@ class Cancels(Limit):
 
     @classmethod
     def parse(cls, value: Any) -> Self | None:
-        """What `cancel=value` means: a Cancel, or a list of up to 5. Raises ConfigError."""
+        """Read the option `cancel`: a Cancel, or a list of up to 5. Raises ConfigError."""
         if value is None:
             return None
         cancels = (value,) if isinstance(value, Cancel) else value
@@ -84,9 +84,9 @@ class Cancels(Limit):
         return self.option
 
     def plan(self, function_id: FunctionId, event: EventFields) -> list[dict[str, Any]]:
-        """How they are to stand in the index, {events, path, token, condition, timeout_ms}, without what is not set.
+        """The index entries {events, path, token, condition, timeout_ms}, without members that are not set.
 
-        Those that no event can meet are left out.
+        A Cancel that no event can meet is left out.
         """
         entries = []
         for cancel in self.events:

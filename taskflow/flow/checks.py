@@ -1,4 +1,4 @@
-"""Checks that the options of flow control share. Rule S2.5."""
+"""Checks of options that several limits share. Rule S2.5."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_count(option: str, value: int, *, at_most: int, at_least: int = 1) -> 
 
 
 def period_ms(option: str, value: Duration, *, at_most_ms: int, at_least_ms: int = SECOND_MS) -> int:
-    """A duration in ms. Raises ConfigError when it can't be read or is out of bounds."""
+    """`value` (a duration) in ms. Raises ConfigError when it can't be read or is out of bounds."""
     try:
         ms = parse_duration_ms(value, what=option)
     except InvalidDuration as error:

@@ -20,10 +20,10 @@ Scope: TypeAlias = Literal["fn", "app", "account"]
 
 @dataclass(frozen=True, slots=True)
 class Concurrency:
-    """At most `limit` steps execute at one time; runs that sleep or wait don't count. Rule S7.1.
+    """Let at most `limit` steps execute at one time; runs that sleep or wait don't count. Rule S7.1.
 
-    With `key` (CEL over `event`) each value has a limit of its own. `scope` says who shares it: this function ("fn"), all
-    functions of the app with that value ("app"), or all functions of all apps on this store ("account"); the latter two need a key.
+    With `key` (CEL over `event`) each value has a limit of its own. `scope` says which functions share the limit: this one ("fn"),
+    all of the app with the same key value ("app"), or all of all apps on this store ("account"); "app" and "account" need a key.
     Raises ConfigError.
 
         @app.function(trigger="pdf/requested", concurrency=Concurrency(5, key="event.data.customer"))
@@ -45,7 +45,7 @@ class Concurrency:
             )
 
     def limit_id(self, function_id: FunctionId, place: int, event: EventFields) -> str:
-        """Who shares the limit: the function, its app, or all apps, with the value of the key."""
+        """The limit's id in the store: it names the sharers (the function, its app, or all apps) and the value of the key."""
         token = key_token(self.key, event)
         if self.scope == "fn":
             return f"fn:{function_id}:{place}:{token}"
@@ -54,21 +54,21 @@ class Concurrency:
         return f"account:{token}"
 
     def level(self, limit_id: str, held: int) -> ConcurrencyLevel:
-        """How it stands, when `held` execute under it."""
+        """The state of the limit while `held` steps execute under it."""
         parts = {"fn": 3, "app": 2, "account": 1}[limit_id.partition(":")[0]]
         return ConcurrencyLevel(limit_id.split(":", parts)[-1], held, self.limit)
 
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyLevel:
-    """How many execute under a concurrency limit; `key` is the value of its key as JSON, or empty."""
+    """The state of a concurrency limit: how many steps execute, how many may. `key` is the value of its key as JSON, or empty."""
 
     key: str
     held: int
     most: int
 
     def reason(self, now_ms: int) -> str | None:
-        """Why a run waits for it; None when it does not."""
+        """The reason why a run waits for the limit; None if it need not wait."""
         if self.held < self.most:
             return None
         key = f" key {self.key}" if self.key else ""
@@ -92,7 +92,7 @@ class ConcurrencyLimits(LaneLimit):
 
     @classmethod
     def parse(cls, value: Any) -> Self | None:
-        """What `concurrency=value` means: a number for the function, a Concurrency, or a list of up to two. Raises ConfigError."""
+        """Read the option `concurrency`: a number for the function, a Concurrency, or a list of up to two. Raises ConfigError."""
         if value is None:
             return None
         if isinstance(value, int):

@@ -14,10 +14,10 @@ from taskflow.types import Duration, EventFields, FunctionId
 
 @dataclass(frozen=True, slots=True)
 class Debounce(Limit):
-    """Run once, with the last event, when none came for `period`, or at `timeout` after the first. Rule S7.5.
+    """Start one run, with the last event, when no event came for `period`, or at `timeout` after the first event. Rule S7.5.
 
-    With `key` (CEL over `event`) each value is debounced by itself. `period` is from 1 s to 7 days, `timeout` (None: none) not
-    shorter than it and at most 7 days. The last event is the one with the latest `ts`. Raises ConfigError.
+    The last event is the one with the latest `ts`. With `key` (CEL over `event`) each value is debounced by itself. `period` is a
+    duration from 1 s to 7 days; `timeout` is one from `period` to 7 days, or None for no such end. Raises ConfigError.
 
         @app.function(trigger="doc/edited", debounce=Debounce("30s", key="event.data.doc", timeout="5m"))
     """
@@ -52,11 +52,11 @@ class Debounce(Limit):
         return self.option
 
     def plan(self, function_id: FunctionId, event: EventFields) -> list[Any]:
-        """Its id, period (ms) and timeout (ms, or 0); `ts` and uid of the event, by which the last one is known."""
+        """The debounce's id, period (ms), timeout (ms, or 0), and the event's `ts` and uid, by which the last event is found."""
         timeout_ms = self.timeout_ms or 0
         return [key_id(function_id, self.key, event), self.period_ms, timeout_ms, event["ts"], event["uid"]]
 
 
 def debounce_reason(until: str) -> str:
-    """Why a run that is debounced does not execute."""
+    """The reason why a debounced run does not execute yet."""
     return f"scheduled: debounced until {until}"

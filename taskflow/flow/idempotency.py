@@ -13,7 +13,7 @@ from taskflow.types import EventFields, FunctionId
 
 @dataclass(frozen=True, slots=True)
 class Idempotency(Limit):
-    """One run for each value of `key` (CEL over `event`) in 24 h. Users write the expression: `idempotency="event.data.order"`."""
+    """Start one run for each value of `key` (CEL over `event`) in 24 h. Users write the key: `idempotency="event.data.order"`."""
 
     key: str
 
@@ -37,5 +37,5 @@ class Idempotency(Limit):
         return self.option
 
     def plan(self, function_id: FunctionId, event: EventFields) -> str:
-        """Its id."""
+        """The id of the idempotency entry for this event's value."""
         return key_id(function_id, self.key, event)

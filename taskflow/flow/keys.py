@@ -10,12 +10,12 @@ from taskflow.values.tokens import token_of
 
 
 def key_id(function_id: FunctionId, source: str | None, event: EventFields) -> str:
-    """What names a limit of a function in the store, for the value of its key."""
+    """The id in the store of a function's limit, for the value of its key."""
     return f"{function_id}:{key_token(source, event)}"
 
 
 def key_token(source: str | None, event: EventFields) -> str:
-    """The value of a key as text that is the same for equal values; empty without a key.
+    """The value of a key as a token (`values.tokens`); empty without a key.
 
     A value that is missing or can't be computed counts as the empty string.
     """
@@ -23,7 +23,7 @@ def key_token(source: str | None, event: EventFields) -> str:
 
 
 def empty_keys(keys: Sequence[tuple[str, str]], event: EventFields) -> Iterator[str]:
-    """Why keys of a function are empty for an event; `keys` are their options and expressions."""
+    """A text for each key that is empty for this event, with the reason; `keys` are pairs of option and expression."""
     for option, source in keys:
         _, reason = compile_expression(source, what=option).key_of(event)
         if reason:

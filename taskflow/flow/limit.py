@@ -1,7 +1,8 @@
-"""What every limit of flow control is to the rest of taskflow. Rules S7.
+"""Limit: the base of all limits of flow control. Rules S7.
 
-A limit is one file: the option that users write, its checks, and what the store's scripts need of it for one run. The decision
-itself is an include of the same name in `store/lua`. To add a limit: write both, and a line in `FlowOptions` and in `FlowControl`.
+A limit is one file: the option that users write, its checks, and the data that the store's scripts need to apply it to a run. The
+decision itself is an include of the same name in `store/lua`. To add a limit, write both, and a line in `FlowOptions` and in
+`FlowControl`.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ class Limit:
     """The keyword of `@app.function`."""
 
     example: ClassVar[str]
-    """How to write it, for errors."""
+    """How to write the option, for errors."""
 
     entry: ClassVar[str] = ""
-    """Its name in the table that the scripts get for a run."""
+    """The limit's name in the table that the scripts get for a run."""
 
     picks_events: ClassVar[bool] = False
-    """Whether it decides which events start a run; then it is not applied to what an invoke, a cron or a replay starts."""
+    """Whether the limit decides which events start a run; then it does not apply to runs of an invoke, a cron or a replay."""
 
     @classmethod
     def parse(cls, value: Any) -> Self | None:
-        """The limit that the option's value means; None is none. Raises ConfigError."""
+        """Read the option's value; None means no limit. Raises ConfigError."""
         if value is not None and not isinstance(value, cls):
             raise ConfigError(
                 f"{cls.option} must be a {cls.__name__}, got {value!r:.80}; write {cls.example}"
@@ -41,20 +42,20 @@ class Limit:
 
     @property
     def keys(self) -> list[tuple[str, str]]:
-        """The expressions of its keys, each with what an error calls it."""
+        """The expressions of the limit's keys, each with its name in errors before it."""
         key: str | None = getattr(self, "key", None)
         return [] if key is None else [(f"{self.option}.key", key)]
 
     @property
     def of_one_event(self) -> str | None:
-        """What of it looks at a single event, and so can't be used with a batch; None: nothing."""
+        """The part of the limit that looks at a single event, and so can't be used with a batch; None if there is no such part."""
         return None
 
     def check_beside(self, others: Iterable[Limit]) -> None:
-        """Raise ConfigError when it can't be used with one of the function's other limits. Rule S7.9."""
+        """Raise ConfigError when the limit can't be used with one of the function's other limits. Rule S7.9."""
 
     def plan(self, function_id: FunctionId, event: EventFields) -> Any:
-        """Its entry in the table for a run that `event` starts; None or empty: there is none."""
+        """The limit's entry in the table for a run that `event` starts; None or empty if there is none."""
         return None
 
 
@@ -64,10 +65,10 @@ class LaneLimit(Limit):
     __slots__ = ()
 
     def lane(self, function_id: FunctionId, event: EventFields) -> str:
-        """Its part of the run's lane."""
+        """The limit's part of the run's lane."""
         raise NotImplementedError
 
     @property
     def settings(self) -> str:
-        """What claims must know of it, as two words, which are registered with the function."""
+        """The settings that claims need, as two words; they are registered with the function."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""All flow control of one function: which limits there are, and what the store must know to apply them to a run. Rules S7, S7.9."""
+"""All flow control of one function: its limits, and the data that the store needs to apply them to a run. Rules S7, S7.9."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from taskflow.types import EventFields, FunctionId
 class FlowOptions(TypedDict, total=False):
     """The options of `@app.function` that are flow control (S7) or cancel runs (S6.1); None counts as left out.
 
-    concurrency   how many steps execute at one time: a number, a Concurrency, or a list of two
-    priority      which run goes first
-    throttle      how often runs start; the excess waits
-    rate_limit    how often events start runs; the excess is skipped
-    debounce      one run once no event has come for a while
-    batch_events  one run for many events
-    singleton     one live run at a time
-    idempotency   CEL over `event`: one run for each value in 24 h
-    cancel        an event that cancels runs, or a list of up to 5
+    concurrency   how many steps execute at one time: a number, a `Concurrency`, or a list of two
+    priority      which run goes first: a `Priority`
+    throttle      how often runs start; the excess waits: a `Throttle`
+    rate_limit    how often events start runs; the excess is skipped: a `RateLimit`
+    debounce      one run once no event has come for a while: a `Debounce`
+    batch_events  one run for many events: a `Batch`
+    singleton     one live run at a time: a `Singleton`
+    idempotency   one run for each value in 24 h: CEL over `event`
+    cancel        events that cancel runs: a `Cancel`, or a list of up to 5
     """
 
     concurrency: int | Concurrency | Sequence[Concurrency] | None
@@ -49,9 +49,9 @@ class FlowOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowControl:
-    """The limits of one function; None: there is no such limit. Raises ConfigError for what excludes each other.
+    """The limits of one function; None if there is no such limit. Raises ConfigError for limits that exclude each other.
 
-    The order is that in which they are planned; of those that make up the lane, concurrency comes before throttle.
+    They are planned in the order of the fields; in the lane, concurrency comes before throttle.
     """
 
     concurrency: ConcurrencyLimits | None = None
@@ -78,7 +78,7 @@ class FlowControl:
 
     @classmethod
     def of(cls, **options: Unpack[FlowOptions]) -> FlowControl:
-        """Check the options of `@app.function`. Raises ConfigError, which names option, value and remedy."""
+        """Read and check the options of `@app.function`. Raises ConfigError, which names option, value and remedy."""
         given: dict[str, Any] = {
             option: kind.parse(options.get(option)) for option, kind in limit_kinds().items()
         }
@@ -87,11 +87,11 @@ class FlowControl:
     def plan(
         self, function_id: FunctionId, event: EventFields, *, is_direct: bool = False, keep: str = ""
     ) -> bytes:
-        """What the scripts must know of a run that `event` is to start: keys evaluated, limits as numbers, as a packed table.
+        """The packed table that the scripts need for a run that `event` is to start: keys evaluated, limits as numbers.
 
-        Its entries are the `entry` of each limit, the `lane` (see `flow.lane`) and `keep`; empty when there are none.
+        It has the `entry` of each limit, the `lane` (see `flow.lane`) and `keep`; without any of these the result is empty.
         `is_direct`: an invoke, a cron or a replay starts the run, so limits that pick among events are not applied. `keep` is how
-        long the run is kept, where that is not as its app says: see `FunctionSpec.keep`.
+        long the run is kept, if not as long as its app says: see `FunctionSpec.keep`.
         """
         if not self.limits and not keep:
             return b""
@@ -106,15 +106,15 @@ class FlowControl:
 
     @property
     def keys(self) -> list[tuple[str, str]]:
-        """The expressions of all keys, each with what an error calls it."""
+        """The expressions of all keys, each with its name in errors before it."""
         return [key for limit in self.limits for key in limit.keys]
 
     @property
     def settings(self) -> str:
-        """What claims must know of the function, whatever the run: "limit limit interval_us tolerance_us", - for none.
+        """The function's settings that claims need for any run: "limit limit interval_us tolerance_us", with "-" for none.
 
-        Empty when no limit of it applies to execution. It is registered with the function, so a deploy changes it for runs that are
-        queued already.
+        Empty when the function has no limit on execution. The settings are registered with the function, so a deploy changes them
+        for runs that are queued already.
         """
         if not self.lane_limits:
             return ""
@@ -126,6 +126,6 @@ NO_FLOW_CONTROL = FlowControl()
 
 @cache
 def limit_kinds() -> dict[str, type[Limit]]:
-    """The class of each option's limit, from the fields of FlowControl."""
+    """Option -> class of its limit, from the fields of FlowControl."""
     hints = get_type_hints(FlowControl)
     return {each.name: get_args(hints[each.name])[0] for each in fields(FlowControl) if each.init}

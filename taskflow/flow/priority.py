@@ -16,10 +16,10 @@ MAX_PRIORITY_S = 600
 
 @dataclass(frozen=True, slots=True)
 class Priority(Limit):
-    """Move a run ahead of those of its function that were made up to so many seconds before it. Rule S7.2.
+    """Move a run ahead of runs of its function that are older by up to so many seconds. Rule S7.2.
 
-    `run` is CEL over `event` and gives the seconds, from -600 (behind) to 600; what is beyond is clipped, anything but a
-    number is 0. Raises ConfigError.
+    `run` is CEL over `event` and gives the seconds, from -600 (behind younger runs) to 600. Numbers beyond are clipped; a value
+    that is no number counts as 0. Raises ConfigError.
 
         @app.function(trigger="report/wanted", priority=Priority(run='event.data.plan == "paid" ? 300 : 0'))
     """
@@ -38,7 +38,7 @@ class Priority(Limit):
         return self.option
 
     def plan(self, function_id: FunctionId, event: EventFields) -> int:
-        """How far (ms) the run goes ahead of others."""
+        """How far (ms) the run is moved ahead of others."""
         return ahead_ms(compile_expression(self.run, what="priority").value(event))
 
 

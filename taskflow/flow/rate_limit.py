@@ -15,9 +15,9 @@ MAX_LIMIT = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class RateLimit(Limit):
-    """At most `limit` runs at once, then one more each `period / limit`; the excess is skipped, and recorded so. Rule S7.4.
+    """Start at most `limit` runs at once, then one more each `period / limit`; record the excess as skipped. Rule S7.4.
 
-    With `key` (CEL over `event`) each value has a limit of its own. `period` is from 1 s to 24 h. Raises ConfigError.
+    With `key` (CEL over `event`) each value has a limit of its own. `period` is a duration from 1 s to 24 h. Raises ConfigError.
 
         @app.function(trigger="doc/changed", rate_limit=RateLimit(1, "10m", key="event.data.doc"))
     """
@@ -42,5 +42,5 @@ class RateLimit(Limit):
         return self.option
 
     def plan(self, function_id: FunctionId, event: EventFields) -> list[Any]:
-        """Its id, period (ms) and limit."""
+        """The rate limit's id, period (ms) and limit."""
         return [key_id(function_id, self.key, event), self.period_ms, self.limit]

@@ -1,4 +1,4 @@
-"""Which limit a queued run waits for, in words. Rule S10.5."""
+"""Says in words which limit a queued run waits for. Rule S10.5."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from taskflow.flow.throttle import ThrottleLevel
 
 @dataclass(frozen=True, slots=True)
 class LaneState:
-    """What limits a queued run, as it is now."""
+    """The limits of a queued run in their present state."""
 
-    ahead: int | None  # ready runs with the same limits that go first
+    ahead: int | None  # how many ready runs with the same limits go first
     levels: Sequence[ConcurrencyLevel | ThrottleLevel]
 
 

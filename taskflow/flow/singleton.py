@@ -16,10 +16,10 @@ Mode: TypeAlias = Literal["skip", "cancel"]
 
 @dataclass(frozen=True, slots=True)
 class Singleton(Limit):
-    """One live run of the function at a time, or one for each value of `key` (CEL over `event`). Rule S7.7.
+    """Allow one live run of the function at a time, or one for each value of `key` (CEL over `event`). Rule S7.7.
 
-    While one lives, a new one is skipped (mode "skip"), or the living one is cancelled and the new one starts once that has ended
-    ("cancel"). Raises ConfigError.
+    While a run lives, a new one is skipped (mode "skip"), or the living run is cancelled and the new one starts once that has
+    ended (mode "cancel"). Raises ConfigError.
 
         @app.function(trigger=TriggerCron("*/5 * * * *"), singleton=Singleton())
     """
@@ -37,10 +37,10 @@ class Singleton(Limit):
             raise ConfigError(f"singleton.mode must be one of {get_args(Mode)}, got {self.mode!r:.80}")
 
     def plan(self, function_id: FunctionId, event: EventFields) -> list[str]:
-        """Its id and mode."""
+        """The singleton's id and mode."""
         return [key_id(function_id, self.key, event), self.mode]
 
 
 def singleton_reason(run_id: str) -> str:
-    """Why a run that takes the place of a living one does not execute yet."""
+    """The reason why a run that replaces a living one does not execute yet."""
     return f"scheduled: after run {run_id}, which is being cancelled"

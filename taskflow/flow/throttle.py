@@ -17,10 +17,10 @@ MAX_LIMIT = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Throttle(LaneLimit):
-    """At most `limit` runs start in a `period`, evenly spread; the others wait, in order. Rule S7.3.
+    """Start at most `limit` runs in a `period`, evenly spread; the others wait, in order. Rule S7.3.
 
     Runs start `period / limit` apart (GCRA); `burst` of them may start at once after a pause. With `key` (CEL over `event`)
-    each value has a limit of its own. `period` is from 1 s to 7 days. Raises ConfigError.
+    each value has a limit of its own. `period` is a duration from 1 s to 7 days. Raises ConfigError.
 
         @app.function(trigger="mail/wanted", throttle=Throttle(100, "1m", burst=10))
     """
@@ -44,12 +44,12 @@ class Throttle(LaneLimit):
 
     @property
     def interval_us(self) -> int:
-        """How far apart runs start, in whole microseconds (rounded up), so that the store calculates exactly."""
+        """The time between two starts in microseconds, rounded up to whole ones so that the store calculates exactly."""
         return -(-self.period_ms * 1_000 // self.limit)
 
     @property
     def tolerance_us(self) -> int:
-        """How far before its due time a run may start."""
+        """How far (us) before its due time a run may start."""
         return self.interval_us * (self.burst - 1)
 
     @property
@@ -60,19 +60,19 @@ class Throttle(LaneLimit):
         return THROTTLE_SEPARATOR + key_id(function_id, self.key, event)
 
     def level(self, throttle_id: str, full_us: int) -> ThrottleLevel:
-        """How it stands for a lane; at `full_us` the next start is due if all keep their distance."""
+        """The state of the throttle for a lane; at `full_us` the next start is due if all runs keep their distance."""
         return ThrottleLevel(throttle_id.partition(":")[2], -(-(full_us - self.tolerance_us) // 1_000))
 
 
 @dataclass(frozen=True, slots=True)
 class ThrottleLevel:
-    """When (ms) a throttle lets the next run start; `key` is the value of its key as JSON, or empty."""
+    """The state of a throttle: when (ms) it lets the next run start. `key` is the value of its key as JSON, or empty."""
 
     key: str
     opens_ms: int
 
     def reason(self, now_ms: int) -> str | None:
-        """Why a run waits for it; None when it does not."""
+        """The reason why a run waits for the throttle; None if it need not wait."""
         if self.opens_ms <= now_ms:
             return None
         key = f" key {self.key}" if self.key else ""

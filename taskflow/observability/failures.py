@@ -1,6 +1,6 @@
-"""What user code raised, as it is stored and shown: name, message and traceback, whatever they hold. Rules S5.4, S10.2.
+"""Describes exceptions of user code for the store and the log: name, message and traceback. Rules S5.4, S10.2.
 
-The texts are bounded, have no password of a URL in them, and can be stored: half of a character is escaped.
+The texts are bounded, contain no password of a URL, and can be stored: lone surrogates are escaped.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ import taskflow
 from taskflow.errors import StepError
 from taskflow.redis.address import redact
 
-MAX_CHARS = 16_384  # of a message, and of a traceback
-MAX_LAST_LINES = 2_000  # of an exception at the end of its traceback, which is not to push the frames out
+MAX_CHARS = 16_384  # the longest message, and the longest traceback
+# the longest text of an exception in its traceback, so that it doesn't push the frames out
+MAX_LAST_LINES = 2_000
 MAX_CHAIN = 20  # exceptions in one traceback
-# Frames of ours, and of the pool in whose threads `def` code runs, say nothing to who wrote the code.
+# Frames of taskflow, and of the pool in whose threads `def` code runs, don't help the author of the code.
 OWN_CODE = (os.path.dirname(taskflow.__file__) + os.sep, os.path.join("concurrent", "futures", "thread.py"))
 
 
 class Raised(Exception):
-    """Carries what user code raised and no future, task or loop can: StopIteration, SystemExit, a CancelledError of its own.
+    """Carries an exception of user code that futures and tasks can't: StopIteration, SystemExit, a CancelledError of its own.
 
-    A future refuses StopIteration, so that who waits for it waits for ever; asyncio takes SystemExit and KeyboardInterrupt out of
-    the loop, which ends the process.
+    A future refuses StopIteration, so that its waiter would wait for ever; asyncio raises SystemExit and KeyboardInterrupt out of
+    the loop, which would end the process.
     """
 
     def __init__(self, original: BaseException) -> None:
@@ -38,7 +39,7 @@ def original_of(error: BaseException) -> BaseException:
 
 
 def describe_error(error: BaseException) -> dict[str, Any]:
-    """An error as it is stored: its class name, message and traceback. A StepError tells of its original."""
+    """An error as it is stored: class name, message and traceback. A StepError gives those of the original error."""
     error = original_of(error)
     if isinstance(error, StepError) and error.name != "StepError":
         return {
@@ -54,7 +55,7 @@ def describe_error(error: BaseException) -> dict[str, Any]:
 
 
 def text_of(error: BaseException) -> str:
-    """The text of an error, also of one whose own `__str__` fails."""
+    """The text of an error, even if its own `__str__` fails."""
     try:
         return str(error)
     except BaseException as failure:
@@ -71,7 +72,7 @@ def stack_of(error: BaseException) -> str:
 
 
 def parts_of(told: traceback.TracebackException, left: int) -> Iterator[str]:
-    """One exception with those that came before it."""
+    """The parts of a traceback: an exception, after the exceptions that led to it."""
     if left == 0:
         yield "(and more)\n"
         return
@@ -97,7 +98,7 @@ def is_own(filename: str) -> bool:
 
 
 def storable(text: str, *, keep_end: bool = False) -> str:
-    """A text that fits: at most `MAX_CHARS` characters, without passwords, with lone surrogates escaped."""
+    """The text cut to `MAX_CHARS` characters (at its beginning with `keep_end`), without passwords, lone surrogates escaped."""
     length = len(text)
     if length > MAX_CHARS:
         mark = f"… (cut: {length:,} characters)"

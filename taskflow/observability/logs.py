@@ -1,4 +1,4 @@
-"""How log lines look: for people, or one JSON object a line. Passwords in URLs never appear."""
+"""The two forms of log lines: for people, or one JSON object a line. Passwords of URLs are hidden in both."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from taskflow.observability.run_log import RunFields
 from taskflow.redis.address import redact
 from taskflow.values.text import printable, printable_lines
 
-RUN_FIELDS = ("run_id", "function_id", "attempt")  # what lines of `ctx.logger` carry
+RUN_FIELDS = ("run_id", "function_id", "attempt")  # fields of the lines that are written inside a run
 LEVELS = ("debug", "info", "warning", "error", "critical")
-NOISY_LOGGERS = ("kombu", "amqp", "redis", "asyncio")  # libraries below us: warnings only, unless debugging
+# libraries that log warnings only, unless at level debug
+NOISY_LOGGERS = ("kombu", "amqp", "redis", "asyncio")
 
 COLOURS = {logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
 PLAIN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def configure_logging(*, level: str = "info", json_lines: bool = False, stream: TextIO | None = None) -> None:
-    """Send all log lines of this process to `stream` (stderr). A user's own logging set-up may replace it later."""
+    """Send all log lines of this process to `stream` (stderr by default). The user's own logging set-up may replace this later."""
     out = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(out)
     handler.setFormatter(JsonLines() if json_lines else HumanLines(colour=wants_colour(out)))
@@ -66,7 +67,7 @@ class HumanLines(logging.Formatter):
 
 
 def run_part(record: logging.LogRecord) -> str:
-    """Which run a line is about, where the record knows."""
+    """The end of a line that names its run, if the record has one."""
     run_id, function_id, attempt = (getattr(record, name, None) for name in RUN_FIELDS)
     if run_id is None:
         return ""
@@ -76,7 +77,7 @@ def run_part(record: logging.LogRecord) -> str:
 
 
 class JsonLines(logging.Formatter):
-    """One object a line: time (UTC), level, logger, message, pid, then what the caller gave as `extra`, then error."""
+    """One JSON object a line: time (UTC), level, logger, message, pid, then the fields of the caller's `extra`, then error."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {

@@ -1,7 +1,7 @@
-"""What the log says of runs: each failed attempt, each end that is no success, and in `taskflow dev` each start and end.
+"""Log lines about runs: each failed attempt, each end without success, and in `taskflow dev` each start and end. Rule S10.6.
 
-Lines carry run, function, step and attempt as fields, whoever writes them: `RunFields` reads them from context variables, which
-follow the code of a handler and of its steps into tasks and threads.
+All lines that are written inside a run carry run, function, step and attempt as fields: `RunFields` takes them from context
+variables, which follow the code of handlers and steps into tasks and threads.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from taskflow.values.durations import format_duration
 logger = logging.getLogger("taskflow.runs")
 
 LIFE_LEVEL_VARIABLE = "TASKFLOW_DEV"
-"""Set by `taskflow dev` for its worker: starts and ends of runs are then worth a line by default."""
+"""`taskflow dev` sets this variable for its worker: starts and ends of runs are then logged at INFO instead of DEBUG."""
 
-MAX_MESSAGE_CHARS = 1_000  # of an error in a line; the run has all of it
+MAX_MESSAGE_CHARS = 1_000  # of an error's message in a line; the run keeps all of it
 
 Facts = Mapping[str, object]
 
 current_run: ContextVar[Facts | None] = ContextVar("taskflow_run", default=None)
-"""run_id, function_id and attempt of the run whose handler, step or engine code this is."""
+"""run_id, function_id and attempt of the run for which this code executes, be it handler, step or engine."""
 
 
 class ExecutingStep:
@@ -36,16 +36,16 @@ class ExecutingStep:
         self.id = step_id
         # from 0
         self.attempt = attempt
-        # The first step that was called inside it (S3.9): it fails for that, whatever its function makes of the error.
+        # The error of the first step that was called inside this one (S3.9). This step fails with it, even if user code caught it
         self.misuse: Exception | None = None
 
 
 current_step: ContextVar[ExecutingStep | None] = ContextVar("taskflow_step", default=None)
-"""The step whose function this code belongs to, or None."""
+"""The step whose function executes this code, or None. Rule S3.9."""
 
 
 class RunFields(logging.Filter):
-    """Adds the run to every line that is written inside of one, plain `logging` calls of user code included."""
+    """Adds the run's fields to every log record that is made inside a run, also by plain `logging` calls of user code."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         facts = current_run.get()
@@ -59,12 +59,12 @@ class RunFields(logging.Filter):
 
 
 def life_level() -> int:
-    """The level of starts and ends of runs. For who tells of them to ask once: reading the environment takes 2 us."""
+    """The log level for starts and ends of runs. Call it once and keep the value: reading the environment takes 2 us."""
     return logging.INFO if os.environ.get(LIFE_LEVEL_VARIABLE) else logging.DEBUG
 
 
 def run_started(facts: Facts, level: int) -> None:
-    """`level` is the `life_level`."""
+    """Log that a run has started. `level` is the `life_level`, which the caller has read already."""
     if logger.isEnabledFor(level):
         logger.log(level, "run started", extra=dict(facts))
 
@@ -72,7 +72,7 @@ def run_started(facts: Facts, level: int) -> None:
 def attempt_failed(
     facts: Facts, told: Mapping[str, Any], step: str, retry: int, retries: int, delay_ms: int | None
 ) -> None:
-    """An attempt of a step, or of the code between the steps (`step` is empty), failed; `delay_ms` is None for the last one."""
+    """Log a failed attempt of a step, or of the code between the steps (`step` is ""); `delay_ms` is None for the last attempt."""
     what = f"step {step!r}" if step else "the code between the steps"
     then = "no retry is left"
     if delay_ms is not None:
@@ -82,13 +82,13 @@ def attempt_failed(
 
 
 def run_completed(facts: Facts, level: int) -> None:
-    """`level` is the `life_level`."""
+    """Log that a run has completed. `level` is the `life_level`, which the caller has read already."""
     if logger.isEnabledFor(level):
         logger.log(level, "run completed", extra=dict(facts))
 
 
 def run_ended(facts: Facts, status: str, told: Mapping[str, Any]) -> None:
-    """A run has failed or was cancelled here; `told` is its error, or why it was cancelled."""
+    """Log that a run has failed or was cancelled in this process; `told` is its error, or why it was cancelled."""
     if status == "cancelled":
         logger.warning("run cancelled: %s", told.get("message") or "no reason was given", extra=dict(facts))
         return

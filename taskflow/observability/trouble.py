@@ -1,4 +1,4 @@
-"""Trouble: what goes on failing is said once for each cause, and once more when it is over."""
+"""Trouble: logs repeated failures of one activity once for each cause, and once more when it works again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ VARYING = re.compile(r"\d+(\.\d+)?")
 
 
 class Trouble:
-    """The trouble that one loop has. Call `note` for each failure and `over` for each success.
+    """The failures of one loop. Call `note` for each failure and `over` for each success.
 
     trouble = Trouble(logger, "a turn of beat")
     trouble.note(error)   # "a turn of beat fails: READONLY ...; it is tried again until it works, and this is not said again"
@@ -31,7 +31,7 @@ class Trouble:
     def note(
         self, error: BaseException, *, level: int = logging.WARNING, with_traceback: bool = False
     ) -> None:
-        """It has failed. Errors that differ in figures only are one cause."""
+        """Log the failure if its cause is new. Errors that differ only in figures have one cause."""
         if self._began_s is None:
             self._began_s = self._now_s()
         self.failures += 1
@@ -48,7 +48,7 @@ class Trouble:
         )
 
     def over(self) -> None:
-        """It has worked."""
+        """Log, after failures, that it works again."""
         if self._began_s is None:
             return
         self._logger.warning(

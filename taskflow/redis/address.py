@@ -39,7 +39,7 @@ SCHEMES: Final[Mapping[str, tuple[Kind, bool]]] = {
     "rediss+cluster": ("cluster", True),
     "valkeys+cluster": ("cluster", True),
 }
-"""Scheme -> what the URL names, and whether by TLS. `taskflow+` in front, which kombu needs, changes nothing."""
+"""Scheme -> what the URL names, and whether over TLS. kombu needs `taskflow+` in front of a scheme; it changes nothing here."""
 
 FORMS: Final[Mapping[Kind, str]] = {
     "server": "redis://user:password@host:6379/0",
@@ -78,13 +78,13 @@ NODE = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\[\]:]*)(?::(?P<port>[0-9]{
 MAX_PORT = 65_535
 MAX_DB_DIGITS = 9
 
-# kombu takes several URLs, joined by ";".
+# kombu takes several URLs joined by ";".
 NEXT_URL = re.compile(r";(?=[A-Za-z][A-Za-z0-9+.-]*://)")
-# Not one with a port, and words after it: then it is a text that begins with a URL.
+# A URL with a port and words behind it is not matched: it is a text that begins with a URL.
 IS_URL = re.compile(r"[A-Za-z0-9+.-]*://(?![^:/?#@]+:\d+[/?#][^@]*\s)")
 LOGIN_WITHOUT_SCHEME = re.compile(r"\A[^\s/@]*:\S*@(?=\S*\Z)")
 URL_IN_TEXT = re.compile(r"[A-Za-z0-9+.-]*://[^\s\"'<>]+")
-# Greedy up to the last @, for a password may hold one.
+# Greedy up to the last @, since a password may contain one.
 PASSWORD = re.compile(r"(://[^:/?#]*:).*@", re.DOTALL)
 SECRET_PARAMETER = re.compile(
     r"([?&](?:[^=&#]*(?:password|passwd|pwd|secret|token)[^=&#]*|[^=&#]*key)=)[^&#]*", re.IGNORECASE
@@ -93,7 +93,7 @@ SECRET_PARAMETER = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerAddress:
-    """A parsed URL. Of a sentinel or cluster address, `nodes` are whom to ask: see `topology`, which finds the server."""
+    """A parsed URL. A sentinel or cluster address has `nodes`, which know the server: `topology` asks them."""
 
     host: str = "localhost"
     port: int = 6379
@@ -127,7 +127,7 @@ class ServerAddress:
         return commands
 
     def at(self, host: str, port: int) -> ServerAddress:
-        """One server of these, with the same ways to get in."""
+        """The address of one server among those of this address, with the same login and TLS."""
         return replace(self, kind="server", host=host, port=port, nodes=(), master="")
 
 
@@ -143,18 +143,18 @@ def parse_server_url(url: str, *, what: str) -> ServerAddress:
 
 
 def check_server_url(url: str, *, what: str) -> ServerAddress:
-    """As `parse_server_url`, but for the files of certificates, which only the process that connects needs to have."""
+    """As `parse_server_url`, but without reading the certificate files, which only the process that connects needs to have."""
     return read_url(url, what=what)[0]
 
 
 def is_meant_for_redis(url: str) -> bool:
-    """Whether the URL's scheme is one of ours, or like one."""
+    """Whether the URL's scheme means a Redis or Valkey, also one that is misspelt (the URL is then refused as such)."""
     scheme = url.partition("://")[0].lower()
     return MEANT_FOR_REDIS.search(scheme.removeprefix("taskflow+")) is not None
 
 
 def read_url(url: str, *, what: str) -> tuple[ServerAddress, bool]:
-    """The address without its TLS context, and whether it wants one. Raises ConfigError."""
+    """The address without its TLS context, and whether it needs one. Raises ConfigError."""
     parts = URL.fullmatch(url)
     if parts is None:
         raise ConfigError(f"{what}: the URL can't be read; expected one of {SUPPORTED}")
@@ -186,7 +186,7 @@ def read_url(url: str, *, what: str) -> tuple[ServerAddress, bool]:
 
 
 def read_nodes(hosts: str, kind: Kind, *, what: str) -> list[Node]:
-    """`host1,host2:26380,[::1]:26379`, or only one where the URL names one server."""
+    """The nodes of `host1,host2:26380,[::1]:26379`; only one is allowed where the URL names one server. Raises ConfigError."""
     nodes = []
     for text in hosts.split(","):
         match = NODE.fullmatch(text)
@@ -209,7 +209,7 @@ def read_nodes(hosts: str, kind: Kind, *, what: str) -> list[Node]:
 
 
 def read_path(path: str, options: Mapping[str, str], kind: Kind, *, what: str) -> tuple[str, int]:
-    """The name of the master, where sentinels are asked for it, and the database."""
+    """The name of the master (empty unless `kind` is "sentinel") and the number of the database. Raises ConfigError."""
     text = "" if kind == "socket" else path.strip("/")
     master = ""
     if kind == "socket" and not path.strip("/"):
@@ -232,7 +232,7 @@ def read_path(path: str, options: Mapping[str, str], kind: Kind, *, what: str) -
 
 
 def check_options(options: Mapping[str, str], kind: Kind, is_tls: bool, *, what: str) -> None:
-    """Refuse what would be passed over in silence, and leave the server unverified or the connection in the clear."""
+    """Raise ConfigError for an option without effect: ignored, it could leave the server unverified or the traffic unencrypted."""
     for name, value in options.items():
         if name.startswith("ssl_"):
             if not is_tls:
@@ -264,7 +264,8 @@ def cert_reqs(options: Mapping[str, str]) -> str:
 
 def tls_context(options: Mapping[str, str], *, what: str) -> ssl.SSLContext:
     """A context that verifies the server, unless the options say otherwise. Raises ConfigError for files that can't be read."""
-    import ssl  # 10 ms, which only those pay who use it
+    # The import takes 10 ms, which only a user of TLS pays.
+    import ssl
 
     try:
         context = ssl.create_default_context(
@@ -293,9 +294,9 @@ def join_node(node: Node) -> str:
 
 
 def redact(text: str) -> str:
-    """`text` with "***" for the password of each URL in it, those in the query too. For logs and messages.
+    """`text` with "***" for the password of each URL in it, also for passwords in the query. For logs and messages.
 
-    The text may be a URL, or several joined by ";": then whatever its password holds is hidden.
+    If the text is a URL, or several joined by ";", a password is hidden whatever characters it has.
     """
     if IS_URL.match(text):
         return redact_urls(text)

@@ -1,8 +1,8 @@
 """A blocking client of a Redis or Valkey server: one socket, pipelines, and a deadline on everything.
 
-It is our own because each send of a producer goes over it: a message costs 11 us here, where a command of redis-py's pipeline alone
-costs 16 to 18 us (measured with one embedded Valkey on one machine). And redis-py has no deadline for a whole call with DNS and TLS
-in it, and no connection that a fork leaves alone.
+It is our own because each send of a producer goes over it: a message costs 11 us here, where one command in a pipeline of redis-py
+costs 16 to 18 us (measured with an embedded Valkey on one machine). Also, redis-py has no deadline for a whole call, DNS and TLS
+included, and no connection that survives a fork of its process.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ NO_REPLY = object()
 
 
 class ServerLost(ConnectionError):
-    """The connection can't be used any more: refused, broken, silent for too long, or the server not ready."""
+    """The connection can't be used any more: it was refused, broke, was silent for too long, or its server isn't ready."""
 
 
 class ServerNotReady(ServerLost):
-    """The server is not the one to talk to now, or another is taking over: trying again in a moment may help."""
+    """This server can't serve now (a replica, or one that starts), or another takes over: try again in a moment."""
 
 
 class ServerRefused(Exception):
@@ -44,9 +44,9 @@ class ServerRefused(Exception):
 class RespClient:
     """One connection. `call` and `pipeline` may come from any thread, `send` and `read` from one at a time.
 
-    `timeout_s` bounds the connecting (with DNS and authentication) and each answer: then comes ServerLost. So it does when the
-    server is not the one to talk to now; the next connection is made to the one that is. `home_key`: see `topology`. `forks`: the
-    process forks at any time, so no thread looks a name up, and that may take longer than `timeout_s`.
+    `timeout_s` bounds the connecting (with DNS and authentication) and each answer; past it ServerLost is raised. ServerLost also
+    means that another server is the right one now: the next connection goes there. `home_key`: see `topology`. `forks`: the process
+    forks at any time, so names are looked up without a thread, which may take longer than `timeout_s`.
     """
 
     def __init__(
@@ -64,7 +64,8 @@ class RespClient:
         self.topology = topology_of(self.server, home_key=home_key)
         self.timeout_s = timeout_s
         self.client_id = 0
-        self.deadline: float | None = None  # on the monotonic clock; if set, it counts instead
+        # On the monotonic clock; if set, it replaces `timeout_s`.
+        self.deadline: float | None = None
         self._check_master_s = math.inf  # on the monotonic clock
         self._scripts = scripts
         self._pid = os.getpid()
@@ -104,7 +105,8 @@ class RespClient:
         if self.topology.may_change_in_silence:
             self._check_master_s = time.monotonic() + CHECK_EVERY_S
         if probe := self.topology.probe:
-            self.pipeline(probe, deadline=deadline)  # which raises ServerLost when this is the wrong one
+            # Raises ServerLost when this is the wrong server.
+            self.pipeline(probe, deadline=deadline)
 
     @property
     def address(self) -> str:
@@ -116,8 +118,8 @@ class RespClient:
     def call(self, *command: Argument) -> Any:
         """Send one command and return its reply. Raises ServerRefused for an error reply.
 
-        When it is a script that the server does not know, all are loaded: most connections need none, and a server that another one
-        has taught them knows them already.
+        When the server does not know a script, all scripts are loaded and the command is sent again. They are not loaded on
+        connecting, since most connections call none, and another connection has usually loaded them already.
         """
         reply = self.pipeline([command])[0]
         if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
@@ -131,8 +133,9 @@ class RespClient:
         self.pipeline(self._scripts())
 
     def pipeline(self, commands: Sequence[Command], *, deadline: float | None = None) -> list[Any]:
-        """Send all, then read as many replies. Error replies come as `hiredis.ReplyError` values."""
-        self._live_socket()  # before the lock: after a fork a thread that isn't there may hold it
+        """Send all commands, then read as many replies. Error replies are returned as `hiredis.ReplyError` values."""
+        # Before the lock: after a fork, a thread that exists only in the parent may hold it.
+        self._live_socket()
         with self._lock:
             connection = self._socket or self._live_socket()
             until = self._until() if deadline is None else deadline
@@ -140,20 +143,20 @@ class RespClient:
                 self._write(connection, commands, until)
                 return [self._read(connection, until) for _ in commands]
             except BaseException:
-                # After a Ctrl-C, say, the next reply would be taken for that of another command.
+                # Without this, after a Ctrl-C for example, the next reply would be taken for that of another command.
                 self.close()
                 raise
 
     def send(self, commands: Sequence[Command]) -> None:
-        """Write the commands without waiting for an answer."""
+        """Write the commands; don't wait for the replies."""
         self._write(self._live_socket(), commands, self._until())
 
     def read(self, deadline: float) -> Any:
-        """Return the next reply. `deadline` is on the monotonic clock; past it the connection is given up."""
+        """Return the next reply. Past `deadline` (monotonic clock) the connection is closed, and ServerLost raised."""
         return self._read(self._live_socket(), deadline)
 
     def try_read(self) -> Any:
-        """Return the next reply if all of it is here, else NO_REPLY; never waits."""
+        """Return the next reply if all of it has arrived, else NO_REPLY; never waits."""
         reply = self._next_reply()
         while reply is NO_REPLY and self.wait_readable(0):
             self._receive(self._live_socket(), self.timeout_s)
@@ -161,11 +164,12 @@ class RespClient:
         return reply
 
     def wait_readable(self, timeout_s: float) -> bool:
-        """Wait until there is something to read, the end of the connection included."""
+        """Wait until there is something to read, or the connection has ended; return whether that came within `timeout_s`."""
         connection = self._live_socket()
         if isinstance(connection, ssl.SSLSocket) and connection.pending():
             return True
-        poll = select.poll()  # select.select can't take a descriptor over 1023
+        # Not select.select: that takes no descriptor above 1023.
+        poll = select.poll()
         poll.register(connection, select.POLLIN)
         return bool(poll.poll(timeout_s * 1000))
 
@@ -176,7 +180,7 @@ class RespClient:
         self.topology.close()
 
     def hang_up(self) -> None:
-        """Close, though processes that were forked hold copies of the socket."""
+        """Close the connection for good, even if forked processes hold copies of the socket."""
         if self._socket is not None and self._pid == os.getpid():
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
@@ -192,9 +196,10 @@ class RespClient:
 
     def _live_socket(self) -> socket.socket:
         if self._pid != os.getpid():
-            # A thread that isn't here may hold the lock of the parent's.
+            # The topology is made anew: a thread that exists only in the parent may hold the lock of the old one.
             self.topology = topology_of(self.server, home_key=self.topology.home_key)
-            self.close()  # our copy; the parent's stays open
+            # Closes our copy of the socket; the parent's stays open.
+            self.close()
             raise ServerLost(f"the connection to {self.address} was made before a fork; connect again")
         if self._socket is None:
             raise ServerLost(f"the connection to {self.address} is closed")
@@ -245,13 +250,13 @@ class RespClient:
         self._reader.feed(data)
 
     def _lose(self, error: Exception, kind: type[ServerLost] = ServerLost) -> Any:
-        """Close: after a missing answer the next one could be taken for it. Always raises."""
+        """Close the connection and raise `kind`. After a missing reply the next one could be taken for it."""
         self.hang_up()
         raise kind(f"lost the connection to {self.address}: {describe_os_error(error)}") from error
 
 
 def open_socket(server: ServerAddress, deadline: float, *, in_thread: bool) -> socket.socket:
-    """Connect a TCP, TLS or unix socket before `deadline` (monotonic clock). `in_thread`: where a name is looked up."""
+    """Connect a TCP, TLS or unix socket before `deadline` (monotonic clock). `in_thread`: look names up in a thread."""
     if server.path:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         return connect_socket(connection, server.path, deadline)
@@ -280,7 +285,7 @@ def connect_socket(connection: socket.socket, address: Any, deadline: float) -> 
 
 
 def resolve(host: str, port: int, deadline: float) -> list[tuple[Any, ...]]:
-    """`socket.getaddrinfo` with a deadline: a name server that is down takes 5 s and more to say nothing."""
+    """`socket.getaddrinfo` with a deadline: a name server that is down costs 5 s and more."""
     try:
         return list(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST))
     except socket.gaierror:

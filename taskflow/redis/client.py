@@ -4,9 +4,10 @@ A command returns a future at once. All commands issued in one turn of the event
 replies come back in order. Measured against one embedded Valkey on one machine: 2.4 us of client CPU a command in pipelines of 64,
 where redis-py's pipeline takes 16-18 us; a lone round trip takes 91 us, where redis-py takes 135-173 us.
 
-A lost connection is reopened with backoff, where the `topology` says that the server is now, and what had no reply yet is sent
-again, in order: every script of taskflow is safe to repeat. So is what a server refused because it is not the one to talk to now: a
-replica, one that starts, the former owner of a slot. So callers see a slow reply, not an error, unless they set a deadline.
+A lost connection is reopened with backoff, to the server that the `topology` names then, and commands without a reply are sent
+again, in order: every script of taskflow is safe to repeat. Commands that a server refused because it can't serve now (a replica, a
+server that starts, the former owner of a slot) are sent again too. So callers see a slow reply, not an error, unless they set a
+deadline.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from taskflow.values.dev_server import dev_hint
 
 logger = logging.getLogger("taskflow.store")
 
-STALL_TIMEOUT_S = 5.0  # no byte from the store for this long, with replies due: the connection is dead
+STALL_TIMEOUT_S = 5.0  # a connection with replies due is dead when no byte came for this long
 MAX_TOGETHER = 100  # items in one command, so that its script stays short
 BACKOFF_S = (0.05, 2.0)  # first and longest pause between two tries to connect
 
@@ -49,9 +50,9 @@ BACKOFF_S = (0.05, 2.0)  # first and longest pause between two tries to connect
 class StoreClient:
     """One connection that all coroutines of a loop share.
 
-    `on_connected` gives the commands that are sent first on every new connection (scripts to load, channels to listen on).
-    `longest_wait_s`: how long the server may take for a reply, if the connection carries commands that block. `what` names the
-    server in messages. `home_key`: see `topology`.
+    `on_connected` returns the commands that are sent first on every new connection (scripts to load, channels to listen on).
+    `longest_wait_s`: how long the server may take for the reply to a blocking command, if the connection carries such. `what` names
+    the server in messages. `home_key`: see `topology`.
     """
 
     def __init__(
@@ -67,26 +68,27 @@ class StoreClient:
     ) -> None:
         self.address = address
         self.topology = topology_of(address, home_key=home_key)
-        self.server = address  # the one that was found last
+        self.server = address  # the server that the topology found last
         self.on_connected = on_connected
         self.on_push = on_push
         self.longest_wait_s = longest_wait_s
         self.what = what
-        self.log_level = log_level  # of a loss: one of a process's connections tells, the others need not
+        # For the loss of the connection: of the several connections of a process one logs it as a warning.
+        self.log_level = log_level
         self.on_reconnect: Callable[[], None] | None = None
         self.loop = asyncio.get_running_loop()
         self.connection: Connection | None = None
         self.in_flight: deque[Waiting] = deque()
-        self.refused: list[Waiting] = []  # by a server that is not the one to talk to now
+        self.refused: list[Waiting] = []  # commands that a server refused because it can't serve now
         self.unsent: list[Waiting] = []
         self.together: dict[
             tuple[Argument, ...], Together
         ] = {}  # of the commands in `unsent` that still take items
         self.flush_is_due = False
-        self.last_reply_s = 0.0  # of the loop's clock
+        self.last_reply_s = 0.0  # on the loop's clock
         self.trouble: Exception | None = None  # why there is no connection, while there is none
         self.refusals = 0  # in a row
-        self.refused_s = -math.inf  # when the last one came, of the loop's clock
+        self.refused_s = -math.inf  # when the last refusal came, on the loop's clock
         self.closed = False
         self.reconnecting: asyncio.Task[None] | None = None
         self.stall_check: asyncio.TimerHandle | None = None
@@ -94,7 +96,7 @@ class StoreClient:
 
     @property
     def client_id(self) -> int:
-        """The server's number for the connection."""
+        """The number that the server gave the connection (CLIENT ID); 0 while there is none."""
         return self.connection.client_id if self.connection is not None else 0
 
     @property
@@ -114,16 +116,17 @@ class StoreClient:
         return future
 
     def send(self, reply_to: ReplyTo, *command: Argument) -> None:
-        """Send a command; its reply goes to `reply_to` in the turn of the loop in which it comes. Not after `close`."""
+        """Send a command; `reply_to` gets the reply in the turn of the loop in which it arrives. Not to be called after `close`."""
         self.unsent.append(Waiting(pack_command(command), reply_to))
         if not self.flush_is_due:
             self.flush_is_due = True
             self.loop.call_soon(self.flush)
 
     def call_together(self, head: tuple[Argument, ...], *item: Argument) -> asyncio.Future[Reply]:
-        """Send an item in one command with the others of this turn of the loop that have the same `head`.
+        """Send `item` in one command together with the other items of this turn of the loop that have the same `head`.
 
-        The future gives (the item's reply, what concerns all: to one of them, else None); see `Together`.
+        The future gives a pair: the item's own reply, and the reply that concerns all items, which only the first of them gets, the
+        others None. See `Together`.
         """
         future: asyncio.Future[Reply] = self.loop.create_future()
         if self.closed:
@@ -156,7 +159,7 @@ class StoreClient:
     def flush(self) -> None:
         self.flush_is_due = False
         if self.connection is None or not self.unsent:
-            return  # `reopen` flushes when it is through
+            return  # `reopen` flushes when it has connected
         if self.together:
             self.pack_together()
         if not self.in_flight:
@@ -173,7 +176,7 @@ class StoreClient:
         self.unsent.clear()
 
     def pack_together(self) -> None:
-        """Pack the commands that took items so far. One that can't be packed must neither harm the others nor shift replies."""
+        """Pack the commands that took items in this turn. One that can't be packed must not harm others or shift their replies."""
         self.together = {}
         packed: list[Waiting] = []
         for waiting in self.unsent:
@@ -189,9 +192,10 @@ class StoreClient:
         self.unsent = packed
 
     async def connect(self, *, timeout_s: float | None = CONNECT_TIMEOUT_S) -> None:
-        """Open the connection; StoreUnavailable says where and why it failed. `timeout_s=None` tries for ever.
+        """Open the connection. Raises StoreUnavailable, which says where and why it failed. `timeout_s=None` tries for ever.
 
-        A server that isn't there is an error at once; where others have to be asked for it, only after `timeout_s`.
+        If the URL names one server, its absence is an error at once. If sentinels or cluster nodes have to be asked for the server,
+        it is one after `timeout_s`, as a failover may be under way.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -205,7 +209,7 @@ class StoreClient:
             raise self.unavailable("it is closed") from self.trouble
 
     def unavailable(self, reason: str) -> StoreUnavailable:
-        """The error for users: where, why, and what to do. What the server said counts more than `reason`."""
+        """The error for users: where, why, and what to do. The last trouble with the connection, if any, replaces `reason`."""
         if self.trouble is not None:
             reason = describe(self.trouble)
         return StoreUnavailable(
@@ -214,7 +218,7 @@ class StoreClient:
         )
 
     async def open_at_last(self, pause_s: float = 0.0) -> None:
-        """Try until there is a connection, or the client is closed."""
+        """Try to connect until there is a connection, or the client is closed."""
         shortest_s, longest_s = BACKOFF_S
         while not self.closed:
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
@@ -223,7 +227,7 @@ class StoreClient:
             pause_s = min(longest_s, max(shortest_s, pause_s * 2))
 
     async def try_to_open(self) -> bool:
-        """Whether there is a connection now; `trouble` says why there is none."""
+        """Try to connect once; whether there is a connection now. If not, `trouble` says why."""
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await self.open()
@@ -240,7 +244,7 @@ class StoreClient:
         connection = await open_connection(self.server, self.on_connected, self.topology.probe)
         connection.on_reply = self.take_push if self.on_push else self.take_reply
         connection.on_lost = self.lost
-        if self.closed:  # meanwhile
+        if self.closed:  # while it connected
             if connection.transport:
                 connection.transport.abort()
             raise ConnectionError("closed")
@@ -248,7 +252,7 @@ class StoreClient:
         self.last_reply_s = self.loop.time()
         if self.watching is None and self.topology.may_change_in_silence:
             self.watching = self.loop.create_task(self.watch(), context=Context())
-        # What the old connection took with it goes out again, in order, before anything new.
+        # Commands that got no reply on the old connection go out again, in order, before new ones.
         self.unsent[:0] = [*self.refused, *self.in_flight]
         self.refused.clear()
         self.in_flight.clear()
@@ -272,25 +276,25 @@ class StoreClient:
             future.set_result(reply)
 
     def teach_again(self, waiting: Waiting) -> None:
-        """Somebody made the server forget its scripts (SCRIPT FLUSH): load them and send the command again."""
+        """Load the scripts and send the command again: the server has forgotten its scripts (SCRIPT FLUSH)."""
         for command in self.on_connected():
             self.call(*command).add_done_callback(asyncio.Future.exception)
         self.unsent.append(waiting)
 
     def take_push(self, reply: Reply) -> None:
-        """What comes on a connection that is subscribed: messages, and replies to commands."""
+        """Take a message or a reply; on a subscribed connection both arrive as pushes."""
         if self.on_push and isinstance(reply, list) and reply[0] == b"message":
             self.on_push(reply)
         elif self.in_flight:
             self.take_reply(reply)
 
     def take_refusal(self, waiting: Waiting, refusal: str) -> None:
-        """The server is not the one to talk to now, and did nothing: the command waits until that is found. Rule S9.5."""
+        """Keep the command until the right server is found: this one can't serve now, and did nothing. Rule S9.5."""
         self.refused.append(waiting)
-        if self.connection is None:  # already given up, and these are its last replies
+        if self.connection is None:  # these are the last replies of a connection that was given up
             return
         now_s = self.loop.time()
-        # A server that lets us in and refuses all the same is not asked again and again without a pause.
+        # A server that accepts connections but refuses commands must not be asked again and again without a pause.
         self.refusals = self.refusals + 1 if now_s - self.refused_s < 2 * BACKOFF_S[1] else 0
         self.refused_s = now_s
         self.topology.heed(refusal)
@@ -322,7 +326,7 @@ class StoreClient:
             self.on_reconnect()
 
     async def watch(self) -> None:
-        """Follow a master that was replaced, and does not say so."""
+        """Reconnect when the sentinels name another master: a master that was replaced does not say so."""
         while True:
             await asyncio.sleep(CHECK_EVERY_S)
             connection = self.connection
@@ -339,7 +343,7 @@ class StoreClient:
                 self.replace_connection(ConnectionError("it has another master now"))
 
     def check_stall(self) -> None:
-        """Drop a connection on which replies are due but nothing comes: a cut cable, a paused server."""
+        """Drop a connection on which replies are due but none come: the cable is cut, or the server paused."""
         self.stall_check = None
         if self.closed or not self.in_flight or self.connection is None:
             return
@@ -361,14 +365,14 @@ class StoreClient:
             if task is not None and not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        if self.address.nodes:  # it waits for the answer to a question that is under way
+        if self.address.nodes:  # in a thread, as closing waits for the end of a question that is under way
             await self.loop.run_in_executor(None, self.topology.close)
         for waiting in [*self.refused, *self.in_flight, *self.unsent]:
             if not waiting.future.done():
                 waiting.future.set_exception(
                     StoreUnavailable(f"the connection to the {self.what} at {self.address} was closed")
                 )
-                waiting.future.exception()  # retrieved: nobody has to
+                waiting.future.exception()  # mark it as retrieved, since nobody may await the future
         for commands in (self.refused, self.in_flight, self.unsent):
             commands.clear()
         if self.connection and self.connection.transport:
@@ -385,5 +389,5 @@ class StoreClient:
 
 
 def describe(error: BaseException) -> str:
-    """The error in a few words; a time-out has no text of its own."""
+    """The error in a few words; TimeoutError has no text of its own."""
     return "no answer in time" if isinstance(error, TimeoutError) else (str(error) or type(error).__name__)

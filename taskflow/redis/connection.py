@@ -1,4 +1,4 @@
-"""One socket to the store: bytes in, replies out. Knows nothing of retries; see `client`."""
+"""One socket to the server: bytes in, replies out. `client` does the retries."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class CommandError(Exception):
 
     def __str__(self) -> str:
         text = super().__str__()
-        is_moved = text.startswith("MOVED ")  # by an address of one server
+        # The URL names one server, but that server belongs to a cluster.
+        is_moved = text.startswith("MOVED ")
         return (
             f"{text}. The server belongs to a cluster: write redis+cluster://host:port/0"
             if is_moved
@@ -37,7 +38,7 @@ class CommandError(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """`client_id` is the server's number for it."""
+    """The protocol of one connection: parses replies and passes them on. `client_id` is the server's number for it (CLIENT ID)."""
 
     def __init__(self, on_reply: Callable[[Reply], None], on_lost: Callable[[Connection], None]) -> None:
         self.reader = hiredis.Reader()
@@ -66,14 +67,14 @@ async def open_connection(
     commands_to_begin: Callable[[], Sequence[tuple[Argument, ...]]],
     probe: Sequence[tuple[Argument, ...]] = (),
 ) -> Connection:
-    """Connect, get in, have the server answer the `probe` well, and send what every connection begins with.
+    """Connect, log in, check that the server answers the `probe` without error, and send `commands_to_begin`.
 
-    Whoever gets it takes over `on_reply` and `on_lost` at once. Raises OSError, TimeoutError, CommandError.
+    The caller has to set `on_reply` and `on_lost` at once. Raises OSError, TimeoutError, CommandError.
     """
     replies: deque[asyncio.Future[Reply]] = deque()
 
     def greeted(reply: Reply) -> None:
-        # Nobody waits for a reply that comes in the turn in which the time is up.
+        # The future is done already when the reply comes in the very turn in which the time is up.
         if replies and not (future := replies.popleft()).done():
             future.set_result(reply)
 
@@ -91,12 +92,13 @@ async def open_connection(
         return await asyncio.gather(*futures)
 
     async def get_in() -> None:
-        # A short one first: a server that wants another password cuts off who sends it long scripts, without saying why.
+        # Short commands first: a server that wants another password closes the connection of a client that sends long scripts,
+        # without saying why.
         opening = [*address.greeting, CLIENT_ID]
         answers = await ask([*opening, *probe])
         refuse_errors(answers[: len(opening)])
         connection.client_id = answers[len(opening) - 1]
-        # What this user may not do says nothing of what the server can.
+        # NOPERM says what this user may not do, not what the server can't do.
         refuse_errors(answer for answer in answers[len(opening) :] if not str(answer).startswith("NOPERM"))
         refuse_errors(await ask(commands_to_begin()))
 
@@ -109,7 +111,7 @@ async def open_connection(
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await get_in()
-        # The break may fall between the last reply and this turn; from here on `on_lost` hears of it.
+        # The connection may have broken between the last reply and this turn; from here on `on_lost` is called for that.
         if connection.transport is None:
             raise lost_at_once()
     except BaseException:

@@ -1,12 +1,13 @@
-"""The Lua scripts of a package: loads them, adds what they use of `lua/includes`, and calls them by the names of their arguments.
+"""The Lua scripts of a package: loads them, adds the definitions that they use, and calls them by named arguments.
 
-A script names no includes: a word that an include defines brings that definition in, and with it what that one uses. A constant of
-an include (upper case, a literal or another constant) is written where it is used, and costs nothing when the script runs.
+A script names no includes: a word that a file of `lua/includes` defines brings that definition in, and those that it uses. A
+constant of an include (upper case; a literal or another constant) is written where it is used, and costs nothing at run time.
 
 `--@finally note_census when counted`, in an include, ends each script that uses `counted` with a call of `note_census`.
 
-`--@late finalize`, above a line that calls it, says that few calls come that way: what only `finalize` needs is made there.
-The server makes every local function anew at each call of a script, 0.1 to 0.2 us each.
+`--@late finalize`, above a line that calls `finalize`, says that few calls of the script reach that line: definitions that only
+`finalize` needs are made there and not at the start, since the server makes every local function anew at each call of a script, at
+0.1 to 0.2 us each.
 """
 
 from __future__ import annotations
@@ -41,16 +42,16 @@ SMALL_GC_STEPS = """
 local collect = rawget(_G, 'collectgarbage')
 return collect and collect('setstepmul', 50)
 """
-"""Has the server's Lua collect garbage in steps of a quarter of the usual size (its `setstepmul` is 200).
+"""Makes the server's Lua collect garbage in steps of a quarter of the usual size (its `setstepmul` is 200).
 
-After each 50th script, and before its reply, the server forces such a step: 100 KB of objects, which took that script 0.4 to 2 ms
-longer than others, and so the slowest percent of all starts half as long again. The garbage takes 1 MB more instead.
+The server forces a step after each 50th script, before its reply. At the usual size (100 KB of objects) that script took 0.4 to
+2 ms longer than others, and the slowest percent of all starts half as long again. The price is 1 MB more of garbage.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script as the server gets it. `sha` is what EVALSHA names it by."""
+    """A script as it is sent to the server. `sha` is its name in EVALSHA."""
 
     name: str
     source: str
@@ -62,14 +63,14 @@ class Script:
         return cls(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), signature)
 
     def argv(self, **named: Any) -> tuple[Argument, ...]:
-        """The arguments in the order in which the script takes them. TypeError when one is missing, or unknown."""
+        """The arguments in the script's order. Raises TypeError when one is missing or unknown."""
         arguments: tuple[Argument, ...] = callers_of(self.name, self.signature)["argv"](**named)
         return arguments
 
 
 @cache
 def callers_of(name: str, signature: Signature) -> dict[str, Any]:
-    """What `Signature.define_python` defines. Made from text, as a named tuple is: a call takes no longer than one by positions."""
+    """The functions that `Signature.define_python` defines. They are compiled, so names cost no more than positions."""
     defined: dict[str, Any] = {}
     exec(compile(signature.define_python(name), f"<arguments of {name}.lua>", "exec"), defined)
     return defined
@@ -78,7 +79,7 @@ def callers_of(name: str, signature: Signature) -> dict[str, Any]:
 @cache
 def load_scripts(package: str) -> dict[str, Script]:
     """Every script of the package's folder `lua` by name. Raises ValueError when a header is not right."""
-    # Not importlib.resources: its import takes 6 ms.
+    # Not by importlib.resources, whose import takes 6 ms.
     folder = Path(import_module(package).__path__[0]) / "lua"
     library = Library(
         {
@@ -112,7 +113,7 @@ def signature_of(text: str) -> Signature:
 
 
 class Uses(NamedTuple):
-    """What a piece of code needs of the library."""
+    """The definitions of the library that a piece of code uses."""
 
     named: tuple[str, ...]  # the definitions that it names, in the order of the text
     early: frozenset[str]  # those of them that are not late here
@@ -120,17 +121,17 @@ class Uses(NamedTuple):
 
 
 class Library:
-    """The definitions of all includes: each stands for itself, and brings in those that it names."""
+    """The definitions of all includes, and which of them a script needs: those that it names, and those that these name."""
 
     def __init__(self, includes: Mapping[str, str]) -> None:
         self.constants: dict[str, str] = {}
-        self.pieces: dict[str, str] = {}  # by name; one that defines several names stands under each
+        self.pieces: dict[str, str] = {}  # by name; a definition of several names stands under each of them
         self.last_calls = [found for text in includes.values() for found in FINALLY.findall(text)]
         for include, text in includes.items():
             for piece in split_definitions(strip(text)):
                 self.define(piece, include)
         self.pieces = {name: inline(piece, self.constants) for name, piece in self.pieces.items()}
-        # Kept, since each script asks again: without these two every process would start 0.15 s later.
+        # Caches: each script asks for the same definitions, and without these two every process would start 0.15 s later.
         self.read: dict[str, Uses] = {}
         self.reached: dict[str, frozenset[str]] = {}
 
@@ -144,8 +145,8 @@ class Library:
         return uses
 
     def names_in(self, text: str) -> tuple[str, ...]:
-        """The definitions that the code names, in its order."""
-        # No string is the name of a definition, so they need not be told from words.
+        """The definitions that the code names, in the order of the code."""
+        # Strings need no special care: quoted text is never the name of a definition.
         return tuple(dict.fromkeys(filter(self.pieces.__contains__, STRING_OR_WORD.findall(text))))
 
     def define(self, piece: str, include: str) -> None:
@@ -159,12 +160,12 @@ class Library:
                 self.pieces[name] = piece
 
     def expand(self, body: str) -> str:
-        """A script's code behind the definitions that it needs."""
+        """The code of a script, with the definitions that it needs in front."""
         body = self.with_last_calls(inline(body, self.constants))
         late = self.late_blocks(body)
         early = self.closure(self.uses(body).early - names_in(late))
         inner = [self.closure(block) for block in late]
-        # Of what two late blocks need there must be one only: it may hold something that both change.
+        # A definition that two late blocks need is made once, early: it may hold state that both change.
         shared = {piece for one in inner for other in inner if one is not other for piece in one & other}
         early |= self.closure(word for piece in shared for word in defined_names(piece))
         makers = {
@@ -175,7 +176,7 @@ class Library:
         return (LATE.sub(call_late, text) if late else text) + "\n"
 
     def make_late(self, block: tuple[str, ...], pieces: list[str]) -> str:
-        """A function that makes the late definitions, and keeps them."""
+        """A Lua function that makes the late definitions at its first call, and keeps them."""
         first, names = block[0], ", ".join(block)
         made = f"unpack(made_{first})" if len(block) > 1 else f"made_{first}"
         text = "\n".join(
@@ -189,14 +190,14 @@ class Library:
                 "end",
             ]
         )  # fmt: skip
-        # It needs what its pieces need: known already, where to read so long a text would take a while.
+        # The function uses what its pieces use. That is known, so its own long text need not be parsed.
         uses = [self.uses(piece) for piece in pieces]
         named = tuple(dict.fromkeys(name for each in uses for name in each.named))
         self.read[text] = Uses(named, frozenset(named), tuple(mark for each in uses for mark in each.late))
         return text
 
     def with_last_calls(self, body: str) -> str:
-        """The code as a function, when something is to be called after it."""
+        """The code, followed by the calls that `--@finally` asks for, if any: then the code becomes a function."""
         used = self.closure({*self.uses(body).named}.union(*self.late_blocks(body)))
         calls = [name for name, word in self.last_calls if self.pieces[word] in used]
         if not calls:
@@ -205,7 +206,7 @@ class Library:
         return f"local function main()\n{body}end\nlocal reply = main()\n{ends}return reply\n"
 
     def late_blocks(self, body: str) -> list[tuple[str, ...]]:
-        """What is marked `--@late`, in the script or in what it uses: the names of each mark."""
+        """The names in each `--@late` mark of the script and of the definitions that it uses."""
         blocks: list[tuple[str, ...]] = []
         while True:
             pieces = self.closure({*self.uses(body).named}.union(*blocks))
@@ -215,7 +216,7 @@ class Library:
             blocks = list(found)
 
     def closure(self, words: Iterable[str]) -> set[str]:
-        """The definitions that these words name, or that one of those names; not by way of a late mark."""
+        """The definitions that these words name, directly or through other definitions, but not through a late mark."""
         used: set[str] = set()
         for word in words:
             if word in self.pieces:
@@ -239,7 +240,7 @@ class Library:
     def in_order(
         self, pieces: set[str], *, makers: Mapping[str, str] | None = None, last: str = ""
     ) -> list[str]:
-        """The definitions, each behind those that it names; what makes late ones stands before its first use."""
+        """The definitions in order: each stands behind those that it names, and a maker of late ones before its first use."""
         ordered: dict[str, None] = {}
         under_way: set[str] = set()
 
@@ -278,7 +279,7 @@ def names_in(blocks: Iterable[tuple[str, ...]]) -> set[str]:
 
 
 def strip(text: str) -> str:
-    """Lua without comments and blank lines, but for the marks of what is late."""
+    """Lua without comments and blank lines; the `--@late` marks are kept."""
     lines = []
     for line in text.splitlines():
         has_comment = "--" in line and not LATE.match(line)
@@ -293,7 +294,7 @@ def keep_strings(match: re.Match[str]) -> str:
 
 
 def inline(text: str, constants: Mapping[str, str]) -> str:
-    """The code with the values of these constants in place of their names."""
+    """The code with the names of these constants replaced by their values."""
     if not constants:
         return text
     names = re.compile(rf"{STRING}|(?<![\w.:])(?:{'|'.join(constants)})(?!\w)")
@@ -311,7 +312,7 @@ def defined_names(piece: str) -> list[str]:
 
 
 def words_in_order(text: str) -> Iterator[str]:
-    """The names that the code uses, without strings and the fields of tables."""
+    """The names that the code uses; strings and fields of tables don't count."""
     return (word for word in STRING_OR_WORD.findall(text) if word[0] not in "'\"")
 
 
@@ -320,7 +321,7 @@ def words_of(text: str) -> set[str]:
 
 
 def loading_commands(package: str) -> list[tuple[Argument, ...]]:
-    """The commands that teach a server all scripts; sent on each new connection, since a restart forgets them."""
+    """The commands that load all scripts into a server; sent on each new connection, since a restart loses them."""
     loads: list[tuple[Argument, ...]] = [
         ("SCRIPT", "LOAD", script.source) for script in load_scripts(package).values()
     ]
@@ -328,7 +329,7 @@ def loading_commands(package: str) -> list[tuple[Argument, ...]]:
 
 
 class Answer(Generic[T]):
-    """The reply of a script whose command is on its way, to be awaited when there is time for it."""
+    """The reply of a script that was called already; await it when it is needed."""
 
     __slots__ = ("parse", "reply")
 
@@ -341,10 +342,10 @@ class Answer(Generic[T]):
 
 
 class Scripts:
-    """Calls scripts on one partition, each by its name and the names of its arguments: `scripts.lead(now_ms=..., beat_id=...)`.
+    """Calls scripts on one partition, by the script's name and its named arguments: `scripts.lead(now_ms=..., beat_id=...)`.
 
-    The future gives the script's reply. Of a script that takes items `--@together` it gives the item's reply, and what concerns all
-    items: one of them is told, the others get None.
+    The future gives the script's reply. For a script that takes items `--@together` it gives a pair: its item's reply, and the
+    reply that concerns all items, which only the first of them gets, the others None.
     """
 
     def __init__(self, client: StoreClient, prefix: str, package: str) -> None:
@@ -353,7 +354,7 @@ class Scripts:
         self.known = dict(load_scripts(package))
 
     def __getattr__(self, name: str) -> Callable[..., asyncio.Future[Any]]:
-        """Called when a script is first asked for; from then on it is an attribute."""
+        """Bind a script at its first use; from then on it is an ordinary attribute."""
         if name not in self.known:
             raise AttributeError(f"there is no script {name!r}")
         script = self.known[name]

@@ -3,10 +3,10 @@
     --@argv now_ms:int child_id keys[] runs[run_id fence:int]
 
 An `int` is a number in Lua, a `flag` is a boolean on both sides, and everything else is text. `keys[]` is a list of texts,
-`runs[...]` one of records, and a record may end in a list of its own. In Lua, `for run_id, fence in runs do` goes over a list:
-by name, in any order, and only what is wanted. `count_of(runs)` is how many there are; `runs` and `last_of(runs)` are the places in
-ARGV of its first and its last argument. What a script takes `--@together` is a list whose items are called for one at a time and
-leave in one command (see `StoreClient.call_together`).
+`runs[...]` a list of records; a record may end in a list of its own. In Lua, `for run_id, fence in runs do` goes over a list: it
+names the fields that it wants, in any order. `count_of(runs)` is the number of records; `runs` and `last_of(runs)` are the places
+in ARGV of the list's first and last argument. An argument `--@together` is a list to which each call adds one item; the items of
+one turn of the loop leave in one command (see `StoreClient.call_together`).
 
 On the wire the arguments stand one after another. The number of items stands before a list, unless the list is the last argument.
 """
@@ -25,7 +25,7 @@ WORD = re.compile(r"[A-Za-z_]\w*")
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """An argument, or a list of them: `fields` are those of each record, none for a list of texts."""
+    """An argument, or a list of arguments: then `fields` are the fields of each record, or empty for a list of texts."""
 
     name: str
     kind: str = "text"  # text, int, flag, list
@@ -37,7 +37,7 @@ class Parameter:
 
     @property
     def nested(self) -> Parameter | None:
-        """The list in which each record ends, if it does."""
+        """The list in which each record ends, if there is one."""
         return self.fields[-1] if self.fields and self.fields[-1].kind == "list" else None
 
     @property
@@ -46,25 +46,25 @@ class Parameter:
         return len(self.fields) or 1
 
     def lua(self, place: str | int) -> str:
-        """Its value, as Lua reads it at that place of ARGV."""
+        """The Lua expression that reads the value at that place of ARGV."""
         text = f"ARGV[{place}]"
         return {"int": f"tonumber({text})", "flag": f"({text} ~= '')"}.get(self.kind, text)
 
     def python(self) -> str:
-        """What Python sends for the variable of its name."""
+        """The Python expression that is sent for the variable of this name."""
         return f'"1" if {self.name} else ""' if self.kind == "flag" else self.name
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """`parameters` in the order of ARGV. `is_together`: the last one is a list whose items are called for one at a time."""
+    """The arguments of a script in the order of ARGV. `is_together`: the last one is a list to which each call adds one item."""
 
     parameters: tuple[Parameter, ...] = ()
     is_together: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The keywords of a call."""
+        """The keywords of a call in Python."""
         parameters = self.parameters
         if self.is_together:
             parameters = (*parameters[:-1], *parameters[-1].fields)
@@ -80,7 +80,7 @@ class Signature:
     # --- Lua ---
 
     def places(self) -> Iterator[tuple[Parameter, str]]:
-        """Each parameter, and where in ARGV it stands, or its first item does: a number, or a Lua expression after a list."""
+        """Each parameter with its place in ARGV (a list: of its first item): a number, or behind a list a Lua expression."""
         at = "1"
         for number, parameter in enumerate(self.parameters, 1):
             if parameter.kind != "list":
@@ -94,7 +94,7 @@ class Signature:
                 at = f"{first} + {size_of(parameter, at)}"
 
     def bind_lua(self, body: str) -> str:
-        """A script's code with the locals that its header names, and with its loops over lists written out."""
+        """The code of a script with a local for each argument of its header, and with its loops over lists written out."""
         first = {parameter.name: place for parameter, place in self.places()}
         last_name = self.parameters[-1].name if self.parameters else ""
 
@@ -149,7 +149,7 @@ class Signature:
     # --- Python ---
 
     def define_python(self, name: str) -> str:
-        """The source of `bind(client, sha, prefix)`, which gives the function that calls the script, and of `argv`."""
+        """Python source of `bind(client, sha, prefix)`, which returns the function that calls the script, and of `argv`."""
         arguments = ", ".join(self.sent(self.parameters[:-1] if self.is_together else self.parameters))
         keywords = f"*, {', '.join(self.names)}" if self.names else ""
         lines = [line for parameter in self.parameters for line in define_flatten(parameter)]
@@ -182,7 +182,7 @@ class Signature:
 
 
 def read_fields(each: Parameter, names: list[str], at: str) -> Iterator[str]:
-    """The values of a record's fields in Lua, by name. Raises ValueError for a name that the header does not have."""
+    """The Lua expressions of these fields of a record. Raises ValueError for a field that the header does not name."""
     if not each.fields:
         if len(names) > 1:
             raise ValueError(f"{each.name} is a list of texts, and has no fields {names}")
@@ -197,7 +197,7 @@ def read_fields(each: Parameter, names: list[str], at: str) -> Iterator[str]:
 
 
 def sent_list(each: Parameter | None) -> list[str]:
-    """What Python sends for a list: the number of its items, and these."""
+    """The Python expressions that are sent for a list: the number of its items, and the items."""
     if each is None:
         return []
     if not each.fields:
@@ -206,7 +206,7 @@ def sent_list(each: Parameter | None) -> list[str]:
 
 
 def define_flatten(each: Parameter) -> Iterator[str]:
-    """A function that makes one flat list of records; they are sequences of their fields."""
+    """Python source of a function that makes one flat list of all records; a record is a sequence of its fields."""
     if not each.fields:
         return
     yield f"def flatten_{each.name}(rows):"
@@ -229,19 +229,19 @@ def add_rows(each: Parameter, rows: str, indent: str) -> Iterator[str]:
 
 
 def size_of(each: Parameter, place: str) -> str:
-    """How many arguments a list has whose number of items stands at that place."""
+    """A Lua expression for the number of arguments of the list whose number of items stands at `place`."""
     return f"ARGV[{place}] * {each.width}" if each.width > 1 else f"ARGV[{place}]"
 
 
 def plus(place: str, count: int) -> str:
-    """A place in ARGV, `count` further on."""
+    """The place in ARGV that is `count` behind `place`."""
     if place.isdigit():
         return str(int(place) + count)
     return f"{place} {'+' if count > 0 else '-'} {abs(count)}" if count else place
 
 
 def parse_signature(argv: str, together: str) -> Signature:
-    """The parameters that the lines `--@argv` and `--@together` of a header name. Raises ValueError."""
+    """Read the lines `--@argv` and `--@together` of a header. Raises ValueError."""
     parameters = [*parse_parameters(argv), *parse_parameters(together)]
     for each in parameters:
         if any(field.kind == "list" for field in each.fields[:-1]):

@@ -1,4 +1,4 @@
-"""A connection that listens: what scripts PUBLISH, for one process."""
+"""Listens on pub/sub channels, over one connection for a whole process: scripts PUBLISH there."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from taskflow.redis.connection import Argument
 OnMessage = Callable[[str], None]
 
 PING_EVERY_S = 15.0
-"""A subscription may be silent for ever, so a connection that died in silence shows only by what it fails to answer."""
+"""How often a silent connection is pinged. Channels may be silent for ever, so only an unanswered PING shows that it is dead."""
 
 
 class Subscriber:
-    """Channels and who listens to them. Messages are lost while the connection is: see `client.on_reconnect`."""
+    """Calls the listeners of channels. Messages are lost while the connection is down: see `client.on_reconnect`."""
 
     def __init__(self, url: str) -> None:
         self.listeners: dict[str, set[OnMessage]] = {}
@@ -38,13 +38,13 @@ class Subscriber:
         self.ping()
 
     def ping(self) -> None:
-        """Have the client see that the connection lives, now and then."""
+        """Ping the server every `PING_EVERY_S`, so that the client notices a dead connection."""
         if not self.client.in_flight and not self.client.unsent:
             self.client.call("PING").add_done_callback(retrieve)
         self.next_ping = self.client.loop.call_later(PING_EVERY_S, self.ping)
 
     async def listen(self, channel: str, on_message: OnMessage) -> None:
-        """Call `on_message(text)` for each message from now on; when this returns, none is missed."""
+        """Call `on_message(text)` for each message of the channel. Once this returns, no message is missed."""
         listeners = self.listeners.setdefault(channel, set())
         listeners.add(on_message)
         if len(listeners) == 1:
@@ -70,6 +70,6 @@ class Subscriber:
 
 
 def retrieve(future: asyncio.Future[Any]) -> None:
-    """Nobody needs the reply, and an error only means that the connection is gone."""
+    """Mark the error of a PING as seen: nobody needs the reply, and an error only means that the connection is gone."""
     if not future.cancelled():
         future.exception()

@@ -1,15 +1,16 @@
-"""Where the server is now: the one that the URL names, the master that sentinels name, or the owner of a cluster's slot. Rule S9.5.
+"""Finds the server to talk to: the one of the URL, the master that sentinels name, or the owner of a cluster's slot. Rule S9.5.
 
-A client asks before each connection, so after each loss, and it gives up its connection when an answer says that this server is
-not, or not yet, the one to talk to (`refusals`). Every key of a store or a broker carries one hash tag, so one connection, to the
-owner of that one slot, is enough, and scripts touch what they like.
+A client asks before each connection, and so after each loss. It gives its connection up when a reply says that this server can't
+serve (`refusals`). All keys of a store or a broker carry one hash tag, so one connection, to the owner of that slot, is enough,
+and scripts may use any keys.
 
-redis-py does the asking. It is imported only for addresses that need it, and its time does not count: a failover takes seconds.
+redis-py asks the sentinels and nodes. It is imported only for addresses that need it; its speed does not matter, as a failover
+takes seconds.
 
-A slot that is on its way to another node is not followed by ASK. MIGRATE moves the keys one by one, and a script that began at
-the target, or went on at the source, would take those that are elsewhere for not existing. The key that every script declares
-(`home_key`) is never set, and so a node that gives a slot away refuses each script as a whole, before it does anything. The clients
-wait until the slot has arrived: a moment without store, as a failover is.
+While a slot moves to another node, ASK replies are not followed. MIGRATE moves keys one by one, and a script that ran at the
+target, or went on at the source, would find some of them missing. The key that every script declares (`home_key`) is never set, so
+a node that gives a slot away refuses each script as a whole, before it does anything. The clients wait until the slot has arrived:
+a moment without store, as in a failover.
 """
 
 from __future__ import annotations
@@ -48,56 +49,60 @@ PASSING: tuple[str, ...] = (
     "BUSY ",  # with somebody's script
     "UNKILLABLE",
 )
-"""How the answers begin of a server that can't serve now, and has done nothing. A command gets through later, or elsewhere."""
+"""Beginnings of the replies of a server that can't serve now and has done nothing: the command succeeds later, or elsewhere."""
 
 PASSING_IN_CLUSTER = (*PASSING, "MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN")
 
 
 class Topology:
-    """One server, always the same. The base of those that have to ask."""
+    """Finds the one server that the URL names. The base of the classes that have to ask for it."""
 
     refusals = PASSING
-    may_change_in_silence = False  # so that one has to ask now and then: `is_current`
+    # Whether the server may be replaced without a sign of it, so that `is_current` has to be asked now and then.
+    may_change_in_silence = False
 
     def __init__(self, address: ServerAddress, home_key: str = HOME_KEY) -> None:
         self.address = address
         self.home_key = home_key
-        self.in_doubt = False  # whether a new connection has to show first that its server takes writes
+        # Whether a new connection has to be probed first: does its server take writes?
+        self.in_doubt = False
 
     def locate(self, timeout_s: float) -> ServerAddress:
-        """The server to connect to. Blocks. Raises OSError when nobody knows."""
+        """The server to connect to. Blocks. Raises OSError when it can't be found."""
         return self.address
 
     async def find(self, timeout_s: float) -> ServerAddress:
-        """`locate`, for a coroutine."""
+        """As `locate`, for coroutines."""
         return self.address
 
     def is_current(self) -> bool:
-        """Whether the server that `locate` found last is the one to talk to still, as far as can be told. Blocks."""
+        """Whether the server that `locate` found last is still the right one, as far as is known. Blocks."""
         return True
 
     def heed(self, refusal: str) -> None:
-        """The server has said that it is not the one to talk to now."""
+        """Note a refusal: a server said that it can't serve now."""
         self.in_doubt = True
 
     @property
     def probe(self) -> list[tuple[str, ...]]:
-        """Commands that do nothing, but which only a server answers well that takes writes of ours."""
+        """Commands without effect that only succeed at a server that takes our writes; none when there is no doubt."""
         return [("DEL", self.home_key)] if self.in_doubt else []
 
     def close(self) -> None:
-        """Close the connections to whom was asked; the next question opens them again."""
+        """Close the connections to sentinels and nodes; the next question opens them again."""
 
 
 class AskingTopology(Topology):
-    """One that asks others: sentinels, or the nodes of a cluster. In a thread where there is a loop."""
+    """A topology that asks sentinels, or the nodes of a cluster. Coroutines ask in a thread."""
 
     def __init__(self, address: ServerAddress, home_key: str = HOME_KEY) -> None:
         super().__init__(address, home_key)
-        self.in_doubt = True  # always: what the others say may be old
-        self.nodes = deque(address.nodes)  # the next one to be asked in front
+        # Always, since what sentinels and nodes say may be old.
+        self.in_doubt = True
+        self.nodes = deque(address.nodes)  # the first is asked next
         self.clients: dict[Node, redis.Redis] = {}
-        self.lock = threading.Lock()  # one that asks in vain may be asking still when the next begins
+        # A thread that asks in vain may still be asking when the next one begins.
+        self.lock = threading.Lock()
 
     async def find(self, timeout_s: float) -> ServerAddress:
         loop = asyncio.get_running_loop()
@@ -114,7 +119,7 @@ class AskingTopology(Topology):
                     host, port = self.server_as_seen_by(node)
                 except OSError as error:
                     troubles.append(f"{join_node(node)}: {error}")
-                    # It comes last from now on, or it would cost each question its time.
+                    # The node is asked last from now on, or each question would wait for it.
                     self.nodes.remove(node)
                     self.nodes.append(node)
                 else:
@@ -122,7 +127,7 @@ class AskingTopology(Topology):
         raise ConnectionError("; ".join(troubles) or "no time was left to ask where it is")
 
     def server_as_seen_by(self, node: Node) -> Node:
-        """Raises OSError when it does not know, or not say."""
+        """Ask the node for the server. Raises OSError when it does not know, or gives no answer."""
         raise NotImplementedError
 
     def ask(self, node: Node, *command: str) -> Any:
@@ -137,7 +142,7 @@ class AskingTopology(Topology):
             raise ConnectionError(str(error)) from error
 
     def login(self) -> dict[str, Any]:
-        """What redis-py is to be told to get in."""
+        """The arguments with which redis-py logs in."""
         return login_options(self.address, self.address.username, self.address.password)
 
     def close(self) -> None:
@@ -147,13 +152,13 @@ class AskingTopology(Topology):
 
 
 class SentinelTopology(AskingTopology):
-    """The master of a name, as the sentinels see it."""
+    """Finds the master of the URL's name: asks the sentinels."""
 
     may_change_in_silence = True
     found: Node | None = None
 
     def server_as_seen_by(self, node: Node) -> Node:
-        # Not `Sentinel.discover_master`: while a failover goes on, that names the former master until the end.
+        # Not `Sentinel.discover_master`: during a failover that names the former master until the end.
         named = self.ask(node, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.address.master)
         if not named:
             raise ConnectionError(f"this sentinel knows no master {self.address.master!r}")
@@ -180,10 +185,10 @@ class SentinelTopology(AskingTopology):
 
 
 class ClusterTopology(AskingTopology):
-    """The owner of the slot in which all keys lie, as the nodes of the cluster see it."""
+    """Finds the owner of the slot in which all keys lie: asks the nodes of the cluster."""
 
     refusals = PASSING_IN_CLUSTER
-    told: Node | None = None  # by a MOVED; it counts once
+    told: Node | None = None  # the owner that a MOVED reply named; it is used once
 
     def __init__(self, address: ServerAddress, home_key: str = HOME_KEY) -> None:
         super().__init__(address, home_key)
@@ -194,7 +199,7 @@ class ClusterTopology(AskingTopology):
             )
 
     def heed(self, refusal: str) -> None:
-        """`MOVED 13907 host:port` names the owner; without a host it is that of who answers, which the nodes know."""
+        """Note the owner that `MOVED 13907 host:port` names. Without a host in it, the nodes are asked, which know that host."""
         words = refusal.split()
         if words[0] == "MOVED" and len(words) > 2:
             host, _, port = words[2].rpartition(":")
@@ -217,10 +222,10 @@ class ClusterTopology(AskingTopology):
         raise ConnectionError(f"this node knows no owner of slot {slot}")
 
     def learn(self, asked: Node, ranges: list[Any]) -> None:
-        """The nodes of the URL may be gone one day; then those that there are now are asked."""
+        """Add the cluster's present nodes to those that are asked: the nodes of the URL may be gone one day."""
         found = [place_of(server, asked) for _, _, *servers in ranges for server in servers]
         known = dict.fromkeys([*self.nodes, *found])
-        # The one that has answered comes last: the next time another is asked, as this one may be cut off from the cluster.
+        # The node that answered goes last, so that another one is asked next: this one may be cut off from the cluster.
         kept = [node for node in known if node != asked and (node in found or node in self.address.nodes)]
         self.nodes = deque([*kept, asked])
         for node in [node for node in self.clients if node not in self.nodes]:
@@ -228,13 +233,13 @@ class ClusterTopology(AskingTopology):
 
 
 def place_of(server: list[Any], asked: Node) -> Node:
-    """Host and port of a server in the reply of `asked`; a node that does not know its own host leaves it out."""
+    """Host and port of a server in the reply of node `asked`; a node that does not know its own host leaves it out."""
     host, port = server[0], server[1]
     return (asked[0] if host in (None, "", "?") else host), int(port)
 
 
 def login_options(address: ServerAddress, username: str | None, password: str | None) -> dict[str, Any]:
-    """What redis-py is to be told to get in and to give up in time. It would try again by itself, for seconds."""
+    """Arguments for redis-py: login, TLS and time limits, and no retries of its own, which would take seconds."""
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
@@ -251,6 +256,6 @@ def login_options(address: ServerAddress, username: str | None, password: str | 
 
 
 def topology_of(address: ServerAddress, *, home_key: str = HOME_KEY) -> Topology:
-    """What finds the server of an address. `home_key` has the hash tag of all keys that are used there, and is never set."""
+    """The topology of an address. `home_key` has the hash tag of all keys that are used there, and is never set."""
     kinds = {"sentinel": SentinelTopology, "cluster": ClusterTopology}
     return kinds.get(address.kind, Topology)(address, home_key)

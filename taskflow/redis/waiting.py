@@ -1,4 +1,4 @@
-"""Commands on their way: who gets the reply, and items that go out in one command."""
+"""Commands that wait for their reply, and items of several callers that share one command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taskflow.redis.connection import Argument, CommandError, Reply, pack_comman
 
 
 class ReplyTo(Protocol):
-    """Who gets the reply to a command; a future does, and tells others in the next turn of the loop."""
+    """The receiver of a reply. A future is one; it wakes its waiters in the next turn of the loop."""
 
     def done(self) -> bool:
         """Whether nobody wants the reply any more."""
@@ -22,7 +22,7 @@ class ReplyTo(Protocol):
     def set_exception(self, error: Exception, /) -> None: ...
 
     def exception(self) -> object:
-        """Nobody has to look at the error."""
+        """Mark the error as seen, so that asyncio does not log it as never retrieved."""
         ...
 
 
@@ -37,7 +37,7 @@ class Waiting:
 
 
 class SendAlone(Protocol):
-    """Sends an item in a command of its own."""
+    """A function that sends one item in a command of its own."""
 
     def __call__(
         self, head: tuple[Argument, ...], item: tuple[Argument, ...], future: asyncio.Future[Reply], /
@@ -45,9 +45,9 @@ class SendAlone(Protocol):
 
 
 class Together:
-    """Items that go out in one command; it stands where the future of a command would, and passes on what comes to theirs.
+    """The receiver for a command that carries items of several callers: it gives each caller's future its part of the reply.
 
-    The command's reply is a list: what concerns all, then one reply for each item. The first item gets what concerns all.
+    The command's reply is a list: what concerns all items, then one reply for each item. The first item gets what concerns all.
     """
 
     __slots__ = ("futures", "head", "items", "send_alone")
@@ -62,7 +62,7 @@ class Together:
         return pack_command((*self.head, *[part for item in self.items for part in item]))
 
     def apart(self) -> list[Waiting]:
-        """Each item in a command of its own. One that can't be packed, a text with a lone surrogate say, gets the error."""
+        """Each item in a command of its own. An item that can't be packed (a text with a lone surrogate) gets the error."""
         packed = []
         for item, future in zip(self.items, self.futures, strict=True):
             alone = Together(self.head, self.send_alone)
@@ -86,7 +86,8 @@ class Together:
             shared = None
 
     def set_exception(self, error: BaseException) -> None:
-        if len(self.items) > 1 and isinstance(error, CommandError):  # of one of them, perhaps: each alone
+        # One item may have caused the error, so each is sent alone.
+        if len(self.items) > 1 and isinstance(error, CommandError):
             for item, future in zip(self.items, self.futures, strict=True):
                 self.send_alone(self.head, item, future)
             return
@@ -95,6 +96,6 @@ class Together:
                 future.set_exception(error)
 
     def exception(self) -> None:
-        """Nobody has to look at the errors."""
+        """Mark all errors as seen."""
         for future in self.futures:
             future.exception()

@@ -21,7 +21,7 @@ def boot_ns() -> int:
 
 @cache
 def machine_clock() -> SystemClock:
-    """The clock of this process that nothing corrects, for who keeps the distance to the store's by himself."""
+    """A clock of this process that nothing corrects, for callers that keep the distance to the store's clock themselves."""
     return SystemClock()
 
 
@@ -34,9 +34,10 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock as of its start, driven by the monotonic one, plus `offset_ms`, the distance to the store's. Rule S8.3.
+    """The store's time, counted by this machine. Rule S8.3.
 
-    So nothing happens in this process when somebody sets the machine's clock, and time goes on while the machine is suspended.
+    It reads the machine's clock once, when it is made, counts on by a clock that nobody can set, and adds `offset_ms`, the distance
+    to the store's clock. So setting the machine's clock changes nothing in this process, and a suspend counts as time.
     """
 
     def __init__(self, *, offset_ms: int = 0) -> None:
@@ -61,9 +62,9 @@ class SystemClock:
         return self.boot_ms() + self._start_ms
 
     def was_set(self) -> bool:
-        """Whether somebody has set the machine's clock since this was last asked; the store's may be the same one.
+        """Whether the machine's clock was set by more than 1 s since the last call of this method.
 
-        `now_ms` does not change by it. Ask the store for its time then.
+        `now_ms` does not change. But the store may run on this machine and follow the same clock: ask the store for its time then.
         """
         step_ms = self.wall_ms() - self.local_now_ms()
         if abs(step_ms) <= MAX_SILENT_SKEW_MS:
@@ -73,18 +74,18 @@ class SystemClock:
         return True
 
     def correct(self, store_now_ms: int, *, local_now_ms: int, error_ms: int = 0) -> None:
-        """Follow the store, whose TIME was `store_now_ms` when `local_now_ms()` gave that value, give or take `error_ms`.
+        """Follow the store's clock: its TIME was `store_now_ms` when `local_now_ms()` was `local_now_ms`, give or take `error_ms`.
 
-        For the least error pass the middle between asking and answer, and half of the time between as the error. A slow answer
-        says little, so what was known before stands as far as it agrees. A skew over 1 s is logged once, and again only after it
-        was gone in between.
+        Pass the middle between question and answer as `local_now_ms`, and half of the time between them as `error_ms`. A slow
+        answer is imprecise, so the known offset is kept as far as it agrees with the answer. A skew of more than 1 s is logged
+        once, and again only after it was gone in between.
         """
         measured_ms = store_now_ms - local_now_ms
         self.offset_ms = max(measured_ms - error_ms, min(self.offset_ms, measured_ms + error_ms))
         self.report_skew()
 
     def report_skew(self) -> None:
-        """Log it when the clock is found to be wrong."""
+        """Log a warning when the machine's clock is more than 1 s from the store's; once for each time that this begins."""
         is_skewed = abs(self.offset_ms) > MAX_SILENT_SKEW_MS
         if is_skewed and not self._skew_is_logged:
             logger.warning(
@@ -109,7 +110,7 @@ class VirtualClock:
     def advance(
         self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0, ms: int = 0
     ) -> int:
-        """Move on by the sum of the arguments; returns the new time in ms. It never goes back: ValueError."""
+        """Move the clock forward by the sum of the arguments; return the new time in ms. Raises ValueError for a negative sum."""
         step_ms = round((((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000) + ms
         if step_ms < 0:
             raise ValueError(f"a clock only moves forward, got {step_ms} ms")

@@ -1,7 +1,7 @@
-"""The dev server that runs in this folder, as `taskflow dev` tells of it in `.taskflow/dev.json`.
+"""Finds the `taskflow dev` that runs in this folder: it describes itself in `.taskflow/dev.json`.
 
-It is believed only when the folder and the file are the user's own and nobody else may write to them: whoever could write there
-would be sent all events.
+The file is used only when the folder and the file belong to the user and nobody else may write to them: a stranger who could write
+the file could have all events sent to a server of his.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevInfo:
-    """What dev.json says of a dev server that runs."""
+    """The content of dev.json: a running dev server."""
 
     pid: int
     app: str  # as given to -A
@@ -34,7 +34,7 @@ def dev_folder(base: Path | None = None) -> Path:
 
 
 def running_dev(base: Path | None = None) -> DevInfo | None:
-    """The dev server that runs in this directory, or None. What a dead one left behind is ignored, and what is not ours."""
+    """The dev server that runs in this directory, or None. The file of a dead server, or of another user, is ignored."""
     try:
         folder = dev_folder(base)
         if not (is_ours(folder) and is_ours(folder / "dev.json")):
@@ -46,7 +46,7 @@ def running_dev(base: Path | None = None) -> DevInfo | None:
 
 
 def dev_hint(url: str) -> str:
-    """What to add to an error about a server at `url`, or "host:port/db", that is not the dev server of this folder; or empty."""
+    """A hint for errors about the server at `url` or "host:port/db": another one, of `taskflow dev`, runs in this folder. Or ""."""
     info = running_dev()
     place = url.rpartition("@")[2].rpartition("//")[2]  # without scheme and login
     if info is None or place in info.store or place in info.broker:
@@ -55,7 +55,7 @@ def dev_hint(url: str) -> str:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether it belongs to this user, and nobody else may write to it. A link is not followed."""
+    """Whether the file or folder belongs to this user, and nobody else may write to it. A link is never ours: it isn't followed."""
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
         return False
@@ -75,7 +75,7 @@ def is_alive(pid: int) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock."""
+    """Whether a process holds the lock on the file."""
     try:
         import fcntl
     except ImportError:  # Windows, where no dev server runs

@@ -41,8 +41,8 @@ HOW_WHEN = (
 def parse_duration_ms(value: Duration, *, what: str = "duration") -> int:
     """`value` in ms: "1h30m", "2 days", "1.5s", "500ms", seconds (int, float, text), a timedelta. Rule S3.2.
 
-    Exact to the ms; what is finer is rounded, but never to nothing. From 0 to 366 days.
-    Raises InvalidDuration, which names `what`, if it is negative, longer, or can't be read.
+    From 0 to 366 days. Fractions of a ms are rounded, but never down to 0.
+    Raises InvalidDuration, which names `what`, if the value is negative, longer, or can't be read.
     """
     seconds = seconds_in(value, what)
     if seconds < 0:
@@ -55,7 +55,7 @@ def parse_duration_ms(value: Duration, *, what: str = "duration") -> int:
 def parse_when_ms(value: When, *, now_ms: int, what: str = "when") -> int:
     """`value` in ms since the epoch: an aware datetime, ISO-8601 with an offset, or an int of ms. Rule S3.2.
 
-    The past is fine. Raises InvalidDuration, which names `what`, if it is more than 1 year after `now_ms`,
+    It may be in the past. Raises InvalidDuration, which names `what`, if it is more than 1 year after `now_ms`,
     has no time zone, or can't be read.
     """
     # Not isinstance: True is no time.
@@ -97,7 +97,7 @@ def seconds_in(value: object, what: str) -> Decimal:
     if isinstance(value, int):
         return Decimal(value)
     if isinstance(value, float):
-        # By its shortest decimal form, so that 0.1 is 100 ms.
+        # The shortest decimal form of the float counts, so that 0.1 is exactly 100 ms.
         seconds = Decimal(float.__repr__(value))
         if not seconds.is_finite():
             raise InvalidDuration(f"{what} must be a finite number of seconds, got {value!r}. {HOW}")
@@ -147,7 +147,7 @@ def moment_of(value: object, what: str) -> datetime:
 def datetime_ms(moment: datetime, value: object, what: str) -> int:
     if moment.utcoffset() is None:
         raise InvalidDuration(f"{what} has no time zone: {shown(value)}. {HOW_WHEN}")
-    # Rounded up: nothing may go on before the moment it was told.
+    # Rounded up: a run must not go on before the moment that the user gave.
     return -(-((moment - EPOCH) // ONE_MICROSECOND) // 1000)
 
 

@@ -18,8 +18,8 @@ from taskflow.types import RunId
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 DIGITS = frozenset(ALPHABET)
 MAX_ULID_MS = (1 << 48) - 1
-# A clock that is set back by at most this much keeps the order of the ids: they stay at the latest time seen.
-# One that goes back further is another clock (a test's, or a machine's after a correction), and is followed.
+# When the clock is set back by at most this much, ids keep the latest time seen, and so their order.
+# A clock that goes back further is another clock (a test's, or a machine's after a correction), and ids follow it.
 MAX_BACKSTEP_MS = 60_000
 
 PAIRS = tuple(a + b for a in ALPHABET for b in ALPHABET)
@@ -40,12 +40,12 @@ def encode_time(ms: int) -> str:
 
 
 def encode_40_bits(bits: int) -> str:
-    """8 characters."""
+    """`bits` (40 of them) as 8 characters."""
     return PAIRS[bits >> 30] + PAIRS[bits >> 20 & 1023] + PAIRS[bits >> 10 & 1023] + PAIRS[bits & 1023]
 
 
 def time_span(prefix: str) -> tuple[int, int]:
-    """The first and the last ms of the ULIDs that begin so. Raises ValueError for what begins none."""
+    """The first and the last time (ms since epoch) of the ULIDs that begin with `prefix`. Raises ValueError if none can."""
     begin = prefix[:10]
     if not set(begin) <= set(ALPHABET):
         raise ValueError(f"no ULID begins with {prefix!r}")
@@ -64,9 +64,9 @@ class UlidGenerator:
         self.reseed()
 
     def reseed(self, seed: bytes | None = None) -> None:
-        """Start over with fresh randomness and a free lock, as a forked child must; or from a seed, for a simulation."""
-        # Not the `random` module's own generator: user code may seed that, and then two processes make the
-        # same ids.
+        """Start over with fresh randomness and a free lock, as a forked child must; or from `seed`, for a simulation."""
+        # Not the `random` module's own generator: user code may seed it, and two processes with the same seed
+        # would make the same ids.
         self._random = Random(os.urandom(32) if seed is None else seed)
         self._lock = threading.Lock()
         self._last_ms = -1
@@ -74,7 +74,7 @@ class UlidGenerator:
         self._tail = 0
 
     def new(self, now_ms: int | None = None) -> str:
-        """A new ULID; `now_ms` (ms since epoch) is the system's clock unless given."""
+        """A new ULID. `now_ms` (ms since epoch) is by default the system's time."""
         ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
         with self._lock:
             if ms > self._last_ms or ms < self._last_ms - MAX_BACKSTEP_MS:
@@ -94,13 +94,13 @@ class UlidGenerator:
 
 
 GENERATOR = UlidGenerator()
-# A child would otherwise go on with its parent's counter, and may inherit the lock held by a thread that it
-# hasn't got.
+# Without this a forked child would go on with its parent's counter, and might inherit a lock whose holder, a thread
+# of the parent, does not exist in the child.
 os.register_at_fork(after_in_child=GENERATOR.reseed)
 
 
 def new_ulid(now_ms: int | None = None) -> str:
-    """A new ULID (26 characters), greater than every one this process has made before.
+    """A new ULID (26 characters), greater than every ULID that this process has made before.
 
     Only a clock that is set back by more than a minute breaks that order; ids stay unique even then.
     """
@@ -129,7 +129,7 @@ def ulid_ms(ulid: str) -> int:
 
 
 def run_id_for(event_uid: str, function_id: str) -> RunId:
-    """The id of the run that this event starts of this function: routing twice makes no second. Rule S9.1."""
+    """The id of the run of this function that the event starts. The same each time, so routing twice makes one run. Rule S9.1."""
     return RunId(f"{event_uid}-{function_suffix(function_id)}")
 
 

@@ -1,7 +1,7 @@
 """JSON at the border, msgpack in the store. Rule S2.6.
 
-orjson does the work. What it refuses, or would change without a word (NaN becomes null), goes through
-`plain_json`, which is slower and either converts the value or says what is wrong and where.
+orjson does the work. A value that orjson refuses, or would change silently (NaN becomes null), goes through
+`plain_json`, which is slower, and either converts the value or says what is wrong and where.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ MIN_INT = -(1 << 63)
 MAX_INT = (1 << 64) - 1
 MAX_DEPTH = 200
 
-# Of a dataclass, orjson would leave out the fields whose names start with `_`, and add attributes that are no
-# fields.
+# Dataclasses are left to `convert`: orjson would leave out fields whose names start with `_`, and add attributes that
+# are no fields.
 OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS
 
 NEVER_NAN = frozenset((NoneType, bool, int, str, datetime, date, time, UUID, Decimal))
@@ -43,7 +43,7 @@ REMEDIES: dict[type, str] = {
 
 
 class NotJson(Exception):
-    """Why a value has no JSON form; `path` is gathered on the way out, innermost first."""
+    """A value has no JSON form; the message says why. `path` leads to it, innermost part first: it is gathered on the way out."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -57,7 +57,7 @@ class NotJson(Exception):
 def to_json(value: object, *, what: str) -> bytes:
     """`value` as JSON in UTF-8. Rule S2.6.
 
-    tuple becomes a list; datetime, date, time, UUID and Decimal strings; an Enum its value; a dataclass or
+    A tuple becomes a list; datetime, date, time, UUID and Decimal become strings, an Enum its value, a dataclass or
     pydantic model an object. Raises SerializationError, which names `what`, the type and the path, for
     anything else, and for NaN, infinity and integers beyond 64 bits.
     """
@@ -65,14 +65,14 @@ def to_json(value: object, *, what: str) -> bytes:
         encoded = orjson.dumps(value, convert, OPTIONS)
     except TypeError:
         return orjson.dumps(checked_json(value, what=what))
-    # orjson writes NaN and infinity as null, so only a text with a null in it needs a look.
+    # orjson writes NaN and infinity as null, so only a text that contains a null has to be checked.
     if b"null" in encoded and may_hold_nan(value):
         checked_json(value, what=what)
     return encoded
 
 
 def from_json(data: bytes | str) -> Any:
-    """The value of a JSON text. Raises SerializationError if it is none."""
+    """The value of a JSON text. Raises SerializationError if the text is not JSON."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -80,16 +80,16 @@ def from_json(data: bytes | str) -> Any:
 
 
 def pack(value: object) -> bytes:
-    """`value` as msgpack, for what only taskflow reads. Bytes in it must be UTF-8, and come back as text.
+    """`value` as msgpack, for data that only taskflow reads. Bytes in it must be UTF-8, and come back as text.
 
-    The store's Lua knows no `bin` type: a script that met one would fail.
+    The store's Lua does not know msgpack's `bin` type: a script that met one would fail.
     """
     packed: bytes = msgpack.packb(value, use_bin_type=False)
     return packed
 
 
 def unpack(data: bytes) -> Any:
-    """The value of `pack`."""
+    """The value that `pack` packed."""
     return msgpack.unpackb(data, raw=False, strict_map_key=False)
 
 
@@ -105,7 +105,7 @@ def convert(value: Any) -> Any:
         raise TypeError
     if is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in fields(value)}
-    # pydantic is optional, so its models are known by their method.
+    # pydantic is optional, so a model is recognized by its method.
     model_dump = getattr(value, "model_dump", None)
     if callable(model_dump):
         return model_dump(mode="json")
@@ -113,7 +113,7 @@ def convert(value: Any) -> Any:
 
 
 def may_hold_nan(value: object) -> bool:
-    """Whether `value`, which orjson took, holds NaN, infinity, or a type this quick look does not know."""
+    """Whether `value`, which orjson took, may hold NaN or infinity. True also for a type that this quick check does not know."""
     pending = [value]
     for item in pending:  # grows while it is walked
         if isinstance(item, dict):
@@ -177,7 +177,7 @@ def plain_items(value: dict[Any, Any], depth: int) -> Iterator[tuple[str, Any]]:
     for key, item in value.items():
         if not isinstance(key, str):
             raise NotJson(f"is a dict with a key of type {type(key).__name__}; JSON has only str keys")
-        # The name of a str Enum's member as key would be its class and name, not its value.
+        # str() of a str Enum's member would give its class and name; the key is its value.
         name = plain_text(key.value if isinstance(key, Enum) else key)
         try:
             yield name, plain_json(item, depth + 1)

@@ -1,4 +1,4 @@
-"""Keywords that a TypedDict lists: what Python checks of a signature, and `**options: Unpack[...]` leaves to us."""
+"""Checks keyword arguments against a TypedDict: with `**options: Unpack[...]` Python does not check their names at run time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def check_keywords(given: Iterable[str], allowed: Any, *, what: str) -> None:
-    """Raise TypeError, which says what may have been meant, unless the TypedDict `allowed` has all names that were given."""
+    """Raise TypeError for a name in `given` that the TypedDict `allowed` does not have; it suggests the nearest name."""
     known: frozenset[str] = allowed.__required_keys__ | allowed.__optional_keys__
     for name in given:
         if name not in known:
@@ -15,7 +15,7 @@ def check_keywords(given: Iterable[str], allowed: Any, *, what: str) -> None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """What to add to an error about a name that is not known: the nearest one, else all of them."""
+    """The end of an error about an unknown name: the nearest known name, or all known names if none is near."""
     # Only a mistake pays for the import.
     from difflib import get_close_matches
 

@@ -1,9 +1,9 @@
 """Frozen dataclasses as JSON objects, and back, by the types of their fields.
 
 A field `period` beside a derived field `period_ms` is a duration: it is written as `period_ms`, and read as a timedelta. Other
-derived fields (`init=False`) are not written, nor those that `in_code_only` makes, nor a None that is the default. A reader passes
-over what it does not know, and takes the default for what is missing, so that versions that differ by an option understand one
-another.
+derived fields (`init=False`) are not written, nor fields that `in_code_only` makes, nor a None that is the default. A reader
+ignores entries that it does not know, and takes the default for missing ones, so that versions that differ by an option understand
+each other.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ CODE = {"in": "code"}
 
 
 def in_code_only(default: T) -> T:
-    """A field that means something only where the code is, as a class does: no manifest has it."""
+    """A field that no manifest has, since its value (a class, say) means something only where the code is."""
     value: T = field(default=default, metadata=CODE)
     return value
 
 
 class NoManifest(ValueError):
-    """What is wrong with a manifest, in words that go on from "but"."""
+    """A manifest can't be read; the message says why, in words that continue a sentence after "but"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A field as the manifest has it. `source` is the attribute that is written, `read` makes the argument of it."""
+    """A field of a manifest: `source` is the attribute that is written, `read` turns the stored value into the `argument`."""
 
     name: str
     argument: str
@@ -45,7 +45,7 @@ class Entry:
 
 
 def entries_of(kind: Any) -> tuple[Entry, ...]:
-    """The fields of a dataclass that its manifest has."""
+    """The entries of a dataclass's manifest."""
     return find_entries(kind)
 
 
@@ -66,7 +66,7 @@ def find_entries(kind: Any) -> tuple[Entry, ...]:
 
 
 def to_manifest(value: Any) -> Any:
-    """A dataclass, a tuple of them or a plain JSON value, as JSON."""
+    """The JSON form of a dataclass, of a list, tuple or mapping of dataclasses, or of a plain JSON value."""
     if isinstance(value, (list, tuple)):
         return [to_manifest(item) for item in value]
     if isinstance(value, Mapping):
@@ -82,7 +82,7 @@ def to_manifest(value: Any) -> Any:
 
 
 def from_manifest(kind: type[T], manifest: Any) -> T:
-    """The dataclass that `to_manifest` described. Raises NoManifest, and what the dataclass raises for a wrong value."""
+    """The dataclass that `to_manifest` wrote. Raises NoManifest, or the dataclass's own error for a wrong value."""
     if not isinstance(manifest, Mapping):
         raise NoManifest(f"it is a {type(manifest).__name__} where an object is expected")
     arguments = {}
@@ -98,7 +98,7 @@ def from_manifest(kind: type[T], manifest: Any) -> T:
 
 
 def reader_of(hint: Any) -> Read:
-    """What reads a value of this type."""
+    """The function that reads a value of this type from JSON."""
     if hint in (str, bool, int, float):
         return read_plain(hint)
     if get_origin(hint) is Literal:
@@ -160,7 +160,7 @@ def read_mapping(read_item: Read) -> Read:
 
 
 def read_union(hints: tuple[Any, ...]) -> Read:
-    """None, or the first member that has all it requires: dataclasses are told apart by the fields without default."""
+    """Read a union: the first member all of whose required fields are there, as dataclasses differ by their required fields."""
     allows_none = NoneType in hints
     members = [hint for hint in hints if hint is not NoneType]
     readers = [(required_of(hint), reader_of(hint)) for hint in members]

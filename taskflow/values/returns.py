@@ -1,4 +1,4 @@
-"""What a function is annotated to return, as a shape. Rule S11.3."""
+"""Return annotations of functions as shapes. Rule S11.3."""
 
 from __future__ import annotations
 
@@ -18,24 +18,26 @@ logger = logging.getLogger("taskflow")
 AWAITABLES = (collections.abc.Awaitable, collections.abc.Coroutine)
 
 known: dict[int, tuple[CodeType, object, Shape]] = {}
-"""By the id of the code, which is kept so that the id stays its own: the annotation, and its shape. A function that is made anew in
-each run has the same code, but may be annotated with a class that was made anew too: then the annotation is another object."""
+"""id of a code object -> that object, its annotation and its shape. The code object is kept so that no other object gets its id.
+
+A function that is defined anew in each run has the same code, but its annotation may be a class that was defined anew too: then the
+annotation is another object, and the entry does not count."""
 
 told: set[str] = set()
-"""The functions whose annotations could not be read, so that each is told of once."""
+"""The functions whose annotations could not be read; each is logged once."""
 
 
 def output_of(fn: Callable[..., Any], output_type: Any) -> Shape:
-    """The shape of what a step returns: as told, else as its function is annotated."""
+    """The shape of what a step returns: that of `output_type` if given, else that of the annotation of `fn`."""
     return return_shape(fn) if output_type is None else shape_of(output_type)
 
 
 def return_shape(fn: Callable[..., Any]) -> Shape:
-    """The shape of what `fn` returns; ANY without an annotation. It is built once for the code of a function."""
+    """The shape of what `fn` returns; ANY without an annotation. Each function's code has its shape built once."""
     if not isinstance(fn, FunctionType):
         return described_shape(fn)
     if fn.__dict__:
-        # The code of a wrapper is that of all that it wraps.
+        # All functions that one decorator wraps share the code of the wrapper, so the wrapped function counts.
         fn = inspect.unwrap(fn)
     annotation = fn.__annotations__.get("return", fn)
     if annotation is fn:
@@ -72,7 +74,7 @@ def described_shape(fn: Callable[..., Any]) -> Shape:
 
 
 def target_of(fn: Any) -> Any:
-    """The plain function behind partials, decorators, methods and objects that can be called."""
+    """The plain function behind a partial, a decorator, a method or a callable object."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     if not inspect.isroutine(fn) and not isinstance(fn, type) and callable(fn):
@@ -81,7 +83,7 @@ def target_of(fn: Any) -> Any:
 
 
 def resolved(annotation: Any, target: Any) -> Any:
-    """An annotation that may be text, evaluated where the function stands."""
+    """The annotation as a type; a text is evaluated with the names that the function sees."""
     code = getattr(target, "__code__", None)
     cells = getattr(target, "__closure__", None) or ()
     around = {}

@@ -1,4 +1,4 @@
-"""A shape: what makes JSON of the values of a type, and values of JSON again. Rule S11.3."""
+"""Shape: how values of one type become JSON, and JSON becomes values of that type again. Rule S11.3."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Convert: TypeAlias = Callable[[Any], Any]
 
 
 class Mismatch(Exception):
-    """A value that does not fit a type. `path` is gathered on the way out, innermost first."""
+    """A value does not fit a type. `path` leads to it, innermost part first: it is gathered on the way out."""
 
     def __init__(self, expected: str, got: object) -> None:
         super().__init__(f"is a {type(got).__name__} ({got!r:.60}), expected {expected}")
@@ -23,12 +23,12 @@ class Mismatch(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`load` makes the type of plain JSON, `dump` what JSON can hold of the type; None where nothing is to be done."""
+    """The two conversions of a type: `load` from plain JSON to the type, `dump` back; None where nothing has to be done."""
 
     name: str
     load: Convert | None = None
     dump: Convert | None = None
-    # Of the values that `dump` is for, among the members of a union.
+    # The classes of the values that `dump` takes, by which a union finds the member for a value.
     kinds: tuple[type, ...] = ()
 
 
@@ -36,7 +36,7 @@ ANY = Shape("JSON")
 
 
 def items(convert: Convert | None, values: Iterable[Any]) -> list[Any]:
-    """Each value converted; an error knows which."""
+    """The values converted. A Mismatch gets the index of its value into its path."""
     if convert is None:
         return list(values)
     converted = []
@@ -50,7 +50,7 @@ def items(convert: Convert | None, values: Iterable[Any]) -> list[Any]:
 
 
 def items_at(index: int | str, convert: Convert | None, value: Any) -> Any:
-    """One value converted; an error knows its place."""
+    """One value converted. A Mismatch gets `index` into its path."""
     if convert is None:
         return value
     try:

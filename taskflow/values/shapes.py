@@ -1,7 +1,7 @@
-"""Shapes: how values of a type become JSON and that type again. Rule S11.3.
+"""Builds the shape of each type that an annotation may name. Rule S11.3.
 
-A shape is built once from a type, as an annotation says it, and is two functions or none: what JSON gives back as it was (str, int,
-float, bool, None, and lists and dicts of them) needs neither, and costs nothing.
+A shape is built once for a type. Types that JSON gives back as they were (str, int, float, bool, None, and lists and dicts of them)
+need neither `load` nor `dump`, and cost nothing.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ TEXTS: dict[type, Convert] = {
     UUID: UUID,
     Decimal: Decimal,
 }
-"""The types that are a str in JSON, and what makes them of it."""
+"""Types that are a str in JSON, each with the function that reads the str."""
 
 
 def shape_of(hint: Any) -> Shape:
-    """The shape of a type; ANY for one that it can't bring back, which stays JSON."""
+    """The shape of a type; ANY, which leaves values as JSON, for a type that can't be restored from JSON."""
     try:
         return find_shape(hint)
     except TypeError:  # not hashable, as Literal[[]] is: no type that anybody means
@@ -107,7 +107,7 @@ def text_loader(kind: type) -> Convert:
 
 
 def enum_loader(kind: Any) -> Convert:
-    # By their JSON: a member's value may be a tuple, or a date.
+    # Members are found by their JSON: the value of a member may be a tuple or a date.
     members = {orjson.dumps(member, default=str): member for member in kind}
 
     def load(value: Any) -> Any:
@@ -209,7 +209,7 @@ def dict_shape(hint: Any, args: tuple[Any, ...]) -> Shape:
 
 
 def key_shape(hint: Any) -> Shape:
-    """How the keys of a dict become the names of a JSON object, which are str."""
+    """The shape of a dict's keys, which become str: the names of a JSON object."""
     if hint is int:
         return Shape("int", load=int_of_name, dump=str)
     shape = shape_of(hint)
@@ -235,7 +235,7 @@ def typed_dict_shape(kind: Any) -> Shape:
 
 
 def object_shape(name: str, members: Mapping[str, Shape], *, make: Convert, kinds: tuple[type, ...]) -> Shape:
-    """Of a dict whose members have types; what is not among them stays as it is."""
+    """The shape of a dict whose members have types of their own; other members stay as they are."""
     loads = {member: shape.load for member, shape in members.items() if shape.load is not None}
     dumps = {member: shape.dump for member, shape in members.items() if shape.dump is not None}
 
@@ -253,7 +253,7 @@ def object_shape(name: str, members: Mapping[str, Shape], *, make: Convert, kind
 
 
 def model_shape(kind: Any) -> Shape:
-    """Of a pydantic model, by its own means; under the names that it reads."""
+    """The shape of a pydantic model, which dumps and validates itself. Fields are written by their alias, which it reads too."""
 
     def load(value: Any) -> Any:
         try:
@@ -268,7 +268,7 @@ def model_shape(kind: Any) -> Shape:
 
 
 def dataclass_shape(hint: Any, kind: Any, args: tuple[Any, ...]) -> Shape:
-    """Of a dataclass. Its fields are looked at when it is first used, as it may hold itself."""
+    """The shape of a dataclass. Its fields are read when a value first comes, as the class may contain itself."""
     types = dict(zip(getattr(kind, "__parameters__", ()), args, strict=False))
 
     @cache
@@ -304,7 +304,7 @@ def dataclass_shape(hint: Any, kind: Any, args: tuple[Any, ...]) -> Shape:
 
 
 def filled_in(hint: Any, types: Mapping[Any, Any]) -> Any:
-    """A field's type with the type variables of its class replaced."""
+    """The type of a field with the type variables of its class replaced by their values in `types`."""
     if isinstance(hint, TypeVar):
         return types.get(hint, Any)
     parameters = getattr(hint, "__parameters__", ())
@@ -312,7 +312,7 @@ def filled_in(hint: Any, types: Mapping[Any, Any]) -> Any:
 
 
 def union_shape(hint: Any, args: tuple[Any, ...]) -> Shape:
-    """The first member that a value fits; those that are no plain JSON are tried before those that are."""
+    """The shape of a union: the first member that fits counts; plain JSON types are tried last, as any value would fit them."""
     shapes = [shape_of(arg) for arg in args if arg is not NoneType]
     typed = [shape for shape in shapes if shape.load is not None]
     dumpers = [shape for shape in shapes if shape.dump is not None]

@@ -1,6 +1,7 @@
-"""dump and load: the one pair that every value passes which is stored, or read back. Rules S2.6, S11.3.
+"""`dump` and `load`: every value that is stored, or read back, passes through them. Rules S2.6, S11.3.
 
-Outcomes of steps and runs, data of events and signals, edits of a rerun. Whatever is to happen to all of them belongs here.
+They see the outcomes of steps and runs, the data of events and signals, and the edits of a rerun. A change that concerns all of
+these values belongs here.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ def dump(value: object, shape: Shape = ANY, *, what: str) -> bytes:
 
 
 def load(data: bytes | str, shape: Shape = ANY, *, what: str) -> Any:
-    """The value that `dump` stored, of the type that the shape is for.
+    """The value that `dump` stored, in the type of the shape.
 
-    Raises SerializationError, which names `what`, the path and the types, when it does not fit: another type was stored.
+    Raises SerializationError, which names `what`, the path and the types, when the value does not fit: another type was stored.
     """
     value = from_json(data)
     if shape.load is None:

@@ -1,7 +1,7 @@
-"""Text that a person reads: nothing that others wrote may act on a terminal, or pass for a line of ours.
+"""Text for terminals and logs: foreign text must neither control the terminal nor look like a line that taskflow wrote.
 
-Whatever reaches a terminal or a text log goes through `printable` or `printable_lines`. What programs read is exact: `--json`, and
-JSON logs.
+All text for a terminal or a text log goes through `printable` or `printable_lines`. Output for programs (`--json`, JSON logs) is
+left exact.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ NAMES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def printable(text: str) -> str:
-    """The text as one line, with what could act on a terminal written as Python would: `\\n`, `\\x1b`, `\\u202e`."""
+    """The text as one line. Characters that could control a terminal are escaped as in Python: `\\n`, `\\x1b`, `\\u202e`."""
     return text if text.isascii() and text.isprintable() else ACTING.sub(escape, text)
 
 
 def printable_lines(text: str, *, indent: str = "    ") -> str:
-    """The same for text of several lines: those after the first are set in, so that none passes for a line of ours."""
+    """`printable` for several lines. Lines after the first are indented, so that none looks like a line that taskflow wrote."""
     return f"\n{indent}".join(printable(line) for line in text.rstrip("\n").split("\n"))
 
 
@@ -38,6 +38,6 @@ def escape(match: re.Match[str]) -> str:
 
 
 def short(text: str, limit: int = MAX_REASON_CHARS) -> str:
-    """One line of at most `limit` characters."""
+    """`text` as one line of at most `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

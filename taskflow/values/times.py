@@ -1,4 +1,4 @@
-"""Points in time as people read them: local, short, with the date only where it isn't today."""
+"""Points in time as people read them: local and short, with the date only if it isn't today."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ def moment(ms: int, zone: tzinfo | None = None) -> datetime:
 
 
 def date_and_time(ms: int, zone: tzinfo | None = None) -> str:
-    """ "2030-01-31 12:00:03" """
+    """`ms` since the epoch as "2030-01-31 12:00:03"."""
     return moment(ms, zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def time_of_day(ms: int, *, now_ms: int, zone: tzinfo | None = None) -> str:
-    """ "12:00:03", "12:00" when it is a full minute, "2030-01-31 12:00" when it is not today."""
+    """`ms` since the epoch as "12:00:03", as "12:00" at a full minute, and as "2030-01-31 12:00" on another day than `now_ms`."""
     when = moment(ms, zone)
     text = when.strftime("%H:%M:%S") if when.second else when.strftime("%H:%M")
     return text if when.date() == moment(now_ms, zone).date() else f"{when:%Y-%m-%d} {text}"
 
 
 def relative(ms: int, *, now_ms: int) -> str:
-    """How far off, in one unit: "now", "37 s ago", "in 3 min", "2 d ago"."""
+    """How far `ms` is from `now_ms`, in one unit: "now", "37 s ago", "in 3 min", "2 d ago"."""
     distance_ms = abs(now_ms - ms)
     if distance_ms < 1_000:
         return "now"

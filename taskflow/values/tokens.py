@@ -1,4 +1,4 @@
-"""JSON values as short text that is the same for equal values: what the store looks up by value. Rules S3.3, S7."""
+"""Tokens: short texts for JSON values, the same for equal values, by which the store looks values up. Rules S3.3, S7."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WHOLE = (-(2.0**63), 2.0**64)
 
 
 def token_of(value: Any) -> str:
-    """A JSON value as text without control characters; a long one by its hash. Equal numbers are equal, as in CEL."""
+    """A JSON value as text without control characters; a hash if it is long. 1 and 1.0 have one token: they are equal in CEL."""
     text = orjson.dumps(with_whole_numbers(value), option=orjson.OPT_SORT_KEYS).decode()
     if len(text) > MAX_CHARS:
         return "#" + blake2b(text.encode(), digest_size=16).hexdigest()
@@ -21,7 +21,7 @@ def token_of(value: Any) -> str:
 
 
 def with_whole_numbers(value: Any) -> Any:
-    """`value` with an int for each float that is whole, lists and objects through."""
+    """`value` with each whole float in it, also in lists and objects, as an int."""
     if isinstance(value, float) and value.is_integer() and WHOLE[0] <= value < WHOLE[1]:
         return int(value)
     if isinstance(value, list):
