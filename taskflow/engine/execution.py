@@ -165,11 +165,10 @@ class Execution:
 
     async def steps_end(self, *, keep: bool) -> None:
         """Wait until nothing of the run executes; with `keep`, store what failed attempts are to be tried again."""
-        if not self.slots.is_busy:
-            return
-        self.steps_over = self.host.loop.create_future()
-        self.turns.give_up()  # steps whose outcome is stored wait there
-        await self.steps_over
+        if self.slots.is_busy:
+            self.steps_over = self.host.loop.create_future()
+            self.turns.give_up()  # steps whose outcome is stored wait there
+            await self.steps_over
         if keep and self.journal.unstored:
             await self.store()
 

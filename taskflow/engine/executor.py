@@ -114,7 +114,12 @@ class Executor:
     # --- claiming ---
 
     def look_for_work(self, queue: str, *, by_hint: bool = False) -> None:
-        """This queue may have ready runs: claim some as soon as a slot is free."""
+        """This queue may have ready runs: claim some as soon as a slot is free.
+
+        One that is not served here is for others: a run may have been sent to another queue than its function's.
+        """
+        if queue not in self.queues:
+            return
         self.wanted[queue] = by_hint or self.wanted.get(queue, False)
         self.claim_soon()
 

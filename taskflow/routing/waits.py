@@ -19,7 +19,8 @@ def lookups_of(event: EventFields, wait_paths: Sequence[str]) -> list[str]:
     """What an event looks up in the index: "name:token" for each of `wait_paths`, name or pattern SEPARATOR path."""
     lookups = []
     for entry in wait_paths:
-        name, _, path = entry.partition(SEPARATOR)
+        # An event's name may hold any character, a path only those of identifiers.
+        name, _, path = entry.rpartition(SEPARATOR)
         lookups += [f"{name}:{token}" for token in tokens_of(event, [path])]
     return lookups
 

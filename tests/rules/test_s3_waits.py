@@ -144,6 +144,21 @@ async def test_an_event_of_another_app_ends_a_wait(make_app: MakeApp) -> None:
         assert await run.aresult("1s") == {"n": 1}
 
 
+@pytest.mark.parametrize("name", ["a\x1fb", "\x1f", "a:b", "a\x00", "{a}", "ü"])
+async def test_the_name_of_an_event_may_hold_any_character(app: TaskFlow, name: str) -> None:
+    @app.function()
+    async def waits(ctx: Context[Step], step: Step) -> list[Any]:
+        whole = await step.wait_for_event("whole", name, "1h", match="data.id")
+        pattern = await step.wait_for_event("pattern", f"{name}*", "1h")
+        return [event and event.data["id"] for event in (whole, pattern)]
+
+    async with Harness(app) as harness:
+        run = await harness.start(waits, {"id": 1})
+        await harness.send(name, {"id": 1})
+        await harness.send(name, {"id": 1})
+        assert await run.aresult() == [1, 1]
+
+
 async def test_if_exp_is_cel_over_both_events(app: TaskFlow) -> None:
     """S3.3"""
     waits = waiting_function(

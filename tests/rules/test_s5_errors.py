@@ -125,6 +125,39 @@ async def test_news_of_another_operation_does_not_bring_a_retry_forward(
         assert (await harness.view(run)).steps["flaky"].state == "done"
 
 
+async def test_a_failed_attempt_counts_although_the_code_between_the_steps_fails_right_after_it(
+    app: TaskFlow,
+) -> None:
+    """The failed attempt is stored with others after a pause, in which the whole run may be set aside."""
+    calls: list[int] = []
+
+    @app.function(retries=Retries(attempts=1, initial="1s"))
+    async def function(ctx: Context[Step], step: Step) -> str:
+        has_failed = asyncio.Event()
+
+        async def fails() -> None:
+            calls.append(ctx.attempt)
+            has_failed.set()
+            raise ValueError("the step")
+
+        async def follows() -> None:
+            await has_failed.wait()
+            raise ValueError("between the steps")
+
+        work = [step.run("fails", fails)]
+        if ctx.attempt == 0:
+            work.append(follows())
+        await asyncio.gather(*work)
+        return "not reached"
+
+    async with Harness(app) as harness:
+        run = await function.ainvoke()
+        await harness.advance(minutes=1)
+        with pytest.raises(RunFailed, match="the step"):
+            await run.aresult()
+    assert calls == [0, 1]
+
+
 async def test_code_outside_steps_shares_one_counter(app: TaskFlow) -> None:
     """S5.1: `ctx.attempt` says which try it is."""
     attempts: list[int] = []

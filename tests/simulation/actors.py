@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from taskflow.app import TaskFlow
@@ -26,11 +29,14 @@ from taskflow.flow.singleton import Singleton
 from taskflow.flow.throttle import Throttle
 from taskflow.retries import Retries
 from taskflow.step import Step
+from taskflow.store.store import Store
 from taskflow.timeouts import Timeouts
 from taskflow.triggers import TriggerCron
+from taskflow.values.clock import Clock
+from tests.simulation.oddities import BROKEN, ERRORS, TEXTS
 from tests.simulation.process import SimulatedProcess
 from tests.simulation.releases import NEW, OLD
-from tests.simulation.workload import FunctionPlan, Limits, Op, Plan
+from tests.simulation.workload import BY_HAND, FunctionPlan, Limits, Op, Plan
 from tests.simulation.world import START_MS, World
 
 BY_KEY = "event.data.k"
@@ -39,8 +45,13 @@ current_call: ContextVar[int] = ContextVar("current_call")
 """The number of the call of a handler that the current code belongs to."""
 
 
-class WorkFailed(Exception):
-    """What steps and handlers of the workload raise."""
+@dataclass(slots=True)
+class Execution:
+    """One call of a step's function, and how it ends: done, failed or stopped."""
+
+    token: int
+    outcome: str = "stopped"
+    error: str = ""
 
 
 class Actors:
@@ -80,6 +91,9 @@ class Actors:
             trigger=trigger,
             retries=Retries(attempts=plan.retries, initial="500ms", maximum="4s"),
             timeouts=timeouts,
+            queue=plan.queue,
+            keep=plan.keep_s or None,
+            keep_failed=plan.keep_failed_s or None,
             **flow_options(plan.limits),
         )
         decorate(self.handler_of(plan))
@@ -91,7 +105,8 @@ class Actors:
             current_call.set(self.calls)
             self.tell(
                 "handler", run=ctx.run_id, call=self.calls, fn=ctx.function_id, attempt=ctx.attempt,
-                uids=[event.uid for event in ctx.events],
+                uids=[event.uid for event in ctx.events], headers=dict(ctx.headers),
+                expected=ctx.event.data.get("h", {}),
             )  # fmt: skip
             seen = await self.perform(plan.body, ctx, step)
             self.tell("returned", run=ctx.run_id, call=current_call.get(), output=seen)
@@ -121,12 +136,18 @@ class Actors:
             case "invoke":
                 return await self.invoke(op, ctx, step)
             case "send":
-                key = ctx.event.data.get("k", 0)
-                await step.send_event(op.id, Event(op.target, {"n": -1, "k": key, "from": ctx.run_id}))
+                own = dict(op.headers)
+                data = {
+                    "n": -1,
+                    "k": ctx.event.data.get("k", 0),
+                    "from": ctx.run_id,
+                    "h": {**ctx.headers, **own},
+                }
+                await step.send_event(op.id, Event(op.target, data, headers=own))
                 return None
             case "fail":
                 if self.world.chance(op.chance):
-                    raise WorkFailed(f"between the steps, at {op.id}")
+                    raise self.error(op, f"between the steps, at {op.id}")
                 return None
             case "parallel":
                 return await asyncio.gather(*[self.perform(branch, ctx, step) for branch in op.branches])
@@ -144,28 +165,48 @@ class Actors:
         return lambda: self.perform(ops, ctx, step)
 
     async def step(self, op: Op, key: str, ctx: Context[Any], step: Step) -> Any:
-        value = await step.run(op.id, self.execute, op, key, ctx.run_id)
+        fn = self.execute_blocking if op.is_blocking else self.execute
+        value = await step.run(op.id, fn, op, key, ctx.run_id)
         self.tell("saw", run=ctx.run_id, call=current_call.get(), key=key, value=value)
         return value
 
     async def execute(self, op: Op, key: str, run_id: str) -> int:
         """A step's function, or the body of a function without steps; the token of this execution."""
-        self.tokens += 1
-        token = self.tokens
-        self.tell("step", run=run_id, key=key, token=token)
-        outcome = "stopped"
-        try:
+        with self.execution(key, run_id) as execution:
             if op.ms:
                 await asyncio.sleep(op.ms / 1000)
-            if self.world.chance(op.chance):
-                outcome = "failed"
-                raise (
-                    WorkFailed(f"step {key}") if self.world.chance(0.8) else NonRetriableError(f"step {key}")
-                )
-            outcome = "done"
-            return token
+            return self.end(execution, op, key)
+
+    def execute_blocking(self, op: Op, key: str, run_id: str) -> int:
+        with self.execution(key, run_id) as execution:
+            return self.end(execution, op, key)
+
+    @contextmanager
+    def execution(self, key: str, run_id: str) -> Iterator[Execution]:
+        """Tell of the call of a step's function."""
+        self.tokens += 1
+        execution = Execution(self.tokens)
+        self.tell("step", run=run_id, key=key, token=execution.token)
+        try:
+            yield execution
         finally:
-            self.tell("step_end", run=run_id, key=key, token=token, outcome=outcome)
+            self.tell(
+                "step_end", run=run_id, key=key, token=execution.token, outcome=execution.outcome, error=execution.error
+            )  # fmt: skip
+
+    def end(self, execution: Execution, op: Op, key: str) -> int:
+        if self.world.chance(op.chance):
+            error = self.error(op, f"step {key}")
+            execution.outcome, execution.error = "failed", type(error).__name__
+            raise error
+        execution.outcome = "done"
+        return execution.token
+
+    def error(self, op: Op, text: str) -> BaseException:
+        """What it fails with: now and then for good, now and then with a text that can't be stored as it is."""
+        if self.world.chance(0.15):
+            return NonRetriableError(text)
+        return ERRORS[op.error](f"{text} {BROKEN}" if self.world.chance(0.1) else text)
 
     async def wait(self, op: Op, ctx: Context[Any], step: Step) -> Any:
         lookback = op.lookback_ms / 1000 if op.lookback_ms else None
@@ -180,11 +221,12 @@ class Actors:
 
     async def invoke(self, op: Op, ctx: Context[Any], step: Step) -> Any:
         timeout = op.ms / 1000 if op.ms else None
+        own = dict(op.headers)
+        data = {"n": 0, "k": ctx.event.data.get("k", 0), "p": 0, "h": {**ctx.headers, **own}}
         try:
             result = await step.invoke(
-                op.id, function_id=f"{self.app.id}/{op.target}", data={"n": 0, "k": ctx.event.data.get("k", 0), "p": 0},
-                timeout=timeout,
-            )  # fmt: skip
+                op.id, function_id=f"{self.app.id}/{op.target}", data=data, headers=own, timeout=timeout
+            )
         except StepError as error:
             self.tell("invoked", run=ctx.run_id, call=current_call.get(), key=op.id, error=error.name)
             return ["caught", error.name]
@@ -202,6 +244,7 @@ class Actors:
                     each["name"],
                     each["data"],
                     id=each.get("id"),
+                    headers=each.get("headers"),
                     ts=self.world.now_ms + each["delay_ms"] if "delay_ms" in each else None,
                 )
                 for each in sending.events
@@ -221,12 +264,54 @@ class Actors:
                 continue
             run_id = self.world.random.choice(list(self.live))
             self.tell("cancelling", run=run_id)
+            reason = f"simulated {self.world.random.choice(TEXTS)}"
             try:
-                is_taken = await self.app.run(run_id).acancel("simulated")
+                is_taken = await self.app.run(run_id).acancel(reason)
             except (StoreUnavailable, RunNotFound) as error:
                 self.tell("cancel_failed", run=run_id, error=type(error).__name__)
             else:
                 self.tell("cancelled", run=run_id, is_taken=is_taken)
+
+    # --- an operator ---
+
+    async def pause_queues(self, pauses: Sequence[tuple[int, int, str]]) -> None:
+        """Each queue is resumed, however often that has to be tried."""
+        for from_ms, to_ms, queue in sorted(pauses):
+            await sleep_until_ms(self.world, from_ms)
+            await self.steer(partial(pause_queue, queue=queue, clock=self.app._link.clock))
+            await sleep_until_ms(self.world, to_ms)
+            await self.steer(partial(resume_queue, queue=queue, clock=self.app._link.clock))
+
+    async def steer(self, command: Callable[[Store], Awaitable[Any]]) -> None:
+        while True:
+            try:
+                async with self.app._link.session().deadline() as store:
+                    await command(store)
+                return
+            except StoreUnavailable:
+                await asyncio.sleep(0.5)
+
+    async def start_some(self, starts: Sequence[tuple[int, str, str]]) -> None:
+        """Start runs by hand, each in a queue that need not be its function's."""
+        control = self.app._link.control()
+        for at_ms, function, queue in sorted(starts):
+            await sleep_until_ms(self.world, at_ms)
+            spec = self.app.functions[f"{self.app.id}/{function}"].spec
+            event = Event(BY_HAND, {"n": 0, "k": self.world.random.choice(self.plan.keys), "p": 0})
+            try:
+                run_id = await control.start(spec, event, queue=queue)
+            except StoreUnavailable:
+                self.tell("not_started", function=function)
+            else:
+                self.tell("started", run=run_id, queue=queue)
+
+
+async def pause_queue(store: Store, *, queue: str, clock: Clock) -> None:
+    await store.steering.pause_queue("sim", queue, now_ms=clock.now_ms())
+
+
+async def resume_queue(store: Store, *, queue: str, clock: Clock) -> None:
+    await store.steering.resume_queue("sim", queue, now_ms=clock.now_ms())
 
 
 async def never_called(ctx: Context[Any]) -> None:

@@ -20,7 +20,7 @@ from tests.simulation.forms import (
 )
 from tests.simulation.history import Record
 from tests.simulation.observation import Stored, StoredRun
-from tests.simulation.workload import BODY, FunctionPlan, Plan
+from tests.simulation.workload import BODY, BY_HAND, FunctionPlan, Plan
 
 NEVER = 1 << 60
 SEPARATOR = "\x1f"
@@ -68,11 +68,16 @@ class Claim:
 
 @dataclass
 class Evidence:
-    """What the checks look at: the plan, all records, what was stored when all had ended, and which keys were left in the end."""
+    """What the checks look at: the plan, all records, what was stored when all had ended, and what was left of it.
+
+    `kept` are the runs that were there after the shorter of the retentions; None when it never came to that. `left` are the keys
+    in the end.
+    """
 
     plan: Plan
     records: Sequence[Record]
     stored: Stored
+    kept: set[str] | None = None
     left: dict[str, int] = field(default_factory=dict)
 
     @cached_property
@@ -90,6 +95,10 @@ class Evidence:
 
     def key_of(self, run: StoredRun) -> Any:
         return self.event_of(run)["data"].get("k")
+
+    def is_by_hand(self, run: StoredRun) -> bool:
+        """Whether no event started it, so that flow control that picks among events had no part in it."""
+        return bool(self.event_of(run)["name"] == BY_HAND)
 
     def runs_of(self, function: str) -> list[StoredRun]:
         return [run for run in self.stored.runs.values() if run.function == function]

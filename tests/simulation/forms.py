@@ -138,6 +138,12 @@ def grants_in(record: Record) -> Iterator[Grant]:
             yield Grant(row[0].decode(), row[11].decode(), child, row[1])
 
 
+def queue_steered_in(record: Record) -> Iterator[tuple[str, bool]]:
+    """A queue, and whether it is paused from here on."""
+    if is_answered(record, "pause_queue", "resume_queue"):
+        yield arguments_of(record)["queue"].decode(), record["name"] == "pause_queue"
+
+
 def suspended_in(record: Record) -> str:
     """The run that is suspended, or ""."""
     if not is_answered(record, "park_run") or record["reply"][0] != b"parked":

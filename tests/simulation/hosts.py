@@ -230,6 +230,9 @@ class WorkerHost:
         self.registered_ms: int | None = None
         self.clock = SkewedClock(self.time)
         self.supervisor = self.place.process(f"{self.worker_id}:s")
+        self.place.world.history.add(
+            "serves", self.supervisor.name, worker=self.worker_id, queues=self.queues
+        )
         self.store: Store | None = None
         self.dead: list[tuple[str, bool]] = []  # whose claims are to be handed back, and whether they crashed
         self.children, self.outdated = [], []

@@ -31,6 +31,16 @@ def retention_removes_all(evidence: Evidence) -> Iterator[str]:
             yield f"S10.1: the retention is over and the workers have left, but {name!r} holds {size}"
 
 
+def runs_are_kept(evidence: Evidence) -> Iterator[str]:
+    """Rule S10.1: as long as their functions say, else as the app does."""
+    for run in evidence.stored.runs.values():
+        plan = evidence.functions[run.function]
+        is_short = bool(plan.keep_failed_s if run.status == "failed" else plan.keep_s)
+        if evidence.kept is not None and (run.id in evidence.kept) is is_short:
+            fate = "kept too long" if is_short else "removed too early"
+            yield f"S10.1: run {run.id} of {run.function}, which is {run.status}, was {fate}"
+
+
 def the_engine_has_no_errors(evidence: Evidence) -> Iterator[str]:
     for record in evidence.of("loop_error"):
         yield f"error in {record.process} at {record.place}: {record['message']} {record['error']}"
@@ -39,4 +49,4 @@ def the_engine_has_no_errors(evidence: Evidence) -> Iterator[str]:
             yield f"logged at {record.place}: {record['text']} {record['error']}"
 
 
-LEAK_CHECKS = (nothing_outlives_its_run, retention_removes_all, the_engine_has_no_errors)
+LEAK_CHECKS = (nothing_outlives_its_run, runs_are_kept, retention_removes_all, the_engine_has_no_errors)

@@ -11,9 +11,12 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
+from taskflow import event
 from taskflow.beat.crons import Crons
+from taskflow.engine import handler
 from taskflow.engine.assignment import OneStep
 from taskflow.engine.execution import Execution
 from taskflow.engine.executor import Executor
@@ -22,6 +25,9 @@ from taskflow.engine.journal import Journal
 from taskflow.engine.parking import Parking
 from taskflow.engine.slots import RunSlots
 from taskflow.engine.turns import Turns
+from taskflow.flow import keys
+from taskflow.headers import NO_HEADERS, Headers
+from taskflow.observability import failures
 from taskflow.redis.scripts import Script, load_scripts
 from taskflow.routing.router import Receipt, Router
 from taskflow.store.store import PACKAGE
@@ -75,8 +81,8 @@ def both(first: MakeBug, second: MakeBug) -> MakeBug:
     return bug
 
 
-def method(owner: type, name: str, replacement: Any) -> MakeBug:
-    """Another method of a class."""
+def method(owner: type | ModuleType, name: str, replacement: Any) -> MakeBug:
+    """Another method of a class, or another function of a module."""
 
     @contextmanager
     def bug() -> Iterator[None]:
@@ -90,8 +96,8 @@ def method(owner: type, name: str, replacement: Any) -> MakeBug:
     return bug
 
 
-def python(owner: type, name: str, old: str, new: str) -> MakeBug:
-    """Another text in one method: it is compiled anew from its source."""
+def python(owner: type | ModuleType, name: str, old: str, new: str) -> MakeBug:
+    """Another text in one method or function: it is compiled anew from its source."""
 
     @contextmanager
     def bug() -> Iterator[None]:
@@ -124,6 +130,14 @@ def always_valid(self: SimulatedLease, *, epoch: int | None = None) -> bool:
 
 def keep_slot(self: RunSlots, extra: asyncio.Future[None]) -> None:
     extra.cancel()
+
+
+def forget_inherited(inherited: Headers, own: Headers | None) -> Headers:
+    return own or NO_HEADERS
+
+
+def letters_of(value: Any) -> str:
+    return "".join(filter(str.isalnum, str(value)))
 
 
 def wait_for_it(self: Turns, key: str) -> None:
@@ -330,6 +344,34 @@ MUTATIONS = (
     Mutation(
         "leaves out what was missed of a cron", "S8.1", 13,
         python(Crons, "catch_up", "due_ticks(schedule.trigger, last_ms, now_ms)", "()"),
+    ),
+    # --- what users write and raise, queues, retention ---
+    Mutation(
+        "takes a CancelledError of user code for its own", "S5.1", 19,
+        python(handler, "contained", "if task is not None and task.cancelling():", "if True:"),
+    ),
+    Mutation(
+        "stores the text of an error as it is", "logged", 1,
+        python(failures, "storable", 'text.encode("utf-8", "backslashreplace").decode()', "text"),
+    ),
+    Mutation("takes keys that differ by their punctuation for one", "S7", 1, method(keys, "token_of", letters_of)),
+    Mutation("forgets the headers of who sends", "S11.1", 0, method(event, "inherit", forget_inherited)),
+    Mutation(
+        "claims from a paused queue", "S10.4", 8,
+        lua("if is_paused(queue_member(app_id, queue)) then return {0, hints, {}} end", "", script="claim_runs"),
+    ),
+    Mutation(
+        "hands runs back to the default queue", "S2.5", 53,
+        lua("local queue = run[3] or 'default'", "local queue = 'default'", script="hand_back"),
+    ),
+    Mutation(
+        "looks for work in queues that it does not serve", "S2.5", 41,
+        python(Executor, "look_for_work", "if queue not in self.queues", "if False"),
+    ),
+    Mutation("keeps failed runs as long as the app says", "S10.1", 0, lua("if own_ms then return own_ms end", "")),
+    Mutation(
+        "keeps completed runs as long as the app says", "S10.1", 5,
+        python(Execution, "finish", "self.function.spec.keep_ms or ", ""),
     ),
     # --- clocks ---
     Mutation(

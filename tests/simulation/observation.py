@@ -99,6 +99,11 @@ def read_hashes(server: StoreServer, names: list[str]) -> dict[str, dict[str, by
     }
 
 
+def kept_runs(server: StoreServer) -> set[str]:
+    """The ids of all runs that are there."""
+    return {name.removeprefix("run:") for name in key_names(server) if name.startswith("run:")}
+
+
 def untold(server: StoreServer, run_id: str) -> list[str]:
     """Operations of a run that are over, and have no place in the order in which its handler hears of them."""
     flat = server.ask("HGETALL", f"{PREFIX}steps:{run_id}")

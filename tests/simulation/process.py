@@ -7,6 +7,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
@@ -92,13 +93,18 @@ class SimulatedProcess(asyncio.AbstractEventLoop):
                     return
                 handle = self.ready.popleft()
                 if not handle.cancelled():
-                    handle._run()
+                    self.call(handle)
                 if self.strokes:
                     self.meet("callback")
                     if self.is_dead or self.is_paused:
                         return
         finally:
             asyncio.events._set_running_loop(None)
+
+    def call(self, handle: asyncio.Handle) -> None:
+        """Run a callback. What asyncio lets out of the loop ends no worker: see `run_to_the_end` of its children."""
+        with suppress(SystemExit, KeyboardInterrupt):
+            handle._run()
 
     def strike(self, befall: Callable[[], None], *, moment: Moment, after: int, within_us: int) -> None:
         """Let something befall it in the middle of what it does: after so many moments, and within `within_us` in any case."""
@@ -242,7 +248,7 @@ class SimulatedProcess(asyncio.AbstractEventLoop):
         future: asyncio.Future[T] = self.create_future()
         try:
             future.set_result(func(*args))
-        except Exception as error:
+        except BaseException as error:  # as a pool of threads does
             future.set_exception(error)
         return future
 

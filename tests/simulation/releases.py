@@ -12,7 +12,6 @@ ROLLING_CHANCE = 0.3
 # From second to second of the first minute of the simulation's time, and not again for a year.
 CRON = "*/{} 0 0 1 1 *"
 CRON_ENDS_MS = 60_000
-EVENTS = ("sim/a", "sim/b")
 
 
 def with_releases(plan: Plan, seed: int) -> Plan:
@@ -20,8 +19,7 @@ def with_releases(plan: Plan, seed: int) -> Plan:
     random = Random(f"releases {seed}")
     if random.random() >= ROLLING_CHANCE:
         return plan
-    event = random.choice(EVENTS)
-    other = EVENTS[1 - EVENTS.index(event)]
+    event, other = random.sample(plan.names, 2)
     added = [
         function("old", event, (OLD,)),
         function("new", event, (NEW,)),

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from tests.simulation.evidence import NEVER, Claim, Evidence, Execution
+from tests.simulation.forms import queue_steered_in
 from tests.simulation.observation import FINAL, StoredRun
 from tests.simulation.workload import BODY
 
@@ -272,6 +273,77 @@ def attempts_were_made(evidence: Evidence) -> Iterator[str]:
                 yield f"S5.1: step {key} of {run.id} has {count} failed attempts, but only {plan.retries} retries"
 
 
+def failed_attempts_are_stored(evidence: Evidence) -> Iterator[str]:
+    """Rule S5.1: with what the claim wrote last, unless it was lost or the run ended. Of the loser of a race nothing is stored."""
+    failures: Counter[tuple[str, str]] = Counter()
+    for execution in evidence.executions:
+        claim = execution.claim
+        if execution.outcome == "failed" and claim and claim.how in ("parked", "retried"):
+            failures[execution.run, execution.key] += execution.end < claim.ended
+    for (run_id, key), count in failures.items():
+        run = evidence.stored.runs.get(run_id)
+        if run is None or key == BODY or key.partition("#")[0] in evidence.functions[run.function].raced_ids:
+            continue
+        stored = len(run.steps.get(key, {}).get("attempts") or [])
+        if stored < count:
+            yield f"S5.1: step {key} of {run_id} has failed {count} times, but {stored} attempts are stored"
+
+
+def errors_are_those_that_were_raised(evidence: Evidence) -> Iterator[str]:
+    """Rule S5.4: whatever a step raises is a failed attempt, with its name."""
+    raised: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for record in evidence.of("step_end"):
+        raised[record["run"], record["key"]].add(record["error"])
+    for run in evidence.stored.runs.values():
+        for key, memo in run.steps.items():
+            for _, _, _, name, message, _ in memo.get("attempts") or []:
+                if message.startswith(f"step {key}") and name not in raised[run.id, key]:
+                    yield f"S5.4: step {key} of {run.id} has failed by {name}, raised was {raised[run.id, key]}"
+
+
+def headers_are_inherited(evidence: Evidence) -> Iterator[str]:
+    """Rule S11.1. Who sends an event writes into its data which headers it should have."""
+    for record in evidence.of("handler"):
+        if record["headers"] != record["expected"]:
+            yield f"S11.1: at {record.place} {record['run']} has the headers {record['headers']}, expected {record['expected']}"
+
+
+def runs_by_hand_are_there(evidence: Evidence) -> Iterator[str]:
+    for record in evidence.of("started"):
+        if record["run"] not in evidence.stored.runs:
+            yield f"S9.1: run {record['run']} was started at {record.place}, and is not there"
+
+
+def queues_are_kept(evidence: Evidence) -> Iterator[str]:
+    """A run is claimed by who serves its queue, and not while that is paused (S10.4)."""
+    serves = {record["worker"]: record["queues"] for record in evidence.of("serves")}
+    started = {record["run"]: record["queue"] for record in evidence.of("started")}
+    paused = paused_spans(evidence)
+    for claim in evidence.claims:
+        run = evidence.stored.runs.get(claim.run)
+        if run is None:
+            continue
+        queue = started.get(run.id, evidence.functions[run.function].queue)
+        if queue not in serves[claim.child.rpartition(":")[0]]:
+            yield f"S2.5: {run.id} of the queue {queue} was claimed at {claim.granted} by {claim.child}, which does not serve it"
+        if any(start < claim.granted < end for start, end in paused[queue]):
+            yield f"S10.4: {run.id} was claimed at {claim.granted}, though the queue {queue} was paused"
+
+
+def paused_spans(evidence: Evidence) -> dict[str, list[tuple[int, int]]]:
+    spans: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+    since: dict[str, int] = {}
+    for record in evidence.of("script"):
+        for queue, is_paused in queue_steered_in(record):
+            if is_paused:
+                since.setdefault(queue, record.place)
+            elif queue in since:
+                spans[queue].append((since.pop(queue), record.place))
+    for queue, place in since.items():
+        spans[queue].append((place, NEVER))
+    return spans
+
+
 def invocations_give_outputs(evidence: Evidence) -> Iterator[str]:
     for record in evidence.of("invoked"):
         run = evidence.stored.runs.get(record["run"])
@@ -319,6 +391,11 @@ RUN_CHECKS = (
     steps_are_not_cut_off,
     drained_bodies_begin_once,
     attempts_were_made,
+    failed_attempts_are_stored,
+    errors_are_those_that_were_raised,
+    headers_are_inherited,
+    runs_by_hand_are_there,
+    queues_are_kept,
     invocations_give_outputs,
     ends_are_told,
 )

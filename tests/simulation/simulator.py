@@ -36,11 +36,11 @@ from tests.simulation.evidence import Evidence
 from tests.simulation.history import Record
 from tests.simulation.hosts import BeatHost, HostTime, Place, SkewedClock, WorkerHost
 from tests.simulation.network import Network
-from tests.simulation.observation import has_live_runs, is_outbox_empty, observe
+from tests.simulation.observation import has_live_runs, is_outbox_empty, kept_runs, observe
 from tests.simulation.process import SimulatedProcess
 from tests.simulation.releases import CRON_ENDS_MS, NEW, OLD, with_releases
 from tests.simulation.server import OwnServer, StoreServer
-from tests.simulation.workload import Generator, Plan
+from tests.simulation.workload import QUEUES, SHORT_KEEP_S, Generator, Plan
 from tests.simulation.world import Stuck, World
 
 LONGEST_S = 600.0  # from the end of chaos to the end of the last run, at most
@@ -48,6 +48,7 @@ LOOK_S = 2.0  # between two looks whether all runs have ended
 LONGEST_PAUSE_S = 30.0  # of a process
 SETTLING_S = 15.0
 RETENTION_S, FAILED_RETENTION_S = 3_600, 7_200
+TRIM_S = 60.0  # what is not kept any more is gone after another minute and a half
 
 
 @dataclass(slots=True)
@@ -98,6 +99,12 @@ class Simulation:
         link.clock = SkewedClock(HostTime(self.world, self.draw_skew_ms()))
         self.actors = Actors(self.world, self.apps, self.plan)
         self.problems: list[str] = []
+        self.kept: set[str] | None = None
+
+    def draw_queues(self, host: int) -> tuple[str, ...]:
+        """Of a host; somebody serves each, in each release of the code."""
+        choices = [QUEUES] if host == 0 or self.plan.is_rolling else [QUEUES, QUEUES, QUEUES[:1], QUEUES[1:]]
+        return self.world.random.choice(choices)
 
     def draw_skew_ms(self) -> int:
         return self.world.random.choice([0, 0, 0, 40, -40, 1_500, -1_500, 30_000, -30_000])
@@ -132,7 +139,7 @@ class Simulation:
             self.problems.append(str(error))
         left = observe(self.server).keys
         history = self.world.history
-        evidence = Evidence(self.plan, history.records, stored or observe(self.server), left)
+        evidence = Evidence(self.plan, history.records, stored or observe(self.server), self.kept, left)
         self.problems += check(evidence)
         return Outcome(
             self.seed,
@@ -150,7 +157,8 @@ class Simulation:
         self.workers = [
             WorkerHost(
                 self.place, f"w{number}", children=draw.randint(1, 2), concurrency=draw.choice([1, 2, 5, 100]),
-                queues=("default",), skew_ms=self.draw_skew_ms(),
+                queues=self.draw_queues(number),
+                skew_ms=self.draw_skew_ms(),
             )
             for number in range(draw.randint(2 if self.plan.is_rolling else 1, 3))
         ]  # fmt: skip
@@ -173,6 +181,8 @@ class Simulation:
             for number in range(count)
         ]
         self.work.append(self.producer("canceller").start(self.actors.cancel_some(self.plan.cancels_ms)))
+        self.work.append(self.producer("operator").start(self.actors.pause_queues(self.plan.pauses)))
+        self.work.append(self.producer("starter").start(self.actors.start_some(self.plan.starts)))
 
     def producer(self, name: str) -> SimulatedProcess:
         process = self.place.process(name)
@@ -226,7 +236,10 @@ class Simulation:
         leaving = [task for host in self.workers for task in host.leave()]
         if not world.run_until(lambda: all(task.done() for task in leaving), limit_s=60):
             self.problems.append("a worker did not leave within 60 s of SIGTERM")
-        world.jump(int((max(RETENTION_S, FAILED_RETENTION_S) + 60) * 1_000_000))
+        world.jump(int((SHORT_KEEP_S + TRIM_S) * 1_000_000))
+        world.run_for(30)
+        self.kept = kept_runs(self.server)
+        world.jump(int((max(RETENTION_S, FAILED_RETENTION_S) - SHORT_KEEP_S) * 1_000_000))
         world.run_for(30)
 
     def bury_all(self) -> None:

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from tests.simulation.oddities import ERRORS, PRINTABLE, TEXTS
+
 KEYS = 3  # distinct values of data.k
-RELEASE = "sim/release"  # ends waits of its key
 BODY = "(body)"  # stands for the key of a step, for a function that has none
+QUEUES = ("default", "slow")
+BY_HAND = "sim/by-hand"  # the name of the event of a run that no event started
+SHORT_KEEP_S = 1_200  # longer than any simulation
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,9 @@ class Op:
     branches: tuple[tuple[Op, ...], ...] = ()
     count: int = 0
     lookback_ms: int = 0
+    error: str = "WorkFailed"  # what it raises when it fails, see `oddities`
+    is_blocking: bool = False  # a step whose function is a `def`
+    headers: tuple[tuple[str, str], ...] = ()  # of its own, of an invoke or a sent event
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,9 @@ class FunctionPlan:
     releases: tuple[int, ...] = (1, 2)  # of the code that has it, when a deploy rolls
     event_in_new: str = ""  # that triggers it in the second release, when that is another one
     cron: str = ""
+    queue: str = "default"
+    keep_s: int = 0  # 0: as the app does
+    keep_failed_s: int = 0
 
     @property
     def raced_ids(self) -> set[str]:
@@ -68,7 +78,7 @@ class Sending:
     """Events of one call of `send`."""
 
     at_ms: int  # since the simulation's start
-    events: tuple[dict[str, Any], ...]  # name, data, and perhaps id and delay_ms
+    events: tuple[dict[str, Any], ...]  # name, data, and perhaps headers, id and delay_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,10 @@ class Plan:
     functions: tuple[FunctionPlan, ...]
     sendings: tuple[Sending, ...]
     cancels_ms: tuple[int, ...]  # when to cancel some live run
+    pauses: tuple[tuple[int, int, str], ...]  # of queues: from, to (ms), which
+    starts: tuple[tuple[int, str, str], ...]  # of runs by hand: when (ms), function, queue
+    keys: tuple[Any, ...]  # the values of data.k
+    names: tuple[str, ...]  # of the two events that start functions
     length_ms: int
     is_rolling: bool = False  # two releases of the code execute side by side
 
@@ -93,6 +107,13 @@ class Generator:
         self.random = random
         self.later = later
         self.ids = 0
+        self.keys: tuple[Any, ...] = tuple(range(KEYS))
+        if random.random() < 0.3:
+            self.keys = tuple(random.sample(TEXTS, KEYS))
+        odd = random.random() < 0.2
+        self.names = [f"sim/{name}{random.choice(TEXTS[1:]) if odd else ''}" for name in "ab"]
+        self.release = f"sim/release{random.choice(TEXTS) if odd else ''}"  # ends waits of its key
+        self.is_odd = random.random() < 0.3
 
     def plan(self) -> Plan:
         random = self.random
@@ -105,7 +126,25 @@ class Generator:
         sendings = self.sendings([function.event for function in functions if function.event], length_ms)
         cancels = tuple(random.randrange(length_ms * 2) for _ in range(random.choice([0, 0, 1, 3])))
         bodies = self.bodies([function.event for function in functions if function.event])
-        return Plan((*functions, *bodies), tuple(sendings), cancels, length_ms)
+        pauses = tuple(self.pause(length_ms) for _ in range(random.choice([0, 0, 0, 1, 2])))
+        starts = tuple(
+            (random.randrange(length_ms), random.choice(functions).name, random.choice(QUEUES))
+            for _ in range(random.choice([0, 0, 1, 3]))
+        )
+        return Plan(
+            (*functions, *bodies),
+            tuple(sendings),
+            cancels,
+            pauses,
+            starts,
+            self.keys,
+            tuple(self.names),
+            length_ms,
+        )
+
+    def pause(self, length_ms: int) -> tuple[int, int, str]:
+        from_ms = self.random.randrange(length_ms)
+        return from_ms, from_ms + self.random.choice([200, 2_000, 6_000]), self.random.choice(QUEUES)
 
     # --- functions ---
 
@@ -114,13 +153,16 @@ class Generator:
         limits = self.limits(False)
         return FunctionPlan(
             name,
-            f"sim/{random.choice('ab')}",
+            random.choice(self.names),
             tuple(self.ops(random.randint(1, 4), depth=0, can_invoke=True)),
             limits,
             retries=random.choice([0, 1, 3]),
             start_timeout_s=random.choice([0, 0, 0, 0, 20]),
             finish_timeout_s=random.choice([0, 0, 0, 0, 15]),
             step_timeout_ms=random.choice([0, 0, 0, 200]),
+            queue=random.choice(["default", "default", "default", "slow"]),
+            keep_s=random.choice([0, 0, SHORT_KEEP_S]),
+            keep_failed_s=random.choice([0, 0, SHORT_KEEP_S]),
         )
 
     def bodies(self, events: Sequence[str]) -> list[FunctionPlan]:
@@ -190,10 +232,13 @@ class Generator:
             kinds += ["parallel", "parallel", "race", "try"]
         kind = random.choice(kinds)
         self.ids += 1
-        id = f"{kind}{self.ids}"
+        id = f"{kind}{self.ids}{random.choice(PRINTABLE) if self.is_odd else ''}"
         match kind:
             case "step":
-                return Op(kind, id, ms=self.work_ms(), chance=random.choice([0, 0, 0, 0.3, 0.6]))
+                is_blocking = random.random() < 0.15
+                ms = 0 if is_blocking else self.work_ms()
+                chance = random.choice([0, 0, 0, 0.3, 0.6])
+                return Op(kind, id, ms, chance, error=self.error(is_blocking), is_blocking=is_blocking)
             case "loop":
                 return Op(kind, id, ms=self.work_ms(), count=random.randint(2, 3))
             case "sleep":
@@ -203,15 +248,15 @@ class Generator:
                     kind,
                     id,
                     ms=random.choice([500, 3_000, 9_000]),
-                    target=RELEASE,
+                    target=self.release,
                     lookback_ms=random.choice([0, 0, 2_000]),
                 )
             case "invoke":
-                return Op(kind, id, ms=random.choice([0, 0, 8_000]), target="callee")
+                return Op(kind, id, ms=random.choice([0, 0, 8_000]), target="callee", headers=self.headers())
             case "send":
-                return Op(kind, id, target=RELEASE)
+                return Op(kind, id, target=self.release, headers=self.headers())
             case "fail":
-                return Op(kind, id, chance=random.choice([0.2, 0.7]))
+                return Op(kind, id, chance=random.choice([0.2, 0.7]), error=self.error(False))
             case _:
                 inner = random.randint(2, 4)
                 branches = tuple(
@@ -223,21 +268,33 @@ class Generator:
     def work_ms(self) -> int:
         return self.random.choice([0, 0, 1, 5, 20, 100, 300, 1_500])
 
+    def error(self, is_blocking: bool) -> str:
+        """A coroutine can't raise StopIteration: Python makes another error of it."""
+        names = [name for name in ERRORS if is_blocking or name != "StopIteration"]
+        return self.random.choice(names) if self.random.random() < 0.5 else "WorkFailed"
+
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Of some events; each has the same names, so that one's own meet inherited ones."""
+        names = [name for name in ("tenant", "trace") if self.random.random() < 0.2]
+        return tuple((name, self.random.choice(TEXTS)) for name in names)
+
     # --- events ---
 
     def sendings(self, names: Sequence[str], length_ms: int) -> list[Sending]:
         random = self.random
         number = 0
         sendings = []
-        explicit = [f"id-{number}" for number in range(2)]
+        explicit = [f"id-{number}{random.choice(TEXTS) if self.is_odd else ''}" for number in range(2)]
         for _ in range(random.randint(2, 16)):
             at_ms = random.randrange(length_ms)
             events = []
             for _ in range(random.choice([1, 1, 1, 2, 6])):
                 number += 1
-                name = RELEASE if random.random() < 0.2 else random.choice(names)
-                data = {"n": number, "k": random.randrange(KEYS), "p": random.choice([-5, 0, 0, 0, 3])}
+                name = self.release if random.random() < 0.2 else random.choice(names)
+                data = {"n": number, "k": random.choice(self.keys), "p": random.choice([-5, 0, 0, 0, 3])}
                 event: dict[str, Any] = {"name": name, "data": data}
+                if headers := dict(self.headers()):
+                    event["headers"] = data["h"] = headers
                 if random.random() < 0.05:
                     event["id"] = random.choice(explicit)
                 elif random.random() < 0.06:
