@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from taskflow.broker.publisher import AsyncPublisher, Publisher
@@ -19,6 +19,7 @@ from taskflow.runs.control import Cancelled, RunControl
 from taskflow.runs.events import find_event
 from taskflow.runs.lookup import find_run, recent_runs
 from taskflow.runs.reasons import Moment
+from taskflow.runs.watch import watch_run
 from taskflow.sent import EventView
 from taskflow.store.hints import Hint
 from taskflow.store.session import StoreSession
@@ -101,6 +102,9 @@ class Connections:
     async def view_run(self, run_id: str) -> RunView:
         async with self.session().deadline() as store:
             return await find_run(store, run_id, Moment(self.clock.now_ms()))
+
+    def watch_run(self, run_id: str) -> AsyncGenerator[RunView]:
+        return watch_run(self.session, run_id, lambda: self.view_run(run_id))
 
     async def view_event(self, event_id: str, name: str | None = None) -> EventView:
         async with self.session().deadline() as store:

@@ -151,6 +151,8 @@ class Function(Generic[P, R]):
         """Whether the handler is called with `(ctx, step)` rather than `(ctx)`."""
         self.is_async = shape.is_async
         """Whether the handler is `async def`."""
+        # What it returns, in texts of errors: made once, as each run asks for it.
+        self._result_name = f"the result of {spec.id}"
         self._app = app
         functools.update_wrapper(self, handler)
 

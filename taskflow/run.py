@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
@@ -198,6 +198,10 @@ class RunReader(Protocol):
         """What is stored of a run. Raises RunNotFound."""
         ...
 
+    def watch_run(self, run_id: str) -> AsyncGenerator[RunView]:
+        """The view of a run at once, and after each change, to its end. Raises RunNotFound."""
+        ...
+
     async def wait_until_done(self, run_id: str, timeout_s: float | None) -> None:
         """Return when the run is final; TimeoutError, with the reason, when it takes longer."""
         ...
@@ -245,6 +249,32 @@ class Run(Generic[R]):
     async def aview(self) -> RunView:
         """See `view`."""
         return await self._reader.view_run(self.id)
+
+    def watch(self) -> Iterator[RunView]:
+        """The view of the run at once, and after each change, to its end: progress as it is stored. Rule S10.7.
+
+            for view in run.watch():
+                print(view.status, [step.key for step in view.steps.values()])
+
+        What changes while the loop's body works is in one view. Raises RunNotFound, StoreUnavailable.
+        """
+        views = self.awatch()
+
+        async def next_view() -> RunView | None:
+            return await anext(views, None)
+
+        async def end() -> None:
+            await views.aclose()
+
+        try:
+            while (view := self._reader.block_on(next_view)) is not None:
+                yield view
+        finally:
+            self._reader.block_on(end)
+
+    def awatch(self) -> AsyncGenerator[RunView]:
+        """See `watch`: `async for view in run.awatch()`."""
+        return self._reader.watch_run(self.id)
 
     def result(self, timeout: Duration | None = None) -> R:
         """Wait for the end, without polling, and return the result: of its type (S11.3) where the function is known, else JSON.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
 import click
+import orjson
 
 from taskflow.cli import Failure
 from taskflow.commands.cancel import cancel_command
@@ -25,6 +28,7 @@ from taskflow.store.store import Store
 from taskflow.terminal.run_page import LIST_HEADER, list_row, run_page
 from taskflow.terminal.screen import Screen, plain
 from taskflow.types import RunId
+from taskflow.values.clock import SystemClock
 
 
 @click.group("runs")
@@ -97,19 +101,28 @@ def list_command(
 @click.option(
     "--all", "is_whole", is_flag=True, help="Every step, and the output and the error to their ends."
 )
+@click.option("--follow", "follows", is_flag=True, help="Go on as the run does, until it ends.")
 @connection_options
 @json_option
 def show_command(
     run_id: str,
     is_whole: bool,
+    follows: bool,
     app: str | None,
     store: str | None,
     broker: str | None,
     namespace: str | None,
     as_json: bool,
 ) -> None:
-    """Show a run: what it is, its steps as a timeline, what it waits for, how it ended. The beginning of its id is enough."""
+    """Show a run: what it is, its steps as a timeline, what it waits for, how it ended. The beginning of its id is enough.
+
+    With --follow the page is drawn anew at each change. Where stdout is no terminal, each page follows the last; with --json each
+    change is a line.
+    """
     target = find_target(app, store, broker, namespace)
+    if follows:
+        run(follow(target, run_id, is_whole=is_whole, as_json=as_json))
+        return
 
     async def read(opened: Store, moment: Moment) -> RunView:
         return await find_run(opened, await whole_run_id(opened, run_id), moment)
@@ -120,6 +133,28 @@ def show_command(
         return
     screen = Screen.of_stdout()
     screen.print(run_page(found, now_ms=moment.now_ms, width=screen.width, is_whole=is_whole))
+
+
+async def follow(target: Target, run_id: str, *, is_whole: bool, as_json: bool) -> None:
+    """Print the run at each change, until it ends. Rule S10.7."""
+    clock = SystemClock()
+    connections = target.connections(clock=clock)
+    screen = Screen.of_stdout()
+    try:
+        async with connections.session().deadline() as store:
+            await store.correct(clock)
+            whole_id = await whole_run_id(store, run_id)
+        async with aclosing(connections.watch_run(whole_id)) as views:
+            async for view in views:
+                now_ms = clock.now_ms()
+                if as_json:
+                    click.echo(orjson.dumps(view.to_json(now_ms)))
+                else:
+                    screen.clear()
+                    screen.print(run_page(view, now_ms=now_ms, width=screen.width, is_whole=is_whole))
+                    screen.stream.flush()
+    finally:
+        await connections.aclose()
 
 
 @command.command("wait")

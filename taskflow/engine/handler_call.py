@@ -57,24 +57,24 @@ class HandlerCall:
     # --- the handler ---
 
     async def main(self) -> None:
-        run = self.run
+        run, claimed, is_whole = self.run, self.run.claimed, self.run.assignment.is_whole
         current_run.set(run.facts)
-        if run.assignment.is_whole and not run.claimed.steps and not run.claimed.attempt:
+        if is_whole and not claimed.steps and not claimed.attempt:
             run_started(run.facts, run.host.life_level)
         try:
-            if run.trial is not None or run.claimed.cancel:
+            if run.trial is not None or claimed.cancel:
                 await self.check_run()
             output = await self.call_handler()
             body = b""
-            if run.assignment.is_whole:
-                body = dump(output, run.function.output, what=f"the result of {run.function_id}")
+            if is_whole:
+                body = dump(output, run.function.output, what=run.function._result_name)
                 check_output_size(body, run.function_id, self.config.max_step_output_bytes)
         except Suspend:
             return  # whoever raised it takes care of the rest
         except BaseException as error:
             await run.handler_failed(error)
         else:
-            if not run.assignment.is_whole:
+            if not is_whole:
                 await run.miss(None)
             elif run.lifecycle.may_begin_step or run.is_let_go_on:
                 await run.finish("completed", body)

@@ -1,4 +1,4 @@
-"""What people do to functions and to runs that have ended: pause, resume, rerun. Rules S10.3, S10.4."""
+"""What people do to functions and runs: pause, resume, rerun, watch. Rules S10.3, S10.4, S10.7."""
 
 from __future__ import annotations
 
@@ -63,6 +63,10 @@ class Steering:
         flat = await self.client.call("HGETALL", self.keys.paused)
         since_ms = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
         return {name: at_ms for name, at_ms in since_ms.items() if SEPARATOR not in name}
+
+    async def watch(self, run_id: str) -> bool:
+        """Have a run's channel told of each change, as long as somebody listens to it; False when there is no such run."""
+        return bool(await self.scripts.watch_run(run_id=run_id))
 
     async def pause_queue(self, app_id: str, queue: str, *, now_ms: int) -> int:
         """Let nobody claim runs of an app's queue; since when that is so (ms)."""

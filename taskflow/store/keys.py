@@ -80,6 +80,9 @@ class Keys:
     def app(self, app_id: str) -> str:
         return f"{self.prefix}app:{app_id}"
 
+    def watch_channel(self, run_id: str) -> str:
+        return f"{self.prefix}watch:{run_id}"
+
     def done_channel(self, run_id: str) -> str:
         return f"{self.prefix}done:{run_id}"
 

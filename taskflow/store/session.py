@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from taskflow.errors import StoreUnavailable
 from taskflow.redis.client import describe
@@ -28,6 +28,8 @@ class StoreSession:
         self.opened: Store | None = None
         self.subscriber: Subscriber | None = None
         self.watch: AsyncGenerator[None, None] | None = None
+        # Each is set when a message came that it waits for, or when one may have been lost with the connection.
+        self.listening: set[asyncio.Event] = set()
 
     async def store(self) -> Store:
         """The connected store. Raises StoreUnavailable."""
@@ -74,25 +76,38 @@ class StoreSession:
     async def wait_until_done(self, run_id: str, timeout_s: float | None) -> None:
         """Return when the run is final, or unknown. TimeoutError after `timeout_s`."""
         store = await self.store()
+        async with asyncio.timeout(timeout_s), self.listen(store.keys.done_channel(run_id)) as done:
+            while not await self.is_done(run_id):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RECHECK_S):
+                        await done.wait()
+                done.clear()
+
+    @asynccontextmanager
+    async def listen(self, *channels: str) -> AsyncIterator[asyncio.Event]:
+        """An event that is set at each message of these channels, and when messages may have been lost.
+
+        None is missed that is sent once this has entered.
+        """
         subscriber = await self.connected_subscriber()
-        channel = store.keys.done_channel(run_id)
-        done = asyncio.Event()
+        told = asyncio.Event()
 
         def on_message(_: str) -> None:
-            done.set()
+            told.set()
 
-        async with asyncio.timeout(timeout_s):
-            await subscriber.listen(channel, on_message)
-            try:
-                while not await self.is_done(run_id):
-                    try:
-                        async with asyncio.timeout(RECHECK_S):
-                            await done.wait()
-                    except TimeoutError:
-                        continue
-                    done.clear()
-            finally:
+        self.listening.add(told)
+        try:
+            for channel in channels:
+                await subscriber.listen(channel, on_message)
+            yield told
+        finally:
+            self.listening.discard(told)
+            for channel in channels:
                 subscriber.unlisten(channel, on_message)
+
+    def look_again(self) -> None:
+        for told in self.listening:
+            told.set()
 
     async def is_done(self, run_id: str) -> bool:
         status, ended = await self.run_fields(run_id, "status", "ended")
@@ -103,6 +118,7 @@ class StoreSession:
             async with self.lock:
                 if self.subscriber is None:
                     subscriber = Subscriber(self.url)
+                    subscriber.client.on_reconnect = self.look_again
                     await subscriber.connect()
                     self.subscriber = subscriber
                     await self.watch_loop()

@@ -58,6 +58,7 @@ class Screen:
     is_terminal: bool = False  # lines are then cut at its width
     is_ascii: bool = False
     console: object | None = field(default=None, repr=False)
+    has_printed: bool = False
 
     @classmethod
     def of_stdout(cls) -> Screen:
@@ -68,6 +69,14 @@ class Screen:
             stream, width=max(width, 60), is_terminal=is_terminal, is_ascii=not can_print(stream, "█✓"),
             console=rich_console() if is_terminal and os.environ.get("TERM") != "dumb" else None,
         )  # fmt: skip
+
+    def clear(self) -> None:
+        """What is printed next takes the place of what stands there; without a terminal it comes below, after a blank line."""
+        if self.is_terminal and os.environ.get("TERM") != "dumb":
+            self.stream.write("\x1b[H\x1b[2J")
+        elif self.has_printed:
+            self.stream.write("\n")
+        self.has_printed = True
 
     def print(self, lines: Iterable[Line]) -> None:
         for line in lines:

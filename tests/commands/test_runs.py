@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 import pytest
 
 from taskflow import Event, NonRetriableError, TaskFlow
@@ -17,6 +18,7 @@ from taskflow.step import Step
 from taskflow.testing.harness import Harness
 from taskflow.values.clock import VirtualClock
 from tests.commands.shell import Shell
+from tests.waiting import until
 
 
 def add_functions(app: TaskFlow) -> None:
@@ -134,6 +136,37 @@ async def test_show_as_json_has_everything(harness: Harness, shell: Shell) -> No
     assert [(step["key"], step["kind"], step["state"], step["attempts"]) for step in shown["steps"]] == [
         ("reserve", "step", "done", 1), ("paid", "event", "done", 0),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", ["--json", "--all"])
+async def test_follow_shows_the_run_at_each_change_until_it_ends(
+    harness: Harness, shell: Shell, option: str
+) -> None:
+    """S10.7: with --json a line each; pages come one below the other where stdout is no terminal."""
+    await harness.send("shop/order", {"id": 7})
+    run_id = await run_id_of(shell, "shop/fulfil")
+    following = asyncio.create_task(shell.arun("runs", "show", run_id[:20], "--follow", option))
+
+    async def is_watched() -> bool:
+        key = harness.store.keys.run(run_id)
+        return bool(await harness.store.client.call("HEXISTS", key, "watched")) or following.done()
+
+    await until(is_watched, description="the run to be watched")
+    await harness.send("shop/paid", {"id": 7})
+    shown = await following
+    assert (shown.code, shown.stderr) == (0, "")
+    if option == "--json":
+        views = [orjson.loads(line) for line in shown.stdout.splitlines()]
+        assert [views[0]["status"], views[-1]["status"]] == ["waiting", "completed"]
+        assert views[-1]["output"] == {"paid": 7}
+    else:
+        first, *_, last = shown.stdout.split("shop/fulfil  ·  ")[1:]
+        assert first.startswith("waiting\n")
+        assert last.startswith("completed in ")
+        assert '"paid": 7' in last
+    missing = await shell.arun("runs", "show", "01ABCDEFGH", "--follow")
+    assert (missing.code, missing.stdout) == (1, "")
+    assert "there is no run" in missing.stderr
 
 
 async def test_cancel_ends_a_waiting_run_with_the_reason(harness: Harness, shell: Shell) -> None:

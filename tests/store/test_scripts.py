@@ -249,7 +249,7 @@ def test_python_and_lua_make_the_same_keys() -> None:
     python = {
         "run": keys.run("X"), "steps": keys.steps("X"), "runs": keys.runs("X"),
         "claims": keys.claims("X"), "event": keys.event("X"), "events": keys.events("X"),
-        "app": keys.app("X"), "done": keys.done_channel("X"),
+        "app": keys.app("X"), "done": keys.done_channel("X"), "watch": keys.watch_channel("X"),
         "child": keys.child_channel("X"), "pauses": keys.pauses_channel("X"),
     }  # fmt: skip
     for name, key in python.items():

@@ -36,7 +36,7 @@ local function take(member, lane)
   run_id = run_id or member
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'function', 'event', 'created', 'cause', 'fence', 'start_timeout_ms',
-    'finish_timeout_ms', 'batched', 'kept', 'uid')
+    'finish_timeout_ms', 'batched', 'kept', 'uid', 'watched')
   local fence, steps = tonumber(run[5] or 0) + 1, ''
   -- A run that nobody has claimed yet, as most are, has none of these.
   local past = run[5] and redis.call('HMGET', key, 'started', 'attempt', 'crashes', 'cancel', 'dirty') or {}
@@ -67,6 +67,7 @@ local function take(member, lane)
   claimed[#claimed + 1] = {run_id, fence, run[1], event_of(run_id, run[2], run[10]), tonumber(past[2] or 0),
     tonumber(started or now_ms), tonumber(run[3]), run[4] or DEFAULT_CAUSE, tonumber(past[3] or 0), past[4] or '',
     steps, step_key or '', more}
+  if run[11] then tell_watchers(run_id) end
   return true
 end
 

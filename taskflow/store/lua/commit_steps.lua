@@ -8,7 +8,7 @@
 local reply = {''}
 for run_id, fence, is_completed, memos in commits do
   local key = run_key(run_id)
-  local run = redis.call('HMGET', key, 'by', 'fence', 'cancel', 'crashes', 'attempt', 'status')
+  local run = redis.call('HMGET', key, 'by', 'fence', 'cancel', 'crashes', 'attempt', 'status', 'watched')
   if run[1] ~= child_id or run[2] ~= fence or run[6] ~= RUNNING then
     reply[#reply + 1] = 'fenced'
   else
@@ -16,6 +16,7 @@ for run_id, fence, is_completed, memos in commits do
     -- Progress: the next crash is the first under another step (S9.8), and the code between steps may fail anew (S5.1).
     if run[4] then redis.call('HDEL', key, 'crashes', 'crash_log', 'trial') end
     if is_completed and run[5] then redis.call('HDEL', key, 'attempt', 'earlier_errors') end
+    if run[7] then tell_watchers(run_id) end
     reply[#reply + 1] = run[3] and 'cancel' or 'ok'
   end
 end

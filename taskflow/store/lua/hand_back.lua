@@ -61,7 +61,7 @@ for i = 1, math.min(#held, limit) do
   if step_key then count = count + hand_back_step(run_id, step_key) end
   run_id = held[i]
   local key = run_key(run_id)
-  local run = redis.call('HMGET', key, 'by', 'function', 'queue', 'score', 'status', 'lane', 'cancel', 'created')
+  local run = redis.call('HMGET', key, 'by', 'function', 'queue', 'score', 'status', 'lane', 'cancel', 'created', 'watched')
   if run[1] == child_id and run[5] == RUNNING then
     count = count + 1
     -- A new fence: what the old owner still commits is refused from now on.
@@ -73,6 +73,7 @@ for i = 1, math.min(#held, limit) do
     make_ready(run_id, run[2], queue, run[6], tonumber(run[4] or run[8]), now_ms, true)
     ask_for_work(run[2], queue)
     free_place(run[6], run_id, now_ms, not tells)
+    if run[9] then tell_watchers(run_id) end
     if run[7] and is_paused(run[2]) then end_cancelled(run_id, run[7]) end
   end
 end

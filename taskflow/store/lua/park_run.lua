@@ -53,7 +53,8 @@ for step_key, packed, children in operations do
     end
   end
 end
-local run = redis.call('HMGET', key, 'cancel', 'dirty', 'lane', 'function', 'queue')
+local run = redis.call('HMGET', key, 'cancel', 'dirty', 'lane', 'function', 'queue', 'watched')
+if run[6] then tell_watchers(run_id) end
 if run[1] then return {'cancel', hints} end
 if not suspends then return {'parked', hints} end
 if run[2] then return {'dirty', hints} end

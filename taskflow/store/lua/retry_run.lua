@@ -5,7 +5,7 @@
 -- Reply  {'fenced' | 'cancel' (the claim is kept, the run shall end) | 'ok', hints}
 local key = run_key(run_id)
 if not owns(run_id, child_id, fence) then return {'fenced', {}} end
-local run = redis.call('HMGET', key, 'cancel', 'lane', 'function', 'queue')
+local run = redis.call('HMGET', key, 'cancel', 'lane', 'function', 'queue', 'watched')
 if run[1] then return {'cancel', {}} end
 -- The errors of the attempts before, separated by commas, until a step completes.
 if tonumber(attempts) > 1 then
@@ -17,4 +17,5 @@ redis.call('HDEL', claims_key(child_id), run_id)
 move_run(run[3], run[4] or DEFAULT_QUEUE, RUNNING, WAITING)
 free_place(run[2], run_id, now_ms)
 set_timer(tonumber(due_ms), 'start' .. SEP .. run_id)
+if run[5] then tell_watchers(run_id) end
 return {'ok', hints}

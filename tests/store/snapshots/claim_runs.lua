@@ -108,6 +108,10 @@ local function event_text(uid)
 end
 local function event_uid(run_id, uid) return uid or string.match(run_id, '^(%w+)%-') or '' end
 local function event_of(run_id, own, uid) return own or event_text(event_uid(run_id, uid)) end
+local function watch_channel(run_id) return prefix .. 'watch:' .. run_id end
+local function tell_watchers(run_id)
+  if redis.call('PUBLISH', watch_channel(run_id), '') == 0 then redis.call('HDEL', run_key(run_id), 'watched') end
+end
 local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
 local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
 local function full_limit(fn, lane)
@@ -244,7 +248,7 @@ local function take(member, lane)
   run_id = run_id or member
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'function', 'event', 'created', 'cause', 'fence', 'start_timeout_ms',
-    'finish_timeout_ms', 'batched', 'kept', 'uid')
+    'finish_timeout_ms', 'batched', 'kept', 'uid', 'watched')
   local fence, steps = tonumber(run[5] or 0) + 1, ''
   local past = run[5] and redis.call('HMGET', key, 'started', 'attempt', 'crashes', 'cancel', 'dirty') or {}
   local started = past[1]
@@ -273,6 +277,7 @@ local function take(member, lane)
   claimed[#claimed + 1] = {run_id, fence, run[1], event_of(run_id, run[2], run[10]), tonumber(past[2] or 0),
     tonumber(started or now_ms), tonumber(run[3]), run[4] or 'event', tonumber(past[3] or 0), past[4] or '',
     steps, step_key or '', more}
+  if run[11] then tell_watchers(run_id) end
   return true
 end
 local function take_ready(fn, turn_ends)

@@ -9,6 +9,10 @@ local function on_pages(command, key, items, first, last)
   return sum
 end
 local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
+local function watch_channel(run_id) return prefix .. 'watch:' .. run_id end
+local function tell_watchers(run_id)
+  if redis.call('PUBLISH', watch_channel(run_id), '') == 0 then redis.call('HDEL', run_key(run_id), 'watched') end
+end
 local child_id = ARGV[1]
 local reply = {''}
 local commits_next = 2
@@ -18,13 +22,14 @@ commits_next = commits_at + 4 + ARGV[commits_at + 3] * 2
 local run_id, fence, is_completed, memos = ARGV[commits_at], ARGV[commits_at + 1], (ARGV[commits_at + 2] ~= ''), commits_at + 4
 
   local key = run_key(run_id)
-  local run = redis.call('HMGET', key, 'by', 'fence', 'cancel', 'crashes', 'attempt', 'status')
+  local run = redis.call('HMGET', key, 'by', 'fence', 'cancel', 'crashes', 'attempt', 'status', 'watched')
   if run[1] ~= child_id or run[2] ~= fence or run[6] ~= 'running' then
     reply[#reply + 1] = 'fenced'
   else
     on_pages('HSET', steps_key(run_id), ARGV, memos, (memos + ARGV[memos - 1] * 2 - 1))
     if run[4] then redis.call('HDEL', key, 'crashes', 'crash_log', 'trial') end
     if is_completed and run[5] then redis.call('HDEL', key, 'attempt', 'earlier_errors') end
+    if run[7] then tell_watchers(run_id) end
     reply[#reply + 1] = run[3] and 'cancel' or 'ok'
   end
 end

@@ -1,6 +1,10 @@
 local prefix = KEYS[1]
 local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
 local function run_key(run_id) return prefix .. 'run:' .. run_id end
+local function watch_channel(run_id) return prefix .. 'watch:' .. run_id end
+local function tell_watchers(run_id)
+  if redis.call('PUBLISH', watch_channel(run_id), '') == 0 then redis.call('HDEL', run_key(run_id), 'watched') end
+end
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local function tally(fn, queue, status, difference)
   local queues = counted[fn]
@@ -81,7 +85,9 @@ local function make_ready(member, fn, queue, lane, score, now_ms, silent)
 end
 local function child_channel(child_id) return prefix .. 'child:' .. child_id end
 local function wake(run_id, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created')
+  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
+    'watched')
+  if run[9] then tell_watchers(run_id) end
   if run[1] == 'waiting' then
     if run[6] then return end
     redis.call('HSET', run_key(run_id), 'status', 'queued')
@@ -456,7 +462,7 @@ end
 local function start_scheduled(run_id, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'score', 'lane', 'gathers', 'single', 'single_mode',
-    'start_timeout_ms', 'created')
+    'start_timeout_ms', 'created', 'watched')
   if run[1] ~= 'scheduled' and run[1] ~= 'waiting' then return end
   if run[6] then
     redis.call('DEL', prefix .. run[6])
@@ -474,6 +480,7 @@ local function start_scheduled(run_id, now_ms)
   redis.call('HSET', key, 'status', 'queued')
   move_run(run[2], run[3] or 'default', run[1], 'queued')
   make_ready(run_id, run[2], run[3] or 'default', run[5], tonumber(run[4] or run[10]), now_ms)
+  if run[11] then tell_watchers(run_id) end
 end
 local function list_ended()
   local key, runs = prefix .. 'ended', table.concat(ended_rows, '\31')

@@ -147,6 +147,10 @@ local function move_run(fn, queue, from, to)
   tally(fn, queue, from, -1)
   tally(fn, queue, to, 1)
 end
+local function watch_channel(run_id) return prefix .. 'watch:' .. run_id end
+local function tell_watchers(run_id)
+  if redis.call('PUBLISH', watch_channel(run_id), '') == 0 then redis.call('HDEL', run_key(run_id), 'watched') end
+end
 local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
 local census_ms
 local function list_ended()
@@ -313,7 +317,9 @@ local function is_join_open(run_id, step_key)
   return join and redis.call('HINCRBY', joins_key(run_id), '\31' .. join, -1) > 0
 end
 local function wake(run_id, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created')
+  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
+    'watched')
+  if run[9] then tell_watchers(run_id) end
   if run[1] == 'waiting' then
     if run[6] then return end
     redis.call('HSET', run_key(run_id), 'status', 'queued')
@@ -560,7 +566,7 @@ for i = 1, math.min(#held, limit) do
   if step_key then count = count + hand_back_step(run_id, step_key) end
   run_id = held[i]
   local key = run_key(run_id)
-  local run = redis.call('HMGET', key, 'by', 'function', 'queue', 'score', 'status', 'lane', 'cancel', 'created')
+  local run = redis.call('HMGET', key, 'by', 'function', 'queue', 'score', 'status', 'lane', 'cancel', 'created', 'watched')
   if run[1] == child_id and run[5] == 'running' then
     count = count + 1
     redis.call('HINCRBY', key, 'fence', 1)
@@ -571,6 +577,7 @@ for i = 1, math.min(#held, limit) do
     make_ready(run_id, run[2], queue, run[6], tonumber(run[4] or run[8]), now_ms, true)
     ask_for_work(run[2], queue)
     free_place(run[6], run_id, now_ms, not tells)
+    if run[9] then tell_watchers(run_id) end
     if run[7] and is_paused(run[2]) then end_cancelled(run_id, run[7]) end
   end
 end

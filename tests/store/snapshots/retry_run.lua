@@ -140,6 +140,10 @@ local function set_timer(due_ms, member)
     redis.call('LPUSH', prefix .. 'nudge', due_ms)
   end
 end
+local function watch_channel(run_id) return prefix .. 'watch:' .. run_id end
+local function tell_watchers(run_id)
+  if redis.call('PUBLISH', watch_channel(run_id), '') == 0 then redis.call('HDEL', run_key(run_id), 'watched') end
+end
 local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
 local census_ms
 local function list_ended()
@@ -167,7 +171,7 @@ local function main()
 local now_ms, child_id, run_id, fence, attempts, due_ms, error = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local key = run_key(run_id)
 if not owns(run_id, child_id, fence) then return {'fenced', {}} end
-local run = redis.call('HMGET', key, 'cancel', 'lane', 'function', 'queue')
+local run = redis.call('HMGET', key, 'cancel', 'lane', 'function', 'queue', 'watched')
 if run[1] then return {'cancel', {}} end
 if tonumber(attempts) > 1 then
   local before = redis.call('HMGET', key, 'earlier_errors', 'last_error')
@@ -178,6 +182,7 @@ redis.call('HDEL', claims_key(child_id), run_id)
 move_run(run[3], run[4] or 'default', 'running', 'waiting')
 free_place(run[2], run_id, now_ms)
 set_timer(tonumber(due_ms), 'start' .. '\31' .. run_id)
+if run[5] then tell_watchers(run_id) end
 return {'ok', hints}
 end
 local reply = main()

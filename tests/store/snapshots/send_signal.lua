@@ -154,6 +154,10 @@ local function is_join_open(run_id, step_key)
   local join = redis.call('HGET', joins_key(run_id), step_key)
   return join and redis.call('HINCRBY', joins_key(run_id), '\31' .. join, -1) > 0
 end
+local function watch_channel(run_id) return prefix .. 'watch:' .. run_id end
+local function tell_watchers(run_id)
+  if redis.call('PUBLISH', watch_channel(run_id), '') == 0 then redis.call('HDEL', run_key(run_id), 'watched') end
+end
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local function tally(fn, queue, status, difference)
   local queues = counted[fn]
@@ -185,7 +189,9 @@ local function make_ready(member, fn, queue, lane, score, now_ms, silent)
 end
 local function child_channel(child_id) return prefix .. 'child:' .. child_id end
 local function wake(run_id, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created')
+  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
+    'watched')
+  if run[9] then tell_watchers(run_id) end
   if run[1] == 'waiting' then
     if run[6] then return end
     redis.call('HSET', run_key(run_id), 'status', 'queued')

@@ -10,6 +10,7 @@ local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' ..
 local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
 local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
 local function child_channel(child_id) return prefix .. 'child:' .. child_id end
+local function watch_channel(run_id) return prefix .. 'watch:' .. run_id end
 local function done_channel(run_id) return prefix .. 'done:' .. run_id end
 local function pauses_channel(app) return prefix .. 'pauses:' .. app end
 local function app_key(app) return prefix .. 'app:' .. app end

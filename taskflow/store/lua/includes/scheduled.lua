@@ -3,7 +3,7 @@
 local function start_scheduled(run_id, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'score', 'lane', 'gathers', 'single', 'single_mode',
-    'start_timeout_ms', 'created')
+    'start_timeout_ms', 'created', 'watched')
   if run[1] ~= SCHEDULED and run[1] ~= WAITING then return end
   if run[6] then
     redis.call('DEL', prefix .. run[6])
@@ -22,4 +22,5 @@ local function start_scheduled(run_id, now_ms)
   redis.call('HSET', key, 'status', QUEUED)
   move_run(run[2], run[3] or DEFAULT_QUEUE, run[1], QUEUED)
   make_ready(run_id, run[2], run[3] or DEFAULT_QUEUE, run[5], tonumber(run[4] or run[10]), now_ms)
+  if run[11] then tell_watchers(run_id) end
 end

@@ -1,6 +1,8 @@
 -- wake: a run may go on, since one of its operations is resolved.
 local function wake(run_id, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created')
+  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
+    'watched')
+  if run[9] then tell_watchers(run_id) end
   if run[1] == WAITING then
     -- The handler itself is to be retried at `due`: not before.
     if run[6] then return end
