@@ -54,13 +54,13 @@ class History:
 
     async def run(self, run_id: str) -> StoredRun | None:
         """A run with its steps and its event, or None."""
-        found, steps, text = (
+        uid = event_uid(run_id)
+        found, steps, kept = await asyncio.gather(
             self.client.call("HGETALL", self.keys.run(run_id)),
             self.client.call("HGETALL", self.keys.steps(run_id)),
-            self.event_text(event_uid(run_id)),
+            self.client.call("HMGET", self.keys.event(uid), *TEXT_FIELDS),
         )
-        fields = to_fields(await found)
-        operations, event = to_fields(await steps), await text
+        fields, operations, event = to_fields(found), to_fields(steps), event_text(uid, kept)
         if not fields:
             return None
         if "event" not in fields:
