@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -16,6 +17,8 @@ from taskflow.commands.options import (
     run,
 )
 from taskflow.function import FunctionSpec
+from taskflow.run import RunStatus
+from taskflow.runs.counts import RunCounts, count_runs
 from taskflow.runs.functions import Registered, RegisteredFunction, find_registered
 from taskflow.runs.reasons import Moment
 from taskflow.store.registry import LiveCodeBase
@@ -37,17 +40,18 @@ def command(
     async def look() -> None:
         async with open_store(target) as (opened, moment):
             registered = await find_registered(opened)
+            counts = await count_runs(opened, [each.spec.id for each in registered.functions])
         for problem in registered.problems:
             click.echo(printable(f"taskflow: {problem}"), err=True)
         if as_json:
-            print_json([to_json(each, moment.now_ms) for each in registered.functions])
+            print_json([to_json(each, counts[each.spec.id], moment.now_ms) for each in registered.functions])
         else:
-            show(registered, moment, address=str(opened.client.address))
+            show(registered, counts, moment, address=str(opened.client.address))
 
     run(look())
 
 
-def show(registered: Registered, moment: Moment, *, address: str) -> None:
+def show(registered: Registered, counts: Mapping[str, RunCounts], moment: Moment, *, address: str) -> None:
     screen = Screen.of_stdout()
     if not registered.functions:
         screen.print_line(
@@ -56,8 +60,9 @@ def show(registered: Registered, moment: Moment, *, address: str) -> None:
             )
         )
         return
-    header = ("function", "triggers", "queue", "retries", "next tick")
-    screen.table([row(each, moment) for each in registered.functions], header=header, right=(3,))
+    header = ("function", "triggers", "queue", "live", "failed", "retries", "next tick")
+    rows = [row(each, counts[each.spec.id], moment) for each in registered.functions]
+    screen.table(rows, header=header, right=(3, 4, 5))
     screen.print_line()
     screen.table(
         [code_base_row(each, moment) for each in registered.code_bases],
@@ -66,7 +71,7 @@ def show(registered: Registered, moment: Moment, *, address: str) -> None:
     )
 
 
-def row(function: RegisteredFunction, moment: Moment) -> list[Cell]:
+def row(function: RegisteredFunction, runs: RunCounts, moment: Moment) -> list[Cell]:
     spec = function.spec
     tick_ms = next_tick(spec, moment.now_ms)
     tick = f"{moment.at(tick_ms)} ({relative(tick_ms, now_ms=moment.now_ms)})" if tick_ms is not None else ""
@@ -74,7 +79,9 @@ def row(function: RegisteredFunction, moment: Moment) -> list[Cell]:
     return [
         [(f"{spec.app_id}/", "dim"), (spec.slug, "bold"), (pause_text(function.paused_ms, moment), "warn")],
         plain(triggers) if triggers else plain("by invoke only", "dim"),
-        plain(spec.queue, "dim" if spec.queue == "default" else ""), plain(spec.retries.attempts), plain(tick),
+        plain(spec.queue, "dim" if spec.queue == "default" else ""),
+        *[plain(f"{count:,}", "" if count else "dim") for count in (runs.live, runs.of([RunStatus.FAILED]))],
+        plain(spec.retries.attempts), plain(tick),
     ]  # fmt: skip
 
 
@@ -103,13 +110,13 @@ def pause_text(paused_ms: int | None, moment: Moment) -> str:
     return "" if paused_ms is None else f" (paused since {moment.at(paused_ms)})"
 
 
-def to_json(function: RegisteredFunction, now_ms: int) -> dict[str, Any]:
+def to_json(function: RegisteredFunction, runs: RunCounts, now_ms: int) -> dict[str, Any]:
     spec = function.spec
     return {
         "id": spec.id, "app": spec.app_id, "name": spec.name, "triggers": [trigger_json(each) for each in spec.triggers],
         "queue": spec.queue,
         "retries": spec.retries.attempts, "next_tick_ms": next_tick(spec, now_ms), "paused_ms": function.paused_ms,
-        "versions": list(function.versions),
+        "versions": list(function.versions), "runs": runs.to_json(),
     }  # fmt: skip
 
 

@@ -91,9 +91,11 @@ def list_command(
         )
         return
     screen.table([list_row(one, moment.now_ms) for one in found.runs], header=LIST_HEADER, right=(4,))
-    if found.has_more:
-        of = "" if found.total is None else f" of {found.total:,}"
-        screen.print_line(plain(f"{len(found.runs):,}{of}; --limit shows more", "dim"))
+    shown = f"{len(found.runs):,}" + ("" if found.total is None else f" of {found.total:,}")
+    more = [f"{shown}; --limit shows more"] if found.has_more else []
+    in_all = [f"in all {found.counts}"] if found.counts else []
+    if more or in_all:
+        screen.print_line(plain(", ".join([*more, *in_all]), "dim"))
 
 
 @command.command("show")

@@ -18,6 +18,7 @@ from taskflow.flow.reasons import LaneState
 from taskflow.flow.throttle import ThrottleLevel
 from taskflow.function import FunctionSpec, read_spec
 from taskflow.run import RunStatus, RunView, no_run
+from taskflow.runs.counts import RunCounts, count_runs, sum_of
 from taskflow.runs.pages import PAGE, RunPages
 from taskflow.runs.reasons import ChildRun, Moment, Surroundings
 from taskflow.runs.view import run_view
@@ -146,6 +147,7 @@ class FoundRuns:
     runs: list[RunView]
     has_more: bool
     total: int | None  # how many there are in all; None where counting them would mean to read them
+    counts: RunCounts | None  # by status; None when only some of the time was asked for
 
 
 async def recent_runs(
@@ -175,9 +177,12 @@ async def recent_runs(
     for first in range(0, min(limit, len(found)), PAGE):
         part = found[first : min(first + PAGE, limit)]
         views += await asyncio.gather(*[listed_view(store, stored, moment) for stored in part])
-    counts = [] if statuses else [store.history.count_runs(each, since_ms=since_ms) for each in functions]
-    total = None if statuses else sum(await asyncio.gather(*counts))
-    return FoundRuns(views, len(found) > limit, total)
+    has_more = len(found) > limit
+    if since_ms is None:
+        counts = sum_of((await count_runs(store, functions)).values())
+        return FoundRuns(views, has_more, counts.of(statuses), counts)
+    made = [] if statuses else [store.history.count_runs(each, since_ms=since_ms) for each in functions]
+    return FoundRuns(views, has_more, None if statuses else sum(await asyncio.gather(*made)), None)
 
 
 async def check_known(store: Store, function_id: str) -> None:

@@ -104,10 +104,10 @@ class History:
         )
         return [(flat[i].decode(), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
 
-    async def count_runs(self, function_id: str, *, since_ms: int | None = None) -> int:
-        """How many runs of a function are kept, those alone that were made since then."""
+    async def count_runs(self, function_id: str, *, kind: str = "", since_ms: int | None = None) -> int:
+        """How many runs of a function are kept, all or of a kind (LIVE, ENDED_KINDS); those alone that were made since then."""
         lowest: str | int = "-inf" if since_ms is None else since_ms
-        return int(await self.client.call("ZCOUNT", self.keys.runs(function_id), lowest, "+inf"))
+        return int(await self.client.call("ZCOUNT", self.keys.runs(function_id, kind), lowest, "+inf"))
 
     async def runs_between(self, function_id: str, first_ms: int, last_ms: int, *, limit: int) -> list[str]:
         """The oldest runs of a function that were made in this time, both ends included."""

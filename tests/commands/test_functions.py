@@ -11,6 +11,7 @@ import pytest
 
 from taskflow import TaskFlow, TriggerCron, TriggerEvent
 from taskflow.context import Context
+from taskflow.run import RunStatus
 from taskflow.testing.harness import Harness
 from taskflow.values.clock import VirtualClock
 from taskflow.worker.child.runner import AppRunner, RunnerOptions
@@ -41,12 +42,12 @@ async def test_functions_of_all_apps_are_listed(harness: Harness, shell: Shell) 
     outcome = await shell.arun("functions")
     functions, code_bases = outcome.stdout.split("\n\n")
     header, *rows = (re.split(r"\s{2,}", line.strip()) for line in functions.splitlines())
-    assert header == ["function", "triggers", "queue", "retries", "next tick"]
-    assert rows[0] == ["mail/post", "by invoke only", "default", "4"]
-    assert rows[1] == ["shop/fulfil", "shop/order if event.data.n > 1, shop/again", "default", "2"]
-    assert rows[2][:4] == ["shop/report", "cron 0 3 * * *, cron * * * * *", "reports", "4"]
+    assert header == ["function", "triggers", "queue", "live", "failed", "retries", "next tick"]
+    assert rows[0] == ["mail/post", "by invoke only", "default", "0", "0", "4"]
+    assert rows[1] == ["shop/fulfil", "shop/order if event.data.n > 1, shop/again", "default", "0", "0", "2"]
+    assert rows[2][:6] == ["shop/report", "cron 0 3 * * *, cron * * * * *", "reports", "0", "0", "4"]
     assert re.fullmatch(
-        r"\d\d:\d\d \((in \d+ s|now)\)|\d{4}-\d\d-\d\d \d\d:\d\d \((in \d+ s|now)\)", rows[2][4]
+        r"\d\d:\d\d \((in \d+ s|now)\)|\d{4}-\d\d-\d\d \d\d:\d\d \((in \d+ s|now)\)", rows[2][6]
     )
     header, *rows = (re.split(r"\s{2,}", line.strip()) for line in code_bases.splitlines())
     assert header == ["app", "version", "workers", "functions", "since"]
@@ -73,6 +74,7 @@ async def test_code_bases_that_clash_are_told(harness: Harness, shell: Shell, ma
 async def test_json_is_stable(harness: Harness, shell: Shell) -> None:
     post, fulfil, report = (await shell.arun("functions", "--json")).json
     (version,) = post.pop("versions")
+    assert post.pop("runs") == dict.fromkeys(RunStatus, 0)
     assert version != report["versions"][0]
     assert post == {
         "id": "mail/post", "app": "mail", "name": "post", "triggers": [], "queue": "default", "retries": 4,

@@ -72,7 +72,8 @@ async def test_list_is_a_plain_table_without_a_terminal(harness: Harness, shell:
     await harness.send("shop/fails")
     await harness.send("shop/quick")
     outcome = await shell.arun("runs", "list")
-    header, *rows = outcome.stdout.splitlines()
+    header, *rows, counts = outcome.stdout.splitlines()
+    assert counts == "in all 1 completed, 1 failed"
     assert header.split() == ["run", "function", "status", "created", "took", "why"]
     assert {tuple(row.split()[1:4]) for row in rows} == {
         ("shop/quick", "✓", "completed"), ("shop/fails", "✗", "failed"),
@@ -283,8 +284,12 @@ async def test_function_that_never_was_is_told_with_the_one_that_may_be_meant(
 async def test_list_says_what_it_leaves_out(harness: Harness, shell: Shell) -> None:
     await harness.send([Event("shop/quick") for _ in range(1_013)])
     outcome = await shell.arun("runs", "list")
-    assert outcome.stdout.splitlines()[-1] == "20 of 1,013; --limit shows more"
+    assert outcome.stdout.splitlines()[-1] == "20 of 1,013; --limit shows more, in all 1,013 completed"
     outcome = await shell.arun("runs", "list", "--status", "completed")
+    assert outcome.stdout.splitlines()[-1] == "20 of 1,013; --limit shows more, in all 1,013 completed"
+    outcome = await shell.arun("runs", "list", "--since", "1h")
+    assert outcome.stdout.splitlines()[-1] == "20 of 1,013; --limit shows more"
+    outcome = await shell.arun("runs", "list", "--status", "completed", "--since", "1h")
     assert outcome.stdout.splitlines()[-1] == "20; --limit shows more"
     outcome = await shell.arun("runs", "list", "--limit", "2000")
     assert "--limit shows more" not in outcome.stdout

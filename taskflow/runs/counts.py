@@ -1,0 +1,68 @@
+"""How many runs there are, by function and status, from counts and lists that the store keeps. Rule S10.7."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from taskflow.run import RunStatus
+from taskflow.store.history import ENDED_KINDS
+from taskflow.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class RunCounts:
+    """Runs by status; those that have ended count as long as they are kept."""
+
+    by_status: Mapping[RunStatus, int]
+
+    def of(self, statuses: Collection[str] = ()) -> int:
+        """How many have one of these statuses; without any, all."""
+        return sum(count for status, count in self.by_status.items() if not statuses or status in statuses)
+
+    @property
+    def live(self) -> int:
+        """How many have not ended."""
+        return sum(count for status, count in self.by_status.items() if not status.is_final)
+
+    def to_json(self) -> dict[str, int]:
+        return {status.value: count for status, count in self.by_status.items()}
+
+    def __str__(self) -> str:
+        """ "2 queued, 1,013 completed" """
+        return ", ".join(f"{count:,} {status}" for status, count in self.by_status.items() if count)
+
+
+async def count_runs(store: Store, functions: Sequence[str]) -> dict[str, RunCounts]:
+    """By function, how many runs there are. A round trip or two, whatever the history holds."""
+    live, rows = await asyncio.gather(
+        store.history.live_counts(), asyncio.gather(*[count_ended(store, each) for each in functions])
+    )
+    living: Counter[tuple[str, str]] = Counter()
+    for each in live:
+        living[each.function_id, each.status] += each.runs
+    found = {}
+    for function_id, (kept, ended) in zip(functions, rows, strict=True):
+        counts = {status: ended.get(status, living[function_id, status]) for status in RunStatus}
+        # No list has these; a run that ends between two answers is none of less than no run.
+        counts[RunStatus.COMPLETED] = max(0, kept - sum(counts.values()))
+        found[function_id] = RunCounts(counts)
+    return found
+
+
+async def count_ended(store: Store, function_id: str) -> tuple[int, dict[str, int]]:
+    """All runs of the function that are kept, and those of each kind that has a list of its own."""
+    kept, *ended = await asyncio.gather(
+        *[store.history.count_runs(function_id, kind=kind) for kind in ("", *ENDED_KINDS)]
+    )
+    return kept, dict(zip(ENDED_KINDS, ended, strict=True))
+
+
+def sum_of(counts: Iterable[RunCounts]) -> RunCounts:
+    """All of them together."""
+    total: Counter[RunStatus] = Counter()
+    for each in counts:
+        total.update(each.by_status)
+    return RunCounts({status: total[status] for status in RunStatus})
