@@ -42,6 +42,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "pause": Entry("taskflow.commands.pause:command", "Let no run of a function begin or go on."),
         "resume": Entry("taskflow.commands.resume:command", "Let the runs of a paused function go on."),
         "dead-letters": Entry("taskflow.commands.dead_letters:command", "Messages that could not be routed."),
+        "doctor": Entry("taskflow.commands.doctor:command", "Look for what is wrong; print the least rights (--acl)."),
     },
 }  # fmt: skip
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

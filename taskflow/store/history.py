@@ -178,6 +178,11 @@ class History:
         """Every worker with the time (ms) of its last heartbeat."""
         return to_numbers(await self.client.call("ZRANGE", self.keys.workers, 0, -1, "WITHSCORES"))
 
+    async def leader(self, now_ms: int) -> str | None:
+        """The beat that leads (S8.1), or None while none does."""
+        beat_id, until_ms = await self.client.call("HMGET", self.keys.leader, "beat_id", "until_ms")
+        return beat_id.decode() if beat_id and int(until_ms or 0) > now_ms else None
+
     async def serving(self) -> dict[str, Serving]:
         """What each worker serves, as far as it tells."""
         told = to_fields(await self.client.call("HGETALL", self.keys.serving))

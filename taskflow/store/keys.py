@@ -117,6 +117,10 @@ class Keys:
         return f"{self.prefix}nudge"
 
     @property
+    def leader(self) -> str:
+        return f"{self.prefix}leader"
+
+    @property
     def crons(self) -> str:
         return f"{self.prefix}crons"
 

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 
 from taskflow.errors import StoreUnavailable
 from taskflow.redis.client import describe
+from taskflow.redis.connection import CommandError
 from taskflow.redis.subscriber import Subscriber
 from taskflow.store.store import Store
 
@@ -58,10 +59,14 @@ class StoreSession:
 
     @asynccontextmanager
     async def deadline(self) -> AsyncIterator[Store]:
-        """The store, for calls that must be through within CALL_TIMEOUT_S, else StoreUnavailable."""
+        """The store, for calls that must be through within CALL_TIMEOUT_S, else StoreUnavailable; so is what the server refuses."""
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 yield await self.store()
+        except CommandError as refusal:
+            raise StoreUnavailable(
+                f"the store at {self.opened.client.where if self.opened else ''} refused a command: {refusal}"
+            ) from refusal
         except TimeoutError as error:
             trouble = self.opened.client.trouble if self.opened is not None else None
             reason = "is it up, and not overloaded?" if trouble is None else describe(trouble)

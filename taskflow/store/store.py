@@ -9,6 +9,7 @@ from functools import partial
 from taskflow.errors import StoreVersionMismatch
 from taskflow.redis.address import parse_server_url
 from taskflow.redis.client import StoreClient
+from taskflow.redis.connection import CommandError
 from taskflow.redis.scripts import Scripts, loading_commands
 from taskflow.store.claims import Claims
 from taskflow.store.control import Steering
@@ -61,6 +62,9 @@ class Store:
         except TimeoutError as error:  # it let us in, and then could not serve
             await client.close()
             raise client.unavailable("no answer in time") from error
+        except CommandError as refusal:
+            await client.close()
+            raise client.unavailable(f"it refused: {refusal}") from refusal
         except BaseException:
             await client.close()
             raise

@@ -62,6 +62,7 @@ WORKING = {
     ("pause",): ["shop/fulfil"],
     ("resume",): ["shop/fulfil"],
     ("dead-letters",): [],
+    ("doctor",): [],
 }
 likely = st.sampled_from(
     ["1", "0", "-1", "10", "1h", "2 days", "1d", "0s", "2030-01-01T00:00:00Z", "0001-01-01T00:00:00+23:00", "shop/paid",

@@ -1,0 +1,188 @@
+"""The least that each kind of process may do on the servers: rules for a Redis or Valkey (ACL) and for RabbitMQ.
+
+    producer   sends events, and never reads: the broker alone
+    web        sends, invokes, reads, cancels, signals, pauses: whatever the app object and the command line can do
+    worker     executes functions
+    beat       keeps the time
+    dashboard  only reads; it never touches the broker
+
+A script may only do what its caller may, so the commands of a role are those of its scripts, taken from their text, and those that
+it gives itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from taskflow.broker.streams.bindings import StreamKeys
+from taskflow.broker.topology import Topology
+from taskflow.broker.urls import broker_url
+from taskflow.config import Config
+from taskflow.redis.address import NEXT_URL, parse_server_url, redact
+from taskflow.redis.scripts import load_scripts
+from taskflow.store.keys import Keys
+from taskflow.store.store import PACKAGE as STORE
+
+ROLES = ("producer", "web", "worker", "beat", "dashboard")
+
+STREAMS = "taskflow.broker.streams"
+COMMAND = re.compile(r"(?:redis\.p?call|on_pages|on_keys)\('([A-Z]+)'(?:, '([A-Z]+)')?|\{'(XCLAIM)'")
+WITH_SUBCOMMAND = ("XGROUP", "XINFO")
+
+CONNECT = ("client|id", "eval", "evalsha", "ping", "script|load", "select")
+READ = (
+    "exists", "get", "hget", "hgetall", "hkeys", "hmget", "info", "scard", "smembers", "subscribe", "time", "unsubscribe", "xrange",
+    "xrevrange", "zcard", "zcount", "zrange", "zrangebyscore", "zrank", "zrevrangebyscore",
+)  # fmt: skip
+DECLARE_AND_SEND = ("get", "hgetall", "hsetnx", "sadd", "smembers", "xadd", "xdel", "xgroup|create")
+CONSUME = ("client|unblock", "del", "set", "xack", "xdel", "xpending", "xreadgroup")
+
+CONTROL = (
+    "cancel_run", "check_version", "clear_outbox", "pause_function", "pause_queue", "rerun_run", "resume_function", "resume_queue",
+    "send_signal", "start_run",
+)  # fmt: skip
+DUTIES = (
+    "abdicate", "check_version", "clear_outbox", "find_lost", "fire_cron", "fire_timers", "forget_worker", "lead", "trim_history",
+)  # fmt: skip
+ONLY_DUTIES = frozenset(DUTIES) - {"check_version", "clear_outbox", "forget_worker"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a user may do on one Redis or Valkey. `keys` and `channels` are patterns as ACL rules write them."""
+
+    commands: frozenset[str]
+    keys: tuple[str, ...]
+    channels: tuple[str, ...] = ()
+
+    @property
+    def rules(self) -> list[str]:
+        return [*self.keys, *self.channels, *(f"+{command}" for command in sorted(self.commands))]
+
+
+@cache
+def commands_of(package: str, names: tuple[str, ...] = ()) -> frozenset[str]:
+    """The commands that these scripts of the package give; all of them when none is named."""
+    found: set[str] = set()
+    for name, script in load_scripts(package).items():
+        if names and name not in names:
+            continue
+        for command, subcommand, claim in COMMAND.findall(script.source):
+            word = (command or claim).lower()
+            found.add(f"{word}|{subcommand.lower()}" if command in WITH_SUBCOMMAND else word)
+    return frozenset(found)
+
+
+def store_rights(role: str, namespace: str) -> Rights | None:
+    """What the role may do on the store; None if it never touches it."""
+    prefix = Keys(namespace).prefix
+    connect = {*CONNECT, *READ}
+    everything = (f"~{prefix}*",)
+    channels = (f"&{prefix}*",)
+    if role == "web":
+        return Rights(frozenset(connect | commands_of(STORE, CONTROL)), everything, channels)
+    if role == "worker":
+        scripts = tuple(name for name in load_scripts(STORE) if name not in ONLY_DUTIES)
+        return Rights(frozenset(connect | commands_of(STORE, scripts) | {"hsetnx"}), everything, channels)
+    if role == "beat":
+        return Rights(frozenset(connect | commands_of(STORE, DUTIES) | {"blpop"}), everything, channels)
+    if role == "dashboard":
+        # The key that every script declares holds nothing; the version is set by who comes first.
+        keys = (f"%R~{prefix}*", f"~{prefix}", f"~{prefix}version")
+        return Rights(
+            frozenset(connect | commands_of(STORE, ("check_version",))), keys, (f"&{prefix}done:*",)
+        )
+    return None
+
+
+def streams_rights(role: str, topology: Topology, key_prefix: str) -> Rights | None:
+    """What the role may do where the broker is a Redis or Valkey; None if it never touches it."""
+    keys = StreamKeys(key_prefix)
+    send = {*CONNECT, *DECLARE_AND_SEND, *commands_of(STREAMS, ("change",))}
+    names = tuple(f"~{key}" for key in (keys.version, keys.exchanges, keys.queues, keys.bindings))
+    events, work = (
+        f"%W~{keys.stream(name)}.*" for name in (topology.events_exchange, topology.work_exchange)
+    )
+    if role == "producer":
+        return Rights(frozenset(send), (*names, events))
+    if role in ("web", "beat"):
+        return Rights(frozenset(send), (*names, events, work))
+    if role == "worker":
+        return Rights(frozenset({*send, *CONSUME, *commands_of(STREAMS)}), (f"~{key_prefix}*",))
+    return None
+
+
+def rabbitmq_rights(role: str, topology: Topology) -> tuple[str, str, str] | None:
+    """Regexes of what the role may configure, write and read; None if it never touches the broker."""
+    events, work = re.escape(topology.events_exchange), re.escape(topology.work_exchange)
+    # Binding a queue reads its exchange and writes the queue; publishing writes the exchange; consuming reads the queue.
+    if role == "producer":
+        return f"^{events}(\\..*)?$", f"^{events}(\\..*)?$", f"^{events}$"
+    both = f"({events}|{work})"
+    if role in ("web", "beat"):
+        return f"^{both}(\\..*)?$", f"^{both}(\\..*)?$", f"^{both}$"
+    if role == "worker":
+        return f"^{both}(\\..*)?$", f"^{both}(\\..*)?$", f"^{both}(\\..*)?$"
+    return None
+
+
+def acl_rules(parts: Iterable[Rights]) -> list[str]:
+    """The rules of ACL SETUSER behind the name and the password. Each part holds for itself, so none widens another."""
+    first, *others = parts
+    return [*first.rules, *(f"({' '.join(part.rules)})" for part in others)]
+
+
+def user_of(role: str, namespace: str) -> str:
+    return f"{namespace}-{role}"
+
+
+def acl_line(role: str, namespace: str, parts: Sequence[Rights]) -> str:
+    """A line for redis-cli or valkey-cli."""
+    words = [f'"{word}"' if " " in word or "{" in word else word for word in acl_rules(parts)]
+    return " ".join(["ACL SETUSER", user_of(role, namespace), "reset on >PASSWORD", *words])
+
+
+def rabbitmq_line(role: str, namespace: str, regexes: tuple[str, str, str]) -> str:
+    quoted = " ".join(f"'{regex}'" for regex in regexes)
+    return f"rabbitmqctl set_permissions -p VHOST {user_of(role, namespace)} {quoted}"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A command that gives a role its rights on a server."""
+
+    role: str
+    server: str
+    command: str
+
+
+def lines_for(role: str, config: Config) -> list[Line]:
+    """What gives the role its rights on the servers of these settings. One of another kind gets no line."""
+    namespace, topology = config.namespace, Topology(config.namespace)
+    url = NEXT_URL.split(config.broker)[0]
+    on_store = store_rights(role, namespace)
+    lines = []
+    if not broker_url(url).startswith("taskflow+"):
+        if on_store:
+            lines.append(Line(role, redact(config.store), acl_line(role, namespace, [on_store])))
+        regexes = rabbitmq_rights(role, topology)
+        if regexes and url.startswith("amqp"):
+            lines.append(Line(role, redact(url), rabbitmq_line(role, namespace, regexes)))
+        return lines
+    broker, store = parse_server_url(url, what="broker"), parse_server_url(config.store, what="store")
+    on_broker = streams_rights(role, topology, broker.options.get("key_prefix", topology.key_prefix))
+    if (broker.host, broker.port, broker.path, broker.nodes) == (
+        store.host,
+        store.port,
+        store.path,
+        store.nodes,
+    ):
+        parts = [part for part in (on_store, on_broker) if part]
+        return [Line(role, redact(config.store), acl_line(role, namespace, parts))]
+    for server, part in ((config.store, on_store), (url, on_broker)):
+        if part:
+            lines.append(Line(role, redact(server), acl_line(role, namespace, [part])))
+    return lines
