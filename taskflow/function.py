@@ -24,8 +24,8 @@ from taskflow.retries import Exceptions, Retries
 from taskflow.run import Run
 from taskflow.timeouts import Timeouts
 from taskflow.triggers import Trigger, TriggerEvent, parse_triggers
-from taskflow.types import Duration, FunctionId, Handler, JsonObject
-from taskflow.values.durations import MAX_DURATION_MS
+from taskflow.types import Duration, FunctionId, Handler, JsonObject, When
+from taskflow.values.durations import MAX_DURATION_MS, parse_duration_ms, parse_when_ms
 from taskflow.values.keywords import check_keywords
 from taskflow.values.manifest import NoManifest, from_manifest, to_manifest
 from taskflow.values.returns import return_shape
@@ -105,12 +105,26 @@ class InvokeOptions(TypedDict, total=False):
 
     user     a JSON object: who asks for it
     headers  short strings by name, which all that comes of the run inherits (S11.1)
+    delay    how long it is to wait before it may begin, at most 1 year; it costs no worker anything meanwhile
+    at       when it may begin, in place of `delay`; a moment in the past is now
     queue    in which the run executes, its steps and retries too, in place of the function's (S7.2): a worker must serve it (`-Q`)
     """
 
     user: JsonObject | None
     headers: Headers | None
+    delay: Duration | None
+    at: When | None
     queue: str | None
+
+
+def start_ms(options: InvokeOptions, *, now_ms: int) -> int:
+    """When (ms since the epoch) the run may begin; 0 for at once. Raises ConfigError for both, InvalidDuration for a wrong one."""
+    delay, at = options.get("delay"), options.get("at")
+    if delay is not None and at is not None:
+        raise ConfigError("invoke() takes delay=... or at=..., not both")
+    if at is not None:
+        return parse_when_ms(at, now_ms=now_ms, what="at")
+    return 0 if delay is None else now_ms + parse_duration_ms(delay, what="delay")
 
 
 class FunctionApp(Protocol):

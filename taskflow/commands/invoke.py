@@ -35,6 +35,12 @@ from taskflow.function import InvokeOptions
     help="A header, which all that comes of the run inherits; may be given again.",
 )  # fmt: skip
 @click.option(
+    "--delay", metavar="DURATION", help="How long it is to wait before it begins; 30s, 5m, '2 days'."
+)
+@click.option(
+    "--at", metavar="TIME", help="When it is to begin: ISO-8601 with an offset, 2030-01-31T12:00:00Z."
+)
+@click.option(
     "--queue", metavar="NAME", help="Where it executes, in place of the function's; a worker must serve it."
 )
 @click.option("--wait", is_flag=True, help="Wait for the end, and print the result as JSON.")
@@ -45,7 +51,7 @@ from taskflow.function import InvokeOptions
 @json_option
 def command(
     function: str, data: dict[str, Any] | None, user: dict[str, Any] | None, headers: dict[str, str] | None,
-    queue: str | None, wait: bool,
+    delay: str | None, at: str | None, queue: str | None, wait: bool,
     timeout_ms: int | None, app: str | None, store: str | None, broker: str | None, namespace: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Start one run of FUNCTION, app/function, whatever its triggers, and print the run's id.
@@ -57,7 +63,7 @@ def command(
         raise click.UsageError("--timeout is how long to wait: give --wait too")
     check_broker_is_known(app, store, broker, "workers are told of the run")
     target = find_target(app, store, broker, namespace)
-    options: InvokeOptions = {"user": user, "headers": headers, "queue": queue}
+    options: InvokeOptions = {"user": user, "headers": headers, "delay": delay, "at": at, "queue": queue}
     run_id = run(start(target, full_function_id(target, function), data, options))
     if wait:
         print_json(run(wait_for(target, run_id, timeout_ms)))

@@ -17,7 +17,7 @@ import orjson
 from taskflow.config import check_slug
 from taskflow.errors import ConfigError, RunNotFound
 from taskflow.event import INVOKED, Event, encode_event
-from taskflow.function import Function, FunctionSpec, InvokeOptions, id_of, read_spec
+from taskflow.function import Function, FunctionSpec, InvokeOptions, id_of, read_spec, start_ms
 from taskflow.routing.plan import plan_run
 from taskflow.run import no_run
 from taskflow.runs.cancel import cancel_live
@@ -171,7 +171,10 @@ class RunControl:
     ) -> RunId:  # fmt: skip
         """Start one run of the function, as `start` does; the keywords are those of `InvokeOptions`."""
         event = Event(INVOKED, data or {}, user=options.get("user"), headers=options.get("headers"))
-        return await self.start(spec, event, version=version, queue=options.get("queue"))
+        start_at_ms = start_ms(options, now_ms=self.clock.now_ms())
+        return await self.start(
+            spec, event, version=version, queue=options.get("queue"), start_at_ms=start_at_ms
+        )
 
     async def start(
         self,
@@ -181,11 +184,12 @@ class RunControl:
         cause: str = "invoke",
         version: str = "",
         queue: str | None = None,
+        start_at_ms: int = 0,
     ) -> RunId:
         """Make one run of the function whose event is this, past triggers and flow control that picks among events.
 
-        It goes to the function's queue, or to `queue`, which the app's workers must serve.
-        Each call makes another run. Raises InvalidEvent, ConfigError for what can't be a queue.
+        It goes to the function's queue, or to `queue`, which the app's workers must serve, and begins at
+        `start_at_ms`, or at once. Each call makes another run. Raises InvalidEvent, ConfigError for what can't be a queue.
         """
         if queue is not None:
             check_slug(queue, what="queue")
@@ -194,7 +198,7 @@ class RunControl:
         _, encoded = encode_event(
             event, now_ms=now_ms, max_bytes=self.max_event_bytes, uid=uid, internal=True
         )
-        plan = plan_run(spec, orjson.loads(encoded), queue=queue)
+        plan = plan_run(spec, orjson.loads(encoded), queue=queue, start_at_ms=start_at_ms)
         async with self.session.deadline() as store:
             hints = await store.routing.start_run(
                 plan, uid=uid, name=event.name, event=encoded, cause=cause, version=version, now_ms=now_ms

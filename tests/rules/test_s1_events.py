@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ import pytest
 
 from taskflow.app import TaskFlow
 from taskflow.context import Context
-from taskflow.errors import EventNotFound, RunNotFound
+from taskflow.errors import ConfigError, EventNotFound, InvalidDuration, RunNotFound
 from taskflow.event import Event, ReceivedEvent, encode_events
 from taskflow.run import RunStatus
 from taskflow.step import Step
@@ -273,3 +274,48 @@ async def test_what_a_handler_does_to_its_event_no_other_function_sees(app: Task
     async with Harness(app) as harness:
         await harness.send("shop/paid", {"n": 1})
     assert seen == [{"n": 1}, {"n": 1}]
+
+
+# --- S1.4: a run that is invoked for later ---
+
+
+@pytest.mark.parametrize("option", ["delay", "at"])
+async def test_an_invoke_may_be_for_later(app: TaskFlow, option: str) -> None:
+    """S1.4: no worker holds it meanwhile."""
+
+    @app.function()
+    async def work(ctx: Context[Step]) -> int:
+        return 7
+
+    async with Harness(app) as harness:
+        at = datetime.fromtimestamp(harness.clock.now_ms() / 1000, UTC) + timedelta(days=2)
+        run = await (work.ainvoke(delay="2 days") if option == "delay" else work.ainvoke(at=at))
+        await harness.advance(hours=47)
+        assert await run.astatus() is RunStatus.SCHEDULED
+        await harness.advance(hours=1)
+        assert await run.aresult("1s") == 7
+        past = await (work.ainvoke(delay=0) if option == "delay" else work.ainvoke(at="2001-01-01T00:00:00Z"))
+        assert await past.aresult("1s") == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"delay": "1h", "at": "2030-01-01T00:00:00Z"}, "delay=... or at=..., not both"),
+        ({"delay": -1}, "delay must not be negative"),
+        ({"delay": "soon"}, "delay can't be read: 'soon'"),
+        ({"at": datetime(2030, 1, 1)}, "at has no time zone"),
+        ({"at": "2100-01-01T00:00:00Z"}, "at must be at most 1 year"),
+    ],
+)
+async def test_a_time_that_an_invoke_can_not_have_is_refused(
+    app: TaskFlow, options: Any, problem: str
+) -> None:
+    """S1.4"""
+
+    @app.function()
+    async def work(ctx: Context[Step]) -> None: ...
+
+    async with Harness(app):
+        with pytest.raises((ConfigError, InvalidDuration), match=problem):
+            await work.ainvoke({}, **options)
