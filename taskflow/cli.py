@@ -1,4 +1,4 @@
-"""The command line. Each command lives in `taskflow/commands/` and is imported when it is used.
+"""The command line. Each command is a module of `taskflow/commands/`, and is imported when it is used.
 
 Exit codes: 0 clean, 1 failed, 2 wrong usage.
 """
@@ -18,7 +18,7 @@ DISTRIBUTION = "taskflow-durable"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a command is found, and what `taskflow --help` says of it without importing it."""
+    """A command: where to import it from, and its line in `taskflow --help`, which imports no command."""
 
     target: str  # "module:attribute"
     summary: str
@@ -49,7 +49,7 @@ COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in sect
 
 
 class Failure(click.ClickException):
-    """Ends the command with exit code 1 and the plain words on stderr."""
+    """Ends the command with exit code 1, and prints its message on stderr."""
 
     exit_code = 1
 
@@ -58,7 +58,7 @@ class Failure(click.ClickException):
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it is asked for."""
+    """A click group that imports a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -85,7 +85,7 @@ class LazyGroup(click.Group):
 
 
 def installed_version() -> str:
-    # Here, since its import takes 6 ms, and few ask.
+    # Imported here: that takes 6 ms, and few ask for the version.
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -17,18 +17,18 @@ from taskflow.values.keywords import check_keywords
 
 T = TypeVar("T")
 Read: TypeAlias = Callable[[Any, str], T]
-"""Checks what was given for a setting. The text is what an error is to call it. Raises ConfigError."""
+"""Checks the value of a setting and returns it; the text is the setting's name in errors. Raises ConfigError."""
 
 Determinism: TypeAlias = Literal["warn", "strict"]
 
 DEFAULT_URL = "redis://localhost:6379/0"
 MAX_SLUG_CHARS = 64
 MAX_VERSION_CHARS = 128
-MAX_DIGITS = 18  # Python refuses to read numbers of thousands of digits
+MAX_DIGITS = 18  # longer texts are no number here: Python refuses to read numbers of thousands of digits
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 SIZE_UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB}
 
-# No dots: the broker's names join an app and a queue by one, as in "taskflow.work.shop.default".
+# No dots, since names in the broker join app and queue by a dot, as in "taskflow.work.shop.default".
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.*", re.DOTALL)
 SIZE = re.compile(r"([0-9][0-9_]*)\s*([a-z]*)", re.IGNORECASE)
@@ -37,24 +37,23 @@ SIZE = re.compile(r"([0-9][0-9_]*)\s*([a-z]*)", re.IGNORECASE)
 class Settings(TypedDict, total=False):
     """The settings of an app: keywords of `TaskFlow(...)`, each also an environment variable.
 
-    `send_timeout` is TASKFLOW_SEND_TIMEOUT, and so on. A keyword beats the variable, which beats the default; None counts as left
-    out, and so does an empty variable. `Config` has the defaults.
+    The variable of `send_timeout` is TASKFLOW_SEND_TIMEOUT, and so on. A keyword beats the variable, which beats the default. None
+    counts as left out, and so does an empty variable. `Config` has the defaults.
 
-    broker                 where events and work messages travel: any URL of kombu; several servers are joined by ";"
-    store                  one URL of a Redis or Valkey, where runs are kept; that of the broker if it is such a server
-    app_version            of this code, kept with each run that it makes or executes; give each deploy another (S2.7). A digest of
-                           the functions unless given
+    broker                 where events and work messages travel: any URL of kombu; join several servers by ";"
+    store                  where runs are kept: one URL of a Redis or Valkey; by default the broker's, if that is one
+    app_version            version of this code, another one for each deploy (S2.7); by default a digest of the functions
     namespace              prefix of all keys, so that one store serves several deployments
-    send_timeout           how long `send` tries before it raises BrokerUnavailable (S1.2); at most 10 minutes
-    max_event_bytes        of an event as JSON (S1.5); at most 64 MiB. The variable may say "512KiB"
-    retention              how long finished runs and events are kept (S10.1); at most 366 days
-    failed_retention       the same for failed runs
-    max_steps              steps a run (S3.10)
-    max_step_output_bytes  of the result of a step as JSON (S3.10)
-    max_run_bytes          of all memos of a run (S3.10)
-    max_crashes            processes that may die in a row under a run without progress; then it fails (S9.8)
-    determinism            "strict" fails a run whose replay meets the steps in another order; "warn" logs it (S4.5)
-    retries                of functions that say nothing themselves: attempts after the first, or a Retries (S5.1)
+    send_timeout           duration for which `send` tries before it raises BrokerUnavailable (S1.2); at most 10 minutes
+    max_event_bytes        greatest size of an event as JSON (S1.5); at most 64 MiB. The variable may say "512KiB"
+    retention              duration for which finished runs and events are kept (S10.1); at most 366 days
+    failed_retention       duration for which failed runs are kept (S10.1)
+    max_steps              greatest number of steps of a run (S3.10)
+    max_step_output_bytes  greatest size of a step's result as JSON (S3.10)
+    max_run_bytes          greatest size of all memos of a run (S3.10)
+    max_crashes            a run fails when so many processes in a row died under it without progress (S9.8)
+    determinism            "strict" fails a run whose replay calls the steps in another order; "warn" logs it (S4.5)
+    retries                for functions without an option of their own: attempts after the first, or a Retries (S5.1)
     """
 
     broker: str | None
@@ -172,16 +171,16 @@ def check_slug(value: object, what: str) -> str:
 
 
 def setting(default: T, read: Read[T]) -> T:
-    """A field of Config: its default, and how to check what was given for it."""
+    """A field of Config, with its default and the function that checks a given value."""
     made: T = field(default=default, metadata={"read": read})
     return made
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Config:
-    """The settings of an app, checked; `Settings` says what each means. `Config.resolve` makes one from what the user gives.
+    """The checked settings of an app; `Settings` says what each means. `Config.resolve` makes one of keywords and environment.
 
-    Durations are held in ms. `repr` hides passwords.
+    Durations are stored in ms. `repr` hides passwords.
     """
 
     app_id: str
@@ -217,9 +216,9 @@ class Config:
     def resolve(
         cls, app_id: str, *, environ: Mapping[str, str] | None = None, **settings: Unpack[Settings]
     ) -> Config:
-        """The settings of an app: a keyword beats its TASKFLOW_* variable, which beats the default.
+        """Resolve the settings of an app: a keyword beats its TASKFLOW_* variable, which beats the default.
 
-        `environ` is `os.environ` unless given. Raises ConfigError, which names the keyword or variable, and TypeError for a setting
+        `environ` is by default `os.environ`. Raises ConfigError, which names the keyword or variable, and TypeError for a setting
         that does not exist.
         """
         check_keywords(settings, Settings, what="TaskFlow()")
@@ -241,12 +240,12 @@ class Config:
 
 
 def number_in(value: Any) -> Any:
-    """The number that a text from the environment is; everything else as it is."""
+    """The number, if `value` is the text of one, as from the environment; else `value` itself."""
     is_number = isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= MAX_DIGITS
     return int(value) if is_number else value
 
 
 def default_store(broker: str) -> str:
-    """The store that goes with `broker`: the same server, if it is a Redis or Valkey."""
+    """The store's default URL: the broker's, if that is a Redis or Valkey."""
     first = NEXT_URL.split(broker)[0].removeprefix("taskflow+")
     return first if is_meant_for_redis(first) else DEFAULT_URL

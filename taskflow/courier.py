@@ -1,4 +1,4 @@
-"""Tells the broker what a script of the store asked for: work messages, and the events of the outbox."""
+"""Courier: tells the broker of queues with ready runs, and of events in the outbox, when a script of the store asks for it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ logger = logging.getLogger("taskflow")
 
 
 class Courier:
-    """What does not get through is told by beat (S9.2), so a failure costs time and nothing else: it is logged once an outage.
+    """Tells the broker of ready runs (work messages) and of the events in the outbox.
 
+    Beat sends the messages that did not get through (S9.2), so a failure only costs time; it is logged once an outage.
     `clear_outbox` takes published events, by their uids, out of the outbox.
     """
 
@@ -31,7 +32,7 @@ class Courier:
         self.is_down = False
 
     async def tell(self, hints: Sequence[Hint]) -> None:
-        """Return when the broker knows all of them, or when it turned out to be away."""
+        """Send the hints; return when the broker has them, or is found to be away."""
         try:
             await self.deliver(hints)
         except BrokerUnavailable as error:
@@ -40,7 +41,7 @@ class Courier:
             self.is_down = False
 
     async def deliver(self, hints: Sequence[Hint]) -> None:
-        """Send the work messages, publish the events and take these out of the outbox. Raises BrokerUnavailable."""
+        """Send the work messages, publish the events, and take the events out of the outbox. Raises BrokerUnavailable."""
         for app_id, queues in queues_of(hints).items():
             await self.publisher.publish_work(queues, app_id=app_id)
         if events := events_of(hints):
@@ -48,13 +49,13 @@ class Courier:
             await self.clear_outbox([uid for uid, _ in events])
 
     async def publish_events(self, events: Sequence[bytes]) -> None:
-        """Publish events that no outbox holds. Raises BrokerUnavailable."""
+        """Publish events that are not in the outbox. Raises BrokerUnavailable."""
         await self.publisher.publish_events(pack_messages(events))
 
     # --- in the background ---
 
     def send_work(self, hints: Sequence[Hint]) -> None:
-        """As `deliver`, without waiting; events don't wait for work messages."""
+        """Send the hints in the background; events don't wait for work messages."""
         events = events_of(hints)
         if len(events) < len(hints):
             self.spawn(self.deliver([hint for hint in hints if isinstance(hint, WorkHint)]))
@@ -62,7 +63,7 @@ class Courier:
             self.spawn(self.deliver(events))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        # A clean context: what a step's commit sends must not become part of that run, and end with it.
+        # A clean context, so that a message for a step's commit does not belong to that run, and does not end with it.
         task = asyncio.get_running_loop().create_task(work, context=Context())
         self.tasks.add(task)
         task.add_done_callback(self.finished)
@@ -85,6 +86,6 @@ class Courier:
         self.is_down = True
 
     async def flush(self) -> None:
-        """Wait for what is under way."""
+        """Wait until all background sends have ended."""
         while self.tasks:
             await asyncio.gather(*self.tasks, return_exceptions=True)

@@ -9,17 +9,17 @@ TaskFlowError
 ├── StoreUnavailable          the store gave no answer within its deadline
 │   └── StoreVersionMismatch  the store holds data of another major version
 ├── RunNotFound               no such run, or its retention is over (S10.1)
-├── EventNotFound             no such event, or none that a worker has routed so far (S10.1)
+├── EventNotFound             no such event, or no worker has routed it yet (S10.1)
 ├── RunFailed                 `Run.result()` of a failed run; carries the run's error
 ├── RunCancelled              `Run.result()` of a cancelled run
-├── RunSkipped                `Run.result()` of a run that flow control did not let be (S7)
-├── RerunRefused              a run can't be rerun, or not like that (S10.3)
-├── RetryAfterError           raised by user code: try again then (S5.3)
-├── NonRetriableError         raised by user code, or by a subclass here: don't try again (S5.3)
+├── RunSkipped                `Run.result()` of a run that flow control or a pause refused (S7, S10.4)
+├── RerunRefused              a run can't be rerun, or not with these arguments (S10.3)
+├── RetryAfterError           user code raises it to say when to try again (S5.3)
+├── NonRetriableError         user code raises it, or taskflow one of its subclasses: don't try again (S5.3)
 │   ├── StepError             a step is out of retries, or an invoked function failed (S5.4, S3.6)
 │   │   └── StepTimeout       a step ran into `timeouts.step` (S6.3)
-│   ├── NestedStepError       a step inside a step (S3.9)
-│   ├── SerializationError    a value that is no JSON (S2.6)
+│   ├── NestedStepError       a step was called inside a step (S3.9)
+│   ├── SerializationError    a value has no JSON form, or does not fit its type (S2.6, S11.3)
 │   ├── LimitExceeded         too many steps, or too much state (S3.10)
 │   ├── NonDeterminismError   the replay met the steps in another order (S4.5)
 │   └── WorkerLost            the worker process died under the same step again and again (S9.8)
@@ -57,7 +57,7 @@ class BrokerUnavailable(TaskFlowError):
 
 
 class StoreUnavailable(TaskFlowError):
-    """The store gave no answer within the deadline."""
+    """The store gave no answer within the deadline. Rule S9.5."""
 
 
 class StoreVersionMismatch(StoreUnavailable):
@@ -69,13 +69,13 @@ class RunNotFound(TaskFlowError):
 
 
 class EventNotFound(TaskFlowError):
-    """There is no such event, no worker has routed it so far, or its retention is over. Rule S10.1."""
+    """There is no such event, no worker has routed it yet, or its retention is over. Rule S10.1."""
 
 
 class RunFailed(TaskFlowError):
-    """The awaited run failed.
+    """The awaited run failed. Rule S5.5.
 
-    `run_id` names it; `name`, `message` and `stack` are those of the error that ended it.
+    `run_id` is the run's id; `name`, `message` and `stack` (str) are class name, text and traceback of the error that ended it.
     """
 
     def __init__(self, run_id: str, name: str, message: str, stack: str = "") -> None:
@@ -87,7 +87,7 @@ class RunFailed(TaskFlowError):
 
 
 class RunCancelled(TaskFlowError):
-    """The awaited run was cancelled; `reason` says by what."""
+    """The awaited run was cancelled; `reason` (str) says by what. Rules S6.1 to S6.3."""
 
     def __init__(self, run_id: str, reason: str = "") -> None:
         super().__init__(f"run {run_id} was cancelled" + (f": {reason}" if reason else ""))
@@ -96,7 +96,7 @@ class RunCancelled(TaskFlowError):
 
 
 class RunSkipped(TaskFlowError):
-    """The awaited run was skipped: flow control or a pause refused it; `reason` says why. Rules S7, S10.4."""
+    """The awaited run was skipped: flow control or a pause refused it; `reason` (str) says why. Rules S7, S10.4."""
 
     def __init__(self, run_id: str, reason: str = "") -> None:
         super().__init__(f"run {run_id} was skipped" + (f": {reason}" if reason else ""))
@@ -105,13 +105,13 @@ class RunSkipped(TaskFlowError):
 
 
 class RerunRefused(TaskFlowError):
-    """A run can't be rerun, or not like that: it is live, or has no such step. Nothing was made. Rule S10.3."""
+    """A run can't be rerun: it is still live, or has no such step. No run was made. Rule S10.3."""
 
 
 class RetryAfterError(TaskFlowError):
-    """Raise it in a step or handler to choose the next attempt. Rule S5.3.
+    """Raise it in a step or handler to say when the next attempt is. Rule S5.3.
 
-    `delay` is a duration ("30s", seconds or a timedelta) or an aware datetime; InvalidDuration for one without a time zone.
+    `delay` is a duration ("30s", seconds or a timedelta) or an aware datetime. Raises InvalidDuration for one without a time zone.
 
         raise RetryAfterError("rate limited", "30s") from error
     """
@@ -127,13 +127,17 @@ class RetryAfterError(TaskFlowError):
 
 
 class NonRetriableError(TaskFlowError):
-    """Raise it in a step or handler to end the retries at once. Rule S5.3."""
+    """Raise it in a step or handler to end the retries at once. Rule S5.3.
+
+    raise NonRetriableError(f"there is no customer {customer_id}")
+    """
 
 
 class StepError(NonRetriableError):
-    """A step is out of retries, or an invoked function failed. Rules S3.6, S5.4.
+    """A step has no retries left, or an invoked function failed. The handler may catch it. Rules S3.6, S5.4.
 
-    `name` is the class name of the original error, `message` its text, `step_id` the step, `stack` its traceback as text.
+    All attributes are str: `name` is the class name of the original error, `message` its text, `stack` its traceback, and `step_id`
+    the id of the step.
     """
 
     def __init__(self, message: str, *, name: str = "StepError", step_id: str = "", stack: str = "") -> None:
@@ -153,7 +157,7 @@ class NestedStepError(NonRetriableError):
 
 
 class SerializationError(NonRetriableError):
-    """A handler or step returned a value that has no JSON form. Rule S2.6."""
+    """A value has no JSON form, or does not fit its annotated type; the message names step, path and type. Rules S2.6, S11.3."""
 
 
 class LimitExceeded(NonRetriableError):
@@ -161,12 +165,12 @@ class LimitExceeded(NonRetriableError):
 
 
 class NonDeterminismError(NonRetriableError):
-    """With determinism="strict": the replay met other steps than the memos say. Rule S4.5."""
+    """With determinism="strict": the replay called the steps in another order than before. Rule S4.5."""
 
 
 class WorkerLost(NonRetriableError):
-    """The worker process died `max_crashes` times under the same step. Rule S9.8."""
+    """Worker processes died under the run `max_crashes` times in a row, without progress in between. Rule S9.8."""
 
 
 class Suspend(BaseException):
-    """Unwinds a handler whose run is suspended. No error: never catch it. Rule S4.6."""
+    """Unwinds the handler of a run that is suspended. It is no error: never catch it. Rule S4.6."""

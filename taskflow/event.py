@@ -1,4 +1,4 @@
-"""Event and its limits, and the form in which events travel. Rules S1.1 and S1.5."""
+"""Events: the form that users write, the form in which they travel, and the form that handlers see. Rules S1.1 and S1.5."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taskflow.types import JsonObject
 from taskflow.values.ids import is_ulid, new_ulid
 from taskflow.values.stored import dump
 
-# Events of one call share messages up to this size; SQS, the smallest broker, takes 256 KiB.
+# Events of one call share messages of up to this size. The smallest limit of a broker is that of SQS, 256 KiB.
 MESSAGE_BYTES = 128 * 1024
 MESSAGE_EVENTS = 100
 INVOKED = "taskflow/function.invoked"
@@ -22,7 +22,7 @@ MAX_EVENTS = 5_000  # in one call of send (S1.2)
 MAX_NAME_CHARS = 256
 MAX_ID_CHARS = 256
 MAX_VERSION_CHARS = 64
-MIN_TS_MS = 100_000_000_000  # in 1973: a smaller number is taken for one of seconds
+MIN_TS_MS = 100_000_000_000  # in 1973: a smaller number probably means seconds
 MAX_TS_MS = 253_402_300_799_999  # the end of the year 9999
 RESERVED_PREFIX = "taskflow/"
 REQUIRED = ("uid", "id", "name", "data", "ts")  # members of an event on the wire
@@ -32,10 +32,12 @@ REQUIRED = ("uid", "id", "name", "data", "ts")  # members of an event on the wir
 class Event:
     """A named JSON message. Rules S1.1 and S1.5.
 
-    `name` has 1-256 characters. `data` is a JSON object. `id`, chosen by the sender, deduplicates events of its
-    name for 24 h (S1.3). `ts` is in ms since the epoch, now by default; in the future it delays the runs that the event
-    starts (S1.4). `user` is a JSON object, `v` the version of the event's shape. `headers` are short strings by
-    name, 8 KiB at most, which all that comes of the event inherits (S11.1).
+        Event("shop/order.created", {"order_id": 7}, id="order-7", headers={"tenant": "acme"})
+
+    `name` has 1-256 characters. `data` is a JSON object. `id`, chosen by the sender, deduplicates events of this name for 24 h
+    (S1.3). `ts` is in ms since the epoch, now by default; a `ts` in the future delays the runs that the event starts (S1.4). `user`
+    is a JSON object, `v` (str) the version of the event's shape. `headers` are short strings by name, 8 KiB at most, which the runs
+    of the event inherit, and the events and runs that these send and start (S11.1).
 
     Raises InvalidEvent.
     """
@@ -55,10 +57,10 @@ class Event:
 
 
 class WireEvent(TypedDict):
-    """An event on the wire: what a broker message, the store and every module below the app hold of it.
+    """An event on the wire: its form in broker messages, in the store, and in every module below the app.
 
-    `uid` is the internal ULID, `id` the sender's id or the uid again. `ts` is in ms since the epoch; `due` is the same, and only
-    there when the sender chose it, as it may then delay runs (S1.4).
+    `uid` is the internal ULID; `id` is the sender's id, or the uid again. `ts` is in ms since the epoch. `due` is the same number,
+    but it is only there if the sender chose the `ts`, which may then delay runs (S1.4).
     """
 
     uid: str
@@ -75,10 +77,10 @@ class WireEvent(TypedDict):
 # Not frozen: a frozen dataclass takes four times as long to make, and each run makes one.
 @dataclass(slots=True)
 class ReceivedEvent:
-    """An event as a handler sees it: `ctx.event`.
+    """An event as a handler sees it: `ctx.event`. Rule S1.1.
 
-    `uid` is the internal ULID; `id` is the sender's id, or the uid if the sender gave none; `ts` is in ms
-    since the epoch.
+    `uid` is the internal ULID; `id` is the sender's id, or the uid if the sender gave none; `ts` is in ms since the epoch.
+    `name`, `data`, `user`, `v` and `headers` are those that were sent.
     """
 
     uid: str
@@ -92,7 +94,7 @@ class ReceivedEvent:
 
     @classmethod
     def from_wire(cls, obj: WireEvent) -> ReceivedEvent:
-        """The event of a wire object that `decode_message` or the store gave."""
+        """Make the event of a wire object that `decode_message` or the store gave."""
         return cls(
             obj["uid"], obj["id"], obj["name"], obj["data"], obj["ts"], obj.get("user"), obj.get("v"),
             obj.get("headers") or NO_HEADERS,
@@ -100,7 +102,7 @@ class ReceivedEvent:
 
 
 def read_event(text: bytes) -> ReceivedEvent:
-    """The event of a wire object as JSON."""
+    """Make the event of a wire object's JSON."""
     return ReceivedEvent.from_wire(orjson.loads(text))
 
 
@@ -110,8 +112,8 @@ def encode_event(
 ) -> tuple[str, bytes]:  # fmt: skip
     """The public id and the wire object (JSON) of `event`. Rules S1.1 and S1.5.
 
-    `now_ms` (ms since epoch) is the `ts` of an event that has none. `uid` is the internal ULID, a new one by
-    default. Only with `internal` may the name start with `taskflow/`. `inherited` are the headers of the run that sends it.
+    `now_ms` (ms since epoch) is the `ts` of an event that has none. `uid` is the internal ULID, by default a new one.
+    With `internal` the name may start with `taskflow/`. `inherited` are the headers of the run that sends the event.
     Raises InvalidEvent for a reserved name, data that is no JSON, too many headers, or more than `max_bytes` bytes of JSON.
     """
     name = event.name
@@ -130,7 +132,7 @@ def encode_event(
         "ts": now_ms if event.ts is None else event.ts,
     }
     if event.ts is not None:
-        # Only a `ts` that the sender chose may delay runs: the default one follows the sender's clock, which nobody corrects.
+        # Only a `ts` that the sender chose may delay runs: the default one comes from the sender's clock, which nobody corrects.
         wire["due"] = event.ts
     if event.user is not None:
         wire["user"] = event.user
@@ -157,7 +159,7 @@ def encode_events(
     event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None, ts: int | None = None,
     user: JsonObject | None = None, v: str | None = None, headers: Headers | None = None, now_ms: int, max_bytes: int,
 ) -> tuple[list[str], list[bytes]]:  # fmt: skip
-    """The ids of the events that the arguments of `send` mean, and the broker messages that carry them. Rules S1.2, S1.5."""
+    """Encode the arguments of `send`: the ids of the events, and the broker messages that carry them. Rules S1.2, S1.5."""
     if isinstance(event, str):
         events: Sequence[Event] = (Event(event, {} if data is None else data, id, ts, user, v, headers),)
     else:
@@ -179,7 +181,7 @@ def encode_events(
 
 
 def pack_messages(encoded: Sequence[bytes]) -> list[bytes]:
-    """Broker messages, each a JSON array of events, in order."""
+    """Pack encoded events into broker messages, each a JSON array, in order."""
     if len(encoded) == 1:
         return [b"[" + encoded[0] + b"]"]
     messages: list[bytes] = []
@@ -197,9 +199,9 @@ def pack_messages(encoded: Sequence[bytes]) -> list[bytes]:
 
 
 def decode_message(body: bytes) -> list[WireEvent]:
-    """The wire objects in the body of a broker message, a JSON array of them.
+    """The wire objects in the body of a broker message, which is a JSON array. Unknown members of them are kept.
 
-    Raises InvalidEvent, which says what is wrong, for anything else. Members that aren't known are kept.
+    Raises InvalidEvent, which says what is wrong with the body.
     """
     try:
         events = orjson.loads(body)
@@ -217,7 +219,7 @@ def decode_message(body: bytes) -> list[WireEvent]:
 
 
 def find_wire_problem(event: Any) -> str | None:
-    """What makes `event` no wire object, or None."""
+    """Why `event` is no wire object, as a text for an error; None if it is one."""
     if not isinstance(event, dict):
         return f"expected a JSON object, got a {type(event).__name__}"
     get = event.get
@@ -232,7 +234,7 @@ def find_wire_problem(event: Any) -> str | None:
 
 
 def find_problem(name: Any, data: Any, id: Any, ts: Any, user: Any, v: Any, headers: Any) -> str | None:
-    """What breaks S1.5, except the size, or None."""
+    """How the fields of an event break S1.5 (the size aside), as a text for an error; None if they don't."""
     if not isinstance(name, str):
         return f"the name of an event must be a str, got {type(name).__name__}"
     if not 1 <= len(name) <= MAX_NAME_CHARS:

@@ -1,6 +1,6 @@
-"""Headers: short strings by name that travel with an event and with all that comes of it. Rule S11.1.
+"""Headers: short strings by name. An event has them, and its runs and their events inherit them. Rule S11.1.
 
-A header says something of the circumstances rather than of the matter: a tenant, a session, who asked, the context of a trace.
+A header tells the circumstances and not the matter: the tenant, the session, who asked, the context of a trace.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ Headers: TypeAlias = Mapping[str, str]
 NO_HEADERS: Headers = MappingProxyType({})
 
 MAX_HEADER_BYTES = 8 * 1024
-"""Of all names and values of an event together, in UTF-8."""
+"""The greatest size of all names and values of an event together, in UTF-8."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def find_header_problem(headers: Any) -> str | None:
-    """What breaks S11.1, or None."""
+    """How the headers break S11.1, as a text for an error; None if they don't."""
     if not isinstance(headers, Mapping):
         return f"headers must be a dict of str to str or None, got {type(headers).__name__}"
     size = 0
@@ -46,7 +46,7 @@ def find_header_problem(headers: Any) -> str | None:
 
 
 def inherit(inherited: Headers, own: Headers | None) -> Headers:
-    """The headers of what a run with `inherited` ones sends or starts: its own beat them."""
+    """The headers of an event or run that a run with the headers `inherited` sends or starts. `own` ones beat inherited ones."""
     if not own:
         return inherited
     return {**inherited, **own} if inherited else own

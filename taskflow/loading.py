@@ -1,4 +1,4 @@
-"""Finds the app that `-A module[:app]` names, and says in plain words why it can't be found."""
+"""Loads the app that `-A module[:app]` names, or says in plain words why it can't be loaded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load_app(target: str) -> TaskFlow:
 
 
 def check_module_name(target: str, module_name: str) -> None:
-    """Refuse what is no module; a path is what people write by mistake."""
+    """Raise ConfigError unless this can be the name of a module; for a path, which people write by mistake, suggest the module."""
     path, _, attribute = target.partition(":")
     is_file = path.endswith(".py") and Path(path).is_file()
     if not is_file and all(part.isidentifier() for part in module_name.split(".")):
@@ -67,7 +67,7 @@ def broken_module(name: str, error: BaseException) -> ConfigError:
 
 
 def broken_code(what_failed: str, error: BaseException) -> ConfigError:
-    """What to tell when the user's code raises: the error, and where in their code."""
+    """The error for users when their code raises: what failed, and the part of the traceback in their code."""
     story = traceback.TracebackException.from_exception(error)
     shorten(story)
     text = "".join(story.format()).rstrip()
@@ -75,7 +75,7 @@ def broken_code(what_failed: str, error: BaseException) -> ConfigError:
 
 
 def shorten(story: traceback.TracebackException) -> None:
-    """Take the import machinery's and our own frames out, in the errors that led to this one too."""
+    """Remove the frames of the import system and of taskflow, also from the errors that led to this one."""
     story.stack = traceback.StackSummary.from_list(
         [frame for frame in story.stack if is_users(frame.filename)]
     )
@@ -132,7 +132,7 @@ def apps_in(module: ModuleType) -> dict[str, TaskFlow]:
 
 
 def what_it_has(module: ModuleType) -> str:
-    """The apps of the module as a clause that ends the sentence and says what to do."""
+    """A clause that names the apps of the module and says what to do; it ends the sentence of an error."""
     names = list(apps_in(module))
     if not names:
         return (

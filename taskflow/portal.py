@@ -1,4 +1,4 @@
-"""A loop of our own in a thread, for async work on behalf of sync code."""
+"""LoopThread: an event loop in a thread of its own, on which sync code has coroutines run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """Starts when first used; a process that was forked off gets a new one."""
+    """An event loop in a thread. The thread starts at the first use; a forked process gets a new one."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -32,7 +32,7 @@ class LoopThread:
         return threading.current_thread() is self.thread
 
     def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine there and wait for it here. RuntimeError on that very thread, which would wait for itself."""
+        """Run a coroutine on the loop and wait for its result. Raises RuntimeError on the loop's own thread: it would deadlock."""
         if self.is_current:
             raise RuntimeError(
                 "a sync method of the app was called on the app's own loop; await its async twin instead"
@@ -51,7 +51,7 @@ class LoopThread:
             return self.loop
 
     def stop(self) -> None:
-        """End the thread; the next `run` starts another."""
+        """End the thread; the next `run` starts a new one."""
         with self.lock:
             loop, thread, self.loop, self.thread = self.loop, self.thread, None, None
             if loop is None or thread is None or self.pid != os.getpid():

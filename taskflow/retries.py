@@ -19,7 +19,7 @@ from taskflow.values.manifest import in_code_only
 
 MAX_ATTEMPTS = 20
 MAX_MULTIPLIER = 100
-# Trying again can't help against these: the same code would give the same wrong value.
+# Trying again can't help against these errors: the same code would give the same wrong value.
 FINAL = (NonRetriableError, ConfigError, InvalidDuration, InvalidEvent)
 
 
@@ -29,14 +29,14 @@ Exceptions: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often, when and against what to try again. Rules S5.1 to S5.3.
+    """How often, when and after which errors to try again. Rules S5.1 to S5.3.
 
         Retries(8, initial="1s", maximum="5m", retry_on=(ConnectionError, TimeoutError))
 
-    `attempts` (0-20) counts the tries after the first one. The delay before them grows from `initial` by
-    `multiplier` (1-100) up to `maximum`; with `jitter` it is drawn evenly between nothing and that.
-    An exception that is one of `give_up_on`, or none of `retry_on` where that is given, ends the tries; a step that ran out of time
-    counts as TimeoutError, and a RetryAfterError as one of `retry_on`. Raises ConfigError.
+    `attempts` (0-20) is the number of attempts after the first one. The delay before them (a duration) grows from `initial` by the
+    factor `multiplier` (1-100) up to `maximum`; with `jitter` it is drawn evenly between 0 and that. An exception of `give_up_on`
+    ends the attempts, and so does one that is not of `retry_on`, if that is given. A step that ran out of time counts as
+    TimeoutError, and a RetryAfterError always as one of `retry_on`. Raises ConfigError.
     """
 
     attempts: int = 4
@@ -88,9 +88,9 @@ class Retries:
         retry_on: Exceptions | None = None,
         give_up_on: Exceptions | None = None,
     ) -> Retries:
-        """The policy that `retries=value` means: so many attempts with the default backoff, or a policy; None is the default.
+        """Read the option `retries`: a number of attempts with the default backoff, or a policy; None is the default policy.
 
-        The other two, where given, beat those of the policy.
+        `retry_on` and `give_up_on`, where given, beat those of the policy.
         """
         policy = cls() if value is None else value if isinstance(value, Retries) else cls(attempts=value)
         if retry_on is not None:
@@ -98,7 +98,7 @@ class Retries:
         return policy if give_up_on is None else replace(policy, give_up_on=give_up_on)
 
     def gives_up_on(self, error: BaseException) -> bool:
-        """Whether no attempt is to follow; a group of exceptions is final when all that is in it is."""
+        """Whether no attempt follows after this error. A group of exceptions is final if all of its exceptions are."""
         if isinstance(error, BaseExceptionGroup):
             return all(self.gives_up_on(one) for one in error.exceptions)
         if isinstance(error, (FINAL, self.give_up_on)):
@@ -107,7 +107,7 @@ class Retries:
 
 
 def check_exceptions(option: str, value: object) -> None:
-    """Raise ConfigError unless this is a class of exceptions or a tuple of them."""
+    """Raise ConfigError unless `value` is None, a class of exceptions, or a tuple of such classes."""
     classes = value if isinstance(value, tuple) else () if value is None else (value,)
     for each in classes:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
@@ -117,7 +117,7 @@ def check_exceptions(option: str, value: object) -> None:
 
 
 def backoff_ms(attempt: int, policy: Retries, jitter: float) -> int:
-    """The delay before try `attempt` + 1 (0-based); `jitter` in [0, 1) is drawn by the caller. Rule S5.2."""
+    """The delay (ms) after attempt number `attempt` (from 0) failed; the caller draws `jitter` in [0, 1). Rule S5.2."""
     ceiling_ms = min(float(policy.maximum_ms), policy.initial_ms * float(policy.multiplier) ** attempt)
     return int(ceiling_ms * jitter) if policy.jitter else int(ceiling_ms)
 
@@ -125,9 +125,9 @@ def backoff_ms(attempt: int, policy: Retries, jitter: float) -> int:
 def next_attempt_ms(
     policy: Retries, attempt: int, *, now_ms: int, error: BaseException, jitter: float
 ) -> int | None:
-    """When (ms since epoch) to try again after try `attempt` (0-based) raised `error`; None: not at all.
+    """When (ms since epoch) to try again after attempt number `attempt` (from 0) raised `error`; None for never.
 
-    A RetryAfterError whose delay can't be read counts as any other error, or its run would get stuck on it.
+    A RetryAfterError whose delay can't be read counts as any other error, or its run would never get on.
     Rules S5.1 to S5.3.
     """
     if policy.gives_up_on(error) or attempt >= policy.attempts:

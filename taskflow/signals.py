@@ -1,4 +1,4 @@
-"""Signals: a name for which one run of an app waits, and data for that run. Rule S3.4."""
+"""Signals: data that is sent to the one run of an app that waits for the signal's name. Rule S3.4."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from taskflow.errors import NonRetriableError
 from taskflow.values.stored import dump
 
 MAX_SIGNAL_CHARS = 256
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls, and halves of characters
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters and lone surrogates
 
 OnConflict: TypeAlias = Literal["fail", "replace"]
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedSignal:
-    """What a wait for a signal returns: the signal's name, and the JSON that was sent with it."""
+    """The result of `step.wait_for_signal`: the signal's `name`, and the `data` (any JSON) that was sent with it. Rule S3.4."""
 
     name: str
     data: Any
@@ -30,7 +30,7 @@ class ReceivedSignal:
 
 
 def check_signal_name(name: object) -> str:
-    """The name of a signal, 1 to 256 printable characters. Raises NonRetriableError."""
+    """Return the name of a signal if it has 1 to 256 printable characters. Raises NonRetriableError otherwise."""
     if isinstance(name, str) and 1 <= len(name) <= MAX_SIGNAL_CHARS and not UNPRINTABLE.search(name):
         return name
     raise NonRetriableError(
@@ -39,7 +39,7 @@ def check_signal_name(name: object) -> str:
 
 
 def check_on_conflict(on_conflict: object, *, what: str) -> bool:
-    """Whether the wait takes the signal from who waits for it already. Raises NonRetriableError."""
+    """Whether the wait takes the signal from the run that waits for it already. Raises NonRetriableError."""
     if on_conflict in get_args(OnConflict):
         return on_conflict == "replace"
     raise NonRetriableError(
@@ -49,7 +49,7 @@ def check_on_conflict(on_conflict: object, *, what: str) -> bool:
 
 
 def encode_signal(name: str, data: Any, *, max_bytes: int) -> bytes:
-    """What the waiting step gets, as JSON. Raises NonRetriableError, and SerializationError for data that is no JSON."""
+    """The signal's data as JSON. Raises NonRetriableError if it is too large, and SerializationError if it has no JSON form."""
     body = dump(data, what=f"the data of signal {check_signal_name(name)!r}")
     if len(body) > max_bytes:
         raise NonRetriableError(

@@ -11,11 +11,14 @@ from taskflow.values.durations import parse_duration_ms
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a run and its steps may take; None is no limit. Rule S6.3.
+    """How long a run and its steps may take. Rule S6.3.
 
-    `start`: from when the run is due until its first attempt; then it is cancelled. `finish`: from the first
-    attempt on; then it is cancelled. `step`: one attempt of a step; then that fails with StepTimeout.
-    Each is more than 0 and at most 1 year. Raises ConfigError.
+        @app.function(trigger="pdf/requested", timeouts=Timeouts(start="10m", finish="1h", step="30s"))
+
+    `start` limits the time from when the run is due to its first attempt, `finish` the time from the first attempt to the end; a
+    run that exceeds one of them is cancelled. `step` limits one attempt of a step or body (S4.7), which then fails with
+    StepTimeout. Each is a duration ("1h30m", seconds or a timedelta), more than 0 and at most 1 year; None, the default, is no
+    limit. Raises ConfigError.
     """
 
     start: Duration | None = field(default=None, compare=False)

@@ -28,7 +28,7 @@ CRON_HOW = (
     "Write five fields (minute, hour, day of month, month, day of week) as in '30 9 * * mon-fri', or six "
     "with the second first; 'TZ=Europe/Berlin ' in front sets the time zone, which is UTC otherwise."
 )
-# The hashed and random values that croniter knows besides: H, R, H/5, R(0-30).
+# croniter's hashed and random values: H, R, H/5, R(0-30).
 RANDOM_PART = re.compile(r"(?:^|[\s,])[hr](?=[\s,(/]|$)", re.IGNORECASE)
 CRON_ALIASES = {
     "@hourly": "0 * * * *",
@@ -43,10 +43,11 @@ CRON_ALIASES = {
 
 @dataclass(frozen=True, slots=True)
 class TriggerEvent:
-    """Start the function for each event of this name for which `expression` holds. Rule S2.2.
+    """Start a run for each event of this name for which `expression` is true. Rule S2.2.
 
-    `event` has 1-256 characters and may end in `*` ("shop/order.*"). `expression` is CEL over `event`
-    ("event.data.total > 100"). Raises ConfigError.
+        TriggerEvent("shop/order.*", expression="event.data.total > 100")
+
+    `event` has 1-256 characters and may end in `*`. `expression` is CEL over `event`. Raises ConfigError.
     """
 
     event: str
@@ -59,7 +60,7 @@ class TriggerEvent:
 
     @property
     def is_pattern(self) -> bool:
-        """Whether the name ends in `*` and so stands for many."""
+        """Whether the name ends in `*`, and so stands for many names."""
         return self.event.endswith("*")
 
 
@@ -127,7 +128,7 @@ Trigger: TypeAlias = TriggerEvent | TriggerCron
 
 
 def parse_triggers(value: str | Trigger | Sequence[str | Trigger] | None) -> tuple[Trigger, ...]:
-    """The triggers that `trigger=value` means: an event name, a trigger, or a list of up to 10; None is none.
+    """Read the option `trigger`: an event name, a trigger, or a list of up to 10 of them; None means no trigger.
 
     Raises ConfigError. Rule S2.2.
     """
@@ -168,7 +169,7 @@ def parse_trigger(value: object) -> Trigger:
 
 
 def check_event_name(name: object, *, what: str) -> None:
-    """Raise ConfigError unless `name` is the name of an event, or a beginning of names that ends in `*`."""
+    """Raise ConfigError unless `name` is the name of an event, or a beginning of names followed by `*`."""
     if not isinstance(name, str):
         raise ConfigError(f"{what} must be the name of an event, got {type(name).__name__}")
     if not 1 <= len(name) <= MAX_NAME_CHARS:
@@ -183,7 +184,7 @@ def check_event_name(name: object, *, what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class CronSchedule:
-    """A cron string that was read: five or six `fields`, and the zone whose wall clock they are about."""
+    """A cron string that was read: its five or six `fields`, and the time zone in which they count."""
 
     fields: str
     has_seconds: bool
@@ -213,7 +214,7 @@ def parse_cron_text(cron: str) -> CronSchedule:
 
 
 def split_zone(cron: str) -> tuple[str, str]:
-    """The time zone's name and the fields."""
+    """The name of the time zone, and the fields."""
     if not cron.startswith("TZ="):
         return "UTC", cron
     zone_name, _, fields = cron.removeprefix("TZ=").partition(" ")
@@ -231,7 +232,7 @@ def find_zone(cron: str, zone_name: str) -> tzinfo:
 
 
 def check_cron_fields(cron: str, fields: str) -> None:
-    # croniter takes 60 ms to import; only who uses a cron pays for it.
+    # croniter takes 60 ms to import, which only apps with crons pay.
     from croniter import CroniterBadDateError, CroniterError, croniter
 
     if RANDOM_PART.search(fields):

@@ -11,7 +11,7 @@ JsonObject: TypeAlias = dict[str, Any]
 """A JSON object as user code sees it: values are any JSON."""
 
 EventFields: TypeAlias = Mapping[str, Any]
-"""An event on the wire as an expression reads it; what it has stands in `event.WireEvent`."""
+"""An event on the wire as an expression reads it; `event.WireEvent` lists its fields."""
 
 Duration: TypeAlias = str | int | float | timedelta
 """'1h30m', '2 days', seconds, or a timedelta."""

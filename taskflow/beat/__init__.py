@@ -1,1 +1,1 @@
-"""Fires crons and timers, and looks after what others lost. Needs no user code."""
+"""Beat: fires crons and timers, finds lost work, and trims history. It needs no user code."""

@@ -1,4 +1,4 @@
-"""The ticks of a cron, as pure functions of time. Rules S2.3 and S8.1.
+"""Cron ticks, as pure functions of time. Rules S2.3 and S8.1.
 
 A cron is read on the wall clock of its time zone. Where that clock is changed:
 
@@ -8,8 +8,8 @@ A cron is read on the wall clock of its time zone. Where that clock is changed:
 - A cron for every hour ("*/5 * * * *", "0 * * * *") means an interval, and so follows the time that really
   passes: it has no tick in the skipped hour, and goes on ticking through the repeated one.
 
-Six fields have the second first. Ticks are whole seconds. In this module `utc_s` is a moment in seconds since
-the epoch, and `wall_s` what a wall clock shows then: the seconds since its own 1970-01-01 00:00.
+If there are six fields, the second comes first. Ticks are whole seconds. In this module `utc_s` is a moment in seconds since the
+epoch, and `wall_s` is the reading of a wall clock at that moment: the seconds since its own 1970-01-01 00:00.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from taskflow.triggers import CronSchedule, parse_cron
 
 ONE_SECOND = timedelta(seconds=1)
 HOURS_FIELD = 1
-# More than any wall clock is set back at once.
+# No wall clock is set back by more than this at once.
 LOOK_AROUND_S = 3 * 3_600
 
 
@@ -67,7 +67,7 @@ def missed_ticks(cron: str, after_ms: int, until_ms: int, limit: int) -> list[in
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """What a wall clock never shows, as it is set forward: from `begin_wall_s` until before `end_wall_s`."""
+    """The readings that a wall clock never shows since it is set forward: from `begin_wall_s` until before `end_wall_s`."""
 
     begin_wall_s: int
     end_wall_s: int
@@ -75,17 +75,17 @@ class Skipped:
 
 
 class WallClock:
-    """The wall clock of a time zone."""
+    """The wall clock of a time zone: converts between moments and its readings."""
 
     def __init__(self, zone: tzinfo) -> None:
         self._zone = zone
 
     def offset_s(self, utc_s: int) -> int:
-        """How far the wall clock is ahead of UTC."""
+        """How many seconds the wall clock is ahead of UTC at `utc_s`."""
         return seconds_ahead(datetime.fromtimestamp(utc_s, self._zone))
 
     def highest_wall_s(self, utc_s: int) -> int:
-        """The latest that the clock has shown by then: its time, or the time from which it was set back."""
+        """The latest reading that the clock has shown until `utc_s`: its present one, or the one from which it was set back."""
         moment = datetime.fromtimestamp(utc_s, self._zone)
         offset_s = seconds_ahead(moment)
         if not moment.fold:
@@ -94,17 +94,17 @@ class WallClock:
         return self.change_s(utc_s - (earlier_offset_s - offset_s), utc_s) + earlier_offset_s - 1
 
     def readings(self, wall_s: int) -> tuple[int, int]:
-        """The moments that `wall_s` is, read by the offset before and by the offset after a change there."""
+        """The moments that `wall_s` means: by the offset before and by the offset after a change of the clock near it."""
         moment = datetime.fromtimestamp(wall_s, UTC).replace(tzinfo=self._zone)
         return wall_s - seconds_ahead(moment), wall_s - seconds_ahead(moment.replace(fold=1))
 
     def first_s(self, wall_s: int) -> int:
-        """The moment when the clock first shows `wall_s`, or when it is set past it."""
+        """The moment when the clock first shows `wall_s`, or is set forward past it."""
         before_s, after_s = self.readings(wall_s)
         return before_s if before_s <= after_s else self.change_s(after_s, before_s)
 
     def skipped(self, wall_s: int) -> Skipped | None:
-        """The skipped part of the wall clock that `wall_s` lies in, if any."""
+        """The skipped stretch that `wall_s` lies in, or None."""
         before_s, after_s = self.readings(wall_s)
         if before_s <= after_s:
             return None
@@ -112,7 +112,7 @@ class WallClock:
         return Skipped(change_s + wall_s - before_s, change_s + wall_s - after_s, change_s)
 
     def change_s(self, low_s: int, high_s: int) -> int:
-        """The moment after `low_s`, up to `high_s`, from when the offset is that of `high_s`."""
+        """The first moment after `low_s` that has the offset of `high_s`."""
         offset_s = self.offset_s(high_s)
         while high_s - low_s > 1:
             middle_s = (low_s + high_s) // 2
@@ -124,10 +124,10 @@ class WallClock:
 
 
 def next_repeated_s(schedule: CronSchedule, clock: WallClock, after_s: int, until_s: int) -> int | None:
-    """The first tick between the two that the clock shows for the second time.
+    """The first tick between `after_s` and `until_s` whose reading the clock shows for the second time.
 
-    `until_s` is the next tick after `after_s` that it shows for the first time. So what lies between was
-    first shown by `after_s`, and the change is not far from that.
+    `until_s` is the next tick after `after_s` with a reading that is shown for the first time. So all readings between the two were
+    shown before `after_s`, and the change of the clock is not far from it.
     """
     offset_s = clock.offset_s(after_s + LOOK_AROUND_S)
     if clock.offset_s(after_s - LOOK_AROUND_S) <= offset_s:
@@ -140,10 +140,10 @@ def next_repeated_s(schedule: CronSchedule, clock: WallClock, after_s: int, unti
 
 
 def latest_repeated_s(schedule: CronSchedule, clock: WallClock, after_s: int, until_s: int) -> int | None:
-    """The last tick after `after_s`, up to `until_s`, that the clock shows for the second time.
+    """The last tick after `after_s`, up to `until_s`, whose reading the clock shows for the second time.
 
-    `after_s` is the latest tick by `until_s` that it shows for the first time, so the change is not far from
-    that.
+    `after_s` is the latest tick until `until_s` with a reading that is shown for the first time, so the change of the clock is not
+    far from it.
     """
     offset_s = clock.offset_s(after_s + LOOK_AROUND_S)
     if clock.offset_s(after_s - LOOK_AROUND_S) <= offset_s:
@@ -161,11 +161,12 @@ def seconds_ahead(moment: datetime) -> int:
 
 
 def wall_ticks(schedule: CronSchedule, start_wall_s: int) -> Any:
-    """croniter's iterator from `start_wall_s`, which is left out, in both directions.
+    """croniter's iterator from `start_wall_s` (exclusive), in both directions.
 
-    It takes the wall clock for UTC: zones are none of its business here.
+    croniter is told that readings are UTC: this module deals with time zones itself.
     """
-    from croniter import croniter  # 60 ms to import; only who uses a cron pays for it
+    # The import takes 60 ms, which only apps with crons pay.
+    from croniter import croniter
 
     return croniter(schedule.fields, float(start_wall_s), second_at_beginning=True)
 

@@ -1,4 +1,4 @@
-"""Crons: which ticks are due, and their runs. Rules S2.3, S8.1."""
+"""Crons: finds the ticks that are due, and starts their runs. Rules S2.3, S8.1."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from taskflow.values.ids import derive_ulid
 logger = logging.getLogger("taskflow.beat")
 
 SCHEDULED = "taskflow/scheduled.timer"
-REFRESH_MS = 60_000  # the functions are read anew at least this often; a change of them nudges beat at once
+# The functions are read anew at least this often; when they change, beat is nudged and reads them at once.
+REFRESH_MS = 60_000
 ON_TIME_MS = (
     10_000  # a tick that is fired at most so late was not missed: the lead may take that long to pass
 )
@@ -44,7 +45,7 @@ class Schedule:
     trigger: TriggerCron
     version: str
     next_ms: int = 0  # the next tick
-    fire_ms: int = 0  # when to fire it: the tick and its jitter
+    fire_ms: int = 0  # when to fire it: the tick plus its jitter
 
     @property
     def name(self) -> str:
@@ -52,13 +53,13 @@ class Schedule:
 
     def plan_next(self, after_ms: int) -> None:
         self.next_ms = next_tick_ms(self.trigger.cron, after_ms)
-        # Drawn from the tick itself: a new leader draws the same, so the tick is neither early nor late for it.
+        # The tick itself seeds the jitter, so that a new leader draws the same one.
         draw = random.Random(f"{self.name}{self.next_ms}").random()
         self.fire_ms = self.next_ms + int(draw * (self.trigger.jitter_ms or 0))
 
 
 class Crons:
-    """`run_once` fires what is due and says when the next is."""
+    """Fires the ticks of all crons: `run_once` fires those that are due, and says when the next one is."""
 
     def __init__(self, store: Store, send_work: SendWork) -> None:
         self.store = store
@@ -67,7 +68,7 @@ class Crons:
         self.refresh_at_ms = 0
 
     async def run_once(self, now_ms: int, fence: Fence) -> int | None:
-        """Fire all ticks that are due, each once; the time (ms) of the next, or None. Raises Deposed."""
+        """Fire all ticks that are due, each once; return when (ms) the next one is, or None. Raises Deposed."""
         if now_ms >= self.refresh_at_ms:
             await self.refresh(now_ms, fence)
         for schedule in self.schedules.values():
@@ -85,12 +86,12 @@ class Crons:
         self.refresh_at_ms = 0
 
     def clock_went_back(self) -> None:
-        """What is planned is too far away."""
+        """Plan all ticks anew: the store's clock went back, so those that are planned are too far away."""
         self.schedules = {}
         self.refresh_at_ms = 0
 
     async def refresh(self, now_ms: int, fence: Fence) -> None:
-        """Read the functions that workers have registered; make up for ticks that nobody fired."""
+        """Read the functions that workers have registered, and catch up ticks that nobody fired."""
         self.refresh_at_ms = now_ms + REFRESH_MS
         found = await self.read_schedules()
         last_ticks = await self.store.registry.last_ticks()
@@ -100,7 +101,7 @@ class Crons:
                 schedule.next_ms, schedule.fire_ms = known.next_ms, known.fire_ms
                 continue
             last_ms = last_ticks.get(name)
-            # New, or noted by a clock that was ahead: it starts now, and from here on ticks can be missed.
+            # The schedule is new, or its last tick was noted by a clock that was ahead: ticks count as missed only from now on.
             if last_ms is None or last_ms > now_ms + FUTURE_MS:
                 await self.note(schedule, now_ms, fence)
             else:
@@ -124,7 +125,7 @@ class Crons:
         return found
 
     async def catch_up(self, schedule: Schedule, last_ms: int, fence: Fence, now_ms: int) -> None:
-        """Fire what fell due while nothing could be fired, as the trigger's `catchup` says."""
+        """Fire the ticks that the trigger's `catchup` asks for, of those that fell due while nothing could fire them."""
         for tick_ms in due_ticks(schedule.trigger, last_ms, now_ms):
             await self.fire(schedule, tick_ms, fence, now_ms)
 
@@ -164,9 +165,9 @@ class Crons:
 
 
 def due_ticks(trigger: TriggerCron, last_ms: int, now_ms: int) -> Sequence[int]:
-    """The ticks after `last_ms` up to `now_ms` that are to be fired. Rule S8.1.
+    """The ticks after `last_ms`, up to `now_ms`, that are to be fired. Rule S8.1.
 
-    When the first of them is late by no more than `ON_TIME_MS` none was missed, and all are fired; else `catchup` decides.
+    If the first of them is late by at most `ON_TIME_MS`, no tick was missed, and all are fired; otherwise `catchup` decides.
     """
     first_ms = next_tick_ms(trigger.cron, last_ms)
     if first_ms > now_ms:

@@ -1,4 +1,4 @@
-"""The lead among the beats: a term with a fence. Rule S8.1."""
+"""Leadership among the beats: one of them leads for a term, with a fence. Rule S8.1."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from taskflow.store.duties import Duties, Fence
 
 logger = logging.getLogger("taskflow.beat")
 
-TERM_MS = 8_000  # the lead passes within 10 s of its holder's death
+TERM_MS = 8_000  # so that another beat leads within 10 s of the leader's death
 RENEW_MS = 4_000
 
 
 class Deposed(Exception):
-    """The store knows another fence, or none: what this beat began as the leader it may not finish."""
+    """This beat leads no more: the store has another fence, or none. It must not finish what it began as the leader."""
 
 
 class Leadership:
-    """Call `hold` at least every 1.5 s; do a leader's duties only while it gives a fence."""
+    """Takes and keeps the lead. Call `hold` at least every 1.5 s, and do a leader's duties only while it returns a fence."""
 
     def __init__(self, duties: Duties) -> None:
         self.duties = duties
@@ -27,8 +27,8 @@ class Leadership:
         self.renew_at_ms = 0
 
     async def hold(self, now_ms: int) -> Fence | None:
-        """Become or stay the leader; the fence, or None while another beat leads."""
-        # Who stands by asks every time: a term that has ended must not wait for the next renewal.
+        """Become or stay the leader; return the fence, or None while another beat leads."""
+        # A beat that stands by asks the store at every call, to notice at once that a term has ended.
         if self.fence is not None and now_ms < self.renew_at_ms:
             return self.fence
         fence = await self.duties.lead(self.beat_id, now_ms=now_ms, term_ms=TERM_MS)
@@ -39,7 +39,7 @@ class Leadership:
         return fence
 
     def depose(self) -> None:
-        """The fence is not the store's any more; `hold` asks at once."""
+        """Forget the fence, as the store has another one; the next `hold` asks the store."""
         self.fence = None
         self.renew_at_ms = 0
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from taskflow.beat.service import Beat
 from taskflow.config import Config
 
-STOP_TIMEOUT_S = 2.0  # for a turn to end, and to give the lead away
+STOP_TIMEOUT_S = 2.0  # time for the turn to end, and for giving the lead away
 TICK_S = 1.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
@@ -18,10 +18,10 @@ logger = logging.getLogger("taskflow.beat")
 
 
 def run_beat(config: Config, *, on_ready: Callable[[], None], on_turn: Callable[[], None]) -> int:
-    """Do a beat's duties until SIGTERM, SIGINT or SIGQUIT; returns the exit code.
+    """Do the duties of a beat until SIGTERM, SIGINT or SIGQUIT; return the exit code.
 
-    `on_ready` is called once it is connected, `on_turn` once a second while its loop turns (S9.9).
-    Raises StoreUnavailable when the store can't be reached at the start; later it waits for it (S9.5).
+    `on_ready` is called once beat is connected, `on_turn` once a second while its loop turns (S9.9).
+    Raises StoreUnavailable when the store can't be reached at the start; later, beat waits for the store (S9.5).
     """
     with asyncio.Runner() as runner:
         return runner.run(serve(Beat(config), on_ready, on_turn))
@@ -41,7 +41,7 @@ async def serve(beat: Beat, on_ready: Callable[[], None], on_turn: Callable[[], 
         await asyncio.wait([stopping, duties], timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     await asyncio.wait([duties], timeout=STOP_TIMEOUT_S)
-    if not duties.done():  # the store is away, and the turn waits for it
+    if not duties.done():  # the turn waits for a store that is away
         logger.warning("the store gave no answer; the lead is not given away, its term runs out")
         duties.cancel()
         await asyncio.wait([duties], timeout=STOP_TIMEOUT_S)

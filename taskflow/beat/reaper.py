@@ -1,4 +1,4 @@
-"""Looks after what others lost: claims of dead workers, work messages, events that were not published. Rules S9.2, S9.3."""
+"""Reaper: finds claims of dead workers, lost work messages, and events that were not published. Rules S9.2, S9.3."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ HINT_AGE_MS = 3_000  # a work message that is older counts as lost
 EVENT_AGE_MS = 5_000  # an event in the outbox that is older was not published by its worker
 
 
-PAUSE_MS = 2_000  # between two looks while nothing is about to count as lost
+PAUSE_MS = 2_000  # between two looks, if nothing is about to count as lost
 SHORTEST_PAUSE_MS = 1_000
 
 
 class Reaper:
-    """`run_once` makes up for what was lost, and says when to look again."""
+    """Hands back claims of dead workers, and sends lost work messages and events again. `next_ms` is when to look next."""
 
     def __init__(self, store: Store, send_work: SendWork) -> None:
         self.store = store
@@ -31,13 +31,13 @@ class Reaper:
         self.next_ms = 0
 
     async def run_once(self, now_ms: int) -> Lost | None:
-        """Look if it is time; what was lost, or None when it is too early. `next_ms` is when to look again."""
+        """Look for lost work and make up for it; return what was lost, or None while it is too early to look."""
         if now_ms < self.next_ms:
             return None
         lost = await self.store.duties.find_lost(
             hint_age_ms=HINT_AGE_MS, event_age_ms=EVENT_AGE_MS, silence_ms=SILENCE_MS, now_ms=now_ms
         )
-        # In time for what will count as lost next, so the pauses add nothing to the ages above.
+        # Look again in time for the next entry that will count as lost, so that pauses add nothing to the ages above.
         soon_ms = now_ms + PAUSE_MS if lost.next_ms is None else min(lost.next_ms, now_ms + PAUSE_MS)
         self.next_ms = max(soon_ms, now_ms + SHORTEST_PAUSE_MS)
         await self.bury(lost.workers, now_ms)
@@ -64,6 +64,6 @@ class Reaper:
                     "%d runs were claimed late by child %s, which had ended", count, *worker.child_ids
                 )
                 continue
-            # Forget it last: should this beat die in between, the next one finds the worker again.
+            # Forget the worker last: if this beat dies in between, the next one finds the worker again.
             await self.store.duties.forget_worker(worker.worker_id, silent_since_ms=now_ms - SILENCE_MS)
             logger.warning("worker %s is silent; %d of its runs go to others", worker.worker_id, count)

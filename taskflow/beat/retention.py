@@ -1,4 +1,4 @@
-"""Trims history: finished runs and events whose time is over. Rule S10.1."""
+"""Retention: removes finished runs and events that were kept long enough. Rule S10.1."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import asyncio
 
 from taskflow.store.store import Store
 
-PAUSE_MS = 10_000  # between two looks when little was due
-BUSY_PAUSE_MS = 1_000  # when much was: in small portions, steadily, so that a store under load keeps its size
+PAUSE_MS = 10_000  # between two looks if little was due
+BUSY_PAUSE_MS = 1_000  # if much was due: many small portions, so that a store under load does not grow
 BATCH = 200
-TOGETHER = 4  # batches in one round trip: under load that takes longer than they do
+TOGETHER = 4  # batches in one round trip, which under load takes longer than the batches do
 MAX_ROUNDS = 25  # in one turn, so that timers are not held up
 
 
 class Retention:
-    """`run_once` removes what is due and says when to look again."""
+    """Trims history: `run_once` removes runs and events that are due, and says when to look again."""
 
     def __init__(self, store: Store, *, event_retention_ms: int) -> None:
         self.store = store
@@ -22,7 +22,7 @@ class Retention:
         self.next_ms = 0
 
     async def run_once(self, now_ms: int) -> int:
-        """Trim if it is time; when (ms) to look again."""
+        """Trim if it is time; return when (ms) to look again."""
         if now_ms < self.next_ms:
             return self.next_ms
         self.next_ms = now_ms + PAUSE_MS

@@ -1,4 +1,4 @@
-"""Beat: sleeps until the next due entry, and runs the duties. Several may run; one leads."""
+"""Beat: sleeps until the next entry is due, and then does its duties. Several beats may run; one leads."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from taskflow.values.clock import MAX_SILENT_SKEW_MS, Clock, SystemClock
 
 logger = logging.getLogger("taskflow.beat")
 
-STANDBY_MS = 1_200  # a term of 8 s and this pause: the lead passes within 10 s
+STANDBY_MS = 1_200  # a term is 8 s, so with this pause the lead passes within 10 s
 CLOCK_CHECK_MS = 30_000
 LONGEST_SLEEP_S = 1.0
 NUDGE_WAIT_S = 5  # how long one BLPOP waits
 
 
 class Beat:
-    """Run with `await beat.run()` until `beat.stop()`; or turn by turn with `run_once`, as tests do."""
+    """One beat. `await beat.run()` does its duties until `beat.stop()`; tests call `run_once` turn by turn."""
 
     def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
         self.config = config
@@ -42,11 +42,11 @@ class Beat:
         self.correct_at_ms = 0
         self.last_turn_ms = 0  # health (S9.9)
         self.nudge: asyncio.Future[Any] | None = None
-        self.nudge_at_ms = 0  # the server refuses it before
+        self.nudge_at_ms = 0  # not to ask for nudges before; the server has refused it
         self.trouble = Trouble(logger, "a turn of beat")
 
     async def start(self) -> None:
-        """Connect. Raises StoreUnavailable."""
+        """Connect to the store. Raises StoreUnavailable."""
         config = self.config
         self.store = await Store.open(config.store, namespace=config.namespace)
         self.nudges = StoreClient(
@@ -73,12 +73,12 @@ class Beat:
         )
 
     async def run(self) -> None:
-        """Connect, and do the duties until `stop` is called. Raises StoreUnavailable when it can't connect."""
+        """Connect, and do the duties until `stop` is called. Raises StoreUnavailable if it can't connect."""
         await self.start()
         await self.serve()
 
     async def serve(self) -> None:
-        """Do the duties until `stop` is called; `start` came before."""
+        """Do the duties until `stop` is called. Call `start` first."""
         try:
             while not self.stopping.is_set():
                 try:
@@ -87,7 +87,7 @@ class Beat:
                     self.trouble.note(error)
                     await self.pause()
                 except Exception as error:
-                    # Beat must outlive whatever one duty meets; the next turn does what this one left.
+                    # Beat must survive any error of one duty; the next turn does what this one left undone.
                     self.trouble.note(error, level=logging.ERROR, with_traceback=True)
                     await self.pause()
                 else:
@@ -97,13 +97,13 @@ class Beat:
             await self.close()
 
     async def pause(self) -> None:
-        """After a turn that failed: short, as the lead must pass within 10 s once all is well."""
+        """Pause after a failed turn. It is short, since the lead must pass within 10 s once all is well."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STANDBY_MS / 1000):
                 await self.stopping.wait()
 
     async def run_once(self) -> int:
-        """One turn; when (ms) the next is due at the latest."""
+        """Do one turn; return when (ms) the next one is due at the latest."""
         self.take_nudge()
         now_ms = self.clock.now_ms()
         if now_ms >= self.correct_at_ms or self.clock_was_set():
@@ -114,11 +114,11 @@ class Beat:
         self.last_turn_ms = now_ms
         fence = await self.leadership.hold(now_ms)
         if fence is None:
-            self.timers.look_again()  # another beat gets the nudges
+            self.timers.look_again()  # since the leading beat gets the nudges, not this one
             return now_ms + STANDBY_MS
         lost = await self.reaper.run_once(now_ms)
         if lost is not None:
-            # A nudge goes to one beat, which may have lost the lead with it in its hands.
+            # The reaper looks at the timers too: a nudge goes to one beat, which may have lost the lead before it acted on it.
             self.timers.next_ms = lost.next_timer_ms
         due_ms = await self.timers.run_once(now_ms)
         try:
@@ -135,7 +135,7 @@ class Beat:
         return isinstance(self.clock, SystemClock) and self.clock.was_set()
 
     def clock_went_back(self, step_ms: int) -> None:
-        """The store's clock was set back, or was ahead until now: what is planned by it is too far away. Rule S8.3."""
+        """Plan everything anew: the store's clock was set back, so all that is planned by it is too far away. Rule S8.3."""
         logger.warning("the store's clock went back by %.1f s; everything is planned anew", step_ms / 1000)
         self.leadership.renew_at_ms = 0
         self.reaper.next_ms = 0
@@ -150,12 +150,12 @@ class Beat:
         self.correct_at_ms = self.clock.now_ms() + CLOCK_CHECK_MS
 
     async def sleep_until(self, next_ms: int) -> None:
-        """Sleep, but wake up when somebody stores an earlier timer or registers functions."""
+        """Sleep until `next_ms`, or until an earlier timer is stored or functions are registered."""
         wait_s = min((next_ms - self.clock.now_ms()) / 1000, LONGEST_SLEEP_S)
         if wait_s <= 0 or self.stopping.is_set():
             return
-        # The loop keeps the time; the store's own time-outs are only as fine as its hz, 100 ms.
-        # One that stands by would take the leader's nudges.
+        # The loop keeps the time, since the store's own time-outs are only exact to 100 ms (its `hz`).
+        # Only the leader asks for nudges: a beat that stands by would take them from it.
         is_mine = self.leadership.fence is not None and self.clock.now_ms() >= self.nudge_at_ms
         if self.nudge is None and is_mine:
             self.nudge = self.nudges.call("BLPOP", self.store.keys.nudge, NUDGE_WAIT_S)
@@ -167,7 +167,7 @@ class Beat:
             stop.cancel()
 
     def take_nudge(self) -> None:
-        """Follow the nudge that has come, if any."""
+        """Act on the nudge that has come, if any."""
         if self.nudge is None or not self.nudge.done():
             return
         nudge, self.nudge = self.nudge, None

@@ -1,4 +1,4 @@
-"""Opens kombu connections: one try, bounded in time, never a sleep of kombu's own."""
+"""Opens and closes kombu connections. Each try is bounded in time; kombu's own retries and sleeps are not used."""
 # mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from taskflow.errors import ConfigError
 from taskflow.redis.address import redact
 from taskflow.redis.blocking import resolve
 
-STREAMS_DRIVER = "taskflow-redis-streams"  # of our own transport
+STREAMS_DRIVER = "taskflow-redis-streams"  # the driver name of our own transport
 
 UNLIMITED_TIMEOUT_S = 10.0
-"""Where no deadline is set: so long may one write, or one answer, of an AMQP server take."""
+"""How long one write to an AMQP server, or one answer of it, may take when no deadline is set."""
 
 
 def new_connection(
@@ -38,7 +38,7 @@ def new_connection(
             "Expected one like redis://host:6379/0, rediss://..., unix:///path, or amqp://user:password@host/vhost."
         ) from error
     except Exception as error:
-        # A module that isn't installed; some transports stumble over that with a NameError.
+        # A module isn't installed; in some transports that shows as a NameError.
         raise ConfigError(
             f"broker URL {redact(url)!r}: kombu's transport for it can't be loaded here: {error!r}. "
             "Install the package that it needs, or use redis:// or amqp://."
@@ -50,13 +50,13 @@ def new_connection(
 
 
 def open_connection(connection: Connection, deadline: Deadline) -> None:
-    """Connect, trying each alternate URL once. Raises what the last one raised."""
+    """Connect, trying each alternate URL once. Raises the error of the last one."""
     tries = max(len(connection.alt), 1)
     for number in range(1, tries + 1):
         connection.connect_timeout = deadline.remaining_s()  # type: ignore[assignment]  # seconds, as a float
         try:
             if connection.transport.driver_type == "amqp":
-                # py-amqp looks names up without a deadline.
+                # Look the name up first, since py-amqp does that without a deadline.
                 resolve(connection.hostname or "localhost", int(connection.port or 5672), deadline.at)
             connection.ensure_connection(max_retries=0, timeout=connection.connect_timeout)
         except Exception:
@@ -69,7 +69,7 @@ def open_connection(connection: Connection, deadline: Deadline) -> None:
 
 
 def limit_time(connection: Connection, deadline: Deadline | None) -> None:
-    """From now on what waits for the server fails at the deadline, as far as the transport can."""
+    """Make all further waits for the server fail at the deadline, as far as the transport can; None removes the limit."""
     if not connection.connected:
         return
     driver = connection.transport.driver_name
@@ -81,13 +81,13 @@ def limit_time(connection: Connection, deadline: Deadline | None) -> None:
 
 
 def abandon_connection(connection: Connection) -> None:
-    """Close the sockets without a word to the server, which is gone or silent."""
+    """Close the sockets without telling the server, which is gone or silent."""
     with contextlib.suppress(Exception):
         connection.collect(socket_timeout=0.1)
 
 
 def forget_connection(connection: Connection) -> None:
-    """After a fork: close our copies of the parent's sockets. `abandon_connection` would shut an AMQP one down."""
+    """After a fork: close our copies of the parent's sockets. `abandon_connection` would shut the parent's AMQP socket down too."""
     if transport_name(connection) == "py-amqp":
         with contextlib.suppress(Exception):
             transport = connection.connection.transport
@@ -98,7 +98,7 @@ def forget_connection(connection: Connection) -> None:
 
 
 def close_connection(connection: Connection, *, timeout_s: float) -> None:
-    """Take leave of the server, within `timeout_s`."""
+    """Close the connection in order, within `timeout_s`; if that fails, abandon it."""
     try:
         limit_time(connection, Deadline(timeout_s))
         connection.release()
@@ -107,6 +107,6 @@ def close_connection(connection: Connection, *, timeout_s: float) -> None:
 
 
 def transport_name(connection: Connection) -> str:
-    """Of the driver: `py-amqp`, `taskflow-redis-streams`, ..."""
+    """The name of the connection's driver: `py-amqp`, `taskflow-redis-streams`, ..."""
     name: Any = connection.transport.driver_name
     return str(name)

@@ -1,4 +1,4 @@
-"""Consumes queues on a thread of its own, for as long as the process lives. Rules S9.5, S9.9."""
+"""Consumer: receives the messages of queues over kombu, on a thread of its own. Rules S9.5, S9.9."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ from taskflow.values.clock import Clock, SystemClock
 logger = logging.getLogger(__name__)
 
 POLL_S = 5.0
-"""A wait for messages ends after this long, to show that the thread lives (`last_poll_ms`)."""
+"""The longest wait for messages. Its end shows that the thread lives (`last_poll_ms`)."""
 
 CALLBACK_RETRY_S = 1.0
 
 
 class Consumer:
-    """Hands what one poll of the broker brought, as one list, to `on_deliveries`, on its own thread.
+    """Receives messages and calls `on_deliveries`, on its own thread, with the list that one poll of the broker brought.
 
-    It reconnects for ever, and declares the queues each time. After a loss the broker delivers again what was
-    not acked; acks and rejects of earlier deliveries are then ignored. An exception of `on_deliveries` is
-    logged, and the messages go back to the queue. By `name`, unique among all consumers ever, others may
-    release what it held when it is dead; see `release`.
+    It reconnects for ever, and declares the queues each time. After a loss the broker delivers again all messages that were not
+    acked; acks and rejects of the earlier deliveries are ignored then. An exception of `on_deliveries` is logged, and its messages
+    go back to the queue. No other consumer ever has its `name`, by which its messages are released when it is dead; see `release`.
     """
 
     def __init__(
@@ -49,7 +48,8 @@ class Consumer:
     ) -> None:
         self.url = url
         self.connected = False
-        self.last_poll_ms = 0  # when the broker last answered, or was seen to be idle; 0 before
+        # when the broker last answered, or a poll ended without messages; 0 before the first
+        self.last_poll_ms = 0
         self._queues = list(queues)
         self._on_deliveries = on_deliveries
         self._prefetch = prefetch
@@ -71,14 +71,14 @@ class Consumer:
         self._stop_timeout_s = 5.0
         self._thread = threading.Thread(target=self._run, name="taskflow-consumer", daemon=True)
 
-    # -- any thread
+    # -- called from any thread
 
     def start(self) -> None:
         """Start the thread. It connects in the background; see `wait_ready`."""
         self._thread.start()
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Return when it consumes. Raises BrokerUnavailable, with the reason, when it doesn't in time."""
+        """Wait until the consumer consumes. Raises BrokerUnavailable, with the reason, after `timeout_s`."""
         if not self._ready.wait(timeout_s):
             error = self._error or TimeoutError("it gave no answer")
             raise BrokerUnavailable(
@@ -88,24 +88,24 @@ class Consumer:
             ) from error
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
-        """These are done. Carried out on the consumer's thread within a millisecond or so."""
+        """Acknowledge messages that are done. The consumer's thread does it, within a millisecond or so."""
         messages = [delivery.message for delivery in deliveries]
         self._order(lambda: self._link.ack(messages))
 
     def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
-        """Give these back to their queues, or drop them."""
+        """Give messages back to their queues, or drop them."""
         messages = [delivery.message for delivery in deliveries]
         self._order(lambda: self._link.reject(messages, requeue=requeue))
 
     def pause(self, queue_name: str) -> None:
-        """Receive no more from this queue; what is rejected afterwards goes to other consumers."""
+        """Receive no more messages from this queue; messages that are rejected afterwards go to other consumers."""
         self._order(lambda: self._pause(queue_name))
 
     def resume(self, queue_name: str) -> None:
         self._order(lambda: self._resume(queue_name))
 
     def stop(self, timeout_s: float) -> None:
-        """Send the acks, give back at once what is not acked, end the thread."""
+        """Send the acks, give back the messages that are not acked, and end the thread."""
         self._stop_timeout_s = timeout_s
         self._stopping.set()
         self._link.wake()
@@ -122,10 +122,10 @@ class Consumer:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread runs; whether it gets anywhere is for `last_poll_ms` to say."""
+        """Whether the thread runs; `last_poll_ms` says whether it gets on."""
         return self._thread.is_alive()
 
-    # -- the consumer's thread
+    # -- called on the consumer's thread
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -141,7 +141,8 @@ class Consumer:
     def _consume(self) -> None:
         while not self._stopping.is_set():
             self._follow_orders()
-            if not self._received:  # AMQP delivers while we wait for an answer, to a declare or a cancel too
+            # Not empty when AMQP delivered messages while we waited for the answer to a declare or cancel.
+            if not self._received:
                 self._link.poll(POLL_S)
             self.last_poll_ms = self._clock.now_ms()
             if self._received:
@@ -151,13 +152,14 @@ class Consumer:
         deliveries, self._received = self._received, []
         try:
             self._on_deliveries(deliveries)
-        except BaseException:  # even a SystemExit must not end the thread unnoticed
+        except BaseException:  # not even a SystemExit may end the thread unnoticed
             logger.exception(
                 "%d messages of %s could not be handed over; they go back to the queue",
                 len(deliveries),
                 redact(self.url),
             )
-            self._stopping.wait(CALLBACK_RETRY_S)  # they come again at once, maybe to us
+            # wait first: the messages come again at once, maybe to this consumer
+            self._stopping.wait(CALLBACK_RETRY_S)
             self._reject(deliveries, requeue=True)
 
     def _receive(self, queue_name: str, message: Any) -> None:
@@ -231,7 +233,7 @@ def to_delivery(queue_name: str, message: Any, *, problem: str = "") -> Delivery
 
 
 class ThreadedConsumer(Consumer):
-    """A `Consumer` whose thread hands over to the loop."""
+    """A `Consumer` for a process with an event loop: `on_deliveries` is called on that loop."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The consumer of a process with an event loop: on the loop itself for our streams, on a thread for every other transport."""
+"""Makes the consumer of a process with an event loop: on the loop itself for our streams, on a thread for other transports."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from taskflow.broker.urls import serves_streams
 
 
 class LoopConsumer(Protocol):
-    """Calls `on_deliveries` on the loop in which it was made; for that loop's thread only."""
+    """A consumer that calls `on_deliveries` on the loop in which it was made. Its methods are for that loop's thread only."""
 
     @property
     def last_poll_ms(self) -> int:
-        """When the broker last answered, or was seen to be idle; 0 before."""
+        """When (ms since epoch) the broker last answered, or a poll ended without messages; 0 before the first."""
         ...
 
     async def open(self, timeout_s: float) -> None:
-        """Return when it consumes. Raises BrokerUnavailable, with the reason, when it doesn't in time."""
+        """Wait until the consumer consumes. Raises BrokerUnavailable, with the reason, after `timeout_s`."""
         ...
 
     def ack(self, deliveries: Sequence[Delivery]) -> None: ...
@@ -32,7 +32,7 @@ class LoopConsumer(Protocol):
     def resume(self, queue_name: str) -> None: ...
 
     async def close(self, timeout_s: float) -> None:
-        """Send the acks, give back at once what is not acked."""
+        """Send the acks, give back the messages that are not acked, and close."""
         ...
 
 
@@ -45,9 +45,10 @@ def new_consumer(
     name: str,
     key_prefix: str = DEFAULT_KEY_PREFIX,
 ) -> LoopConsumer:
-    """A consumer that isn't open yet. `key_prefix` is that of a Redis or Valkey's keys, unless the URL has another.
+    """A consumer that isn't open yet. `key_prefix`: of the keys in a Redis or Valkey, unless the URL names another.
 
-    Raises ConfigError for a URL that can't be used."""
+    Raises ConfigError for a URL that can't be used.
+    """
     if serves_streams(url):
         return StreamConsumer(
             url,
@@ -57,7 +58,8 @@ def new_consumer(
             name=name,
             key_prefix=key_prefix,
         )
-    from taskflow.broker.consumer import ThreadedConsumer  # only those pay for kombu's import who use it
+    # Imported here, so that only users of kombu pay for its import.
+    from taskflow.broker.consumer import ThreadedConsumer
 
     return ThreadedConsumer(
         url, queues=queues, on_deliveries=on_deliveries, prefetch=prefetch, name=name, key_prefix=key_prefix

@@ -1,4 +1,4 @@
-"""Errors of a broker in words for people: which broker, why, what to do, and never a password."""
+"""Words for errors of a broker: which broker, why, what to do, and never a password."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def unavailable(url: str, *, after_ms: int, error: BaseException) -> BrokerUnava
 
 
 def was_refused(error: BaseException | None) -> bool:
-    """Whether nobody listens there, as the error or one that caused it says."""
+    """Whether the error, or one that caused it, says that no server listens there."""
     while error is not None:
         if isinstance(error, ConnectionRefusedError):
             return True
@@ -37,7 +37,7 @@ def reason_of(error: BaseException, url: str) -> str:
 
 
 def hide_credentials(text: str, url: str) -> str:
-    """Replace the URL, wherever a library quotes it, by its redacted form."""
+    """Replace the URL in the text, where a library quotes it, by its redacted form."""
     for spelling in {url, broker_url(url)}:
         text = text.replace(spelling, redact(spelling))
     return redact(text)

@@ -1,4 +1,4 @@
-"""Sessions over kombu, which serve every broker but ours on streams."""
+"""Sessions over kombu: for every broker except Redis and Valkey, which `streams_session` serves."""
 # mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from taskflow.broker.streams.entry import CONTENT_ENCODING, CONTENT_TYPE
 
 
 def kombu_queue(queue: BoundQueue) -> Queue:
-    """The queue as kombu declares it."""
+    """kombu's form of the queue."""
     exchange = Exchange(queue.exchange, type=queue.kind, durable=True)
     return Queue(queue.name, exchange=exchange, routing_key=queue.routing_key, durable=True)
 
 
 class KombuSession:
-    """Publishes over any kombu transport, in one `Producer.batch()`. For one thread at a time."""
+    """Publishes over any kombu transport; the messages of a call go out in one `Producer.batch()`. For one thread at a time."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -81,7 +81,7 @@ class KombuSession:
 
 
 class ConfirmingSession(KombuSession):
-    """AMQP: writes all, then waits for all confirms; one by one, each would cost a sync of the disk."""
+    """Publishes over AMQP: writes all messages, then waits for all confirms. One by one, each would cost the broker a disk sync."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
@@ -108,7 +108,7 @@ class ConfirmingSession(KombuSession):
     def looks_alive(self) -> bool:
         if not super().looks_alive():
             return False
-        # What is readable now is a close, or a notice that the broker blocks publishers.
+        # The socket is readable only if the broker has closed the connection, or says that it blocks publishers.
         try:
             self.connection.drain_events(timeout=0)
         except TimeoutError:

@@ -1,7 +1,7 @@
-"""The consumer's connection: how to wait for messages and for other threads at once, by kind of transport.
+"""Link: the consumer's connection, which waits for messages and for other threads at the same time.
 
-Our streams can be interrupted while they read, and an AMQP socket can be selected together with a waker; both
-block until something happens. Every other transport is polled.
+How depends on the transport. A read of our streams can be interrupted, and an AMQP socket can be selected together with a waker;
+both block until something happens. Every other transport is polled.
 """
 # mypy: disable-error-code="no-untyped-call"
 
@@ -41,7 +41,7 @@ IDLE_POLL_S = 1.0
 
 
 class Link:
-    """Any kombu transport, polled. All but `wake` for one thread."""
+    """A link over any kombu transport, which it polls. Its methods are for one thread, except `wake`."""
 
     def __init__(
         self,
@@ -57,12 +57,13 @@ class Link:
         self._unsettled: dict[int, None] = {}  # delivery tags of this channel, the oldest first
 
     def open(self, queues: Sequence[BoundQueue], *, prefetch: int, paused: set[str]) -> None:
-        """Connect, declare all, and consume what isn't paused."""
+        """Connect, declare the queues, and consume those that are not paused."""
         open_connection(self.connection, Deadline(CONNECT_TIMEOUT_S))
         limit_time(self.connection, Deadline(COMMAND_TIMEOUT_S))
         self.channel = self.connection.channel()
         self.channel.Message = unopened(self.channel.Message)
-        self.channel.auto_decode = False  # of py-amqp: by whatever codec the message names
+        # Or py-amqp would decode bodies by whatever codec the message names.
+        self.channel.auto_decode = False
         self.channel.basic_qos(0, prefetch, False)
         self._consumers = {}
         self._unsettled = {}
@@ -87,7 +88,7 @@ class Link:
             self._consumers[queue_name].cancel()
 
     def ack(self, messages: Iterable[Any]) -> None:
-        """These are done. What isn't known here, of an earlier connection or settled before, is passed over."""
+        """Acknowledge messages. Messages of an earlier connection, or settled before, are ignored."""
         for tag in self._settle(messages):
             self.channel.basic_ack(tag)
 
@@ -96,8 +97,9 @@ class Link:
             self.channel.basic_reject(tag, requeue=requeue)
 
     def poll(self, timeout_s: float) -> None:
-        """Receive what there is, waiting for up to `timeout_s`, or until `wake`."""
-        interval_s = BUSY_POLL_S if self._unsettled else IDLE_POLL_S  # acks wait for the end of a poll
+        """Receive messages; wait for them until `timeout_s` is over or `wake` is called."""
+        # A shorter poll while messages are held, since their acks wait for its end.
+        interval_s = BUSY_POLL_S if self._unsettled else IDLE_POLL_S
         with contextlib.suppress(TimeoutError):
             self.connection.drain_events(timeout=min(timeout_s, interval_s))
 
@@ -106,7 +108,7 @@ class Link:
 
     @contextlib.contextmanager
     def limited(self) -> Any:
-        """Bound what waits for an answer of the server."""
+        """Limit all waits for an answer of the server inside the `with`."""
         limit_time(self.connection, Deadline(COMMAND_TIMEOUT_S))
         try:
             yield
@@ -114,7 +116,7 @@ class Link:
             limit_time(self.connection, None)
 
     def close(self, *, timeout_s: float) -> None:
-        """Send the acks and leave, within `timeout_s`; what isn't acked goes back at once."""
+        """Send the acks and close, within `timeout_s`; messages that are not acked go back to their queues at once."""
         close_connection(self.connection, timeout_s=timeout_s)
 
     def abandon(self) -> None:
@@ -135,7 +137,7 @@ class Link:
         return receive
 
     def _settle(self, messages: Iterable[Any]) -> list[int]:
-        """Forget the messages; returns the tags of those that were unsettled."""
+        """Forget the messages; return the delivery tags of those that were not settled before."""
         settled: list[int] = []
         for message in messages:
             tag = message.delivery_tag
@@ -146,11 +148,12 @@ class Link:
 
 
 def unopened(kind: type[Message]) -> type[Message]:
-    """A class of messages whose body stays as it came: kombu unpacks compressed ones as soon as it has read them."""
+    """A message class that leaves the body as it came; kombu's own decompresses a body as soon as it has read it."""
 
     class Unopened(kind):  # type: ignore[valid-type, misc]
         def __init__(self, *args: Any, **options: Any) -> None:
-            self.errors: list[Any] = [UNOPENED]  # kombu leaves the body of a message with an error alone
+            # kombu does not touch the body of a message that has an error.
+            self.errors: list[Any] = [UNOPENED]
             super().__init__(*args, **options)
             self.errors = [error for error in self.errors if error is not UNOPENED]
 
@@ -158,9 +161,9 @@ def unopened(kind: type[Message]) -> type[Message]:
 
 
 class StreamsLink(Link):
-    """Our own transport ends its wait itself."""
+    """A link over our own transport, whose blocking read `wake` can interrupt."""
 
-    # What `wake` interrupts. Not `connection.transport`: that would make a new one, between two connections.
+    # The transport that `wake` interrupts. Not `connection.transport`, which between two connections would make a new one.
     _transport: Any = None
 
     def open(self, queues: Sequence[BoundQueue], *, prefetch: int, paused: set[str]) -> None:
@@ -192,7 +195,7 @@ class StreamsLink(Link):
 
 
 class AmqpLink(Link):
-    """Waits for py-amqp's socket and a waker; keeps the heartbeats going."""
+    """A link over AMQP: waits for py-amqp's socket and a waker, and keeps the heartbeats going."""
 
     def __init__(
         self,
@@ -207,7 +210,7 @@ class AmqpLink(Link):
         self._next_heartbeat = 0.0
 
     def ack(self, messages: Iterable[Any]) -> None:
-        """In one frame as far as they are the oldest: RabbitMQ takes 200 us for each."""
+        """Acknowledge messages, in one frame as far as they are the oldest ones: RabbitMQ takes 200 us for each frame."""
         tags = self._settle(messages)
         oldest_kept = next(iter(self._unsettled), None)
         until = [tag for tag in tags if oldest_kept is None or tag < oldest_kept]
@@ -239,9 +242,9 @@ class AmqpLink(Link):
         self._waker_in.close()
 
     def _drain(self) -> bool:
-        """Handle all frames that are here; whether there were any."""
+        """Handle all frames that have arrived; return whether there were any."""
         found = False
-        until = time.monotonic() + 0.1  # under a flood, hand over what came so far
+        until = time.monotonic() + 0.1  # in a flood of messages, hand over after this what has come
         with contextlib.suppress(TimeoutError):
             while time.monotonic() < until:
                 self.connection.drain_events(timeout=0)

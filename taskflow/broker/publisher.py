@@ -1,4 +1,4 @@
-"""Publishes events and hints, from any thread or any loop, within a deadline. Rules S1.2, S9.5."""
+"""Publishers: send events and work messages, from any thread or any loop, within a deadline. Rules S1.2, S9.5."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PASSING = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, Server
 
 @dataclass(slots=True)
 class Letter:
-    """Messages that go out together, and the queues that must exist before. Only who made it may add to it."""
+    """Messages that go out together, and the queues that must exist before. Only its maker may add to it."""
 
     messages: list[OutgoingMessage] = field(default_factory=list)
     queues: dict[str, BoundQueue] = field(default_factory=dict)
@@ -40,9 +40,9 @@ class Letter:
 
 
 class Publisher:
-    """Sends from any thread; several at once use several connections. Survives a fork.
+    """Publishes messages from any thread. Calls at the same time use several connections. It survives a fork of the process.
 
-    A call ends within `send_timeout_ms`, connecting included: done, or with BrokerUnavailable.
+    A call ends within `send_timeout_ms`, connecting included: the broker has the messages, or BrokerUnavailable is raised.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Publisher:
         self.send(self.events_letter(bodies, app_ids=app_ids), Deadline(self.send_timeout_ms / 1000))
 
     def publish_work(self, queue_names: Sequence[str], *, app_id: str | None = None) -> None:
-        """Publish a hint for each queue of the app: it has ready runs. Raises BrokerUnavailable."""
+        """Publish a work message for each queue of the app: the queue has ready runs. Raises BrokerUnavailable."""
         self.send(self.work_letter(queue_names, app_id=app_id), Deadline(self.send_timeout_ms / 1000))
 
     def events_letter(self, bodies: Sequence[bytes], *, app_ids: Sequence[str] = ()) -> Letter:
@@ -86,14 +86,14 @@ class Publisher:
                 bound = self._work_queues[app, name] = self.topology.work_queue(app, name)
             letter.queues[bound.name] = bound
             body = json.dumps({"queue": name}).encode()
-            # A lost hint costs time, never a run: the reaper repeats it. It isn't worth a disk write.
+            # Not persistent: a lost work message costs time, never a run, since the reaper sends it again.
             letter.messages.append(OutgoingMessage(bound.exchange, bound.routing_key, body, persistent=False))
         return letter
 
     def send(self, letter: Letter, deadline: Deadline) -> None:
-        """Send it, over a second connection if a pooled one turns out broken.
+        """Send the letter, over a second connection if a pooled one turns out to be broken.
 
-        That may send a message twice, which is safe: who receives an event knows its uid (S1.1).
+        That may send a message twice, which is safe: a receiver recognizes an event by its uid (S1.1).
         """
         if not letter.messages:
             return
@@ -105,11 +105,11 @@ class Publisher:
         except ConfigError:
             raise
         except Exception as error:
-            # What the transport raised stays as the context, but 60 lines of a library are not shown in front of the reason.
+            # `from None`: the transport's error stays as the context, but its 60 lines are not printed in front of the reason.
             raise unavailable(self.url, after_ms=self.send_timeout_ms, error=error) from None
 
     def close(self) -> None:
-        """Close the idle connections. The publisher can still be used, and will connect again."""
+        """Close the idle connections. The publisher can still be used, and then connects again."""
         self._forget_parent()
         while True:
             try:
@@ -118,17 +118,17 @@ class Publisher:
                 return
 
     def _try_pooled(self, session: Session, letter: Letter, deadline: Deadline) -> bool:
-        """Whether it worked. A connection that hangs gets half of the time, so that a new one has a chance."""
+        """Send the letter over a pooled connection, in half of the time, so that a new one has a chance; whether that worked."""
         try:
             self._send_over(session, letter, Deadline(deadline.remaining_s() / 2))
         except Exception:
-            # What broke one has probably broken all; the next call would otherwise meet the next one.
+            # The cause has probably broken all connections, and the next call would try the next of them.
             self._abandon_idle()
             return False
         return True
 
     def _send_anew(self, letter: Letter, deadline: Deadline) -> None:
-        """Over a new connection. One that is reset is no broker that is away, nor is a failover: try again, until the deadline."""
+        """Send the letter over a new connection. A reset or failover passes, so try again then, until the deadline."""
         while True:
             try:
                 session = open_session(self.url, deadline, key_prefix=self.topology.key_prefix)
@@ -163,7 +163,7 @@ class Publisher:
             session.abandon()
 
     def _forget_parent(self) -> None:
-        """After a fork the connections are the parent's: close our copies, say nothing on them."""
+        """After a fork: close our copies of the parent's connections, without sending anything over them."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             for session in self._idle:
@@ -179,7 +179,7 @@ class Publisher:
 
 
 def is_passing(error: BaseException | None) -> bool:
-    """Whether a connection that stood broke, or no server serves now, as the error or one that caused it says."""
+    """Whether the error, or one that caused it, says that an open connection broke, or that no server can serve right now."""
     while error is not None:
         if isinstance(error, PASSING):
             return True
@@ -196,9 +196,10 @@ class Pending:
 
 
 class AsyncPublisher:
-    """The publisher for coroutines: one thread sends what is pending in one round trip; no loop is blocked.
+    """A publisher for coroutines: a thread sends all pending messages in one round trip, and no loop is blocked.
 
-    The publisher is its own, to close with it. Several loops may share it. The deadline counts from the call, in the queue too.
+    Several loops may share it. The deadline counts from the call, the time in the thread's queue included. It owns the `Publisher`
+    that it is given, and closes it.
     """
 
     def __init__(self, publisher: Publisher) -> None:
@@ -217,7 +218,7 @@ class AsyncPublisher:
         await self._send(self._publisher.work_letter(queue_names, app_id=app_id))
 
     def close(self) -> None:
-        """Send what is pending, end the thread, close the publisher. A later call begins anew. Blocks up to the deadline."""
+        """Send what is pending, end the thread, close the publisher. A later call starts them again. Blocks up to the deadline."""
         with self._lock:
             thread, self._thread = self._thread, None
             is_ours = self._pid == os.getpid()
@@ -234,7 +235,7 @@ class AsyncPublisher:
         loop = asyncio.get_running_loop()
         pending = Pending(letter, loop, loop.create_future(), Deadline(timeout_s))
         self._ensure_thread().put(pending)
-        # The thread keeps the deadline itself; this is for a transport that hangs in spite of it.
+        # The thread keeps the deadline itself; the timer is for a transport that hangs in spite of it.
         timer = loop.call_later(timeout_s, self._expire, pending)
         try:
             await pending.done
@@ -252,7 +253,8 @@ class AsyncPublisher:
         if thread is not None and thread.is_alive() and self._pid == os.getpid():
             return self._pending
         if self._pid != os.getpid():
-            self._lock = threading.Lock()  # a thread of the parent may have held it in the fork
+            # a thread of the parent may have held the old one when the process forked
+            self._lock = threading.Lock()
         with self._lock:
             if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
                 self._pid = os.getpid()
@@ -301,7 +303,7 @@ class AsyncPublisher:
             return
         error: Exception | None = None
         try:
-            # The last one's: those with less time left end by their own timers.
+            # The latest deadline counts: calls with less time left are ended by their own timers.
             self._publisher.send(letter, max((each.deadline for each in live), key=lambda each: each.at))
         except Exception as failure:
             error = failure
@@ -311,12 +313,12 @@ class AsyncPublisher:
         for loop, waiting in by_loop.items():
             try:
                 loop.call_soon_threadsafe(settle_all, waiting, error)
-            except RuntimeError:  # the loop was closed, and nobody waits any more
+            except RuntimeError:  # the loop was closed, so nobody waits any more
                 continue
 
 
 def settle_all(waiting: list[Pending], error: Exception | None) -> None:
-    """Runs on the callers' loop. Each gets an exception of its own, to add its own traceback to."""
+    """End the waiting calls of one loop, on that loop. Each call gets its own exception object, as a traceback is added to it."""
     for each in waiting:
         own: Exception | None = None
         if error is not None:

@@ -1,4 +1,4 @@
-"""Gives back what a dead process had received over Redis Streams, without waiting until its silence tells. Rule S9.3."""
+"""Gives back the messages that a dead process had received over Redis Streams, before it counts as silent. Rule S9.3."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from taskflow.redis.blocking import RespClient, ServerLost
 def release_messages(
     url: str, *, key_prefix: str, consumer_name: str, queues: Sequence[str], timeout_s: float
 ) -> int:
-    """Put what the dead consumers of that name hold back on their queues; returns how many messages, at once 0 for other brokers.
+    """Put the messages that the dead consumers of this name hold back on their queues; return how many.
 
-    AMQP servers do the same by themselves when a connection breaks. Blocks, for at most `timeout_s`.
-    Raises ServerLost or ServerRefused; then other consumers take the messages over, some seconds later.
+    0 at once for other brokers: AMQP servers do this themselves when a connection breaks. Blocks for at most `timeout_s`.
+    Raises ServerLost or ServerRefused; then other consumers take the messages over some seconds later.
     """
     deadline = time.monotonic() + timeout_s
     error: ServerLost | None = None

@@ -1,4 +1,4 @@
-"""One open broker connection to publish over: declares what is needed, knows when the broker has it all."""
+"""Session: one open connection to the broker, over which a publisher declares queues and publishes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PERSISTENT, TRANSIENT = 2, 1
 
 
 class OutgoingMessage(NamedTuple):
-    """A message for all queues that its exchange binds for the routing key."""
+    """A message to publish: it goes to all queues that the exchange binds for the routing key."""
 
     exchange: str
     routing_key: str
@@ -25,30 +25,30 @@ class NotTaken(Exception):
 
 
 class Session(Protocol):
-    """For one thread at a time."""
+    """An open connection for publishing. For one thread at a time."""
 
     def declare(self, queues: Iterable[BoundQueue], deadline: Deadline) -> None:
-        """Declare the queues with their exchanges and bindings, once a session."""
+        """Declare the queues with their exchanges and bindings; each is declared once a session."""
         ...
 
     def publish(self, messages: Sequence[OutgoingMessage], deadline: Deadline) -> None:
-        """Return when the broker has all of them."""
+        """Publish the messages; return when the broker has all of them."""
         ...
 
     def looks_alive(self) -> bool:
-        """False if it is known that the connection is lost. One that the broker has closed may only show that when it is used."""
+        """False if the connection is known to be lost. A connection that the broker closed may show that only when it is used."""
         ...
 
     def close(self) -> None:
-        """Take leave of the broker."""
+        """Close the connection in order."""
         ...
 
     def abandon(self) -> None:
-        """Close without a word to the broker, which is gone or silent."""
+        """Close without telling the broker, which is gone or silent."""
         ...
 
     def forget(self) -> None:
-        """After a fork: it is the parent's."""
+        """After a fork: close this process's copy of the parent's connection, without sending anything over it."""
         ...
 
 

@@ -11,7 +11,7 @@ from taskflow.redis.blocking import ServerLost
 
 
 def open_session(url: str, deadline: Deadline, *, key_prefix: str) -> Session:
-    """Connect. `key_prefix` is that of a Redis or Valkey's keys, unless the URL has another.
+    """Connect. `key_prefix`: of the keys in a Redis or Valkey, unless the URL names another.
 
     Raises ConfigError for a URL that can't be used, and whatever the transport raises.
     """

@@ -1,4 +1,4 @@
-"""A session on our own streams, without kombu."""
+"""StreamsSession: publishes to Redis Streams without kombu."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taskflow.redis.address import parse_server_url
 
 
 class StreamsSession:
-    """Writes the entries that kombu's producer would, without kombu: its import takes 130 ms, and its publish twice the time."""
+    """Writes the same entries as kombu's producer, but without kombu: its import takes 130 ms, its publish twice the time."""
 
     def __init__(self, broker: StreamsBroker) -> None:
         self.broker = broker
@@ -55,7 +55,7 @@ class StreamsSession:
 
 
 def metadata_of(message: OutgoingMessage) -> bytes:
-    """What kombu notes of such a message; it is the same for all that go one way."""
+    """The metadata that kombu writes for such a message; the same for all messages of one exchange and routing key."""
     return orjson.dumps(
         {
             "content-type": CONTENT_TYPE,

@@ -1,10 +1,10 @@
-"""Exchanges and queues: their names, and what is bound to what.
+"""Names and bindings of the exchanges and queues.
 
 send --> taskflow.events (fanout) --> taskflow.events.<app_id>            each app gets its copy (S1.6)
 hint --> taskflow.work (direct)   --> taskflow.work.<app_id>.<queue>      routing key = name of the queue
 
-Those of another namespace than "tf" begin with `taskflow-<namespace>` instead of `taskflow`, so that deployments that share a
-broker never meet. In a Redis or Valkey all keys of the broker begin with `<namespace>:{b}:`, beside those of the store.
+In a namespace other than "tf" the names begin with `taskflow-<namespace>` instead of `taskflow`, so that deployments that share a
+broker never meet. In a Redis or Valkey all keys of the broker begin with `<namespace>:{b}:`; those of the store stand beside them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Topology:
     namespace: str = DEFAULT_NAMESPACE
     events_exchange: str = field(init=False)  # fanout: every app that ever listened gets a copy of each event
     work_exchange: str = field(init=False)  # direct
-    key_prefix: str = field(init=False)  # of all keys, where the broker is a Redis or Valkey
+    key_prefix: str = field(init=False)  # of all keys of the broker in a Redis or Valkey
 
     def __post_init__(self) -> None:
         start = "taskflow" if self.namespace == DEFAULT_NAMESPACE else f"taskflow-{self.namespace}"
@@ -33,14 +33,14 @@ class Topology:
         object.__setattr__(self, "key_prefix", f"{self.namespace}:{{b}}:")
 
     def events_queue(self, app_id: str) -> BoundQueue:
-        """The app's copy of all events; its workers compete for it."""
+        """The queue with the app's copy of all events; the app's workers compete for its messages."""
         return BoundQueue(f"{self.events_exchange}.{app_id}", self.events_exchange, "fanout")
 
     def queues(self, app_id: str, queues: Iterable[str]) -> list[BoundQueue]:
-        """What a worker of the app consumes that serves these queues of it."""
+        """The broker queues that a worker consumes which serves these queues of the app."""
         return [self.events_queue(app_id), *[self.work_queue(app_id, queue) for queue in queues]]
 
     def work_queue(self, app_id: str, queue: str) -> BoundQueue:
-        """Hints that `queue` of the app has ready runs."""
+        """The queue of the work messages that say: `queue` of the app has ready runs."""
         name = f"{self.work_exchange}.{app_id}.{queue}"
         return BoundQueue(name, self.work_exchange, "direct", name)

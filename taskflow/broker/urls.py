@@ -1,4 +1,4 @@
-"""Broker URLs: which kombu transport serves them."""
+"""Broker URLs: which transport serves each of them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ STREAMS_SCHEMES = {scheme: scheme for scheme in SCHEMES} | {"valkey": "redis", "
 
 
 def register_transport() -> None:
-    """Tell kombu of `taskflow+redis://`. Call it before a `kombu.Connection` is made, as often as you like."""
-    from kombu.transport import TRANSPORT_ALIASES  # only those pay for kombu's import who use it
+    """Register `taskflow+redis://` with kombu. Call it before a `kombu.Connection` is made, as often as you like."""
+    # Imported here, so that only users of kombu pay for its import.
+    from kombu.transport import TRANSPORT_ALIASES
 
-    # kombu takes what is before the "+" for the transport's name, but the whole scheme of an alternate URL.
+    # kombu takes the part before the "+" as the transport's name, but in an alternate URL the whole scheme.
     for alias in ("taskflow", *(f"taskflow+{scheme}" for scheme in set(STREAMS_SCHEMES.values()))):
         TRANSPORT_ALIASES[alias] = STREAMS_TRANSPORT
 
@@ -22,14 +23,14 @@ def register_transport() -> None:
 def broker_url(url: str) -> str:
     """The URL to give to kombu: Redis and Valkey go to our transport, everything else stays as it is.
 
-    `redis://`, `valkey://` -> `taskflow+redis://`; `rediss://`, `valkeys://` -> `taskflow+rediss://`;
-    all others of ours get `taskflow+` in front, as in `taskflow+unix:///path`. Alternates after a ";" are mapped too.
+    `redis://`, `valkey://` -> `taskflow+redis://`; `rediss://`, `valkeys://` -> `taskflow+rediss://`; the other schemes of
+    `redis.address` get `taskflow+` in front, as in `taskflow+unix:///path`. Alternate URLs after a ";" are mapped too.
     """
     return ";".join(map_scheme(part) for part in url.split(";"))
 
 
 def serves_streams(url: str) -> bool:
-    """Whether our transport serves the URL, and it has no alternates."""
+    """Whether our own transport serves the URL, which must have no alternates."""
     return ";" not in url and broker_url(url).startswith("taskflow+")
 
 

@@ -1,4 +1,4 @@
-"""Acks that wait to be sent, together with others: a message that is done is removed from its stream."""
+"""Acks: collects acknowledgements, to send them together. An acknowledged message is removed from its stream."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from taskflow.broker.streams.commands import ConsumerCommands, by_queue
 from taskflow.redis.client import StoreClient
 
 Held = tuple[str, bytes]
-"""A message that is not settled: its queue, and its id in the stream."""
+"""A message that is neither acknowledged nor given back: its queue, and its id in the stream."""
 
 
 class Nobody:
-    """Waits for no reply: what an ack fails to settle is delivered again."""
+    """A receiver of replies that ignores them: if an ack fails, its message is only delivered again."""
 
     def done(self) -> bool:
         return True
@@ -28,7 +28,7 @@ NOBODY = Nobody()
 
 
 class Acks:
-    """Those of one consumer on a loop."""
+    """The acks that one consumer on a loop has still to send."""
 
     def __init__(self, say: ConsumerCommands) -> None:
         self.say = say
@@ -41,7 +41,7 @@ class Acks:
         self.done += done
 
     def send(self, client: StoreClient) -> None:
-        """Send them with what else goes over that connection in this turn of the loop."""
+        """Send the acks, together with the other commands of this turn of the loop on that connection."""
         if self.done:
             done, self.done = self.done, []
             for command in self.say.acks(by_queue(done)):

@@ -1,10 +1,10 @@
 """Exchanges, queues and bindings of the Redis Streams transport: kept on the server, cached in the process.
 
-Every change gives the topology a new version, and every publish asks for the version behind its messages (`sender`). So the
-cache needs no lifetime: what is published after a bind has returned reaches the new queue, at no extra round trip.
+Every change gives the topology a new version, and every publish asks for the version right after its messages (`sender`). So the
+cache needs no lifetime: a message that is published after a bind has returned reaches the new queue, without an extra round trip.
 
-The version begins with a random epoch. Another epoch, or a lower number, says that the server has lost its data;
-then what this connection has declared is declared again.
+The version begins with a random epoch. Another epoch, or a lower number, means that the server has lost its data; then this
+connection declares again all that it has declared.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Binding:
 
 
 class BoundQueue(NamedTuple):
-    """A queue that lasts, with the exchange that it is bound to; the exchange's `kind` is "direct", "topic" or "fanout"."""
+    """A durable queue with the exchange that it is bound to; the exchange's `kind` is "direct", "topic" or "fanout"."""
 
     name: str
     exchange: str
@@ -39,7 +39,7 @@ class BoundQueue(NamedTuple):
 
 
 class Route(NamedTuple):
-    """The streams of a message: first those that last, then those that expire and must not be made anew."""
+    """The streams that a message goes to: those of durable queues, then those of queues that expire and must not be made anew."""
 
     streams: tuple[str, ...]
     lasting: int
@@ -47,7 +47,7 @@ class Route(NamedTuple):
 
 @dataclass(slots=True)
 class Declared:
-    """What is declared, as of one version."""
+    """All exchanges, queues and bindings, as of one version."""
 
     version: str = ""
     exchanges: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Declared:
 
 
 class UnknownExchange(Exception):
-    """Published to, or bound to, an exchange that nobody has declared."""
+    """A message was published, or a queue bound, to an exchange that nobody has declared."""
 
 
 DEFAULT_KEY_PREFIX = "tf:{b}:"
@@ -78,12 +78,13 @@ class StreamKeys:
 
 
 class Bindings:
-    """Declares, binds, and routes. Not for several threads at once."""
+    """Declares exchanges and queues, binds them, and finds the route of a message. For one thread at a time."""
 
     def __init__(self, client: RespClient, keys: StreamKeys) -> None:
         self._client = client
         self._keys = keys
-        self._own = Declared()  # what this connection has declared, to declare it again after a loss
+        # all that this connection has declared, to declare it again if the server loses it
+        self._own = Declared()
         self._cached: Declared | None = None
         self._known_version = ""
         self._routes: dict[tuple[str, str], Route] = {}
@@ -135,17 +136,17 @@ class Bindings:
         self._change(commands)
 
     def forget_queue(self, name: str) -> None:
-        """Don't declare it again: it was deleted, or expired."""
+        """Don't declare the queue again if the server loses its data: it was deleted, or has expired."""
         self._own.queues.pop(name, None)
         self._own.bindings = {binding for binding in self._own.bindings if binding.queue != name}
 
     @property
     def version(self) -> bytes | None:
-        """Of the topology by which `find_route` last found a route, as the server keeps it."""
+        """The version of the topology that `find_route` last used, as the server stores it."""
         return self._known_version.encode() or None
 
     def declared(self) -> Declared:
-        """What is declared, as of `version`."""
+        """All exchanges, queues and bindings, as of `version`."""
         return self.refresh() if self._cached is None else self._cached
 
     def find_queue(self, name: str) -> int | None:
@@ -154,7 +155,7 @@ class Bindings:
         return self.refresh().queues.get(name) if found is None else found
 
     def find_exchange(self, name: str) -> dict[str, Any] | None:
-        """What the exchange was declared with, or None if there is no such exchange."""
+        """The facts with which the exchange was declared, or None if there is no such exchange."""
         found = self.declared().exchanges.get(name)
         return self.refresh().exchanges.get(name) if found is None else found
 
@@ -171,13 +172,13 @@ class Bindings:
             expiring = sorted(queue for queue in queues if topology.queues.get(queue))
             streams = tuple(self._keys.stream(queue) for queue in (*lasting, *expiring))
             found = Route(streams, len(lasting))
-            if len(self._routes) >= 10_000:  # routing keys may be as many as messages
+            if len(self._routes) >= 10_000:  # each message may have a routing key of its own
                 self._routes.clear()
             self._routes[exchange, routing_key] = found
         return found
 
     def refresh(self) -> Declared:
-        """Read the topology again; if the server has lost it, declare again what is ours."""
+        """Read the topology again; if the server has lost it, declare again all that this connection has declared."""
         topology = self._load()
         if is_loss(self._known_version, topology.version) and not self._own_is_in(topology):
             self.declare_again()
@@ -187,7 +188,7 @@ class Bindings:
         return topology
 
     def declare_again(self) -> None:
-        """Declare all that this connection has declared; what still exists stays as it is."""
+        """Declare again all that this connection has declared. Parts that still exist stay as they are."""
         own = self._own
         commands: list[Command] = [
             ("HSETNX", self._keys.exchanges, name, json.dumps(facts)) for name, facts in own.exchanges.items()
@@ -198,7 +199,7 @@ class Bindings:
         self._change(commands)
 
     def drop_expired(self, streams: Iterable[str]) -> set[str]:
-        """Remove the queues among `streams` whose stream has expired, so that nothing is routed there; returns which."""
+        """Remove the queues whose stream has expired, so that nothing is routed to them; return those streams."""
         prefix = len(self._keys.stream_prefix)
         expired = {stream for stream in streams if not self._client.call("EXISTS", stream)}
         for stream in expired:
@@ -218,7 +219,7 @@ class Bindings:
         )
 
     def _load(self) -> Declared:
-        # The version first: what changes while we read makes it an old one, and the next publish says so.
+        # Read the version first: a change during the read makes it an old version, and the next publish notices that.
         version, exchanges, queues, bindings = self._client.pipeline(
             [
                 ("GET", self._keys.version),
@@ -245,7 +246,7 @@ def encode(binding: Binding) -> str:
 
 
 def is_loss(known: str, found: str) -> bool:
-    """Whether the server forgot: its version is of another epoch, or is behind the one that we have seen."""
+    """Whether the server has lost its data: its version has another epoch than the known one, or a lower number."""
     if not known:
         return False
     known_epoch, _, known_number = known.rpartition("/")
@@ -254,13 +255,13 @@ def is_loss(known: str, found: str) -> bool:
 
 
 def change(keys: StreamKeys, commands: Sequence[Command]) -> Command:
-    """Carry out commands that alter what is declared."""
+    """The command that carries out `commands`, which change the topology, and gives it a new version."""
     body = orjson.dumps([[str(part) for part in command] for command in commands])
     return script_call("change", [keys.version], epoch=uuid.uuid4().hex, commands=body)
 
 
 def declarations(keys: StreamKeys, queues: Iterable[BoundQueue]) -> list[Command]:
-    """Declare the queues with their exchanges and bindings: commands for `change`."""
+    """The commands for `change` that declare the queues with their exchanges and bindings."""
     commands: list[Command] = []
     for queue in queues:
         facts = json.dumps(lasting_exchange(queue))
@@ -287,7 +288,7 @@ def queue_commands(keys: StreamKeys, name: str, *, expires_ms: int) -> list[Comm
 
 
 def match_queues(topology: Declared, exchange: str, routing_key: str) -> set[str]:
-    """AMQP's rules: the default exchange names the queue; fanout, direct and topic go by their bindings."""
+    """The queues of a message by AMQP's rules. The default exchange routes to the queue of that name, others by their bindings."""
     if not exchange:
         return {routing_key} & topology.queues.keys()
     if exchange not in topology.exchanges:
@@ -303,7 +304,7 @@ def match_queues(topology: Declared, exchange: str, routing_key: str) -> set[str
 
 
 def topic_pattern(routing_key: str) -> re.Pattern[str]:
-    """`*` is one word, `#` any number of words, none included. Matches keys that got a "." at the end."""
+    """A pattern for a binding key: `*` is one word, `#` any number of words or none. It matches routing keys with a "." added."""
     patterns = {"*": r"[^.]*\.", "#": r"(?:[^.]*\.)*"}
     words = routing_key.split(".")
     return re.compile("".join(patterns.get(word, re.escape(word) + r"\.") for word in words) + "$")

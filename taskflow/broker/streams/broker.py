@@ -1,7 +1,7 @@
 """`StreamsBroker`: exchanges, queues and consumers on one Redis or Valkey server, by Redis Streams with consumer groups.
 
-A queue is a stream with one group; an acknowledged message is deleted. What AMQP has and this hasn't: headers exchanges,
-priorities, message TTLs, length limits. A requeued message goes to the end of its queue.
+A queue is a stream with one group; an acknowledged message is deleted. Unlike AMQP, it has no headers exchanges, priorities,
+message TTLs or length limits, and a requeued message goes to the end of its queue.
 """
 
 from __future__ import annotations
@@ -34,23 +34,24 @@ MAX_READ_COUNT = 1000
 
 
 class UnknownQueue(Exception):
-    """Consumed from a queue that nobody has declared."""
+    """A consumer asked for a queue that nobody has declared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamsOptions:
-    """How a broker on streams works."""
+    """The options of a broker on streams."""
 
     key_prefix: str = DEFAULT_KEY_PREFIX  # of all its keys
-    claim_idle_ms: int = 30_000  # the messages of a consumer that is silent for so long are given to others
+    # after this long without a sign of life, a consumer's messages are given to others
+    claim_idle_ms: int = 30_000
     command_timeout_s: float = 5.0
     read_count: int = 250  # messages that one read brings where no prefetch limit is set
-    # With this the names of its consumers begin.
+    # The names of its consumers begin with this.
     consumer_name: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> StreamsOptions:
-        """The options among those that are given, as in a URL's query."""
+        """The options in `given`, which may come from a URL's query. Other entries are ignored."""
         kinds: dict[str, Callable[[Any], Any]] = {
             "key_prefix": str,
             "claim_idle_ms": int,
@@ -63,20 +64,20 @@ class StreamsOptions:
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """Who takes messages of a queue."""
+    """One receiver of a queue's messages."""
 
     queue: str
     deliver: Callable[[Entry], None]
-    # How many more messages it may hold; None for any number.
+    # Returns how many more messages it may hold; None for any number.
     room: Callable[[], int | None] = lambda: None
-    auto_delete: bool = False  # the queue goes with its last consumer
+    auto_delete: bool = False  # the queue is deleted when its last consumer leaves
 
 
 class StreamsBroker:
-    """One connection: a socket for commands, and one for reads once something is consumed. Blocking.
+    """A connection to a broker on streams: a socket for commands, and a second one for reads as soon as it consumes. Blocking.
 
-    For one thread at a time, but for `interrupt` and the acks of its reader. `predecessors` are the names of consumers that
-    earlier connections of the same owner were: what they still hold is taken over at once.
+    For one thread at a time, except `interrupt` and `ack`. `predecessors` are the consumer names of the same owner's earlier
+    connections: the messages that they still hold are taken over at once.
     """
 
     def __init__(self, url: str, options: StreamsOptions, *, predecessors: Sequence[str] = ()) -> None:
@@ -89,7 +90,7 @@ class StreamsBroker:
         self._predecessors = predecessors
         self._reader: StreamReader | None = None
         self._subscriptions: dict[str, deque[Subscription]] = {}  # by queue; several take turns
-        self._waiting: deque[Entry] = deque()  # read, but not yet delivered
+        self._waiting: deque[Entry] = deque()  # messages that were read but not yet delivered
 
     # -- connection
 
@@ -103,7 +104,7 @@ class StreamsBroker:
 
     @property
     def reader(self) -> StreamReader:
-        """The one consumer that this connection is; made when it is first needed."""
+        """The consumer of this connection; made at its first use."""
         if self._reader is None:
             options = self.options
             self._reader = StreamReader(
@@ -119,7 +120,7 @@ class StreamsBroker:
 
     @property
     def reader_name(self) -> str | None:
-        """The name of that consumer, if it was ever needed."""
+        """The name of the consumer; None if there was no use for one."""
         return None if self._reader is None else self._reader.name
 
     def _new_client(self) -> RespClient:
@@ -135,11 +136,11 @@ class StreamsBroker:
         self.commands.connect()
 
     def set_deadline(self, deadline: float | None) -> None:
-        """From now on commands end by then, on the monotonic clock; None: within `command_timeout_s` each."""
+        """Make further commands end at `deadline` (monotonic clock); None: each within `command_timeout_s`."""
         self.commands.deadline = deadline
 
     def close(self) -> None:
-        """Give everything back, and close. Raises ServerLost or ServerRefused, but closes in any case."""
+        """Give all messages back, and close. Raises ServerLost or ServerRefused, but closes in any case."""
         try:
             self.requeue(list(self._waiting))
             if self._reader is not None:
@@ -148,7 +149,7 @@ class StreamsBroker:
             self.abandon()
 
     def abandon(self) -> None:
-        """Close without a word to the server: after a fork, or when it is gone."""
+        """Close without telling the server: after a fork, or when the server is gone."""
         if self._reader is not None:
             self._reader.abandon()
             self._reader = None
@@ -163,24 +164,24 @@ class StreamsBroker:
         self.bindings.declare(queues)
 
     def size(self, queue: str) -> int:
-        """Messages that no consumer holds."""
+        """The number of messages that no consumer holds."""
         stream = self.keys.stream(queue)
         length, held = self.commands.pipeline([("XLEN", stream), ("XPENDING", stream, GROUP)])
         pending = 0 if isinstance(held, hiredis.ReplyError) else int(held[0])
         return 0 if isinstance(length, hiredis.ReplyError) else max(int(length) - pending, 0)
 
     def purge(self, queue: str) -> int:
-        """Remove the messages that no consumer holds; returns how many."""
+        """Remove the messages that no consumer holds; return how many."""
         return int(self.commands.call(*script_call("purge", [self.keys.stream(queue)], group=GROUP)))
 
     def publish(self, messages: Sequence[Outgoing]) -> None:
-        """Return when all are in the queues that are bound. Raises UnknownExchange, NoRoute, ServerRefused, ServerLost."""
+        """Publish; return when all bound queues have the messages. Raises UnknownExchange, NoRoute, ServerRefused, ServerLost."""
         self._sender.send(messages)
 
     # -- consume
 
     def subscribe(self, subscription: Subscription) -> None:
-        """Deliver messages of the queue from the next `drain` on. Raises UnknownQueue."""
+        """Deliver messages of the queue, from the next `drain` on. Raises UnknownQueue."""
         queue = subscription.queue
         expires_ms = self.bindings.find_queue(queue)
         if expires_ms is None:
@@ -204,11 +205,11 @@ class StreamsBroker:
             self.bindings.delete_queue(queue)
 
     def is_consumed(self, queue: str) -> bool:
-        """Whether this connection consumes it."""
+        """Whether this connection consumes the queue."""
         return queue in self._subscriptions
 
     def ack(self, entry: Entry) -> None:
-        """The message is done. From any thread; sent with the next read."""
+        """Acknowledge a message. From any thread; the ack is sent with the next read."""
         self.reader.ack(entry.queue, entry.entry_id)
 
     def requeue(self, entries: Iterable[Entry]) -> None:
@@ -218,13 +219,13 @@ class StreamsBroker:
             self.reader.requeue(held)
 
     def interrupt(self) -> None:
-        """End a `drain` that waits, or else the next one, with TimeoutError. From any thread."""
+        """Make the `drain` that waits, or else the next one, raise TimeoutError. From any thread."""
         reader = self._reader
         if reader is not None:
             reader.interrupt()
 
     def drain(self, timeout_s: float | None) -> None:
-        """Deliver what comes; TimeoutError after `timeout_s` without anything, or if interrupted."""
+        """Deliver the next messages. Raises TimeoutError after `timeout_s` without a message, and when interrupted."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._deliver_waiting():
             remaining_s = BLOCK_S if deadline is None else deadline - time.monotonic()
@@ -237,7 +238,7 @@ class StreamsBroker:
                 raise TimeoutError
 
     def _wanted(self) -> tuple[list[str], int]:
-        """The queues that may deliver, and how many messages each."""
+        """The queues to read from, and how many messages of each."""
         queues: list[str] = []
         least = MAX_READ_COUNT
         for queue, turns in self._subscriptions.items():
@@ -249,7 +250,7 @@ class StreamsBroker:
         return queues, max(least // max(len(queues), 1), 1)
 
     def _deliver_waiting(self) -> int:
-        """Hand out what was read, as far as prefetch allows; returns how many."""
+        """Deliver the messages that were read, as far as prefetch allows; return how many."""
         waiting, held, delivered = self._waiting, [], 0
         try:
             while waiting:
@@ -270,7 +271,8 @@ class StreamsBroker:
 
     def _requeue_waiting(self, queue: str) -> None:
         entries = list(self._waiting)
-        self._waiting.clear()  # in place: a callback that cancels is called from a loop over it
+        # In place: a callback that cancels may be called from a loop over this deque.
+        self._waiting.clear()
         self._waiting.extend(entry for entry in entries if entry.queue != queue)
         self.requeue(entry for entry in entries if entry.queue == queue)
 
@@ -281,7 +283,7 @@ class StreamsBroker:
 
 
 def next_with_room(turns: deque[Subscription]) -> Subscription | None:
-    """The subscription whose turn it is, among those that may hold another message."""
+    """The next subscription in turn that may hold another message, or None."""
     for _ in range(len(turns)):
         subscription = turns[0]
         if len(turns) > 1:

@@ -1,4 +1,4 @@
-"""AMQP's methods on Redis Streams: declare, bind, publish, consume, settle."""
+"""kombu's channel: AMQP's methods on Redis Streams (declare, bind, publish, consume, ack, reject)."""
 # mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from taskflow.redis.blocking import ServerLost, ServerRefused
 
 
 class PublishBatch:
-    """What `Producer.batch()` collects, sent in one round trip."""
+    """Collects the messages of `Producer.batch()`, and sends them in one round trip."""
 
     def __init__(self, channel: StreamChannel, max_size: int) -> None:
         self.channel = channel
@@ -49,7 +49,7 @@ class PublishBatch:
 
 
 class StreamChannel(virtual.Channel):
-    """AMQP's methods, each carried out by the broker of the connection."""
+    """A channel of kombu. The connection's `StreamsBroker` carries out its methods."""
 
     Message = StreamMessage  # type: ignore[assignment]
     supports_fanout = True
@@ -121,7 +121,7 @@ class StreamChannel(virtual.Channel):
         if not passive:
             expires_ms = int((arguments or {}).get("x-expires") or 0)
             if (auto_delete or exclusive) and not expires_ms:
-                # Deleted with its last consumer; should that one die, then a while later.
+                # The queue is deleted with its last consumer; if that one dies, it expires a while later.
                 expires_ms = max(2 * self.broker.options.claim_idle_ms, 60_000)
             if auto_delete or exclusive:
                 self._auto_delete.add(name)
@@ -177,7 +177,7 @@ class StreamChannel(virtual.Channel):
         mandatory: bool = False,
         **_: Any,
     ) -> None:
-        """Returns once the message is in the streams of all bound queues."""
+        """Publish; return when the message is in the streams of all bound queues."""
         self.publish([encode_message(message, exchange, routing_key, mandatory=mandatory)])
 
     def publish(self, messages: list[Outgoing]) -> None:
@@ -223,7 +223,7 @@ class StreamChannel(virtual.Channel):
         return None if entry is None else self.receive(entry, no_ack=no_ack)
 
     def receive(self, entry: Entry, *, no_ack: bool) -> StreamMessage:
-        """Make a message of the entry, and remember it until it is settled."""
+        """Make a message of the entry, and keep the entry until it is acked or rejected."""
         tag = next(self._tags)
         message: StreamMessage = self.Message(entry, self, tag)
         if no_ack:
@@ -236,7 +236,7 @@ class StreamChannel(virtual.Channel):
         return raw_message
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
-        """May come from any thread; sent with the next read."""
+        """Acknowledge a message, with `multiple` also all earlier ones. From any thread; sent with the next read."""
         self._check_open()
         for entry in self.unacked.pop(delivery_tag, multiple=multiple):
             self.broker.ack(entry)
@@ -250,18 +250,18 @@ class StreamChannel(virtual.Channel):
                 self.broker.ack(entry)
 
     def requeue(self, delivery_tags: Iterable[int]) -> None:
-        """Put several back on their queues, in one round trip a queue."""
+        """Put messages back on their queues, in one round trip for each queue."""
         self._check_open()
         self.broker.requeue([entry for tag in delivery_tags for entry in self.unacked.pop(tag)])
 
     def basic_recover(self, requeue: bool = False) -> None:
-        """Put all that this channel holds back on its queues."""
+        """Put all messages that this channel holds back on their queues."""
         entries = list(self.unacked.entries.values())
         self.unacked.entries.clear()
         self.broker.requeue(entries)
 
     def close(self) -> None:
-        """Cancel the consumers, give back what is not settled. Never raises for a server that is gone."""
+        """Cancel the consumers, give back the messages that are not settled. A server that is gone is no error."""
         if self.closed:
             return
         self.closed = True
@@ -281,7 +281,7 @@ class StreamChannel(virtual.Channel):
 
 @contextlib.contextmanager
 def amqp_errors() -> Iterator[None]:
-    """What the broker raises, as kombu's users know it from AMQP."""
+    """Turn the broker's errors into the AMQP errors that users of kombu know."""
     try:
         yield
     except UnknownExchange as error:

@@ -1,4 +1,4 @@
-"""What a consumer of streams says to the server, and how it reads the answers. Pure: each kind of consumer sends it its own way."""
+"""The commands of a consumer of streams, and how to read their replies. Pure: each kind of consumer sends them in its own way."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from taskflow.broker.streams.entry import Entry, to_entry
 from taskflow.broker.streams.scripts import GROUP, script_call
 from taskflow.redis.blocking import Command
 
-REQUEUE_BATCH = 500  # messages a script, so that each stays short
+REQUEUE_BATCH = 500  # messages in one call of the script, so that it stays short
 
 
 class ConsumerCommands:
     """The commands of one consumer. No other consumer may ever have its `name`.
 
-    A key with a lifetime of `claim_idle_ms` says that the consumer lives, so it may hold messages for as long as it wants; the
-    messages of a consumer whose key is gone are taken over by others.
+    A key with a lifetime of `claim_idle_ms` says that the consumer lives, so it may hold messages for any time; other consumers
+    take over the messages of a consumer whose key is gone.
     """
 
     def __init__(self, keys: StreamKeys, name: str, *, claim_idle_ms: int) -> None:
@@ -32,7 +32,7 @@ class ConsumerCommands:
         return stream
 
     def read(self, queues: Sequence[str], count: int, *, block_ms: int = 0) -> Command:
-        """At most `count` new messages of each queue; waits for up to `block_ms`, or not at all. See `entries_of`."""
+        """Read at most `count` new messages of each queue; wait up to `block_ms` for the first. The reply is for `entries_of`."""
         block = ("BLOCK", block_ms) if block_ms else ()
         streams = [self.stream(queue) for queue in queues]
         head = ("XREADGROUP", "GROUP", GROUP, self.name, "COUNT", count)
@@ -47,11 +47,11 @@ class ConsumerCommands:
         ]
 
     def read_held(self, queue: str, count: int) -> Command:
-        """What the server notes as held by this consumer, whose reply may have been lost. See `held_of`."""
+        """Read the messages that the server notes as held by this consumer: their reply may have been lost. See `held_of`."""
         return ("XREADGROUP", "GROUP", GROUP, self.name, "COUNT", count, "STREAMS", self.stream(queue), "0")
 
     def held_of(self, reply: Sequence[Any] | None) -> list[Entry]:
-        """The messages of the reply to `read_held` that are not settled meanwhile."""
+        """The messages of the reply to `read_held`, without those that were settled since."""
         return [
             to_entry(self._queues[stream], entry_id, fields, redelivered=True)
             for stream, found in reply or ()
@@ -60,7 +60,7 @@ class ConsumerCommands:
         ]
 
     def acks(self, done: Mapping[str, Sequence[bytes]]) -> list[Command]:
-        """The messages are done: remove them. By queue."""
+        """Acknowledge and remove messages; `done` has their ids by queue."""
         commands: list[Command] = []
         for queue, entry_ids in done.items():
             stream = self.keys.stream(queue)
@@ -69,7 +69,7 @@ class ConsumerCommands:
         return commands
 
     def requeue(self, held: Mapping[str, Sequence[bytes]]) -> list[Command]:
-        """Give messages back, marked as redelivered, at the end of their queue. By queue."""
+        """Put messages at the end of their queue, marked as redelivered; `held` has their ids by queue."""
         return [
             script_call(
                 "requeue", [self.keys.stream(queue)], group=GROUP, consumer=self.name,
@@ -80,7 +80,7 @@ class ConsumerCommands:
         ]  # fmt: skip
 
     def take_over(self, queues: Sequence[str], count: int, *, predecessors: Sequence[str] = ()) -> Command:
-        """At most `count` messages of each queue that dead consumers hold; `predecessors` are dead for sure. See `taken_of`."""
+        """Take at most `count` messages of each queue from dead consumers; `predecessors` are surely dead. See `taken_of`."""
         streams = [self.keys.stream(queue) for queue in queues]
         return script_call(
             "take_over", streams, group=GROUP, consumer=self.name, idle_ms=self.claim_idle_ms, limit=count,
@@ -96,7 +96,7 @@ class ConsumerCommands:
         ]
 
     def leave(self, queue: str) -> Command:
-        """This consumer reads the queue no more. The reply is how many other live consumers it has."""
+        """Leave the queue. The reply is the number of its other live consumers."""
         return script_call(
             "leave", [self.keys.stream(queue)], group=GROUP, consumer=self.name, alive=self.keys.alive
         )

@@ -1,11 +1,12 @@
-"""Consumes queues of the Redis Streams transport on the event loop, without a thread. Rules S9.5, S9.9.
+"""StreamConsumer: consumes queues on Redis Streams on the event loop, without a thread. Rules S9.5, S9.9.
 
 `Consumer` serves any kombu transport, but its thread has to be woken, and then has to wake the loop, which takes a while on an idle
-machine. Here the loop itself waits for the stream. Declarations, commands and entries are those of `StreamsBroker`: both kinds of
-consumers may share a queue.
+machine. Here the loop itself waits for the stream. Declarations, commands and entries are those of `StreamsBroker`, so both kinds
+of consumers may share a queue.
 
-Two connections: one blocks in XREADGROUP, the other does everything else. After a loss both are opened again, and what had no reply
-is sent again; messages that came in a reply which was lost are read from what the server notes as held by this consumer.
+It has two connections: one blocks in XREADGROUP, the other does everything else. After a loss both are opened again, and commands
+without a reply are sent again. If the lost reply had messages in it, they are read once more: the server notes them as held by this
+consumer.
 """
 
 from __future__ import annotations
@@ -33,25 +34,27 @@ from taskflow.values.clock import Clock, SystemClock
 logger = logging.getLogger(__name__)
 
 CLAIM_IDLE_MS = 8_000
-"""What a host that died has received and not routed goes to another after this time, and a quarter of it more, so that S9.3 holds
-for events too. Too early does no harm: routing is idempotent. `claim_idle_ms` in the URL overrides it."""
+"""After this time, and a quarter more, the messages of a dead host go to another one, so that S9.3 holds for events too.
+
+Giving them away too early does no harm, since routing is idempotent. `claim_idle_ms` in the URL overrides it."""
 
 BLOCK_S = 5.0
-"""A read ends after this long without a message, to show that the connection lives (`last_poll_ms`)."""
+"""A read without messages ends after this long, which shows that the connection lives (`last_poll_ms`)."""
 
 READ_COUNT = 250
-"""Messages of a queue in one read at most."""
+"""The most messages of a queue in one read."""
 
 GATHER_S = 0.002
-"""After a read that brought several messages, the next one waits for so long: under load each then brings more, and a message costs
-less. One that comes alone, as on an idle system or in a chain of runs, is never waited for."""
+"""The pause after a read that brought several messages: under load each read then brings more, and a message costs less.
+
+A read that brought one message, as on an idle system or in a chain of runs, has no pause after it."""
 
 INTERRUPT_S = 0.02
-"""Until a read that is to end has ended, it is told so once more after this long."""
+"""How often a read that is to end is told so, until it has ended."""
 
 
 class Read:
-    """One XREADGROUP under way. It takes its reply itself: a task that awaited a future would run one turn of the loop later."""
+    """An XREADGROUP under way. It receives its reply itself: a task that awaits a future would get it one loop turn later."""
 
     __slots__ = ("consumer",)
 
@@ -68,15 +71,15 @@ class Read:
         self.consumer.take_error(error)
 
     def exception(self) -> None:
-        """Of a consumer that closes."""
+        """Ignore the error: the consumer is closing."""
 
 
 class StreamConsumer:
-    """Hands what one read brought, as one list, to `on_deliveries`. For the loop's thread only.
+    """Receives messages and calls `on_deliveries` with the list that one read brought. For the loop's thread only.
 
-    It reconnects for ever, and declares the queues again when they are gone. An exception of `on_deliveries` is logged, and the
-    messages go back to the queue. By `name`, unique among all consumers ever, others may release what it held when it is dead;
-    see `release`.
+    It reconnects for ever, and declares the queues again when they are gone. An exception of `on_deliveries` is logged, and its
+    messages go back to the queue. No other consumer ever has its `name`, by which its messages are released when it is dead; see
+    `release`.
     """
 
     def __init__(
@@ -97,7 +100,7 @@ class StreamConsumer:
         self.prefetch = prefetch
         self.name = f"{name}-{uuid.uuid4().hex[:12]}"
         self.clock = clock or SystemClock()
-        self.last_poll_ms = 0  # when the broker last answered a read; 0 before
+        self.last_poll_ms = 0  # when the broker last answered a read; 0 before the first
         self.options = StreamsOptions.of(
             {"key_prefix": key_prefix, "claim_idle_ms": CLAIM_IDLE_MS, **address.options}
         )
@@ -112,11 +115,9 @@ class StreamConsumer:
         self.held: dict[Held, None] = {}
         self.acks = Acks(self.say)
         self.paused: set[str] = set()
-        self.plain: set[bytes] = set()  # metadata without a problem
+        self.plain: set[bytes] = set()  # metadata that was checked and is in order
         self.under_way: Read | None = None
-        self.gathering: asyncio.TimerHandle | None = (
-            None  # until the next read, after one that brought several
-        )
+        self.gathering: asyncio.TimerHandle | None = None  # the pause before the next read; see GATHER_S
         self.is_mending = False
         self.failures = 0
         self.is_closing = False
@@ -128,7 +129,7 @@ class StreamConsumer:
         return self.reads.connection is not None and self.commands.connection is not None
 
     async def open(self, timeout_s: float) -> None:
-        """Return when it consumes. Raises BrokerUnavailable, with the reason, when it doesn't in time."""
+        """Wait until the consumer consumes. Raises BrokerUnavailable, with the reason, after `timeout_s`."""
         try:
             async with asyncio.timeout(timeout_s):
                 for client in (self.commands, self.reads):
@@ -154,7 +155,7 @@ class StreamConsumer:
     # --- reading ---
 
     def read(self) -> None:
-        """Ask for messages, unless that is under way, or there is no room or no queue for any."""
+        """Start a read, unless one is under way, there is no room for messages, or all queues are paused."""
         if (
             self.gathering is not None
             or self.under_way is not None
@@ -192,12 +193,12 @@ class StreamConsumer:
 
     def take_error(self, error: Exception) -> None:
         self.under_way = None
-        if isinstance(error, CommandError):  # else the connection was closed, by `close`
+        if isinstance(error, CommandError):  # otherwise `close` has closed the connection
             self.is_mending = True
             self.spawn(self.mend(str(error)))
 
     def deliver(self, entries: Iterable[Entry]) -> None:
-        """Hand over what is not here already; a queue that was paused meanwhile gets its messages back."""
+        """Hand over the messages that are not held already. Messages of a queue that was paused meanwhile go back to it."""
         deliveries: list[Delivery] = []
         unwanted: list[Delivery] = []
         for entry in entries:
@@ -222,7 +223,7 @@ class StreamConsumer:
             self.loop.call_later(1.0, lambda: self.reject(deliveries, requeue=True))
 
     def unpack(self, entry: Entry, held: Held) -> Delivery:
-        """All messages of taskflow's publishers have one of a few metadata, and a body as it was sent."""
+        """The delivery of an entry; it names the problem if taskflow can't have written the message. Few metadata are in use."""
         problem = ""
         if entry.metadata not in self.plain:
             problem = find_metadata_problem(entry.metadata)
@@ -231,7 +232,7 @@ class StreamConsumer:
         return Delivery(entry.queue, entry.body, entry.redelivered, held, problem)
 
     async def mend(self, refusal: str) -> None:
-        """A read was refused: the queue or its group is gone, by FLUSHALL for instance."""
+        """Declare the queues again after a refused read: a queue or its group is gone, by FLUSHALL for instance."""
         self.failures += 1
         if self.failures > 1:
             logger.warning("the broker %s refuses reads: %s", redact(self.url), refusal)
@@ -246,18 +247,19 @@ class StreamConsumer:
         self.read()
 
     async def recover(self) -> None:
-        """The connection was lost, and maybe the reply of a read with it: take what the server notes as held by this consumer."""
+        """After a lost connection: take the messages that the server notes as held by this consumer, as a reply may be lost."""
         self.acks.send(self.commands)
         for queue in self.queues:
-            with contextlib.suppress(CommandError, StoreUnavailable):  # no stream: the next read meets that
+            # An error means that there is no stream; the next read will see that.
+            with contextlib.suppress(CommandError, StoreUnavailable):
                 command = self.say.read_held(queue.name, 2 * self.prefetch)
                 self.deliver(self.say.held_of(await self.commands.call(*command)))
 
     async def end_read(self) -> None:
-        """End the read under way, so that the next one heeds what has changed."""
+        """End the read under way, so that the next one follows the change of paused queues."""
         read = self.under_way
         while read is not None and self.under_way is read:
-            # The server may meet this before it meets the read.
+            # Repeated, since the server may receive this before the read.
             with contextlib.suppress(CommandError):
                 await self.commands.call("CLIENT", "UNBLOCK", self.reads.client_id)
             if self.under_way is read:
@@ -266,19 +268,19 @@ class StreamConsumer:
     # --- settling ---
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
-        """These are done; what isn't held is passed over."""
+        """Acknowledge messages. Messages that this consumer doesn't hold are ignored."""
         if done := self.settle(deliveries):
             if not self.acks:
                 self.loop.call_soon(self.send_acks)
             self.acks.add(done)
 
     def send_acks(self) -> None:
-        # The next read, when it is due in a moment, takes them along.
+        # If the next read is due in a moment, the acks leave with it.
         if self.gathering is None:
             self.acks.send(self.commands)
 
     def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
-        """Give these back to their queues, or drop them."""
+        """Give messages back to their queues, or drop them."""
         if not requeue:
             self.ack(deliveries)
             return
@@ -286,7 +288,7 @@ class StreamConsumer:
             self.tell(*command)
 
     def settle(self, deliveries: Sequence[Delivery]) -> list[Held]:
-        """Forget the messages; returns those that were held."""
+        """Forget the messages; return those that were held."""
         settled = []
         for delivery in deliveries:
             held: Held = delivery.message
@@ -297,7 +299,7 @@ class StreamConsumer:
         return settled
 
     def pause(self, queue_name: str) -> None:
-        """Receive no more from this queue; what is rejected afterwards goes to other consumers."""
+        """Receive no more messages from this queue; messages that are rejected afterwards go to other consumers."""
         if queue_name not in self.paused:
             self.paused.add(queue_name)
             self.spawn(self.end_read())
@@ -313,7 +315,7 @@ class StreamConsumer:
     # --- living ---
 
     async def tend(self) -> None:
-        """Say that this consumer lives, and take over what dead ones hold."""
+        """Again and again, say that this consumer lives, and take over the messages of dead consumers."""
         interval_s = min(max(self.options.claim_idle_ms / 3200, 0.05), 10.0)
         while True:
             await asyncio.sleep(interval_s)
@@ -334,7 +336,7 @@ class StreamConsumer:
         self.deliver(self.say.taken_of(names, reply))
 
     async def close(self, timeout_s: float) -> None:
-        """Send the acks, give back at once what is not acked, and leave. Safe to repeat."""
+        """Send the acks, give back the messages that are not acked, and leave the queues. Safe to repeat."""
         if self.is_closing:
             return
         self.is_closing = True
@@ -370,7 +372,7 @@ class StreamConsumer:
             await client.close()
 
     def tell(self, *command: Argument) -> None:
-        """Send a command whose reply nobody needs: what it fails to settle is delivered again."""
+        """Send a command whose reply nobody needs: if it fails, its messages are only delivered again."""
         self.commands.call(*command).add_done_callback(asyncio.Future.exception)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:

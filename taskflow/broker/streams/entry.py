@@ -1,4 +1,4 @@
-"""One message: as it lies in a stream, and as a consumer of any broker hands it on."""
+"""The two forms of a received message: Entry, as it lies in a stream, and Delivery, as consumers of all brokers hand it on."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from typing import Any, NamedTuple
 import orjson
 
 CONTENT_TYPE, CONTENT_ENCODING = "application/json", "utf-8"
-"""Of every message that taskflow sends."""
+"""Type and encoding of every message that taskflow sends."""
 
 
 class Entry(NamedTuple):
-    """One message of a stream. `redelivered`: it was delivered before, and not acknowledged."""
+    """A message of a stream. `redelivered`: it was delivered before, and not acknowledged."""
 
     queue: str
     entry_id: bytes
-    metadata: bytes  # JSON: what kombu knows of a message besides its body
+    metadata: bytes  # JSON: all that kombu knows of a message besides its body
     body: bytes
     redelivered: bool
 
 
 @dataclass(slots=True)
 class Delivery:
-    """One message, to be acked or rejected. `redelivered`: it was delivered before, to whomever."""
+    """A message to be acked or rejected. `redelivered`: it was delivered before, to this or another consumer."""
 
     queue: str
     body: bytes
     redelivered: bool
-    # What the consumer knows the message by.
+    # The consumer's own object for the message.
     message: Any = field(repr=False, compare=False)
-    # Why it can't be used; `body` is as it came then.
+    # Why taskflow can't have written the message, or empty; if not empty, `body` is left as it came.
     problem: str = ""
 
 
 def to_entry(
     queue: str, entry_id: bytes, fields: Sequence[bytes] | None, *, redelivered: bool = False
 ) -> Entry:
-    """An entry as the server gives it: its fields are `m`, metadata, `b`, body, and `r` for one that was given back."""
+    """Make an Entry of the server's reply. Its fields are `m` (metadata), `b` (body), and `r` if the message was given back."""
     if fields is None or len(fields) < 4:  # another program wrote to our stream
         return Entry(queue, entry_id, b"{}", b"", redelivered)
     return Entry(queue, entry_id, fields[1], fields[3], redelivered or len(fields) > 4)
 
 
 def find_problem(content_type: object, content_encoding: object, headers: object) -> str:
-    """Why a message can't be one that taskflow has written, or "". To be asked before its body is unpacked or decoded.
+    """Why taskflow can't have written the message, or "". Ask before its body is decompressed or decoded.
 
-    A compressed body of 500 KB may become 500 MB, and there are codecs that take a square of time.
+    A compressed body of 500 KB may become 500 MB, and some codecs take a time that grows with the square of the size.
     """
     if isinstance(headers, dict) and "compression" in headers:
         return f"it is compressed ({headers['compression']!r:.60}), and taskflow compresses nothing"
@@ -59,7 +59,7 @@ def find_problem(content_type: object, content_encoding: object, headers: object
 
 
 def find_metadata_problem(metadata: bytes) -> str:
-    """As `find_problem`, of an entry's metadata."""
+    """As `find_problem`, for the metadata of an entry."""
     try:
         facts = orjson.loads(metadata)
     except ValueError as error:

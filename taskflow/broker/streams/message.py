@@ -1,4 +1,4 @@
-"""Messages of streams as kombu's users see them."""
+"""Messages between streams and kombu: how they are written, delivered and kept until they are settled."""
 # mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from taskflow.broker.streams.sender import Outgoing
 
 
 class StreamMessage(Message):
-    """A message as kombu's users see it; `delivery_info["redelivered"]` as with AMQP."""
+    """A message as users of kombu get it; `delivery_info["redelivered"]` is set as in AMQP."""
 
     def __init__(self, payload: Entry, channel: Any, delivery_tag: int) -> None:
         try:
             facts = decode_metadata(payload.metadata)
         except ValueError:
             facts = {}
-            self.errors = [sys.exc_info()]  # kombu gives it to `on_decode_error`
+            self.errors = [sys.exc_info()]  # kombu passes it to `on_decode_error`
         super().__init__(
             body=payload.body,
             delivery_tag=delivery_tag,
@@ -42,7 +42,7 @@ class StreamMessage(Message):
 
 
 class Unacked:
-    """What a channel has delivered and not yet settled; kombu calls this a QoS."""
+    """The messages that a channel has delivered and that are not settled yet. kombu calls such an object a QoS."""
 
     def __init__(self) -> None:
         self.prefetch_count = 0
@@ -52,11 +52,11 @@ class Unacked:
         return not self.prefetch_count or len(self.entries) < self.prefetch_count
 
     def can_consume_max_estimate(self) -> int | None:
-        """How many more may be delivered; None for any number."""
+        """How many more messages may be delivered; None for any number."""
         return max(self.prefetch_count - len(self.entries), 0) if self.prefetch_count else None
 
     def pop(self, delivery_tag: int, *, multiple: bool = False) -> list[Entry]:
-        """Remove what a settlement names; unknown and settled tags are nothing."""
+        """Remove and return the entries that an ack or reject names; unknown tags, and those settled before, are ignored."""
         if not multiple:
             entry = self.entries.pop(delivery_tag, None)
             return [] if entry is None else [entry]
@@ -67,7 +67,7 @@ class Unacked:
 def encode_message(
     message: dict[str, Any], exchange: str, routing_key: str, *, mandatory: bool = False
 ) -> Outgoing:
-    """The body goes as it is, everything else as JSON."""
+    """kombu's message in the form of the streams: the body as it is, everything else as JSON metadata."""
     facts = {
         "content-type": message["content-type"],
         "content-encoding": message["content-encoding"],
@@ -82,7 +82,7 @@ def encode_message(
         metadata = orjson.dumps(
             facts, option=orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
         )
-    except TypeError:  # dates, decimals and such, that kombu's own JSON can bring back
+    except TypeError:  # dates, decimals and the like, which kombu's own JSON can restore
         metadata = kombu_dumps(facts).encode()
     return Outgoing(exchange, routing_key, metadata, encoded, mandatory)
 

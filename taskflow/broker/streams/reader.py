@@ -1,8 +1,8 @@
-"""What a consuming connection of the Redis Streams transport does: read, acknowledge, stay alive, take over.
+"""StreamReader: the blocking consumer of Redis Streams. It reads, acknowledges, shows that it lives, and takes over.
 
-Two sockets: `reads` blocks in XREADGROUP, `commands` does everything else. Acks go out in front of the next read;
-while a read blocks, they go over `commands`. A key with a lifetime says that this consumer lives, so it may hold
-messages for as long as it wants; the messages of a consumer whose key is gone are taken over.
+It has two sockets: `reads` blocks in XREADGROUP, `commands` does everything else. Acks go out in front of the next read; while a
+read blocks, they go over `commands`. A key with a lifetime says that this consumer lives, so it may hold messages for any time;
+other consumers take over the messages of a consumer whose key is gone.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from taskflow.broker.streams.scripts import GROUP
 from taskflow.redis.blocking import NO_REPLY, Command, RespClient, ServerLost, ServerRefused
 
 BLOCK_S = 5.0
-"""A blocking read ends after this long, so that a dead server is noticed."""
+"""The longest blocking read; it ends so that a dead server is noticed."""
 
 GONE = ("NOGROUP", "UNBLOCKED", "ERR no such key")
-"""The stream or its group vanished, by FLUSHALL for instance."""
+"""Beginnings of errors that say: the stream or its group is gone, by FLUSHALL for instance."""
 
 
 class StreamReader:
-    """One consumer. One thread reads; `ack` and `interrupt` may come from any."""
+    """A consumer of streams. One thread reads; `ack` and `interrupt` may be called from any thread."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class StreamReader:
         predecessors: Sequence[str],
         on_gone: Callable[[], None],
     ) -> None:
-        self.name = name  # no other consumer ever has it
+        self.name = name  # no other consumer ever has the same name
         self._commands = commands
         self._reads = reads
         self._keys = keys
@@ -55,7 +55,7 @@ class StreamReader:
         self._predecessors = predecessors
         self._on_gone = on_gone
         self._acks: deque[tuple[str, bytes]] = deque()
-        self._replies_due: deque[bool] = deque()  # of `reads`: True for a read, False for an ack
+        self._replies_due: deque[bool] = deque()  # on the socket `reads`: True for a read, False for an ack
         self._reading: frozenset[str] = frozenset()  # queues of the read in flight
         self._reading_blocks = False
         self._read_until = 0.0
@@ -69,26 +69,26 @@ class StreamReader:
         self._closed = threading.Event()
         self._pulse: threading.Thread | None = None
 
-    # -- any thread
+    # -- called from any thread
 
     def ack(self, queue: str, entry_id: bytes) -> None:
-        """The message is done. Sent with the next read, or at once if one is waiting."""
+        """Acknowledge a message. The ack is sent with the next read, or at once while a read blocks."""
         self._acks.append((queue, entry_id))
         if self._waits:
             self._wake()
 
     def interrupt(self) -> None:
-        """Make a `poll` that waits, or the next one, return at once."""
+        """Make the `poll` that waits, or else the next one, return at once."""
         self._interrupted = True
         self._wake()
 
-    # -- the reading thread
+    # -- called on the reading thread
 
     def poll(self, queues: Collection[str], count: int, timeout_s: float) -> tuple[list[Entry], bool]:
-        """Return what has come, at most `count` messages a queue, and whether `interrupt` ended the wait.
+        """Return new messages, at most `count` of each queue, and whether `interrupt` ended the wait.
 
-        Nothing after `timeout_s`, or sooner if another thread has acked: then there may be room for more. With no
-        queues it only keeps the acks going.
+        There are none after `timeout_s`, or earlier when another thread has acked: then there may be room for more. Without
+        queues, `poll` only sends acks.
         """
         deadline = time.monotonic() + timeout_s
         wanted = frozenset(queues)
@@ -98,11 +98,11 @@ class StreamReader:
         if not entries:
             self._send(wanted, count, deadline)
             entries = self._receive(deadline)
-        # An interrupt waits for the next call if this one brings something.
+        # If this call brings messages, an interrupt is left for the next call.
         return entries, not entries and self._take_interrupt()
 
     def cancel_read(self) -> list[Entry]:
-        """End the read in flight; returns what it brought in the last moment."""
+        """End the read in flight; return the messages that it brought at the last moment."""
         if not any(self._replies_due):
             return []
         entries: list[Entry] = []
@@ -114,7 +114,7 @@ class StreamReader:
             if reply is not NO_REPLY:
                 entries.extend(self._consume(reply))
                 continue
-            # The server may meet this before it meets the read, so say it until the read has ended.
+            # The server may receive this before the read, so repeat it until the read has ended.
             self._commands.call("CLIENT", "UNBLOCK", self._reads.client_id)
             self._reads.wait_readable(0.02)
         return entries
@@ -126,12 +126,12 @@ class StreamReader:
             self._commands.pipeline(commands)
 
     def requeue(self, held: Mapping[str, Sequence[bytes]]) -> None:
-        """Give messages back, by queue: marked as redelivered, at the end of it."""
+        """Put messages at the end of their queue, marked as redelivered; `held` has their ids by queue."""
         for command in self._say.requeue(held):
             self._commands.call(*command)
 
     def get(self, queue: str) -> Entry | None:
-        """Return one message, or None, without waiting."""
+        """Return one message of the queue, or None; don't wait."""
         self.use(queue)
         self.flush()
         try:
@@ -145,13 +145,13 @@ class StreamReader:
         return found[0] if found else None
 
     def use(self, queue: str, *, expires_ms: int = 0) -> None:
-        """From now on this consumer reads the queue: say that it lives, and keep an expiring queue."""
+        """Begin to read the queue: say that this consumer lives, and keep a queue that expires from expiring."""
         if queue in self._used:
             return
         self._used[queue] = expires_ms
         self._next_takeover = 0.0
         self.beat()
-        # Redis 7.0 would not list a consumer before its first message, and then others take the queue for unused.
+        # Redis 7.0 does not list a consumer before its first message, so others would think that the queue is unused.
         self._commands.pipeline([("XGROUP", "CREATECONSUMER", self._keys.stream(queue), GROUP, self.name)])
         if self._pulse is None:
             reader = weakref.ref(self)
@@ -172,12 +172,12 @@ class StreamReader:
         return max(shortest_ms / 3000, 0.05)
 
     def leave(self, queue: str) -> int:
-        """This consumer reads the queue no more; returns how many other live consumers it has."""
+        """Stop reading the queue; return the number of its other live consumers."""
         self._used.pop(queue, None)
         return int(self._commands.call(*self._say.leave(queue)))
 
     def close(self) -> None:
-        """Send the acks, leave all queues. Raises ServerLost if the server is gone, but closes in any case."""
+        """Send the acks and leave all queues. Raises ServerLost if the server is gone, but closes in any case."""
         try:
             self.flush()
             for queue in list(self._used):
@@ -188,7 +188,7 @@ class StreamReader:
             self.abandon()
 
     def abandon(self) -> None:
-        """Let go without a word to the server: after a fork, or when it is gone."""
+        """Close without telling the server: after a fork, or when the server is gone."""
         self._closed.set()
         self._reads.close()
         self._waker.close()
@@ -281,7 +281,7 @@ class StreamReader:
         command = self._say.take_over(ordered, count, predecessors=self._predecessors)
         reply = self._commands.call(*command)
         if any(len(found) >= count for found in reply):
-            self._next_takeover = 0.0  # there may be more
+            self._next_takeover = 0.0  # there may be more messages to take over
         return self._say.taken_of(ordered, reply)
 
     def _take_interrupt(self) -> bool:
@@ -289,7 +289,7 @@ class StreamReader:
         return interrupted
 
     def _wake(self) -> None:
-        # Full means that it is awake already; closed, that nobody reads any more.
+        # If the pipe is full, the reader is awake already; if it is closed, nobody reads any more.
         with contextlib.suppress(OSError):
             self._waker_in.send(b"w")
 
@@ -299,13 +299,14 @@ class StreamReader:
 
 
 def keep_alive(reader_ref: weakref.ref[StreamReader], closed: threading.Event) -> None:
-    """Beat on a thread of its own: the reading thread may be busy in a handler for as long as it takes."""
+    """Say again and again that the consumer lives, on a thread of its own: the reading thread may be busy in a handler."""
     while True:
         reader = reader_ref()
         if reader is None:
             return
         interval_s = reader.beat_interval_s()
-        del reader  # or a connection that nobody closes would live, and hold its messages, for ever
+        # Keep no reference: otherwise a connection that nobody closed would live, and hold its messages, for ever.
+        del reader
         if closed.wait(interval_s):
             return
         reader = reader_ref()
@@ -314,4 +315,4 @@ def keep_alive(reader_ref: weakref.ref[StreamReader], closed: threading.Event) -
         try:
             reader.beat()
         except (ServerLost, ServerRefused):
-            return  # the reading thread will meet the same, and has somebody to tell
+            return  # the reading thread will meet the same error, and can raise it

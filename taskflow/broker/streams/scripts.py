@@ -1,4 +1,4 @@
-"""Calls the Lua scripts in `lua/`: what must happen at once or not at all."""
+"""Calls the Lua scripts in `lua/`, which change a stream or the topology atomically."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def script_call(name: str, keys: Sequence[str], **named: Any) -> Command:
 
 
 def loading_commands() -> list[Command]:
-    """The commands that teach a server the scripts; EVALSHA of one that it doesn't know is refused with NOSCRIPT."""
+    """The commands that load the scripts into a server; it refuses EVALSHA of an unknown script with NOSCRIPT."""
     return [("SCRIPT", "LOAD", script.source) for script in load_scripts(PACKAGE).values()]

@@ -1,8 +1,8 @@
-"""Sends messages to the streams of the queues that their exchange binds, in one round trip.
+"""Sender: appends messages to the streams of the queues that their exchange binds, in one round trip.
 
-Appending is all that a message costs the server; it takes a third of the time of a script that asks for the bindings' version
-first. Instead the version is asked for behind the messages: had the bindings changed, then what is missing is sent, before `send`
-returns, to the queues that are bound now. A message in a queue that is bound no more is removed, unless somebody has read it.
+The server only appends, which takes a third of the time of a script that first checks the version of the bindings. Instead the
+version is asked for right after the messages. If the bindings have changed, `send` also sends the messages to the queues that were
+missing, and removes them from queues that are bound no more, unless somebody has read them, before it returns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_ROUTING_TRIES = 20
 
 
 class Outgoing(NamedTuple):
-    """A message to send. With `mandatory`, having no queue to go to is an error."""
+    """A message to send. `mandatory`: it is an error if no queue is bound for it."""
 
     exchange: str
     routing_key: str
@@ -29,15 +29,15 @@ class Outgoing(NamedTuple):
 
 
 class NoRoute(Exception):
-    """A mandatory message for which no queue is bound."""
+    """No queue is bound for a mandatory message."""
 
 
 Place = tuple[int, str]
-"""A message, by its number, in a stream."""
+"""The number of a message in the call, and the stream that it was sent to."""
 
 
 class Sender:
-    """For one thread at a time."""
+    """Sends messages over one connection. For one thread at a time."""
 
     def __init__(self, client: RespClient, bindings: Bindings, keys: StreamKeys) -> None:
         self._client = client
@@ -45,7 +45,7 @@ class Sender:
         self._ask_version: Command = ("GET", keys.version)
 
     def send(self, messages: Sequence[Outgoing]) -> None:
-        """Return when all are in their streams, in order. Raises UnknownExchange, NoRoute, ServerRefused, ServerLost."""
+        """Return when all messages are in their streams, in order. Raises UnknownExchange, NoRoute, ServerRefused, ServerLost."""
         routes = [self._route_of(message) for message in messages]
         commands = [
             append(message, stream)
@@ -58,7 +58,7 @@ class Sender:
             self._mend(messages, dict(zip(places_of(routes), replies, strict=True)))
 
     def _mend(self, messages: Sequence[Outgoing], placed: dict[Place, Any]) -> None:
-        """The bindings have changed, or streams are gone: send what is missing, take back what is too much."""
+        """Repair the routing after the bindings changed, or streams went: send missing messages, remove those that are too many."""
         for _ in range(MAX_ROUTING_TRIES):
             check(placed)
             self._bindings.refresh()
@@ -86,7 +86,8 @@ class Sender:
         find_route = self._bindings.find_route
         route = find_route(message.exchange, message.routing_key)
         if route is None or (message.mandatory and not route.streams):
-            self._bindings.refresh()  # another process may have declared or bound it since
+            # another process may have declared the exchange, or bound a queue, since
+            self._bindings.refresh()
             route = find_route(message.exchange, message.routing_key)
         if route is None:
             raise UnknownExchange(message.exchange)
@@ -96,7 +97,7 @@ class Sender:
 
 
 def append(message: Outgoing, stream: str, *, make_stream: bool = False) -> Command:
-    """Unless `make_stream`, nothing is written to a stream that is gone: its queue was deleted, or has expired."""
+    """The command that appends a message. Without `make_stream` it does nothing if the stream, and so the queue, is gone."""
     entry = ("*", "m", message.metadata, "b", message.body)
     return ("XADD", stream, *entry) if make_stream else ("XADD", stream, "NOMKSTREAM", *entry)
 
@@ -106,7 +107,7 @@ def places_of(routes: Sequence[Route]) -> Iterator[Place]:
 
 
 def check(placed: dict[Place, Any]) -> None:
-    """Raises ServerRefused if the server took a message not."""
+    """Raise ServerRefused if the server refused a message."""
     for reply in placed.values():
         if isinstance(reply, hiredis.ReplyError):
             raise ServerRefused(str(reply)) from reply

@@ -1,12 +1,12 @@
-"""kombu's face of `StreamsBroker`: a transport over Redis Streams with consumer groups, `taskflow+redis://`.
+"""A kombu transport over `StreamsBroker`: Redis Streams with consumer groups, `taskflow+redis://`.
 
-Fit for any kombu user: direct, topic and fanout exchanges, acknowledgements, requeueing, prefetch, batches,
-takeover of what dead consumers held.
+Any user of kombu can use it. It has direct, topic and fanout exchanges, acknowledgements, requeueing, prefetch, batches, and the
+takeover of messages that dead consumers held.
 
 Options, in `transport_options` or in the URL's query: `key_prefix` ("tf:{b}:", whose hash tag keeps all keys in one slot of a
 cluster); `claim_idle_ms` (30,000), after which the messages of a silent consumer are given to others; `command_timeout_s` (5);
-`read_count` (250), how many messages one read brings where no prefetch limit is set; `consumer_name`, with which the names of its
-consumers begin (host and pid).
+`read_count` (250), the most messages of one read where no prefetch limit is set; `consumer_name`, the beginning of the names of its
+consumers (host and pid).
 """
 # mypy: disable-error-code="no-untyped-call"
 
@@ -28,8 +28,9 @@ from taskflow.redis.blocking import ServerLost, ServerRefused
 
 MAX_PREDECESSORS = 16
 
-# By kombu connection, the (pid, name) of the consumers that its lost connections to the server were, latest last. Several, for one
-# may break before it has taken over from the one before. kombu makes a new transport for each, and keeps nothing else.
+# kombu connection -> (pid, name) of the consumers of its lost connections to the server, the latest last. There may be several, as
+# a connection may break before it has taken over from the one before. kombu makes a new transport for each of them, so the
+# transport can't keep the names.
 predecessors: WeakKeyDictionary[Connection, list[tuple[int, str]]] = WeakKeyDictionary()
 
 
@@ -79,8 +80,8 @@ class Transport(virtual.Transport):
         return self
 
     def verify_connection(self, connection: Any) -> bool:
-        # A lost connection that consumes counts as one, or kombu would silently make another that doesn't consume.
-        # The next read raises ServerLost.
+        # A lost connection that consumes counts as connected; otherwise kombu would silently make a new one, which does not
+        # consume. The next read raises ServerLost.
         return self._pid == os.getpid() and (self.broker.is_connected or self.broker.consumes)
 
     def create_channel(self, connection: Any) -> StreamChannel:
@@ -89,13 +90,13 @@ class Transport(virtual.Transport):
         return channel
 
     def drain_events(self, connection: Any, timeout: float | None = None, **_: Any) -> None:
-        """Deliver what comes; TimeoutError after `timeout` seconds without anything, or if interrupted."""
+        """Deliver the next messages. Raises TimeoutError after `timeout` seconds without a message, and when interrupted."""
         if self._pid != os.getpid():
             raise ServerLost("the connection was made before a fork; connect again")
         self.broker.drain(timeout)
 
     def close_connection(self, connection: Any) -> None:
-        """Give everything back and close; a server that is gone is no error."""
+        """Give all messages back and close; a server that is gone is no error."""
         if self._pid != os.getpid():
             self._abandon_after_fork()
             return
@@ -108,7 +109,7 @@ class Transport(virtual.Transport):
             self._leave_to_successor(name)
 
     def _collect(self, connection: Any) -> None:
-        """Close without a word to the server."""
+        """Close without telling the server."""
         self._leave_to_successor(self.broker.reader_name)
         self.broker.abandon()
         for channel in list(self.channels):
@@ -116,13 +117,13 @@ class Transport(virtual.Transport):
             self.close_channel(channel)
 
     def _leave_to_successor(self, name: str | None) -> None:
-        """This client's next connection takes over at once what the consumer holds."""
+        """Note the consumer's name, so that this client's next connection takes over its messages at once."""
         if name is not None and self.client is not None and self._pid == os.getpid():
             known = [*predecessors.get(self.client, ()), (self._pid, name)]
             predecessors[self.client] = known[-MAX_PREDECESSORS:]
 
     def _abandon_after_fork(self) -> None:
-        """The sockets and messages are the parent's: drop our copies, and begin anew."""
+        """After a fork: drop our copies of the parent's sockets and messages, and begin anew."""
         self.broker.abandon()
         client, channels = self.client, list(self.channels)
         for channel in channels:
@@ -132,11 +133,11 @@ class Transport(virtual.Transport):
 
 
 def streams_url(client: Any) -> str:
-    """The server's URL of a `kombu.Connection`."""
+    """The URL of the server that a `kombu.Connection` connects to."""
     hostname = client.hostname or "localhost"
     if "://" in hostname:
         return str(hostname).removeprefix("taskflow+")
-    # An alternate URL, which kombu has taken apart.
+    # kombu has taken an alternate URL apart: put it together again.
     scheme = "rediss" if str(client.transport_cls).endswith("+rediss") or client.ssl else "redis"
     user = (
         f"{quote(client.userid or '', safe='')}:{quote(client.password, safe='')}@" if client.password else ""

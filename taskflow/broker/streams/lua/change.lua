@@ -1,7 +1,7 @@
 -- change: alter exchanges, queues and bindings, and give the topology a new version if anything is altered.
 -- KEYS   1 version
 --@argv epoch commands
---       epoch: to begin with, if there is no version. commands: JSON, [[name, key, ...], ...]
+--       epoch: of the first version, if there is none yet. commands: JSON, [[name, key, ...], ...]
 -- Reply  the version: epoch/number
 local altered, failure = false, nil
 for _, command in ipairs(cjson.decode(commands)) do

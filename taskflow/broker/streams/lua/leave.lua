@@ -1,4 +1,4 @@
--- leave: forget a consumer that goes, unless it still holds messages: these are for a takeover. Rule S9.1.
+-- leave: forget a consumer that leaves, unless it still holds messages, which others then take over. Rule S9.1.
 -- KEYS   1 stream
 --@argv group consumer alive
 --       alive: prefix of the keys that live consumers keep

@@ -1,7 +1,7 @@
--- release: give back all that dead consumers hold, marked as redelivered, and forget them. Rule S9.3.
+-- release: give back all messages that dead consumers hold, marked as redelivered, and forget the consumers. Rule S9.3.
 -- KEYS   1 stream   2... further ones
 --@argv group named alive
---       named: what the names of the consumers begin with. alive: prefix of the keys that live consumers keep
+--       named: the beginning of the consumers' names. alive: prefix of the keys that live consumers keep
 -- Reply  how many messages
 local moved = 0
 for _, stream in ipairs(KEYS) do

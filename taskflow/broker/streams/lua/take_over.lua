@@ -1,8 +1,8 @@
--- take_over: claim what dead consumers hold in any of the streams; remove those that hold nothing any more. Rules S9.1, S9.3.
+-- take_over: claim the messages of dead consumers in these streams; remove dead consumers that hold none. Rules S9.1, S9.3.
 -- KEYS   1 stream   2... further ones
 --@argv group consumer idle_ms limit:int alive dead[]
---       consumer: who takes. idle_ms: after which a message of a dead consumer is free. limit: messages of a stream at most.
---       alive: prefix of the keys that live consumers keep. dead: consumers that are dead for sure
+--       consumer: takes the messages. idle_ms: a dead consumer's message is free after this long. limit: messages of a stream.
+--       alive: prefix of the keys that live consumers keep. dead: consumers that are surely dead
 -- Reply  entries of each stream: {{{id, {field, value, ...}}, ...}, ...}
 local is_dead, taken = {}, {}
 for name in dead do is_dead[name] = true end
