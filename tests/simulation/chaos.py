@@ -13,6 +13,11 @@ from tests.simulation.releases import NEW, OLD
 from tests.simulation.world import US_PER_S
 
 SECOND = US_PER_S
+REFUSALS = (
+    b"READONLY You can't write against a read only replica.",
+    b"MISCONF Errors writing to the AOF file: No space left on device",
+    b"NOREPLICAS Not enough good replicas to write.",
+)
 
 
 class Chaos:
@@ -38,6 +43,8 @@ class Chaos:
         self.level = self.random.choice([0.0, 0.3, 1.0, 1.0])
         self.has_restarts = has_restarts
         self.is_over = False
+        # What came later draws from this, so that seeds without it keep their histories.
+        self.later = Random(f"chaos {place.world.seed}")
 
     def begin(self) -> None:
         if self.level:
@@ -48,6 +55,11 @@ class Chaos:
         for evil, mean_s in self.evils():
             if self.level and self.world.chance(0.5):
                 self.plan(evil, mean_s / self.level)
+        if self.level and self.later.random() < 0.25:
+            at_us = self.world.now_us
+            while (at_us := at_us + int(self.later.expovariate(1 / 6.0) * SECOND)) < self.end_us:
+                length_us = int(self.later.choice([0.1, 2.0, 7.0]) * SECOND)
+                self.world.at(at_us, partial(self.refuse_writes, length_us, self.later.choice(REFUSALS)))
         self.world.at(self.end_us, self.end)
 
     def evils(self) -> list[tuple[Callable[[], None], float]]:
@@ -218,6 +230,12 @@ class Chaos:
         if self.world.chance(0.5):
             network.break_all()
             network.restart()
+
+    def refuse_writes(self, length_us: int, refusal: bytes) -> None:
+        """The store is a replica for a while, or its disk is full. Rule S9.5."""
+        faults = self.place.network.faults
+        faults.writes_are_back_us, faults.refusal = self.world.now_us + length_us, refusal
+        self.world.history.add("writes_refused", "", until_us=faults.writes_are_back_us, refusal=refusal)
 
     def stop_broker(self) -> None:
         faults = self.place.broker.faults

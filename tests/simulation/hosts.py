@@ -13,7 +13,7 @@ from taskflow.beat.service import Beat
 from taskflow.broker.publisher import AsyncPublisher
 from taskflow.broker.streams.bindings import BoundQueue
 from taskflow.config import Config
-from taskflow.engine.thread_pool import ThreadPool
+from taskflow.engine.thread_pool import ThreadPool, carried
 from taskflow.errors import BrokerUnavailable, StoreUnavailable
 from taskflow.redis.connection import CommandError
 from taskflow.store.store import Store
@@ -103,8 +103,8 @@ class NoThreads(ThreadPool):
         future = self.loop.create_future()
         try:
             future.set_result(copy_context().run(fn, *args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
+        except BaseException as error:
+            future.set_exception(carried(error))
         return future
 
 

@@ -28,6 +28,7 @@ from taskflow.engine.turns import Turns
 from taskflow.flow import keys
 from taskflow.headers import NO_HEADERS, Headers
 from taskflow.observability import failures
+from taskflow.redis.client import StoreClient
 from taskflow.redis.scripts import Script, load_scripts
 from taskflow.routing.router import Receipt, Router
 from taskflow.store.store import PACKAGE
@@ -372,6 +373,10 @@ MUTATIONS = (
     Mutation(
         "keeps completed runs as long as the app says", "S10.1", 5,
         python(Execution, "finish", "self.function.spec.keep_ms or ", ""),
+    ),
+    Mutation(
+        "takes the refusal of a store that can't write now for its answer", "", 0,
+        python(StoreClient, "take_reply", "elif text.startswith(self.topology.refusals):", "elif False:"),
     ),
     # --- clocks ---
     Mutation(

@@ -18,6 +18,7 @@ from tests.simulation.server import StoreServer
 from tests.simulation.world import US_PER_S, World
 
 NIL_LIST = b"*-1\r\n"
+WRITES = {b"EVALSHA", b"DEL", b"LPUSH", b"BLPOP", b"HSET", b"HDEL", b"SET", b"ZADD", b"ZREM"}
 UNNOTICED_S = (10.0, 60.0)  # how long nobody may tell a process that its connection is gone
 LATE_S = (0.01, 8.0)  # how long the network may hold up a command of a connection that is lost
 
@@ -32,6 +33,8 @@ class Faults:
     slowest_s: float = 0.02
     orphan_chance: float = 0.0  # that what a process sent when it died comes late
     store_is_back_us: int = 0  # the store gives no answer before
+    writes_are_back_us: int = 0  # it refuses to write before, and says why
+    refusal: bytes = b""
 
 
 class StoreConnection(asyncio.Transport):
@@ -206,6 +209,8 @@ class Network:
     def execute(self, connection: StoreConnection, command: list[bytes]) -> bytes | None:
         """One command; its reply as bytes, or None when it comes later."""
         name = command[0].upper()
+        if name in WRITES and self.world.now_us < self.faults.writes_are_back_us:
+            return b"-%b\r\n" % self.faults.refusal
         if name == b"EVALSHA":
             return self.run_script(connection, command)
         if name == b"SCRIPT":  # the server knows them already
