@@ -26,7 +26,7 @@ from taskflow.redis.scripts import Answer
 from taskflow.store.claims import ClaimedRun, ClaimReply
 from taskflow.store.hints import Hint, WorkHint
 from taskflow.store.keys import SEPARATOR
-from taskflow.store.lease import Lease
+from taskflow.store.lease import LEASE_LOST, Lease
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock
 
@@ -167,9 +167,10 @@ class Executor:
         started = 0
         try:
             reply = await sent.reply
+            epoch = sent.epoch if not reply.runs or self.lease.is_valid(epoch=sent.epoch) else LEASE_LOST
             for run in reply.runs:
                 started += 1
-                self.start(run, sent.epoch)
+                self.start(run, epoch)
         finally:
             self.unreserve(sent.limit - started)
         if reply.has_more:
@@ -185,7 +186,10 @@ class Executor:
             self.messenger.send_work([WorkHint(self.config.app_id, queue)])
 
     def start(self, claimed: ClaimedRun, epoch: int) -> None:
-        """Execute a run that was claimed in the lease's `epoch`; its slot is set aside already."""
+        """Execute a run that was claimed in the lease's `epoch`; its slot is set aside already.
+
+        LEASE_LOST: this process was paused since, so others may execute the run, and a body begins with its claim (S4.7, S9.4).
+        """
         run_id = claimed.claim.run_id
         job = job_id(run_id, claimed.step_key)
         function = self.functions.get(claimed.function_id)
@@ -199,7 +203,7 @@ class Executor:
             self.spawn(self.hand_back([job]))
             self.unreserve(1)
             return
-        if self.is_draining:  # it came in a reply that was on its way
+        if self.is_draining or epoch == LEASE_LOST:  # it came in a reply that was on its way
             self.spawn(self.hand_back([job]))
             self.unreserve(1)
             return

@@ -25,7 +25,7 @@ from taskflow.routing.plan import plan_run
 from taskflow.routing.waits import lookups_of, resume_waits
 from taskflow.store.claims import Claim, ClaimedRun
 from taskflow.store.hints import Hint
-from taskflow.store.lease import Lease
+from taskflow.store.lease import LEASE_LOST, Lease
 from taskflow.store.routing import Arrival, EditionChanged, EventPlan, Routed
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock
@@ -51,7 +51,7 @@ class RunTaker(Protocol):
     def unreserve(self, count: int) -> None: ...
 
     def start(self, claimed: ClaimedRun, epoch: int) -> None:
-        """Execute a run, claimed in the lease's `epoch`, in a slot that was set aside."""
+        """Execute a run, claimed in the lease's `epoch`, in a slot that was set aside. LEASE_LOST: hand it back."""
         ...
 
     @property
@@ -221,10 +221,11 @@ class Router:
             self.taker.unreserve(sent.reserved)
             raise
         claimed = 0
+        epoch = sent.epoch if not sent.reserved or self.lease.is_valid(epoch=sent.epoch) else LEASE_LOST
         for event, plan, outcome in zip(sent.events, sent.plans, routed, strict=True):
             if outcome.claimed:
                 claimed += len(outcome.claimed)
-                self.start_claimed(event, plan, outcome, sent.now_ms, sent.epoch)
+                self.start_claimed(event, plan, outcome, sent.now_ms, epoch)
         if claimed < sent.reserved:
             self.taker.unreserve(sent.reserved - claimed)
             for queue in dict.fromkeys(

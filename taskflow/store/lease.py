@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+LEASE_LOST = -1  # in place of an epoch: what was claimed is perhaps somebody else's by now
+
 
 class Lease(Protocol):
     """The lease of a process: its supervisor prolongs it with each heartbeat."""

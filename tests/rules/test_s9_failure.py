@@ -146,6 +146,37 @@ async def test_a_worker_whose_lease_is_over_starts_no_step(app: TaskFlow) -> Non
     assert executed == ["charge"]
 
 
+@pytest.mark.parametrize("way", ["claimed", "routed"])
+async def test_a_worker_that_was_paused_since_its_claim_begins_no_body(app: TaskFlow, way: str) -> None:
+    """S9.4, S4.7: others may execute the run by now; it is handed back, and nothing is counted."""
+    executed: list[str] = []
+
+    class LateLease:
+        """It is over when the first reply comes."""
+
+        epoch = 0
+        answers = iter([False])
+
+        def is_valid(self, *, epoch: int | None = None) -> bool:
+            return epoch is None or next(self.answers, True)
+
+    @app.function(trigger="order")
+    async def work(ctx: Context[Step]) -> str:
+        executed.append(ctx.run_id)
+        return "done"
+
+    async with Harness(app) as harness:
+        worker = harness.workers[0]
+        worker.executor.lease = worker.intake.router.lease = lease = LateLease()
+        run = await work.ainvoke() if way == "claimed" else (await harness.send("order")).run
+        assert await run.aresult("5s") == "done"
+        fence, crashes = await harness.store.history.fields(run.id, "fence", "crashes")
+        assert next(lease.answers, "asked") == "asked"
+        assert executed == [run.id]
+        assert (int(fence or 0) > 1, crashes) == (True, None)
+        assert harness.slots_in_use == 0
+
+
 # --- S9.5: connections ---
 
 
