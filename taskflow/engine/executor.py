@@ -94,6 +94,7 @@ class Executor:
         self.is_claiming = False
         self.is_draining = False
         self.on_slot_free: Callable[[], None] | None = None
+        self.on_unknown: Callable[[], None] | None = None  # a run of a function of other code came
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -196,10 +197,13 @@ class Executor:
         if function is None:
             if claimed.function_id not in self.unknown:
                 self.unknown[claimed.function_id] = None
-                logger.warning(
-                    "%s has ready runs, but no worker of now has such a function; they wait for one that has",
+                logger.info(
+                    "%s has ready runs, but this worker's code has no such function; they are left to other workers",
                     claimed.function_id,
                 )
+                if self.on_unknown is not None:
+                    self.others_have = True  # until it is known better
+                    self.on_unknown()
             self.spawn(self.hand_back([job]))
             self.unreserve(1)
             return

@@ -59,7 +59,7 @@ class KnownFunctions:
 
     async def look_again(self) -> None:
         """Read what counts, if that is another edition by now."""
-        if await self.registry.edition(self.app_id) != self.edition:
+        if await self.registry.edition(self.app_id) not in ("", self.edition):
             async with self.lock:
                 await self.load()
 

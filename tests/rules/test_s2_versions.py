@@ -17,6 +17,7 @@ from taskflow.testing import Harness
 from taskflow.triggers import TriggerEvent
 from taskflow.worker.child.runner import AppRunner, RunnerOptions
 from tests.conftest import MakeApp
+from tests.waiting import until
 
 
 @asynccontextmanager
@@ -195,3 +196,21 @@ async def test_a_worker_that_cannot_read_a_function_leaves_events_to_one_that_ca
         assert sorted(seen) == ["both order", "future order"]
         assert not harness.workers[0].intake.takes_events
         assert "future is of a worker with another version of taskflow" in caplog.text
+
+
+async def test_a_worker_that_has_routed_nothing_since_learns_of_new_code_from_its_runs(
+    old: TaskFlow, new: TaskFlow, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It gives back what it claimed, and passes work messages on, so that no run waits for beat to notice."""
+    listener(old, "both", "order", [])
+    listener(new, "both", "order", [])
+    listener(new, "added", "order", [])
+    async with Harness(old) as harness, worker(harness, new, "new") as fresh:
+        idle = harness.workers[0]
+        fresh.intake.listen(False)
+        assert idle.known.ids == ["shop/both"]
+        run = await new.ainvoke("shop/added")
+        await until(lambda: "shop/added" in idle.known.ids, description="the old worker to learn of it")
+        fresh.intake.listen(True)
+        assert await run.aresult("5s") == "added"
+        assert "WARNING" not in caplog.text

@@ -148,6 +148,7 @@ class AppRunner:
             clock=self.clock, consumer=self.consumer,
         )  # fmt: skip
         self.known.on_change = self.functions_changed
+        self.executor.on_unknown = lambda: self.courier.spawn(self.learn_functions())
         self.functions_changed()
         self.follow_lease()
         await self.consumer.open(CONNECT_TIMEOUT_S)
@@ -182,6 +183,11 @@ class AppRunner:
         """Tell the store of the code that this process executes, and learn which functions of the app count."""
         await self.registration.register()
         await self.known.load()
+
+    async def learn_functions(self) -> None:
+        """There are runs of a function that this code does not have: do other workers have it?"""
+        await self.known.look_again()
+        self.functions_changed()
 
     def functions_changed(self) -> None:
         """Other functions of the app count now (S2.7)."""
