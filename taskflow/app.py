@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from taskflow.config import Config, Settings
 from taskflow.connections import Connections
@@ -14,17 +14,20 @@ from taskflow.function import Function, FunctionOptions, InvokeOptions, build_sp
 from taskflow.headers import Headers
 from taskflow.queues import Queues
 from taskflow.run import Run, RunView
-from taskflow.runs.cancel import LiveRuns, select_live
-from taskflow.runs.control import RunControl
-from taskflow.runs.replay import ReplayOptions, plan_replay
-from taskflow.runs.rerun import UNCHANGED, Edits
-from taskflow.runs.selection import ListedRuns, parse_listed
+from taskflow.runs.edits import UNCHANGED, Edits
 from taskflow.sent import SentEvent
 from taskflow.triggers import TriggerEvent
 from taskflow.types import Handler, JsonObject, RunId
 from taskflow.values.keywords import check_keywords
 from taskflow.values.shape import ANY
 from taskflow.values.shapes import shape_of
+
+if TYPE_CHECKING:
+    # What looks at runs is imported where it is used: see `connections`.
+    from taskflow.runs.cancel import LiveRuns
+    from taskflow.runs.control import RunControl
+    from taskflow.runs.replay import ReplayOptions
+    from taskflow.runs.selection import ListedRuns
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -239,12 +242,8 @@ class TaskFlow:
         return Run(RunId(run_id), self._link)
 
     def runs(
-        self,
-        function: Function[..., Any] | str | None = None,
-        *,
-        limit: int = 100,
-        **which: Unpack[ListedRuns],
-    ) -> list[RunView]:
+        self, function: Function[..., Any] | str | None = None, *, limit: int = 100, **which: Unpack[ListedRuns]
+    ) -> list[RunView]:  # fmt: skip
         """The newest runs of a function, or of all functions of this app, newest first; at most `limit`. Rule S10.2.
 
             app.runs(fulfil, status="failed", since="1h")
@@ -255,13 +254,11 @@ class TaskFlow:
         return self._link.block_on(lambda: self.aruns(function, limit=limit, **which))
 
     async def aruns(
-        self,
-        function: Function[..., Any] | str | None = None,
-        *,
-        limit: int = 100,
-        **which: Unpack[ListedRuns],
-    ) -> list[RunView]:
+        self, function: Function[..., Any] | str | None = None, *, limit: int = 100, **which: Unpack[ListedRuns]
+    ) -> list[RunView]:  # fmt: skip
         """See `runs`."""
+        from taskflow.runs.selection import ListedRuns, parse_listed
+
         check_keywords(which, ListedRuns, what="runs")
         statuses, since_ms = parse_listed(which, now_ms=self._link.clock.now_ms())
         functions = await self._functions_with_runs(function)
@@ -323,6 +320,8 @@ class TaskFlow:
         **which: Unpack[LiveRuns],
     ) -> int:
         """See `cancel_runs`."""
+        from taskflow.runs.cancel import LiveRuns, select_live
+
         check_keywords(which, LiveRuns, what="cancel_runs")
         functions = await self._functions_with_runs(function)
         selection = select_live(functions, now_ms=self._link.clock.now_ms(), **which)
@@ -372,6 +371,8 @@ class TaskFlow:
 
     async def areplay(self, function: Function[..., Any] | str, /, **options: Unpack[ReplayOptions]) -> int:
         """See `replay`."""
+        from taskflow.runs.replay import ReplayOptions, plan_replay
+
         check_keywords(options, ReplayOptions, what="replay")
         control = self._control()
         spec = await control.spec(function)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from taskflow.connections import Connections
-from taskflow.runs.queues import QueueView
+
+if TYPE_CHECKING:
+    from taskflow.runs.queues import QueueView
 
 
 class Queues:

@@ -18,7 +18,7 @@ from taskflow.commands.options import (
     print_json,
     run,
 )
-from taskflow.runs.rerun import UNCHANGED, Edits
+from taskflow.runs.edits import UNCHANGED, Edits
 from taskflow.types import JsonObject
 
 

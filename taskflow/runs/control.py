@@ -21,10 +21,11 @@ from taskflow.function import Function, FunctionSpec, InvokeOptions, id_of, read
 from taskflow.routing.plan import plan_run
 from taskflow.run import no_run
 from taskflow.runs.cancel import cancel_live
+from taskflow.runs.edits import NO_EDITS, Edits
 from taskflow.runs.lookup import check_known, whole_run_id
 from taskflow.runs.queues import QueueView, check_queue, find_queues
 from taskflow.runs.replay import PAUSED, ReplayRequest, find_runs, plan_replay, replay_runs
-from taskflow.runs.rerun import NO_EDITS, Edits, plan_rerun
+from taskflow.runs.rerun import plan_rerun
 from taskflow.runs.selection import Selection
 from taskflow.signals import encode_signal
 from taskflow.store.control import Rerun, cancel_reason

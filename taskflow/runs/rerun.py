@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import orjson
@@ -17,6 +16,7 @@ from taskflow.errors import InvalidEvent, RerunRefused
 from taskflow.function import FunctionSpec
 from taskflow.routing.plan import plan_run
 from taskflow.run import RunStatus
+from taskflow.runs.edits import NO_EDITS, UNCHANGED, Edits
 from taskflow.store.control import NO_STEPS, KeptSteps
 from taskflow.store.fields import text
 from taskflow.store.history import StoredRun
@@ -28,27 +28,6 @@ from taskflow.values.stored import dump
 
 RESULTS = ("step", "invoke")  # kinds of steps whose outcome may be any JSON
 SHOWN_STEPS = 10
-
-
-class Unchanged(Enum):
-    """What is not edited; None is an outcome like others."""
-
-    UNCHANGED = "unchanged"
-
-
-UNCHANGED = Unchanged.UNCHANGED
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edits:
-    """What is to be different in a rerun. `output` is the outcome of `from_step`."""
-
-    from_step: str | None = None
-    data: JsonObject | None = None
-    output: Any = UNCHANGED
-
-
-NO_EDITS = Edits()
 
 
 @dataclass(frozen=True, slots=True)
