@@ -21,7 +21,6 @@ from taskflow.store.duties import Fence
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.store import Store
 from taskflow.triggers import TriggerCron
-from taskflow.values.ids import derive_ulid
 
 logger = logging.getLogger("taskflow.beat")
 
@@ -131,7 +130,7 @@ class Crons:
 
     async def fire(self, schedule: Schedule, tick_ms: int, fence: Fence, now_ms: int) -> None:
         spec, trigger = schedule.spec, schedule.trigger
-        uid = derive_ulid(f"{schedule.name}{SEPARATOR}{tick_ms}", tick_ms)
+        uid = self.store.registry.derive_uid(f"{schedule.name}{SEPARATOR}{tick_ms}", tick_ms)
         scheduled_at = datetime.fromtimestamp(tick_ms / 1000, UTC).isoformat()
         data = {**(trigger.data or {}), "cron": trigger.cron, "scheduled_at": scheduled_at}
         _, event = encode_event(

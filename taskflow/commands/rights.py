@@ -42,7 +42,7 @@ CONSUME = ("client|unblock", "del", "set", "xack", "xdel", "xpending", "xreadgro
 
 CONTROL = (
     "cancel_run", "check_version", "clear_outbox", "pause_function", "pause_queue", "rerun_run", "resume_function", "resume_queue",
-    "send_signal", "start_run",
+    "send_signal", "start_run", "watch_run",
 )  # fmt: skip
 DUTIES = (
     "abdicate", "check_version", "clear_outbox", "find_lost", "fire_cron", "fire_timers", "forget_worker", "lead", "trim_history",
@@ -67,9 +67,8 @@ class Rights:
 def commands_of(package: str, names: tuple[str, ...] = ()) -> frozenset[str]:
     """The commands that these scripts of the package give; all of them when none is named."""
     found: set[str] = set()
-    for name, script in load_scripts(package).items():
-        if names and name not in names:
-            continue
+    scripts = load_scripts(package)
+    for script in (scripts[name] for name in names or scripts):
         for command, subcommand, claim in COMMAND.findall(script.source):
             word = (command or claim).lower()
             found.add(f"{word}|{subcommand.lower()}" if command in WITH_SUBCOMMAND else word)
@@ -90,8 +89,8 @@ def store_rights(role: str, namespace: str) -> Rights | None:
     if role == "beat":
         return Rights(frozenset(connect | commands_of(STORE, DUTIES) | {"blpop"}), everything, channels)
     if role == "dashboard":
-        # The key that every script declares holds nothing; the version is set by who comes first.
-        keys = (f"%R~{prefix}*", f"~{prefix}", f"~{prefix}version")
+        # The key that every script declares holds nothing; version and secret are set by who comes first.
+        keys = (f"%R~{prefix}*", f"~{prefix}", f"~{prefix}version", f"~{prefix}secret")
         return Rights(
             frozenset(connect | commands_of(STORE, ("check_version",))), keys, (f"&{prefix}done:*",)
         )

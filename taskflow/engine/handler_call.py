@@ -376,6 +376,9 @@ class HandlerCall:
     def now_ms(self) -> int:
         return self.run.host.clock.now_ms()
 
+    def derive_uid(self, source: str, at_ms: int) -> str:
+        return self.run.host.registry.derive_uid(source, at_ms)
+
     async def find_manifest(self, function_id: str) -> bytes | None:
         run = self.run
         run.step_begins()

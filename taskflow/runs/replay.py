@@ -27,7 +27,7 @@ from taskflow.store.session import StoreSession
 from taskflow.store.store import Store
 from taskflow.types import Duration, RunId
 from taskflow.values.durations import parse_duration_ms
-from taskflow.values.ids import derive_ulid, new_ulid, run_id_for
+from taskflow.values.ids import new_ulid, run_id_for
 
 CAUSE = "replay"
 REPLAYED = (
@@ -180,7 +180,7 @@ async def replay_run(
 ) -> tuple[Rerun, list[Hint]]:
     """Rerun one run, to start at `start_at_ms`."""
     plan = plan_rerun(
-        run, request.spec, new_id=new_run_id(request, run), start_at_ms=start_at_ms, max_event_bytes=max_event_bytes,
+        run, request.spec, new_id=new_run_id(store, request, run), start_at_ms=start_at_ms, max_event_bytes=max_event_bytes,
         now_ms=now_ms,
     )  # fmt: skip
     return await store.steering.rerun(
@@ -188,7 +188,8 @@ async def replay_run(
     )
 
 
-def new_run_id(request: ReplayRequest, run: StoredRun) -> RunId:
+def new_run_id(store: Store, request: ReplayRequest, run: StoredRun) -> RunId:
     """The same for the same run and replay."""
     source = SEPARATOR.join((CAUSE, request.replay_id, run.run_id))
-    return run_id_for(derive_ulid(source, number(run.fields, "created") or 0), request.spec.id)
+    uid = store.registry.derive_uid(source, number(run.fields, "created") or 0)
+    return run_id_for(uid, request.spec.id)

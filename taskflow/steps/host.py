@@ -46,6 +46,10 @@ class StepHost(Protocol):
 
     def now_ms(self) -> int: ...
 
+    def derive_uid(self, source: str, at_ms: int) -> str:
+        """The uid that stands for `source` at `at_ms` (ms since epoch), the same in each attempt. Rule S1.7."""
+        ...
+
     # --- one call of a tool ---
 
     async def begin(self, step_id: str) -> Call:

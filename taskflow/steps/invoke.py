@@ -17,7 +17,7 @@ from taskflow.steps.settle import settle
 from taskflow.store.claims import InvokedRun
 from taskflow.store.operation import FAILED, WAIT, Operation, step_error
 from taskflow.values.durations import parse_duration_ms
-from taskflow.values.ids import derive_ulid, run_id_for
+from taskflow.values.ids import run_id_for
 from taskflow.values.shape import Shape
 
 INVOKED = "taskflow/function.invoked"
@@ -51,7 +51,7 @@ def plan_child(
     host: StepHost, call: Call, spec: FunctionSpec, options: StepInvokeOptions, now_ms: int
 ) -> InvokedRun:
     """The run to start. Its id derives from this run and the step: the script may be repeated."""
-    uid = derive_ulid(f"{host.run.run_id}:{call.key}", now_ms)
+    uid = host.derive_uid(f"{host.run.run_id}:{call.key}", now_ms)
     event = Event(
         INVOKED, options.get("data") or {}, user=options.get("user"), headers=options.get("headers")
     )

@@ -8,7 +8,7 @@ from taskflow.event import Event, encode_event
 from taskflow.steps.call import StepCall
 from taskflow.steps.host import StepHost
 from taskflow.steps.run import run_call
-from taskflow.values.ids import derive_ulid, ulid_ms
+from taskflow.values.ids import ulid_ms
 
 
 async def send_event(host: StepHost, step_id: str, events: Sequence[Event]) -> list[str]:
@@ -20,7 +20,7 @@ async def send_event(host: StepHost, step_id: str, events: Sequence[Event]) -> l
         for place, event in enumerate(events):
             public_id, body = encode_event(
                 event, now_ms=host.now_ms(), max_bytes=host.config.max_event_bytes,
-                uid=derive_ulid(f"{host.run.run_id}:{call.key}:{place}", born_ms), inherited=host.run.event.headers,
+                uid=host.derive_uid(f"{host.run.run_id}:{call.key}:{place}", born_ms), inherited=host.run.event.headers,
             )  # fmt: skip
             ids.append(public_id)
             bodies.append(body)

@@ -16,6 +16,7 @@ from taskflow.redis.client import StoreClient
 from taskflow.redis.scripts import Scripts
 from taskflow.store.fields import number, text, to_fields
 from taskflow.store.keys import SEPARATOR, Keys
+from taskflow.values.ids import derive_ulid
 
 CODE_CHARS = 40
 VERSION_CHARS = 8  # short, for each run keeps one
@@ -79,6 +80,11 @@ class Registry:
         self.client = client
         self.scripts = scripts
         self.keys = keys
+        self.secret = b""  # of the deployment; known once the store is open
+
+    def derive_uid(self, source: str, at_ms: int) -> str:
+        """The uid that stands for `source` at `at_ms` (ms since epoch); nobody outside of the deployment can tell it. Rule S1.7."""
+        return derive_ulid(source, at_ms, secret=self.secret)
 
     async def register(
         self, code_base: CodeBase, *, child_id: str, is_watched: bool = False, now_ms: int

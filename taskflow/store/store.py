@@ -19,6 +19,7 @@ from taskflow.store.keys import Keys
 from taskflow.store.registry import Registry
 from taskflow.store.routing import Routing
 from taskflow.values.clock import SystemClock
+from taskflow.values.ids import new_secret
 
 # Of the keys and their content. A store of another version is refused: before 1.0 nothing is migrated.
 DATA_VERSION = "2"
@@ -71,13 +72,17 @@ class Store:
         return store
 
     async def check_version(self) -> None:
-        """Refuse a store whose data another major version wrote."""
-        found = (await self.scripts.check_version(version=DATA_VERSION)).decode()
+        """Refuse a store whose data another major version wrote; learn the deployment's secret."""
+        # A process that has the secret brings it back to a store that was emptied: what it derives stays the same.
+        mine = self.registry.secret or new_secret()
+        version, secret = await self.scripts.check_version(version=DATA_VERSION, secret=mine)
+        found = version.decode()
         if found != DATA_VERSION:
             raise StoreVersionMismatch(
                 f"the store at {self.client.address} holds data of taskflow's format {found}, but this version reads format "
                 f"{DATA_VERSION}. Use the taskflow that wrote it, another database, or another TASKFLOW_NAMESPACE."
             )
+        self.registry.secret = secret
 
     async def correct(self, clock: SystemClock) -> None:
         """Set the clock by the store's TIME. Rule S8.3.

@@ -107,9 +107,18 @@ def new_ulid(now_ms: int | None = None) -> str:
     return GENERATOR.new(now_ms)
 
 
-def derive_ulid(source: str, at_ms: int) -> str:
-    """The ULID of `source` at `at_ms` (ms since epoch): the same arguments give the same id. Rule S3.5."""
-    bits = int.from_bytes(blake2b(source.encode(), digest_size=10).digest())
+def new_secret() -> bytes:
+    """A key for `derive_ulid`."""
+    # Not the generator's randomness, which the ids of events show to everybody.
+    return os.urandom(16).hex().encode()
+
+
+def derive_ulid(source: str, at_ms: int, *, secret: bytes) -> str:
+    """The ULID of `source` at `at_ms` (ms since epoch): the same arguments give the same id. Rules S1.7, S3.5.
+
+    Who does not know the secret can't tell it, and so can't send an event that takes its place.
+    """
+    bits = int.from_bytes(blake2b(source.encode(), digest_size=10, key=secret).digest())
     return encode_time(at_ms) + encode_40_bits(bits >> 40) + encode_40_bits(bits & (1 << 40) - 1)
 
 

@@ -13,7 +13,7 @@ LIVE = (
 )  # fmt: skip
 # What stays for ever, or for minutes: its size does not depend on how many runs there were.
 LASTING = {
-    "version", "seq", "leader", "apps", "app:sim", "functions:sim", "codes:sim", "known_functions", "flow",
+    "version", "secret", "seq", "leader", "apps", "app:sim", "functions:sim", "codes:sim", "known_functions", "flow",
     "crons", "hints", "queues", "nudge", "graves", "ended",
 }  # fmt: skip
 CODE = ("code:sim\x1f", "edition:sim\x1f")  # of the code that was executed last

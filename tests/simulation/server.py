@@ -70,6 +70,7 @@ class StoreServer:
     def reset(self) -> None:
         """Empty it, and teach it the scripts as they are now."""
         self.ask("FLUSHALL")
+        self.ask("SET", "tf:{0}:secret", "the same in each world")
         self.learn()
 
     def learn(self) -> None:

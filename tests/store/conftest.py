@@ -10,7 +10,7 @@ import pytest
 from taskflow.store.store import Store
 from tests.leaks import find_leaks
 from tests.servers import REDIS_HINT, RedisServer, RespServer, ValkeyServer
-from tests.store.scene import Scene
+from tests.store.scene import SECRET, Scene
 
 VALKEY = pytest.param("valkey", id="valkey")
 REDIS = pytest.param("redis", id="redis", marks=pytest.mark.redis)
@@ -33,6 +33,7 @@ async def store(store_server: RespServer) -> AsyncIterator[Store]:
     """An empty store."""
     store = await Store.open(store_server.url)
     await store.client.call("FLUSHDB")
+    await store.client.call("SET", f"{store.keys.prefix}secret", SECRET)
     await store.check_version()
     yield store
     leaks = await find_leaks(store.client, store.keys.prefix, has_publisher=False)

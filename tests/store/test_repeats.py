@@ -150,7 +150,7 @@ CASES: dict[str, Case] = {
     "cancel_run, scheduled": Case(
         lambda scene: scene.cancel(), lambda scene: scene.make_run(start_at_ms=NOW_MS + 1, start_timeout_ms=5_000)
     ),
-    "check_version": Case(call("check_version", version="2")),
+    "check_version": Case(call("check_version", version="2", secret="of the first")),
     "claim_runs": Case(lambda scene: scene.claim(), lambda scene: scene.make_run(start_timeout_ms=5_000, finish_timeout_ms=9_000)),
     "claim_runs, by a hint": Case(lambda scene: scene.claim(by_hint=True), lambda scene: scene.make_run()),
     "claim_runs, an offered step": Case(lambda scene: scene.claim(OTHER), parked),

@@ -11,6 +11,7 @@ from tests.store.scene import DAY_MS, EVENT, NOW_MS, Scene, sleep_op, wait_op
 MINUTE_MS = 60_000
 STATIC = {
     "known_functions",
+    "secret",
     "version",
     "ended",
     "seq",

@@ -1,9 +1,11 @@
--- check_version: the major version of the data in this store; set by who comes first.
+-- check_version: the major version of the data in this store, and the secret of the deployment; both set by who comes first.
 -- KEYS   1 prefix
---@argv version
--- Reply  the version in the store
+--@argv version secret
+-- Reply  {the version, the secret} in the store
 -- Read first: a server that is full or a replica refuses the write, and reading needs none.
-local known = redis.call('GET', prefix .. 'version')
-if known then return known end
-redis.call('SETNX', prefix .. 'version', version)
-return version
+local function keep_first(name, value)
+  local known = redis.call('GET', prefix .. name)
+  if not known then redis.call('SETNX', prefix .. name, value) end
+  return known or value
+end
+return {keep_first('version', version), keep_first('secret', secret)}

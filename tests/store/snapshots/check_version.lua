@@ -1,6 +1,8 @@
 local prefix = KEYS[1]
-local version = ARGV[1]
-local known = redis.call('GET', prefix .. 'version')
-if known then return known end
-redis.call('SETNX', prefix .. 'version', version)
-return version
+local version, secret = ARGV[1], ARGV[2]
+local function keep_first(name, value)
+  local known = redis.call('GET', prefix .. name)
+  if not known then redis.call('SETNX', prefix .. name, value) end
+  return known or value
+end
+return {keep_first('version', version), keep_first('secret', secret)}

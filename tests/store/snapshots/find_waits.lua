@@ -355,7 +355,8 @@ local function final_uid(run_id, status, now_ms)
     time = string.sub('0123456789ABCDEFGHJKMNPQRSTVWXYZ', digit + 1, digit + 1) .. time
     rest = (rest - digit) / 32
   end
-  return time .. string.upper(string.sub(redis.sha1hex(run_id .. ':' .. status), 1, 16))
+  local secret = redis.call('GET', prefix .. 'secret') or ''
+  return time .. string.upper(string.sub(redis.sha1hex(secret .. run_id .. ':' .. status), 1, 16))
 end
 local function inherited_headers(event)
   if not string.find(event, '"headers":', 1, true) then return '' end

@@ -2,7 +2,8 @@
 -- It is stored in the outbox together with the end, and stands among the hints: the caller publishes it and clears the outbox, or
 -- the reaper does when the caller died. Ids of runs and functions need no escapes in JSON; `event` and `error` are JSON.
 local BASE32 = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
--- A ULID that is the same however often it is made: hex digits are digits of Crockford's base32 too.
+-- A ULID that is the same however often it is made, and that only who knows the secret can tell (S1.7): hex digits are digits of
+-- Crockford's base32 too.
 local function final_uid(run_id, status, now_ms)
   local time, rest = '', now_ms
   for _ = 1, 10 do
@@ -10,7 +11,8 @@ local function final_uid(run_id, status, now_ms)
     time = string.sub(BASE32, digit + 1, digit + 1) .. time
     rest = (rest - digit) / 32
   end
-  return time .. string.upper(string.sub(redis.sha1hex(run_id .. ':' .. status), 1, 16))
+  local secret = redis.call('GET', prefix .. 'secret') or ''
+  return time .. string.upper(string.sub(redis.sha1hex(secret .. run_id .. ':' .. status), 1, 16))
 end
 -- The headers of a run's event, as a member of another event: what comes of a run inherits them (S11.1). An event without any is
 -- only searched, not parsed.
