@@ -99,10 +99,12 @@ class KnownFunctions:
 def find_clashes(code_bases: Sequence[LiveCodeBase]) -> list[str]:
     """What is wrong with code bases that workers of one app execute side by side, in words.
 
-    A deploy that rolls has two with different versions and functions in common: nothing is wrong with these.
+    A deploy that rolls has two with different versions and functions in common: nothing is wrong with these. Nor with a worker that
+    replaces its children, whose settings stay as they were: SIGHUP, and each change under `taskflow dev`.
     """
     executed = [each for each in code_bases if each.workers]
-    found = [find_clash(older, newer) for older, newer in combinations(executed, 2)]
+    pairs = combinations(executed, 2)
+    found = [find_clash(older, newer) for older, newer in pairs if not older.worker_ids & newer.worker_ids]
     return [clash for clash in found if clash]
 
 

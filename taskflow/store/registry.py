@@ -69,8 +69,13 @@ class LiveCodeBase:
     code: str
     version: str
     registered_ms: int
-    workers: int
+    worker_ids: frozenset[str]
     manifests: Mapping[str, bytes]  # by slug
+
+    @property
+    def workers(self) -> int:
+        """How many execute it."""
+        return len(self.worker_ids)
 
 
 class Registry:
@@ -129,7 +134,7 @@ class Registry:
         )
         workers = workers_of(to_fields(running))
         return [
-            live_code_base(app_id, code.decode(), to_fields(flat), len(workers[app_id, code.decode()]))
+            live_code_base(app_id, code.decode(), to_fields(flat), workers[app_id, code.decode()])
             for code, flat in zip(codes, records, strict=True)
         ]
 
@@ -170,12 +175,17 @@ def workers_of(running: Mapping[str, bytes]) -> defaultdict[tuple[str, str], set
     return found
 
 
-def live_code_base(app_id: str, code: str, fields: Mapping[str, bytes], workers: int) -> LiveCodeBase:
+def live_code_base(app_id: str, code: str, fields: Mapping[str, bytes], worker_ids: set[str]) -> LiveCodeBase:
     manifests = {
         name.removeprefix(FUNCTION_FIELD): value
         for name, value in sorted(fields.items())
         if name.startswith(FUNCTION_FIELD)
     }
     return LiveCodeBase(
-        app_id, code, text(fields, "version"), number(fields, "registered") or 0, workers, manifests
+        app_id,
+        code,
+        text(fields, "version"),
+        number(fields, "registered") or 0,
+        frozenset(worker_ids),
+        manifests,
     )

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from taskflow.routing.known import find_clashes
 from taskflow.store.registry import AppSettings, CodeBase, RegisteredFunction
 from taskflow.store.routing import EditionChanged, EventPlan
 from tests.store.scene import DAY_MS, Scene
@@ -199,3 +200,15 @@ async def test_who_plans_by_an_old_edition_is_told_so_and_nothing_is_done(scene:
         await route(edition)
     assert await scene.state() == before
     assert await route(await scene.store.registry.edition("shop")) == [False] * 3
+
+
+async def test_a_worker_that_replaces_its_children_clashes_with_nobody(scene: Scene) -> None:
+    """It can't have another version: that is in its environment, or in code that it changes many times under `taskflow dev`."""
+    first, second = code_base("v1", one="first"), code_base("v1", one="second", two="second")
+    await register(scene, first, "host:1")
+    await register(scene, second, "host:2")
+    assert find_clashes(await scene.store.registry.code_bases("shop")) == []
+    await register(scene, first, "other:1")
+    await scene.hand_back("host:1")
+    (clash,) = find_clashes(await scene.store.registry.code_bases("shop"))
+    assert "different code call it the same version, 'v1'; it differs in one, two" in clash
