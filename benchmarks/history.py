@@ -67,7 +67,7 @@ def plan(now_ms: int) -> EventPlan:
     data = {"customer": 123_456, "amount": 4_999, "currency": "eur"}
     text = orjson.dumps({"uid": uid, "id": uid, "name": "shop/order.paid", "data": data, "ts": now_ms})
     runs = [RunPlan(FUNCTION, "default", run_id_for(uid, FUNCTION), is_claimable=True)]
-    return EventPlan(uid, "", "shop/order.paid", text, runs)
+    return EventPlan.of(uid, "", "shop/order.paid", text, runs)
 
 
 async def end(store: Store, run_id: RunId, steps: int, now_ms: int) -> None:

@@ -98,7 +98,7 @@ def plan_events(count: int) -> list[EventPlan]:
                 RunPlan(spec.id, spec.queue, run_id_for(event["uid"], spec.id), is_claimable=True)
                 for spec in listeners.of(event)
             ]
-            plans.append(EventPlan(uid, "", event["name"], orjson.dumps(event), runs))
+            plans.append(EventPlan.of(uid, "", event["name"], orjson.dumps(event), runs))
     return plans
 
 

@@ -247,7 +247,9 @@ class Router:
             )
             for spec in self.known.listeners.of(event)
         ]  # fmt: skip
-        return EventPlan(uid, "" if public_id == uid else public_id, event["name"], orjson.dumps(event), runs)
+        return EventPlan.of(
+            uid, "" if public_id == uid else public_id, event["name"], orjson.dumps(event), runs
+        )
 
     def start_claimed(
         self, event: WireEvent, plan: EventPlan, routed: Routed, now_ms: int, epoch: int

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from taskflow.redis.scripts import Answer, Scripts
 from taskflow.store.hints import Hint, parse_hints
+from taskflow.store.records import event_json, kept_event
 from taskflow.types import RunId
 
 
@@ -36,8 +37,19 @@ class EventPlan(NamedTuple):
     uid: str
     public_id: str  # empty unless the sender chose it
     name: str
-    text: bytes  # JSON, as on the wire
+    frame: bytes  # the event, in the form in which its record keeps it (see `kept_event`)
+    body: bytes
     runs: list[RunPlan]
+
+    @classmethod
+    def of(cls, uid: str, public_id: str, name: str, text: bytes, runs: list[RunPlan]) -> EventPlan:
+        """`text` is the event as JSON, as on the wire."""
+        return cls(uid, public_id, name, *kept_event(uid, name, text), runs)
+
+    @property
+    def text(self) -> bytes:
+        """JSON, as on the wire."""
+        return event_json(self.uid, self.frame, self.body)
 
 
 class Routed(NamedTuple):
@@ -118,6 +130,7 @@ class Routing:
         self, plan: RunPlan, *, uid: str, name: str, event: bytes, cause: str, version: str, now_ms: int
     ) -> list[Hint]:
         """Make one run directly."""
+        frame, body = kept_event(uid, name, event)
         return parse_hints(
             await self.scripts.start_run(
                 now_ms=now_ms,
@@ -128,11 +141,12 @@ class Routing:
                 start_timeout_ms=plan.start_timeout_ms,
                 finish_timeout_ms=plan.finish_timeout_ms,
                 flow=plan.flow,
-                event=event,
                 cause=cause,
                 version=version,
                 uid=uid,
                 name=name,
+                frame=frame,
+                body=body,
             )
         )
 

@@ -60,7 +60,7 @@ class Routers:
         """Route the events in one script, at NOW_MS + at_ms."""
         self.scene.now_ms = NOW_MS + at_ms
         plans = [
-            EventPlan(
+            EventPlan.of(
                 event["uid"],
                 "" if event["id"] == event["uid"] else event["id"],
                 event["name"],
@@ -83,7 +83,7 @@ class Routers:
 
     async def route_without_function(self, event: Wire) -> None:
         """Route an event as code does that does not have the function yet."""
-        plan = EventPlan(event["uid"], "", event["name"], orjson.dumps(event), [])
+        plan = EventPlan.of(event["uid"], "", event["name"], orjson.dumps(event), [])
         await self.stores[0].routing.route(
             [plan], app_id="shop", version="0", child_id="", free_slots=0, now_ms=NOW_MS
         )

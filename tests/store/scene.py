@@ -151,7 +151,7 @@ class Scene:
     ) -> Routed:
         """Route an event that starts these runs; the child claims up to `free` of them."""
         plans = [RunPlan(FN, "default", RunId(run_id), flow=flow, is_claimable=True) for run_id in runs]
-        plan = EventPlan(uid, public_id, name, EVENT, plans)
+        plan = EventPlan.of(uid, public_id, name, EVENT, plans)
         routed, _ = await self.store.routing.route(
             [plan],
             app_id=app_id,

@@ -12,6 +12,7 @@ import pytest
 from taskflow.flow.cancel import Cancel
 from taskflow.flow.options import FlowControl
 from taskflow.store.hints import events_of
+from taskflow.store.records import kept_event
 from taskflow.store.routing import Arrival, OpenWait
 from taskflow.types import FunctionId
 from tests.store.scene import FN, NOW_MS, Scene, sleep_op
@@ -27,11 +28,20 @@ def flow_of(*cancel: Cancel, event: dict[str, Any] | None = None) -> bytes:
 FLOW = flow_of(Cancel("undone", match="data.order"))
 
 
+async def record(scene: Scene, uid: str, name: str) -> None:
+    """What the router keeps of an event."""
+    public_id = 'my "name":"id"' if '"' in name else uid
+    text = orjson.dumps({"uid": uid, "id": public_id, "name": name, "data": {}, "ts": NOW_MS})
+    frame, body = kept_event(uid, name, text)
+    fields = ("frame", frame, "data", body) if frame else ("event", body)
+    await scene.store.client.call("HSET", scene.store.keys.event(uid), *fields)
+
+
 async def arrive(
     scene: Scene, *lookups: str, seq: int, uid: str = "U9", name: str = "undone"
 ) -> list[OpenWait]:
     """An event comes that looks these up; what is left to be evaluated."""
-    await scene.store.client.call("HSET", scene.store.keys.event(uid), "name", name)
+    await record(scene, uid, name)
     found = await scene.store.routing.find_waits(
         [Arrival(uid, seq, orjson.dumps({"name": name}), list(lookups))], limit=100, now_ms=scene.now_ms
     )
@@ -150,7 +160,7 @@ async def test_many_runs_of_one_value_are_cancelled_in_parts(scene: Scene) -> No
     """S6.1: each script looks at about `limit` of them, and says where to go on."""
     for number in range(250):
         await scene.make_run(f"r{number}", flow=FLOW)
-    await scene.store.client.call("HSET", scene.store.keys.event("U9"), "name", "undone")
+    await record(scene, "U9", "undone")
     arrivals: Sequence[Arrival] = [Arrival("U9", 1_000, b"{}", [UNDONE])]
     looks, cursor = 0, b"0"
     while True:
@@ -168,7 +178,7 @@ async def test_routers_side_by_side_cancel_each_run_once(scene: Scene) -> None:
     """S6.1, S9.1: also when they get the same events, each of them twice."""
     for number in range(50):
         await scene.make_run(f"r{number}", flow=flow_of(Cancel("un*"), Cancel("undone", match="data.order")))
-    await scene.store.client.call("HSET", scene.store.keys.event("U9"), "name", "undone")
+    await record(scene, "U9", "undone")
     arrival = Arrival("U9", 1_000, b"{}", ["un*:", UNDONE])
     replies = await asyncio.gather(
         *[

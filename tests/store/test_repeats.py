@@ -516,7 +516,7 @@ async def test_a_child_is_told_again_of_no_more_runs_than_it_has_slots_for(scene
 async def test_an_event_that_came_twice_in_one_batch_takes_one_slot(scene: Scene) -> None:
     """S9.1"""
     runs = [RunPlan(FN, "default", RunId("r1"), is_claimable=True)]
-    plan = EventPlan("U1", "", "order", EVENT, runs)
+    plan = EventPlan.of("U1", "", "order", EVENT, runs)
     routed, _ = await scene.store.routing.route(
         [plan, plan], app_id="shop", version="1", child_id=CHILD, free_slots=2, now_ms=NOW_MS
     )

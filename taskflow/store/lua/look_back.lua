@@ -67,8 +67,9 @@ end
 local page, bytes = {}, 0
 for i = 1, math.min(#found, limit) do
   -- An event without a seq came by invocation, and ends no wait.
-  local kept = redis.call('HMGET', event_key(found[i][1]), 'seq', 'duplicate_of')
-  local event = kept[1] and not kept[2] and event_text(found[i][1]) or ''
+  local kept = redis.call('HMGET', event_key(found[i][1]), 'at', 'duplicate_of')
+  local has_seq = kept[1] and string.sub(kept[1], 1, 1) ~= '-'
+  local event = has_seq and not kept[2] and event_text(found[i][1]) or ''
   page[#page + 1] = found[i][1]
   page[#page + 1] = found[i][2]
   page[#page + 1] = event

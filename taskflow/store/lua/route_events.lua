@@ -1,12 +1,12 @@
 -- route_events: record events and make the runs they start. Rules S1.3, S1.6, S7.4 to S7.9, S9.1.
 -- KEYS   1 prefix
 --@argv now_ms child_id free:int version app_id edition
---@argv events[uid public_id name text runs[function_id queue run_id start_at_ms:int start_timeout_ms:int finish_timeout_ms:int flow
+--@argv events[uid public_id name frame body runs[function_id queue run_id start_at_ms:int start_timeout_ms:int finish_timeout_ms:int flow
 --@argv is_claimable:flag]]
 --       free: how many runs the child has slots for. version: that of the child's code. edition: of the app's functions, by which
 --       the child has planned (see includes/code_bases), or '' when it does not matter. public_id: when the sender chose it,
---       else ''. text: the event (JSON). flow: see includes/create_run. is_claimable: the child may claim the run: it has the
---       function, and serves the queue
+--       else ''. frame, body: the event, as its record keeps it. flow: see includes/create_run. is_claimable: the child may claim the
+--       run: it has the function, and serves the queue
 -- Reply  {hints, for each event: 'routed' or 'duplicate', seq, ...; claimed: run_id, fence, ...; what waits that events may end
 --        look at: for each name of an event, the name, how many, event name or pattern SEP path, ...}. Flat, since each table in a
 --        reply takes 0.5 us. {'changed'} when other functions of the app count now: nothing was done, plan anew
@@ -34,18 +34,12 @@ local function ignores_ids(flow)
   return limits and (limits.debounce or limits.batch)
 end
 
--- Whether any of the events may be known, and whether the functions that the child knows are those that count: one command for a
--- batch of new ones. It counts a key as often as it is named: more often than there are events.
+if edition ~= '' and redis.call('EXISTS', edition_key(app_id, edition)) == 0 then return {'changed'} end
+-- Whether any of the events may be known: one command for a batch of new ones.
 local keys = {}
 for uid in events do keys[#keys + 1] = event_key(uid) end
-local event_count, edition_count = #keys, 0
-if edition ~= '' then
-  edition_count = event_count + 1
-  for _ = 1, edition_count do keys[#keys + 1] = edition_key(app_id, edition) end
-end
-local there = on_keys('EXISTS', keys)
-if there < edition_count then return {'changed'} end
-local any_known = there > edition_count
+local event_count = #keys
+local any_known = on_keys('EXISTS', keys) > 0
 -- The order of events and waits, free of clocks: an event that is routed again, or by another app later, must not resolve a wait
 -- stored since. The first new event takes places for all after it; those of events that turn out to be known stay empty.
 local next_seq, last_seq = 1, 0
@@ -70,20 +64,21 @@ local function has_functions(key)
 end
 local outcomes, claimed, names = {}, {}, {}
 -- What was decided for an event stands: routed again, it counts for no limit, and starts only functions that are new.
-local function route(uid, public_id, name, text, runs, left)
+local function route(uid, public_id, name, frame, body, runs, left)
   local key = event_key(uid)
   local seq, is_new = nil, true
   if any_known or met[uid] then
-    local known = redis.call('HMGET', key, 'seq', app_field)
-    seq, is_new = known[1], not known[2] and not has_functions(key)
+    local known = redis.call('HMGET', key, 'at', app_field)
+    seq, is_new = known[1] and tonumber(string.match(known[1], '^%d+')), not known[2] and not has_functions(key)
   end
   met[uid] = true
   local record = {}
   if not seq then
     seq = take_seq(left)
-    record = {'name', name, 'received', now_ms, 'seq', seq}
-    add_text(record, uid, name, text, now_ms)
-    list_event(name, uid, seq, now_ms)
+    local at = seq .. '-' .. now_ms
+    record = {'at', at}
+    add_text(record, frame, body)
+    list_event(name, uid, at, now_ms)
   end
   local duplicate, first, is_taken
   if public_id ~= '' then duplicate, first = is_duplicate(public_id, name, uid) end
@@ -101,7 +96,7 @@ local function route(uid, public_id, name, text, runs, left)
       fence = free > 0 and known_fence(run_id, child_id) or 0
     elseif not duplicate or ignores_ids(flow) then
       fence, landed = (is_new and create_run or create_run_once)({
-        id = run_id, fn = function_id, queue = queue, event = text, cause = 'event', version = version, parent = '',
+        id = run_id, fn = function_id, queue = queue, event = body, frame = frame, cause = 'event', version = version, parent = '',
         start_at_ms = start_at_ms, start_timeout_ms = start_timeout_ms, finish_timeout_ms = finish_timeout_ms, flow = flow,
         seq = seq, uid = uid,
       }, free > 0 and is_claimable and child_id or '', now_ms)
@@ -121,12 +116,12 @@ local function route(uid, public_id, name, text, runs, left)
   end
   if record[1] then on_pages('HSET', key, record) end
   outcomes[#outcomes + 1] = duplicate and 'duplicate' or 'routed'
-  outcomes[#outcomes + 1] = tonumber(seq)
+  outcomes[#outcomes + 1] = seq
 end
 
 local left = event_count
-for uid, public_id, name, text, runs in events do
-  route(uid, public_id, name, text, runs, left)
+for uid, public_id, name, frame, body, runs in events do
+  route(uid, public_id, name, frame, body, runs, left)
   left = left - 1
 end
 -- Last, since an event may cancel a run that an event before it has started.

@@ -515,12 +515,14 @@ local function tell_end(run_id, fn, status, event, error, now_ms)
   hints[#hints + 1] = text
 end
 local function event_key(uid) return prefix .. 'event:' .. uid end
-local function event_head(uid, name) return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' end
-local function event_tail(ts) return ',"ts":' .. string.format('%.0f', ts) .. '}' end
+local function event_json(uid, frame, body)
+  if not frame or frame == '' then return body end
+  local ts, name = string.match(frame, '^(%d+)' .. '\31' .. '(.*)$')
+  return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' .. body .. ',"ts":' .. ts .. '}'
+end
 local function event_text(uid)
-  local kept = redis.call('HMGET', event_key(uid), 'event', 'data', 'ts', 'name', 'received')
-  if kept[1] or not kept[2] then return kept[1] or nil end
-  return event_head(uid, kept[4]) .. kept[2] .. event_tail(kept[5] + kept[3])
+  local kept = redis.call('HMGET', event_key(uid), 'frame', 'data', 'event')
+  return event_json(uid, kept[1], kept[2] or kept[3]) or nil
 end
 local function event_of(run_id, own, uid) return own or event_text(event_uid(run_id, uid)) end
 local function done_channel(run_id) return prefix .. 'done:' .. run_id end
@@ -676,7 +678,8 @@ local function join_debounce(run, flow, now_ms)
 end
 local function batch_key(run_id) return prefix .. 'batch:' .. run_id end
 local function join_batch(run, batch, now_ms)
-  local name, size, bytes = 'batching:' .. batch[1], batch[2], #run.event
+  local text = event_json(run.uid, run.frame, run.event)
+  local name, size, bytes = 'batching:' .. batch[1], batch[2], #text
   local run_id = redis.call('GET', prefix .. name)
   local open = run_id and redis.call('HMGET', run_key(run_id), 'due', 'batched', 'bytes')
   if open and tonumber(open[1]) <= now_ms then
@@ -692,7 +695,7 @@ local function join_batch(run, batch, now_ms)
   end
   local count = tonumber(open[2]) + 1
   bytes = bytes + tonumber(open[3])
-  redis.call('RPUSH', batch_key(run_id), run.event)
+  redis.call('RPUSH', batch_key(run_id), text)
   redis.call('HSET', run_key(run_id), 'batched', count, 'batch_size', size, 'bytes', bytes)
   if count >= size or bytes >= 4194304 then
     redis.call('HSET', run_key(run_id), 'score', now_ms)

@@ -379,12 +379,14 @@ local function tell_end(run_id, fn, status, event, error, now_ms)
   hints[#hints + 1] = text
 end
 local function event_key(uid) return prefix .. 'event:' .. uid end
-local function event_head(uid, name) return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' end
-local function event_tail(ts) return ',"ts":' .. string.format('%.0f', ts) .. '}' end
+local function event_json(uid, frame, body)
+  if not frame or frame == '' then return body end
+  local ts, name = string.match(frame, '^(%d+)' .. '\31' .. '(.*)$')
+  return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' .. body .. ',"ts":' .. ts .. '}'
+end
 local function event_text(uid)
-  local kept = redis.call('HMGET', event_key(uid), 'event', 'data', 'ts', 'name', 'received')
-  if kept[1] or not kept[2] then return kept[1] or nil end
-  return event_head(uid, kept[4]) .. kept[2] .. event_tail(kept[5] + kept[3])
+  local kept = redis.call('HMGET', event_key(uid), 'frame', 'data', 'event')
+  return event_json(uid, kept[1], kept[2] or kept[3]) or nil
 end
 local function event_uid(run_id, uid) return uid or string.match(run_id, '^(%w+)%-') or '' end
 local function event_of(run_id, own, uid) return own or event_text(event_uid(run_id, uid)) end

@@ -33,12 +33,14 @@ local function set_timer(due_ms, member)
 end
 local function op_timer(run_id, step_key) return 'op' .. '\31' .. run_id .. '\31' .. step_key end
 local function event_key(uid) return prefix .. 'event:' .. uid end
-local function event_head(uid, name) return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' end
-local function event_tail(ts) return ',"ts":' .. string.format('%.0f', ts) .. '}' end
+local function event_json(uid, frame, body)
+  if not frame or frame == '' then return body end
+  local ts, name = string.match(frame, '^(%d+)' .. '\31' .. '(.*)$')
+  return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' .. body .. ',"ts":' .. ts .. '}'
+end
 local function event_text(uid)
-  local kept = redis.call('HMGET', event_key(uid), 'event', 'data', 'ts', 'name', 'received')
-  if kept[1] or not kept[2] then return kept[1] or nil end
-  return event_head(uid, kept[4]) .. kept[2] .. event_tail(kept[5] + kept[3])
+  local kept = redis.call('HMGET', event_key(uid), 'frame', 'data', 'event')
+  return event_json(uid, kept[1], kept[2] or kept[3]) or nil
 end
 local child_id, run_id, fence, step_key, packed, since_ms, after_seq, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local MAX_PAGE_BYTES = 1048576
@@ -96,8 +98,9 @@ if #found == 0 then
 end
 local page, bytes = {}, 0
 for i = 1, math.min(#found, limit) do
-  local kept = redis.call('HMGET', event_key(found[i][1]), 'seq', 'duplicate_of')
-  local event = kept[1] and not kept[2] and event_text(found[i][1]) or ''
+  local kept = redis.call('HMGET', event_key(found[i][1]), 'at', 'duplicate_of')
+  local has_seq = kept[1] and string.sub(kept[1], 1, 1) ~= '-'
+  local event = has_seq and not kept[2] and event_text(found[i][1]) or ''
   page[#page + 1] = found[i][1]
   page[#page + 1] = found[i][2]
   page[#page + 1] = event

@@ -364,12 +364,14 @@ local function tell_end(run_id, fn, status, event, error, now_ms)
   hints[#hints + 1] = '\31' .. uid
   hints[#hints + 1] = text
 end
-local function event_head(uid, name) return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' end
-local function event_tail(ts) return ',"ts":' .. string.format('%.0f', ts) .. '}' end
+local function event_json(uid, frame, body)
+  if not frame or frame == '' then return body end
+  local ts, name = string.match(frame, '^(%d+)' .. '\31' .. '(.*)$')
+  return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' .. body .. ',"ts":' .. ts .. '}'
+end
 local function event_text(uid)
-  local kept = redis.call('HMGET', event_key(uid), 'event', 'data', 'ts', 'name', 'received')
-  if kept[1] or not kept[2] then return kept[1] or nil end
-  return event_head(uid, kept[4]) .. kept[2] .. event_tail(kept[5] + kept[3])
+  local kept = redis.call('HMGET', event_key(uid), 'frame', 'data', 'event')
+  return event_json(uid, kept[1], kept[2] or kept[3]) or nil
 end
 local function event_uid(run_id, uid) return uid or string.match(run_id, '^(%w+)%-') or '' end
 local function event_of(run_id, own, uid) return own or event_text(event_uid(run_id, uid)) end
@@ -424,10 +426,22 @@ local function cancel(run_id, reason, now_ms)
   finalize(run_id, 'cancelled', reason, true, now_ms)
   return 'cancelled'
 end
+local names_of_events = {}
+local function find_name(uid)
+  local record = redis.call('HMGET', event_key(uid), 'frame', 'event')
+  if record[1] then return string.match(record[1], '\31' .. '(.*)$') end
+  local kept = record[2] or ''
+  local _, before = string.find(kept, '"name":"', 1, true)
+  if not before then return '' end
+  local at = string.find(kept, '["\\]', before + 1)
+  while at and string.sub(kept, at, at) == '\\' do at = string.find(kept, '["\\]', at + 2) end
+  return at and string.sub(kept, before + 1, at - 1) or ''
+end
 local function cancel_by_event(run_id, uid, now_ms)
-  local name = redis.call('HGET', event_key(uid), 'name') or ''
-  local message = string.gsub(cjson.encode('event ' .. name .. ' came: ' .. uid), '\\/', '/')
-  local outcome = cancel(run_id, '{"name":"Cancelled","message":' .. message .. ',"stack":""}', now_ms)
+  local name = names_of_events[uid] or find_name(uid)
+  names_of_events[uid] = name
+  local reason = '{"name":"Cancelled","message":"event ' .. name .. ' came: ' .. uid .. '","stack":""}'
+  local outcome = cancel(run_id, reason, now_ms)
   if outcome ~= 'final' then redis.call('HSET', event_key(uid), 'cancel:' .. run_id, outcome) end
 end
 made_cancel_by_event = cancel_by_event

@@ -1,28 +1,21 @@
 local prefix = KEYS[1]
-local function event_key(uid) return prefix .. 'event:' .. uid end
 local function edition_key(app, edition) return prefix .. 'edition:' .. app .. '\31' .. edition end
+local function event_key(uid) return prefix .. 'event:' .. uid end
 local function on_keys(command, keys)
   local sum = 0
   for i = 1, #keys, 1000 do sum = sum + redis.call(command, unpack(keys, i, math.min(i + 1000 - 1, #keys))) end
   return sum
 end
-local function event_head(uid, name) return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' end
-local function event_tail(ts) return ',"ts":' .. string.format('%.0f', ts) .. '}' end
-local function add_text(record, uid, name, text, received)
-  local head = event_head(uid, name)
-  local data, ts
-  if string.find(text, head, 1, true) == 1 then data, ts = string.match(text, '^(.*),"ts":(%d+)}$', #head + 1) end
+local function add_text(record, frame, body)
   local at = #record
-  if data and event_tail(tonumber(ts)) == ',"ts":' .. ts .. '}' then
-    record[at + 1], record[at + 2], record[at + 3], record[at + 4] = 'data', data, 'ts', tonumber(ts) - tonumber(received)
-  else
-    record[at + 1], record[at + 2] = 'event', text
-  end
+  if frame == '' then record[at + 1], record[at + 2] = 'event', body
+  else record[at + 1], record[at + 2], record[at + 3], record[at + 4] = 'frame', frame, 'data', body end
 end
-local function list_event(name, uid, seq, now)
-  local key, id = prefix .. 'events:' .. name, seq .. '-' .. now
-  if redis.call('XADD', key, 'NOMKSTREAM', id, 'u', uid) then return end
-  redis.call('XADD', key, id, 'u', uid)
+local function events_key(name) return prefix .. 'events:' .. name end
+local function list_event(name, uid, at, now)
+  local key = events_key(name)
+  if redis.call('XADD', key, 'NOMKSTREAM', at, 'u', uid) then return end
+  redis.call('XADD', key, at, 'u', uid)
   redis.call('ZADD', prefix .. 'event_names', now, name)
 end
 local function run_key(run_id) return prefix .. 'run:' .. run_id end
@@ -540,10 +533,14 @@ local function tell_end(run_id, fn, status, event, error, now_ms)
   hints[#hints + 1] = '\31' .. uid
   hints[#hints + 1] = text
 end
+local function event_json(uid, frame, body)
+  if not frame or frame == '' then return body end
+  local ts, name = string.match(frame, '^(%d+)' .. '\31' .. '(.*)$')
+  return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' .. body .. ',"ts":' .. ts .. '}'
+end
 local function event_text(uid)
-  local kept = redis.call('HMGET', event_key(uid), 'event', 'data', 'ts', 'name', 'received')
-  if kept[1] or not kept[2] then return kept[1] or nil end
-  return event_head(uid, kept[4]) .. kept[2] .. event_tail(kept[5] + kept[3])
+  local kept = redis.call('HMGET', event_key(uid), 'frame', 'data', 'event')
+  return event_json(uid, kept[1], kept[2] or kept[3]) or nil
 end
 local function event_of(run_id, own, uid) return own or event_text(event_uid(run_id, uid)) end
 local function done_channel(run_id) return prefix .. 'done:' .. run_id end
@@ -699,7 +696,8 @@ local function join_debounce(run, flow, now_ms)
 end
 local function batch_key(run_id) return prefix .. 'batch:' .. run_id end
 local function join_batch(run, batch, now_ms)
-  local name, size, bytes = 'batching:' .. batch[1], batch[2], #run.event
+  local text = event_json(run.uid, run.frame, run.event)
+  local name, size, bytes = 'batching:' .. batch[1], batch[2], #text
   local run_id = redis.call('GET', prefix .. name)
   local open = run_id and redis.call('HMGET', run_key(run_id), 'due', 'batched', 'bytes')
   if open and tonumber(open[1]) <= now_ms then
@@ -715,7 +713,7 @@ local function join_batch(run, batch, now_ms)
   end
   local count = tonumber(open[2]) + 1
   bytes = bytes + tonumber(open[3])
-  redis.call('RPUSH', batch_key(run_id), run.event)
+  redis.call('RPUSH', batch_key(run_id), text)
   redis.call('HSET', run_key(run_id), 'batched', count, 'batch_size', size, 'bytes', bytes)
   if count >= size or bytes >= 4194304 then
     redis.call('HSET', run_key(run_id), 'score', now_ms)
@@ -888,21 +886,16 @@ local function ignores_ids(flow)
   local limits = flow ~= '' and cmsgpack.unpack(flow)
   return limits and (limits.debounce or limits.batch)
 end
+if edition ~= '' and redis.call('EXISTS', edition_key(app_id, edition)) == 0 then return {'changed'} end
 local keys = {}
 local events_next = 7
 while events_next <= #ARGV do
 local events_at = events_next
-events_next = events_at + 5 + ARGV[events_at + 4] * 8
+events_next = events_at + 6 + ARGV[events_at + 5] * 8
 local uid = ARGV[events_at]
  keys[#keys + 1] = event_key(uid) end
-local event_count, edition_count = #keys, 0
-if edition ~= '' then
-  edition_count = event_count + 1
-  for _ = 1, edition_count do keys[#keys + 1] = edition_key(app_id, edition) end
-end
-local there = on_keys('EXISTS', keys)
-if there < edition_count then return {'changed'} end
-local any_known = there > edition_count
+local event_count = #keys
+local any_known = on_keys('EXISTS', keys) > 0
 local next_seq, last_seq = 1, 0
 local function take_seq(left)
   if next_seq > last_seq then
@@ -921,20 +914,21 @@ local function has_functions(key)
   return false
 end
 local outcomes, claimed, names = {}, {}, {}
-local function route(uid, public_id, name, text, runs, left)
+local function route(uid, public_id, name, frame, body, runs, left)
   local key = event_key(uid)
   local seq, is_new = nil, true
   if any_known or met[uid] then
-    local known = redis.call('HMGET', key, 'seq', app_field)
-    seq, is_new = known[1], not known[2] and not has_functions(key)
+    local known = redis.call('HMGET', key, 'at', app_field)
+    seq, is_new = known[1] and tonumber(string.match(known[1], '^%d+')), not known[2] and not has_functions(key)
   end
   met[uid] = true
   local record = {}
   if not seq then
     seq = take_seq(left)
-    record = {'name', name, 'received', now_ms, 'seq', seq}
-    add_text(record, uid, name, text, now_ms)
-    list_event(name, uid, seq, now_ms)
+    local at = seq .. '-' .. now_ms
+    record = {'at', at}
+    add_text(record, frame, body)
+    list_event(name, uid, at, now_ms)
   end
   local duplicate, first, is_taken
   if public_id ~= '' then duplicate, first = is_duplicate(public_id, name, uid) end
@@ -953,7 +947,7 @@ local function_id, queue, run_id, start_at_ms, start_timeout_ms, finish_timeout_
       fence = free > 0 and known_fence(run_id, child_id) or 0
     elseif not duplicate or ignores_ids(flow) then
       fence, landed = (is_new and create_run or create_run_once)({
-        id = run_id, fn = function_id, queue = queue, event = text, cause = 'event', version = version, parent = '',
+        id = run_id, fn = function_id, queue = queue, event = body, frame = frame, cause = 'event', version = version, parent = '',
         start_at_ms = start_at_ms, start_timeout_ms = start_timeout_ms, finish_timeout_ms = finish_timeout_ms, flow = flow,
         seq = seq, uid = uid,
       }, free > 0 and is_claimable and child_id or '', now_ms)
@@ -973,16 +967,16 @@ local function_id, queue, run_id, start_at_ms, start_timeout_ms, finish_timeout_
   end
   if record[1] then on_pages('HSET', key, record) end
   outcomes[#outcomes + 1] = duplicate and 'duplicate' or 'routed'
-  outcomes[#outcomes + 1] = tonumber(seq)
+  outcomes[#outcomes + 1] = seq
 end
 local left = event_count
 local events_next = 7
 while events_next <= #ARGV do
 local events_at = events_next
-events_next = events_at + 5 + ARGV[events_at + 4] * 8
-local uid, public_id, name, text, runs = ARGV[events_at], ARGV[events_at + 1], ARGV[events_at + 2], ARGV[events_at + 3], events_at + 5
+events_next = events_at + 6 + ARGV[events_at + 5] * 8
+local uid, public_id, name, frame, body, runs = ARGV[events_at], ARGV[events_at + 1], ARGV[events_at + 2], ARGV[events_at + 3], ARGV[events_at + 4], events_at + 6
 
-  route(uid, public_id, name, text, runs, left)
+  route(uid, public_id, name, frame, body, runs, left)
   left = left - 1
 end
 local lookups = {}

@@ -225,8 +225,6 @@ local function on_pages(command, key, items, first, last)
   end
   return sum
 end
-local function event_head(uid, name) return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' end
-local function event_tail(ts) return ',"ts":' .. string.format('%.0f', ts) .. '}' end
 local made_admit
 local function late_admit()
 if made_admit then return made_admit end
@@ -517,10 +515,14 @@ local function tell_end(run_id, fn, status, event, error, now_ms)
   hints[#hints + 1] = '\31' .. uid
   hints[#hints + 1] = text
 end
+local function event_json(uid, frame, body)
+  if not frame or frame == '' then return body end
+  local ts, name = string.match(frame, '^(%d+)' .. '\31' .. '(.*)$')
+  return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' .. body .. ',"ts":' .. ts .. '}'
+end
 local function event_text(uid)
-  local kept = redis.call('HMGET', event_key(uid), 'event', 'data', 'ts', 'name', 'received')
-  if kept[1] or not kept[2] then return kept[1] or nil end
-  return event_head(uid, kept[4]) .. kept[2] .. event_tail(kept[5] + kept[3])
+  local kept = redis.call('HMGET', event_key(uid), 'frame', 'data', 'event')
+  return event_json(uid, kept[1], kept[2] or kept[3]) or nil
 end
 local function event_of(run_id, own, uid) return own or event_text(event_uid(run_id, uid)) end
 local function done_channel(run_id) return prefix .. 'done:' .. run_id end
@@ -676,7 +678,8 @@ local function join_debounce(run, flow, now_ms)
 end
 local function batch_key(run_id) return prefix .. 'batch:' .. run_id end
 local function join_batch(run, batch, now_ms)
-  local name, size, bytes = 'batching:' .. batch[1], batch[2], #run.event
+  local text = event_json(run.uid, run.frame, run.event)
+  local name, size, bytes = 'batching:' .. batch[1], batch[2], #text
   local run_id = redis.call('GET', prefix .. name)
   local open = run_id and redis.call('HMGET', run_key(run_id), 'due', 'batched', 'bytes')
   if open and tonumber(open[1]) <= now_ms then
@@ -692,7 +695,7 @@ local function join_batch(run, batch, now_ms)
   end
   local count = tonumber(open[2]) + 1
   bytes = bytes + tonumber(open[3])
-  redis.call('RPUSH', batch_key(run_id), run.event)
+  redis.call('RPUSH', batch_key(run_id), text)
   redis.call('HSET', run_key(run_id), 'batched', count, 'batch_size', size, 'bytes', bytes)
   if count >= size or bytes >= 4194304 then
     redis.call('HSET', run_key(run_id), 'score', now_ms)
@@ -802,21 +805,16 @@ local function short_run(uid, run_id)
   if string.sub(run_id, 1, #uid + 1) == uid .. '-' then return string.sub(run_id, #uid + 1) end
   return run_id
 end
-local function add_text(record, uid, name, text, received)
-  local head = event_head(uid, name)
-  local data, ts
-  if string.find(text, head, 1, true) == 1 then data, ts = string.match(text, '^(.*),"ts":(%d+)}$', #head + 1) end
+local function add_text(record, frame, body)
   local at = #record
-  if data and event_tail(tonumber(ts)) == ',"ts":' .. ts .. '}' then
-    record[at + 1], record[at + 2], record[at + 3], record[at + 4] = 'data', data, 'ts', tonumber(ts) - tonumber(received)
-  else
-    record[at + 1], record[at + 2] = 'event', text
-  end
+  if frame == '' then record[at + 1], record[at + 2] = 'event', body
+  else record[at + 1], record[at + 2], record[at + 3], record[at + 4] = 'frame', frame, 'data', body end
 end
-local function list_event(name, uid, seq, now)
-  local key, id = prefix .. 'events:' .. name, seq .. '-' .. now
-  if redis.call('XADD', key, 'NOMKSTREAM', id, 'u', uid) then return end
-  redis.call('XADD', key, id, 'u', uid)
+local function events_key(name) return prefix .. 'events:' .. name end
+local function list_event(name, uid, at, now)
+  local key = events_key(name)
+  if redis.call('XADD', key, 'NOMKSTREAM', at, 'u', uid) then return end
+  redis.call('XADD', key, at, 'u', uid)
   redis.call('ZADD', prefix .. 'event_names', now, name)
 end
 local function list_ended()
@@ -848,19 +846,19 @@ local function note_expiry()
   end
 end
 local function main()
-local now_ms, function_id, queue, run_id, start_at_ms, start_timeout_ms, finish_timeout_ms, flow, event, cause, version, uid, name = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13]
+local now_ms, function_id, queue, run_id, start_at_ms, start_timeout_ms, finish_timeout_ms, flow, cause, version, uid, name, frame, body = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13], ARGV[14]
 local is_new = redis.call('EXISTS', event_key(uid)) == 0
 local _, landed = create_run_once({
-  id = run_id, fn = function_id, queue = queue, event = event, cause = cause, version = version, start_at_ms = start_at_ms,
+  id = run_id, fn = function_id, queue = queue, event = body, cause = cause, version = version, start_at_ms = start_at_ms,
   start_timeout_ms = start_timeout_ms, finish_timeout_ms = finish_timeout_ms, parent = '', flow = flow,
   uid = uid,
 }, '', now_ms)
 redis.call('SADD', prefix .. 'known_functions', function_id)
 if is_new then
-  local record = {'name', name, 'received', now_ms, 'fn:' .. function_id, short_run(uid, landed or run_id)}
-  add_text(record, uid, name, event, now_ms)
+  local record = {'at', '-' .. now_ms, 'fn:' .. function_id, short_run(uid, landed or run_id)}
+  add_text(record, frame, body)
   redis.call('HSET', event_key(uid), unpack(record))
-  list_event(name, uid, redis.call('INCR', prefix .. 'seq'), now_ms)
+  list_event(name, uid, redis.call('INCR', prefix .. 'seq') .. '-' .. now_ms, now_ms)
 end
 return hints
 end

@@ -3,7 +3,8 @@
 local MAX_BATCH_BYTES = 4194304
 -- The run that the event went to; nil when it makes a run, to start at run.start_at_ms.
 local function join_batch(run, batch, now_ms)
-  local name, size, bytes = 'batching:' .. batch[1], batch[2], #run.event
+  local text = event_json(run.uid, run.frame, run.event)
+  local name, size, bytes = 'batching:' .. batch[1], batch[2], #text
   local run_id = redis.call('GET', prefix .. name)
   local open = run_id and redis.call('HMGET', run_key(run_id), 'due', 'batched', 'bytes')
   -- Its time is over, and its timer is about to fire.
@@ -20,7 +21,7 @@ local function join_batch(run, batch, now_ms)
   end
   local count = tonumber(open[2]) + 1
   bytes = bytes + tonumber(open[3])
-  redis.call('RPUSH', batch_key(run_id), run.event)
+  redis.call('RPUSH', batch_key(run_id), text)
   redis.call('HSET', run_key(run_id), 'batched', count, 'batch_size', size, 'bytes', bytes)
   if count >= size or bytes >= MAX_BATCH_BYTES then
     -- It is as old as this, and not as its timeout.

@@ -1,5 +1,5 @@
 -- create_run: make a run and put it where it belongs: claimed at once, ready, or delayed.
--- run: id, fn, queue, event (JSON), uid (of the event, when there is a record of it), cause, version, start_at_ms (or 0),
+-- run: id, fn, queue, event (JSON), uid (of the event, when there is a record of it: then `event` and `frame` are as that keeps it), cause, version, start_at_ms (or 0),
 -- start_timeout_ms, finish_timeout_ms (or 0), parent (or ''), flow ('' or a packed table, see FlowControl.plan).
 -- now is ARGV's text: a number would be formatted anew at each use.
 -- Returns the fence when `child_id` got the claim, else 0; and what `admit` said when it made no run of its own. A run that exists
