@@ -13,6 +13,7 @@ from taskflow.event import WireEvent
 from taskflow.redis.scripts import Answer, Scripts
 from taskflow.store.hints import Hint, parse_hints
 from taskflow.store.keys import Keys
+from taskflow.store.records import event_json, event_uid
 from taskflow.types import RunId
 
 
@@ -26,6 +27,7 @@ class Verdict(StrEnum):
     DIRTY = "dirty"  # not suspended: an operation was resolved meanwhile
 
 
+FRESH_FIELDS = 5  # of a run as `parse_fresh` reads it
 VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
 
 
@@ -338,8 +340,21 @@ class Claims:
 
 def parse_claims(reply: Sequence[Any], *, child_id: str, now_ms: int) -> ClaimReply:
     has_more, hints, rows = reply
-    runs = [parse_claimed(row, child_id, now_ms) for row in rows]
+    runs = [
+        parse_fresh(row, child_id, now_ms)
+        if len(row) == FRESH_FIELDS
+        else parse_claimed(row, child_id, now_ms)
+        for row in rows
+    ]
     return ClaimReply(runs, has_more == 1, parse_hints(hints), has_more == 2)
+
+
+def parse_fresh(row: Sequence[bytes], child_id: str, now_ms: int) -> ClaimedRun:
+    """A run whose first claim this is, and that has no more to it."""
+    run_id, function_id, frame, data, created = row
+    claim = Claim(RunId(run_id.decode()), child_id, 1)
+    text = event_json(event_uid(claim.run_id), frame, data)
+    return ClaimedRun(claim, function_id.decode(), text, 0, now_ms, now_ms, int(created), "event", 0, b"", {})
 
 
 def parse_claimed(row: Sequence[Any], child_id: str, now_ms: int) -> ClaimedRun:

@@ -9,7 +9,8 @@ import pytest
 
 from taskflow.redis.address import parse_server_url
 from taskflow.redis.client import StoreClient
-from taskflow.redis.scripts import Library, Script, callers_of, signature_of, strip
+from taskflow.redis.library import Library, strip
+from taskflow.redis.scripts import Script, callers_of, signature_of
 from tests.servers import ValkeyServer
 
 
@@ -119,13 +120,59 @@ def test_a_header_that_does_not_fit_is_refused(header: str, body: str, message: 
 def test_a_word_brings_in_its_definition_and_what_that_needs() -> None:
     made = script(
         "return outer()\n",
-        one="local function inner() return LIMIT end\nlocal LIMIT = 5\nlocal function unused() end\n",
-        two="local function outer() return inner() end\n",
+        one="local function inner()\nreturn LIMIT\nend\nlocal LIMIT = 5\nlocal function unused() end\n",
+        two="local function outer()\nreturn inner()\nend\n",
     )
     assert (
         made.source
-        == "local function inner() return 5 end\nlocal function outer() return inner() end\nreturn outer()\n"
+        == "local function inner()\nreturn 5\nend\nlocal function outer()\nreturn inner()\nend\nreturn outer()\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("call", "value"),
+    [
+        ("{key('a')}", ["k:a"]),
+        ("{key('a' .. 'b') .. 'c'}", ["k:abc"]),
+        ("{key(key('a, b)'))}", ["k:k:a, b)"]),
+        ("{two('x,y')}", ["x", "y"]),
+        ("{first('x,y')}", ["x"]),
+        ("{otherwise(nil, 'b')}", ["b"]),
+        ("{otherwise(false)}", ["none"]),
+        ("{(key)('a')}", ["k:a"]),
+    ],
+)
+async def test_a_function_of_one_line_is_written_where_it_is_called(
+    client: StoreClient, call: str, value: list[str]
+) -> None:
+    made = script(
+        f"return {call}\n",
+        keys="local function key(name) return 'k:' .. name end\n"
+        "local function two(text) return string.match(text, '^(.-),(.*)$') end\n"
+        "local function first(text) return (string.match(text, '^(.-),(.*)$')) end\n"
+        "local function otherwise(one, other) return one or other or 'none' end\n",
+    )
+    assert ("local function" in made.source) == ("(key)" in call)
+    assert [text.decode() for text in await run(client, made)] == value
+
+
+def test_a_function_of_one_line_that_takes_an_argument_twice_is_called() -> None:
+    made = script("return twice(f())\n", one="local function twice(text) return text .. text end\n")
+    assert made.source == "local function twice(text) return text .. text end\nreturn twice(f())\n"
+
+
+async def test_what_is_late_in_late_code_is_made_within(client: StoreClient) -> None:
+    """What both need is made with the outer one, so that other calls have neither."""
+    made = script(
+        "if ARGV[1] then\n  --@late outer\n  outer()\nend\nreturn {1}\n",
+        one="local shared = {}\nlocal function note(text)\n  shared[#shared + 1] = text\nend\n"
+        "local function inner()\n  note('inner')\nend\n"
+        "local function outer()\n  note('outer')\n  --@late inner\n  inner()\n"
+        "  redis.call('RPUSH', KEYS[1], unpack(shared))\nend\n",
+    )
+    late = made.source.index("local function late_outer()")
+    assert late < made.source.index("local shared") < made.source.index("local function late_inner()")
+    assert await run(client, made) == [1]
 
 
 def test_words_in_strings_and_fields_bring_in_nothing() -> None:

@@ -10,6 +10,7 @@ import msgpack
 
 from taskflow.redis.scripts import load_scripts
 from taskflow.redis.signature import Parameter
+from taskflow.store.claims import FRESH_FIELDS
 from taskflow.store.store import PACKAGE
 from tests.simulation.history import Record
 
@@ -135,7 +136,10 @@ def grants_in(record: Record) -> Iterator[Grant]:
     elif is_answered(record, "claim_runs"):
         child = arguments_of(record)["child_id"].decode()
         for row in record["reply"][2]:
-            yield Grant(row[0].decode(), row[11].decode(), child, row[1])
+            if len(row) == FRESH_FIELDS:
+                yield Grant(row[0].decode(), "", child, 1)
+            else:
+                yield Grant(row[0].decode(), row[11].decode(), child, row[1])
 
 
 def queue_steered_in(record: Record) -> Iterator[tuple[str, bool]]:

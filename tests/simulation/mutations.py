@@ -148,7 +148,10 @@ def wait_for_it(self: Turns, key: str) -> None:
 MUTATIONS = (
     Mutation(
         "commits without a fence", "S9.4", 7,
-        lua("if run[1] ~= child_id or run[2] ~= fence or run[6] ~= 'running' then", "if false then", script="commit_steps"),
+        lua(
+            "if not is_plain and (run[1] ~= child_id or run[2] ~= fence or run[6] ~= 'running') then", "if false then",
+            script="commit_steps",
+        ),
     ),
     Mutation(
         "suspends without a fence", "S9.4", 17,
@@ -191,20 +194,21 @@ MUTATIONS = (
     Mutation(
         "gives a place back twice", "S7.1", 15,
         lua(
-            "for _ = 1, on_pages('SREM', places_key(limit), holders) do",
-            "for _ = 1, on_pages('SREM', places_key(limit), holders) + #redis.call('SPOP', places_key(limit), 1) do",
+            "for _ = 1, on_pages('SREM', (prefix .. 'places:' .. limit), holders) do",
+            "for _ = 1, on_pages('SREM', (prefix .. 'places:' .. limit), holders)"
+            " + #redis.call('SPOP', prefix .. 'places:' .. limit, 1) do",
         ),
     ),
     Mutation(
         "takes the newest run first", "S7.2", 9,
         both(
             lua(
-                "local best = redis.call('ZRANGE', ready_key(fn, queue), 0,",
-                "local best = redis.call('ZREVRANGE', ready_key(fn, queue), 0,",
+                "local best = redis.call('ZRANGE', (prefix .. 'ready:' .. queue .. ':' .. fn), 0,",
+                "local best = redis.call('ZREVRANGE', (prefix .. 'ready:' .. queue .. ':' .. fn), 0,",
             ),
             lua(
-                "redis.call('ZREMRANGEBYRANK', ready_key(fn, queue), 0, taken - 1)",
-                "redis.call('ZREMRANGEBYRANK', ready_key(fn, queue), -taken, -1)",
+                "redis.call('ZREMRANGEBYRANK', (prefix .. 'ready:' .. queue .. ':' .. fn), 0, taken - 1)",
+                "redis.call('ZREMRANGEBYRANK', (prefix .. 'ready:' .. queue .. ':' .. fn), -taken, -1)",
             ),
         ),
     ),
@@ -244,11 +248,11 @@ MUTATIONS = (
     ),
     Mutation(
         "takes every event for the first with its id", "S1.3", 0,
-        lua("if first[1] and first[1] ~= uid and tonumber(first[2]) > tonumber(now_ms) then", "if false then"),
+        lua("if first and first ~= uid and tonumber(until_ms) > tonumber(now_ms) then", "if false then"),
     ),
     Mutation(
         "promises a cancellation, and forgets it", "S6.2", 44,
-        lua("redis.call('HSETNX', run_key(run_id), 'cancel', reason)", "if true then return 'requested' end"),
+        lua("redis.call('HSETNX', (prefix .. 'run:' .. run_id), 'cancel', reason)", "if true then return 'requested' end"),
     ),
     Mutation(
         "takes the outcome of an offered step from anybody", "S", 15,
@@ -323,11 +327,11 @@ MUTATIONS = (
     # --- deploys ---
     Mutation(
         "takes plans by functions that count no more", "S2.7", 9,
-        lua("if there < edition_count then return {'changed'} end", ""),
+        lua("== 0 then return {'changed'} end", "== 2 then return {'changed'} end"),
     ),
     Mutation(
         "gives the last word to the code of the worker that started last", "S2.7", 9,
-        lua("if redis.call('EXISTS', code_key(app_id, code)) == 0 and", "if"),
+        lua(r"if redis.call('EXISTS', (prefix .. 'code:' .. app_id .. '\31' .. code)) == 0 and", "if"),
     ),
     Mutation(
         "forgets a version while its worker replaces its only child", "S2.7", 18,
@@ -359,7 +363,7 @@ MUTATIONS = (
     Mutation("forgets the headers of who sends", "S11.1", 0, method(event, "inherit", forget_inherited)),
     Mutation(
         "claims from a paused queue", "S10.4", 8,
-        lua("if is_paused(queue_member(app_id, queue)) then return {0, hints, {}} end", "", script="claim_runs"),
+        lua("then return {0, hints, {}} end", "then local none end", script="claim_runs"),
     ),
     Mutation(
         "hands runs back to the default queue", "S2.5", 53,

@@ -184,7 +184,7 @@ async def test_who_plans_by_an_old_edition_is_told_so_and_nothing_is_done(scene:
     """Also when events of the batch were routed before: their count is not mistaken for the edition."""
     await register(scene, V1, OLD)
     edition = await scene.store.registry.edition("shop")
-    plans = [EventPlan(f"U{number}", "", "order", b"{}", []) for number in range(3)]
+    plans = [EventPlan.of(f"U{number}", "", "order", b"{}", []) for number in range(3)]
 
     async def route(edition: str, plans: list[EventPlan] = plans) -> list[bool]:
         routed, _ = await scene.store.routing.route(

@@ -277,6 +277,7 @@ CASES: dict[str, Case] = {
         lambda scene: scene.store.duties.trim_history(event_retention_ms=1_000, limit=100, now_ms=scene.now_ms),
         finished_long_ago,
     ),
+    "watch_run": Case(lambda scene: scene.store.steering.watch("r1"), claimed),
     "withdraw_offer": Case(lambda scene: scene.claims.withdraw_offer(claim_of(), "offered", now_ms=NOW_MS), parked),
 }  # fmt: skip
 

@@ -14,15 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from taskflow.redis.scripts import (
-    Library,
-    load_scripts,
-    loading_commands,
-    signature_of,
-    split_definitions,
-    strip,
-    words_of,
-)
+from taskflow.redis.library import Library, split_definitions, strip, words_of
+from taskflow.redis.scripts import load_scripts, loading_commands, signature_of
 from taskflow.store.claims import InvokedRun
 from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.store.registry import RegisteredFunction
@@ -158,6 +151,8 @@ def test_what_a_script_calls_is_defined_above_the_call(name: str) -> None:
         "cjson",
         "ipairs",
         "pairs",
+        "pcall",
+        "error",
         "tonumber",
         "tostring",
         "type",
@@ -202,7 +197,8 @@ def test_no_definition_is_unused() -> None:
     texts = [path.read_text() for path in [*LUA.glob("*.lua"), *(LUA / "includes").glob("*.lua")]]
     library = Library({path.stem: path.read_text() for path in sorted((LUA / "includes").glob("*.lua"))})
     for name in library.pieces:
-        assert name in used, name
+        written = name in library.one_liners and sum(name in words_of(text) for text in texts) > 0
+        assert written or name in used, name
     for name in library.constants:
         assert sum(name in words_of(strip(text)) for text in texts) > 0, name
 
@@ -229,7 +225,7 @@ def test_what_only_admission_needs_is_defined_when_a_run_needs_it(name: str) -> 
     late, _, after = rest.partition("\nreturn admit\nend\n")
     for definition in ("finalize", "cancel", "skip_run", "join_debounce", "admit"):
         assert f"local function {definition}(" in late
-    assert "local function run_key(" in before
+    assert "local prefix = " in before
     assert "local function create_run(" in after
 
 

@@ -6,7 +6,8 @@
 -- Reply  {1 when ready runs are left, 2 when only those of unknown functions are, and a message brought the child here, hints,
 --        claimed: {run_id, fence, function_id, event, attempt, started, created, cause, crashes, cancel reason or '', steps, key of
 --        the offered step or '', the other events of a batch}, ...}; '' for no steps or other events, since each table in a reply
---        takes 0.5 us
+--        takes 0.5 us. Of a run whose first claim this is, and that has no more to it: {run_id, function_id, frame and data of its
+--        event (see includes/event), created}
 if is_paused(queue_member(app_id, queue)) then return {0, hints, {}} end
 local index = queue_key(app_id, queue)
 local unknown = {}
@@ -31,12 +32,12 @@ end
 local claimed, claims = {}, {}
 -- member: a run, or a step that a run offers (S4.4). lane: what limits it; nil for nothing. False when there is no such step any
 -- more.
-local function take(member, lane)
+local function take_any(member, lane)
   local run_id, step_key = split_job(member)
   run_id = run_id or member
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'function', 'event', 'created', 'cause', 'fence', 'start_timeout_ms',
-    'finish_timeout_ms', 'batched', 'kept', 'uid', 'watched')
+    'finish_timeout_ms', 'batched', 'kept', 'uid', 'watched', 'tied')
   local fence, steps = tonumber(run[5] or 0) + 1, ''
   -- A run that nobody has claimed yet, as most are, has none of these.
   local past = run[5] and redis.call('HMGET', key, 'started', 'attempt', 'crashes', 'cancel', 'dirty') or {}
@@ -59,10 +60,14 @@ local function take(member, lane)
     if run[9] then steps = redis.call('HGETALL', steps_key(run_id)) end
     if run[6] or run[7] then start_clocks(run_id, run[6], run[7], tonumber(now_ms)) end
   end
-  if not step_key then move_run(run[1], queue, QUEUED, RUNNING) end
   if lane then take_places(lane, member) end
   claims[#claims + 1] = member
-  claims[#claims + 1] = fence
+  if step_key then
+    claims[#claims + 1] = fence
+  else
+    move_run(run[1], queue, QUEUED, RUNNING)
+    claims[#claims + 1] = claim_text(fence, not (run[11] or run[12] or past[2] or past[3] or past[4]), run[1], queue)
+  end
   local more = run[8] and redis.call('LRANGE', batch_key(run_id), 0, -1) or ''
   claimed[#claimed + 1] = {run_id, fence, run[1], event_of(run_id, run[2], run[10]), tonumber(past[2] or 0),
     tonumber(started or now_ms), tonumber(run[3]), run[4] or DEFAULT_CAUSE, tonumber(past[3] or 0), past[4] or '',
@@ -71,13 +76,29 @@ local function take(member, lane)
   return true
 end
 
+-- A run that nothing hangs on (see is_tied) and that nobody has claimed yet, as most are: all that is to be known of it is its
+-- event. It was made when its score says.
+local function take(member, fn, score)
+  local key, dash = run_key(member), string.find(member, '-', 1, true)
+  local run = dash and redis.call('HMGET', key, 'tied', 'fence', 'watched')
+  if not run or run[1] or run[2] or run[3] or string.find(member, SEP, 1, true) then return take_any(member) end
+  local event = redis.call('HMGET', event_key(string.sub(member, 1, dash - 1)), 'frame', 'data')
+  -- Its text is kept as a whole, or in the run by now.
+  if not event[2] then return take_any(member) end
+  redis.call('HSET', key, 'status', RUNNING, 'by', child_id, 'fence', '1', 'started', now_ms)
+  move_run(fn, queue, QUEUED, RUNNING)
+  claims[#claims + 1] = member
+  claims[#claims + 1] = claim_text(1, true, fn, queue)
+  claimed[#claimed + 1] = {member, fn, event[1], event[2], score}
+end
+
 -- Take runs of a function without limits, up to the score at which another one's turn comes.
 local function take_ready(fn, turn_ends)
   local best = redis.call('ZRANGE', ready_key(fn, queue), 0, limit - #claimed - 1, 'WITHSCORES')
   local taken = 0
   for i = 1, #best, 2 do
     if taken > 0 and tonumber(best[i + 1]) > turn_ends then break end
-    take(best[i])
+    take(best[i], fn, best[i + 1])
     taken = taken + 1
   end
   if taken > 0 then redis.call('ZREMRANGEBYRANK', ready_key(fn, queue), 0, taken - 1) end
@@ -95,7 +116,7 @@ local function serve(fn, lane, turn, head)
     return set_timer(opens_ms, 'lane' .. SEP .. lane_member(queue, fn, lane))
   end
   redis.call('ZREM', lane_key(fn, queue, lane), head)
-  take(head, lane)
+  take_any(head, lane)
   if redis.call('EXISTS', lane_key(fn, queue, lane)) == 1 then
     redis.call('ZADD', lanes_key(fn, queue), string.format('%.3f', math.max(tonumber(turn) + TURN_MS, tonumber(now_ms))), lane)
   else

@@ -5,11 +5,15 @@
 --       is_completed: a step has completed. memos: its outcome (msgpack), and earlier operations whose place in the order of
 --       outcomes became known
 -- Reply  {'', for each commit 'fenced' when the claim is lost, 'cancel' when it is stored and the run shall end, else 'ok'}
-local reply = {''}
+local ids = {}
+for run_id in commits do ids[#ids + 1] = run_id end
+local reply, claims = {''}, values_of(claims_key(child_id), ids)
 for run_id, fence, is_completed, memos in commits do
-  local key = run_key(run_id)
-  local run = redis.call('HMGET', key, 'by', 'fence', 'cancel', 'crashes', 'attempt', 'status', 'watched')
-  if run[1] ~= child_id or run[2] ~= fence or run[6] ~= RUNNING then
+  local claim, key = claims[#reply] and plain_claim(claims[#reply]), run_key(run_id)
+  -- Who has a plain claim has a run that none of these fields say anything of.
+  local is_plain = claim and claim[1] == fence
+  local run = is_plain and {} or redis.call('HMGET', key, 'by', 'fence', 'cancel', 'crashes', 'attempt', 'status', 'watched')
+  if not is_plain and (run[1] ~= child_id or run[2] ~= fence or run[6] ~= RUNNING) then
     reply[#reply + 1] = 'fenced'
   else
     on_pages('HSET', steps_key(run_id), ARGV, memos, last_of(memos))

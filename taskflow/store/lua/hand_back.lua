@@ -42,7 +42,8 @@ local function hand_back_step(run_id, step_key)
   op.state = 'offer'
   redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
   note_crash(run_key(run_id), true)
-  local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
+  local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane', 'by')
+  if run[4] then mark_claim(run_id, run[4]) end
   local queue = run[2] or DEFAULT_QUEUE
   offer_step(run_id, step_key, now_ms, true)
   ask_for_work(run[1], queue)

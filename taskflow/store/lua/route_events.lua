@@ -1,12 +1,12 @@
 -- route_events: record events and make the runs they start. Rules S1.3, S1.6, S7.4 to S7.9, S9.1.
 -- KEYS   1 prefix
 --@argv now_ms child_id free:int version app_id edition
---@argv events[uid public_id name frame body runs[function_id queue run_id start_at_ms:int start_timeout_ms:int finish_timeout_ms:int flow
---@argv is_claimable:flag]]
+--@argv events[uid public_id name frame body
+--@argv runs[function_id queue run_id start_at_ms start_timeout_ms finish_timeout_ms flow is_claimable:flag]]
 --       free: how many runs the child has slots for. version: that of the child's code. edition: of the app's functions, by which
 --       the child has planned (see includes/code_bases), or '' when it does not matter. public_id: when the sender chose it,
---       else ''. frame, body: the event, as its record keeps it. flow: see includes/create_run. is_claimable: the child may claim the
---       run: it has the function, and serves the queue
+--       else ''. frame, body: the event, as its record keeps it. flow: see includes/create_run. is_claimable: the child may claim
+--       the run: it has the function, and serves the queue
 -- Reply  {hints, for each event: 'routed' or 'duplicate', seq, ...; claimed: run_id, fence, ...; what waits that events may end
 --        look at: for each name of an event, the name, how many, event name or pattern SEP path, ...}. Flat, since each table in a
 --        reply takes 0.5 us. {'changed'} when other functions of the app count now: nothing was done, plan anew
@@ -95,14 +95,22 @@ local function route(uid, public_id, name, frame, body, runs, left)
       -- A child that missed the first reply is told again, but never of more runs than it has set slots aside for.
       fence = free > 0 and known_fence(run_id, child_id) or 0
     elseif not duplicate or ignores_ids(flow) then
-      fence, landed = (is_new and create_run or create_run_once)({
-        id = run_id, fn = function_id, queue = queue, event = body, frame = frame, cause = 'event', version = version, parent = '',
-        start_at_ms = start_at_ms, start_timeout_ms = start_timeout_ms, finish_timeout_ms = finish_timeout_ms, flow = flow,
-        seq = seq, uid = uid,
-      }, free > 0 and is_claimable and child_id or '', now_ms)
+      local short, claimer = short_run(uid, run_id), free > 0 and is_claimable and child_id or ''
+      local is_plain = is_new and flow == '' and short ~= run_id and start_at_ms == '0' and start_timeout_ms == '0'
+        and finish_timeout_ms == '0' and not is_paused(function_id)
+      if is_plain then
+        fence = create_plain(run_id, function_id, queue, version, claimer, now_ms)
+      else
+        --@late create_run create_run_once
+        fence, landed = (is_new and create_run or create_run_once)({
+          id = run_id, fn = function_id, queue = queue, event = body, frame = frame, cause = 'event', version = version,
+          parent = '', start_at_ms = tonumber(start_at_ms), start_timeout_ms = tonumber(start_timeout_ms),
+          finish_timeout_ms = tonumber(finish_timeout_ms), flow = flow, seq = seq, uid = uid,
+        }, claimer, now_ms)
+      end
       is_taken = true
       record[#record + 1] = 'fn:' .. function_id
-      record[#record + 1] = short_run(uid, landed or run_id)
+      record[#record + 1] = landed and short_run(uid, landed) or short
     end
     if fence > 0 then
       free = free - 1

@@ -1,10 +1,9 @@
 local prefix = KEYS[1]
-local function run_key(run_id) return prefix .. 'run:' .. run_id end
 local function owns(run_id, child_id, fence)
-  local run = redis.call('HMGET', run_key(run_id), 'by', 'fence', 'status')
+  local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'by', 'fence', 'status')
   return run[1] == child_id and run[2] == fence and run[3] == 'running'
 end
 local child_id, run_id, fence = ARGV[1], ARGV[2], ARGV[3]
 if not owns(run_id, child_id, fence) then return 0 end
-redis.call('HSET', run_key(run_id), 'trial', 1)
+redis.call('HSET', (prefix .. 'run:' .. run_id), 'trial', 1)
 return 1

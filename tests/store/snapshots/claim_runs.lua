@@ -7,21 +7,15 @@ local function is_paused(name)
   end
   return paused_names[name]
 end
-local function queue_member(app, queue) return app .. '\31' .. queue end
 local hints, hinted = {}, {}
-local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
-local function split_job(job) return string.match(job, '^(.-)' .. '\31' .. '(.*)$') end
-local function run_key(run_id) return prefix .. 'run:' .. run_id end
-local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
 local function take_step(run_id, step_key, child_id)
-  local packed = redis.call('HGET', steps_key(run_id), step_key)
+  local packed = redis.call('HGET', (prefix .. 'steps:' .. run_id), step_key)
   local op = packed and cmsgpack.unpack(packed)
   if not op or op.state ~= 'offer' then return nil end
-  op.state, op.by, op.fence = 'taken', child_id, redis.call('HINCRBY', run_key(run_id), 'takings', 1)
-  redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
+  op.state, op.by, op.fence = 'taken', child_id, redis.call('HINCRBY', (prefix .. 'run:' .. run_id), 'takings', 1)
+  redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, cmsgpack.pack(op))
   return op.fence
 end
-local function joins_key(run_id) return prefix .. 'joins:' .. run_id end
 local known_lanes = {}
 local function parse_lane(lane)
   local known = known_lanes[lane]
@@ -48,14 +42,13 @@ local function settings_of(fn)
   end
   return settings
 end
-local function throttle_key(id) return prefix .. 'throttle:' .. id end
 local function count_start(fn, lane, now_ms)
   local limits, throttle = split_lane(lane)
   local interval_us = settings_of(fn).interval_us
   if throttle and interval_us then
-    local due_us = math.max(tonumber(redis.call('GET', throttle_key(throttle)) or 0), now_ms * 1000) + interval_us
+    local due_us = math.max(tonumber(redis.call('GET', (prefix .. 'throttle:' .. throttle)) or 0), now_ms * 1000) + interval_us
     local life_ms = math.ceil(due_us / 1000) - now_ms + 3600000
-    redis.call('SET', throttle_key(throttle), string.format('%.0f', due_us), 'PX', life_ms)
+    redis.call('SET', (prefix .. 'throttle:' .. throttle), string.format('%.0f', due_us), 'PX', life_ms)
   end
   return limits
 end
@@ -71,6 +64,12 @@ end
 local function start_clocks(run_id, start_timeout_ms, finish_timeout_ms, now_ms)
   if start_timeout_ms then clear_timer('start_timeout' .. '\31' .. run_id) end
   if finish_timeout_ms then set_timer(now_ms + tonumber(finish_timeout_ms), 'finish_timeout' .. '\31' .. run_id) end
+end
+local function each_limit(lane, visit)
+  for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
+end
+local function take_places(lane, holder)
+  each_limit(lane, function(limit) redis.call('SADD', (prefix .. 'places:' .. limit), holder) end)
 end
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local function tally(fn, queue, status, difference)
@@ -90,32 +89,19 @@ local function move_run(fn, queue, from, to)
   tally(fn, queue, from, -1)
   tally(fn, queue, to, 1)
 end
-local function each_limit(lane, visit)
-  for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
-end
-local function places_key(limit) return prefix .. 'places:' .. limit end
-local function take_places(lane, holder)
-  each_limit(lane, function(limit) redis.call('SADD', places_key(limit), holder) end)
-end
-local function batch_key(run_id) return prefix .. 'batch:' .. run_id end
-local function event_key(uid) return prefix .. 'event:' .. uid end
 local function event_json(uid, frame, body)
   if not frame or frame == '' then return body end
   local ts, name = string.match(frame, '^(%d+)' .. '\31' .. '(.*)$')
   return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' .. body .. ',"ts":' .. ts .. '}'
 end
 local function event_text(uid)
-  local kept = redis.call('HMGET', event_key(uid), 'frame', 'data', 'event')
+  local kept = redis.call('HMGET', (prefix .. 'event:' .. uid), 'frame', 'data', 'event')
   return event_json(uid, kept[1], kept[2] or kept[3]) or nil
 end
-local function event_uid(run_id, uid) return uid or string.match(run_id, '^(%w+)%-') or '' end
-local function event_of(run_id, own, uid) return own or event_text(event_uid(run_id, uid)) end
-local function watch_channel(run_id) return prefix .. 'watch:' .. run_id end
 local function tell_watchers(run_id)
-  if redis.call('PUBLISH', watch_channel(run_id), '') == 0 then redis.call('HDEL', run_key(run_id), 'watched') end
+  if redis.call('PUBLISH', (prefix .. 'watch:' .. run_id), '') == 0 then redis.call('HDEL', (prefix .. 'run:' .. run_id), 'watched') end
 end
-local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
-local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
+local function is_full(limit, most) return most and redis.call('SCARD', (prefix .. 'places:' .. limit)) >= most end
 local function full_limit(fn, lane)
   local limits, full = settings_of(fn).limits, nil
   each_limit(lane, function(limit, nth)
@@ -123,9 +109,6 @@ local function full_limit(fn, lane)
   end)
   return full
 end
-local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
-local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
-local function lane_member(queue, fn, lane) return queue .. '\31' .. fn .. '\31' .. lane end
 local function hint(app, queue, now_ms, force)
   local name = app .. '\31' .. queue
   if hinted[name] then return end
@@ -138,17 +121,14 @@ local function hint(app, queue, now_ms, force)
   hints[#hints + 1] = app
   hints[#hints + 1] = queue
 end
-local function app_of(fn) return string.match(fn, '^([^/]+)/') end
-local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
 local listed = {}
-local function held_key(fn) return prefix .. 'held:' .. fn end
 local function list_function(queue, fn, member, score, now_ms, silent)
   local best = listed[queue .. '\31' .. member]
   if best and best <= tonumber(score) and not silent then return end
-  if is_paused(fn) then return redis.call('SADD', held_key(fn), queue) end
+  if is_paused(fn) then return redis.call('SADD', (prefix .. 'held:' .. fn), queue) end
   listed[queue .. '\31' .. member] = tonumber(score)
-  local app = app_of(fn)
-  if redis.call('ZADD', queue_key(app, queue), 'LT', score, member) == 1 then
+  local app = string.match(fn, '^([^/]+)/')
+  if redis.call('ZADD', (prefix .. 'queue:' .. app .. ':' .. queue), 'LT', score, member) == 1 then
     redis.call('SADD', prefix .. 'queues', app .. '\31' .. queue)
   end
   if silent then
@@ -158,28 +138,28 @@ local function list_function(queue, fn, member, score, now_ms, silent)
   end
 end
 local function serve_lane(queue, fn, lane, turn, now_ms, silent)
-  local head = redis.call('ZRANGE', lane_key(fn, queue, lane), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane))), 0, 0, 'WITHSCORES')
   if not head[1] then return end
-  redis.call('ZADD', lanes_key(fn, queue), turn, lane)
+  redis.call('ZADD', (prefix .. 'lanes:' .. queue .. ':' .. fn), turn, lane)
   list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
 end
 local function unblock(limit, now_ms, silent)
-  local first = redis.call('ZRANGE', blocked_key(limit), 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', (prefix .. 'blocked:' .. limit), 0, 0, 'WITHSCORES')
   if not first[1] then return false end
   local queue, fn, lane = string.match(first[1], '^(.-)' .. '\31' .. '(.-)' .. '\31' .. '(.*)$')
   local most
   each_limit(lane, function(id, nth) if id == limit then most = settings_of(fn).limits[nth] end end)
   if is_full(limit, most) then return false end
-  redis.call('ZREM', blocked_key(limit), first[1])
-  if redis.call('EXISTS', blocked_key(limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
-  if not silent then hint(app_of(fn), queue, now_ms, true) end
+  redis.call('ZREM', (prefix .. 'blocked:' .. limit), first[1])
+  if redis.call('EXISTS', (prefix .. 'blocked:' .. limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
+  if not silent then hint(string.match(fn, '^([^/]+)/'), queue, now_ms, true) end
   serve_lane(queue, fn, lane, first[2], now_ms, silent)
   if is_paused(fn) then return unblock(limit, now_ms, silent) end
   return true
 end
 local function block_lane(queue, fn, lane, turn, full, now_ms)
-  redis.call('ZREM', lanes_key(fn, queue), lane)
-  redis.call('ZADD', blocked_key(full), turn, lane_member(queue, fn, lane))
+  redis.call('ZREM', (prefix .. 'lanes:' .. queue .. ':' .. fn), lane)
+  redis.call('ZADD', (prefix .. 'blocked:' .. full), turn, (queue .. '\31' .. fn .. '\31' .. lane))
   redis.call('ZADD', prefix .. 'blocked', 'NX', now_ms, full)
   each_limit(lane, function(limit) if limit ~= full then unblock(limit, now_ms) end end)
 end
@@ -187,7 +167,7 @@ local function opens_at(fn, lane)
   local _, throttle = split_lane(lane)
   local tolerance_us = throttle and settings_of(fn).tolerance_us
   if not tolerance_us then return 0 end
-  local due_us = redis.call('GET', throttle_key(throttle))
+  local due_us = redis.call('GET', (prefix .. 'throttle:' .. throttle))
   return due_us and math.ceil((tonumber(due_us) - tolerance_us) / 1000) or 0
 end
 local function on_pages(command, key, items, first, last)
@@ -198,8 +178,6 @@ local function on_pages(command, key, items, first, last)
   end
   return sum
 end
-local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
-local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
 local census_ms
 local function list_ended()
   local key, runs = prefix .. 'ended', table.concat(ended_rows, '\31')
@@ -218,14 +196,17 @@ local function note_census()
       end
     end
   end
-  for fn, rows in pairs(made_live) do on_pages('ZADD', kind_key(fn, 'live'), rows) end
-  for fn, run_ids in pairs(left_live) do on_pages('ZREM', kind_key(fn, 'live'), run_ids) end
+  for fn, rows in pairs(made_live) do
+    on_pages('ZADD', (prefix .. 'runs:' .. fn), rows)
+    on_pages('ZADD', (prefix .. 'runs:' .. fn .. '\31' .. 'live'), rows)
+  end
+  for fn, run_ids in pairs(left_live) do on_pages('ZREM', (prefix .. 'runs:' .. fn .. '\31' .. 'live'), run_ids) end
   if census_ms then list_ended() end
 end
 local function main()
 local now_ms, child_id, app_id, queue, limit, by_hint = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), (ARGV[6] ~= '')
-if is_paused(queue_member(app_id, queue)) then return {0, hints, {}} end
-local index = queue_key(app_id, queue)
+if is_paused((app_id .. '\31' .. queue)) then return {0, hints, {}} end
+local index = (prefix .. 'queue:' .. app_id .. ':' .. queue)
 local unknown = {}
 for unknown_ids_at = 7, #ARGV do
 local function_id = ARGV[unknown_ids_at]
@@ -245,53 +226,69 @@ local function best_entry()
   return entry, math.huge
 end
 local claimed, claims = {}, {}
-local function take(member, lane)
-  local run_id, step_key = split_job(member)
+local function take_any(member, lane)
+  local run_id, step_key = string.match(member, '^(.-)' .. '\31' .. '(.*)$')
   run_id = run_id or member
-  local key = run_key(run_id)
+  local key = (prefix .. 'run:' .. run_id)
   local run = redis.call('HMGET', key, 'function', 'event', 'created', 'cause', 'fence', 'start_timeout_ms',
-    'finish_timeout_ms', 'batched', 'kept', 'uid', 'watched')
+    'finish_timeout_ms', 'batched', 'kept', 'uid', 'watched', 'tied')
   local fence, steps = tonumber(run[5] or 0) + 1, ''
   local past = run[5] and redis.call('HMGET', key, 'started', 'attempt', 'crashes', 'cancel', 'dirty') or {}
   local started = past[1]
   if step_key then
     fence = take_step(run_id, step_key, child_id)
     if not fence then return false end
-    steps = redis.call('HGETALL', steps_key(run_id))
+    steps = redis.call('HGETALL', (prefix .. 'steps:' .. run_id))
   elseif started then
     redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', fence, 'claimed', now_ms)
-    steps = redis.call('HGETALL', steps_key(run_id))
-    redis.call('DEL', joins_key(run_id))
+    steps = redis.call('HGETALL', (prefix .. 'steps:' .. run_id))
+    redis.call('DEL', (prefix .. 'joins:' .. run_id))
     if past[5] then redis.call('HDEL', key, 'dirty') end
   else
     local fields = {'status', 'running', 'by', child_id, 'fence', fence, 'started', now_ms}
     local limits = lane and count_start(run[1], lane, tonumber(now_ms))
     if limits and limits ~= lane then fields[9], fields[10] = 'lane', limits end
     redis.call('HSET', key, unpack(fields))
-    if run[9] then steps = redis.call('HGETALL', steps_key(run_id)) end
+    if run[9] then steps = redis.call('HGETALL', (prefix .. 'steps:' .. run_id)) end
     if run[6] or run[7] then start_clocks(run_id, run[6], run[7], tonumber(now_ms)) end
   end
-  if not step_key then move_run(run[1], queue, 'queued', 'running') end
   if lane then take_places(lane, member) end
   claims[#claims + 1] = member
-  claims[#claims + 1] = fence
-  local more = run[8] and redis.call('LRANGE', batch_key(run_id), 0, -1) or ''
-  claimed[#claimed + 1] = {run_id, fence, run[1], event_of(run_id, run[2], run[10]), tonumber(past[2] or 0),
+  if step_key then
+    claims[#claims + 1] = fence
+  else
+    move_run(run[1], queue, 'queued', 'running')
+    claims[#claims + 1] = (fence .. ((not (run[11] or run[12] or past[2] or past[3] or past[4])) and '' or '+') .. '\31' .. (run[1]) .. '\31' .. queue)
+  end
+  local more = run[8] and redis.call('LRANGE', (prefix .. 'batch:' .. run_id), 0, -1) or ''
+  claimed[#claimed + 1] = {run_id, fence, run[1], ((run[2]) or event_text(((run[10]) or string.match(run_id, '^(%w+)%-') or ''))), tonumber(past[2] or 0),
     tonumber(started or now_ms), tonumber(run[3]), run[4] or 'event', tonumber(past[3] or 0), past[4] or '',
     steps, step_key or '', more}
   if run[11] then tell_watchers(run_id) end
   return true
 end
+local function take(member, fn, score)
+  local key, dash = (prefix .. 'run:' .. member), string.find(member, '-', 1, true)
+  local run = dash and redis.call('HMGET', key, 'tied', 'fence', 'watched')
+  if not run or run[1] or run[2] or run[3] or string.find(member, '\31', 1, true) then return take_any(member) end
+  local event = redis.call('HMGET', (prefix .. 'event:' .. (string.sub(member, 1, dash - 1))), 'frame', 'data')
+  if not event[2] then return take_any(member) end
+  redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', '1', 'started', now_ms)
+  move_run(fn, queue, 'queued', 'running')
+  claims[#claims + 1] = member
+  claims[#claims + 1] = (1 .. (true and '' or '+') .. '\31' .. fn .. '\31' .. queue)
+  claimed[#claimed + 1] = {member, fn, event[1], event[2], score}
+end
 local function take_ready(fn, turn_ends)
-  local best = redis.call('ZRANGE', ready_key(fn, queue), 0, limit - #claimed - 1, 'WITHSCORES')
+  local best = redis.call('ZRANGE', (prefix .. 'ready:' .. queue .. ':' .. fn), 0, limit - #claimed - 1, 'WITHSCORES')
   local taken = 0
   for i = 1, #best, 2 do
     if taken > 0 and tonumber(best[i + 1]) > turn_ends then break end
-    take(best[i])
+    take(best[i], fn, best[i + 1])
     taken = taken + 1
   end
-  if taken > 0 then redis.call('ZREMRANGEBYRANK', ready_key(fn, queue), 0, taken - 1) end
-  local head = redis.call('ZRANGE', ready_key(fn, queue), 0, 0, 'WITHSCORES')
+  if taken > 0 then redis.call('ZREMRANGEBYRANK', (prefix .. 'ready:' .. queue .. ':' .. fn), 0, taken - 1) end
+  local head = redis.call('ZRANGE', (prefix .. 'ready:' .. queue .. ':' .. fn), 0, 0, 'WITHSCORES')
   if head[1] then redis.call('ZADD', index, head[2], fn) else redis.call('ZREM', index, fn) end
 end
 local function serve(fn, lane, turn, head)
@@ -299,21 +296,21 @@ local function serve(fn, lane, turn, head)
   if full then return block_lane(queue, fn, lane, turn, full, tonumber(now_ms)) end
   local opens_ms = opens_at(fn, lane)
   if opens_ms > tonumber(now_ms) then
-    redis.call('ZREM', lanes_key(fn, queue), lane)
-    return set_timer(opens_ms, 'lane' .. '\31' .. lane_member(queue, fn, lane))
+    redis.call('ZREM', (prefix .. 'lanes:' .. queue .. ':' .. fn), lane)
+    return set_timer(opens_ms, 'lane' .. '\31' .. (queue .. '\31' .. fn .. '\31' .. lane))
   end
-  redis.call('ZREM', lane_key(fn, queue, lane), head)
-  take(head, lane)
-  if redis.call('EXISTS', lane_key(fn, queue, lane)) == 1 then
-    redis.call('ZADD', lanes_key(fn, queue), string.format('%.3f', math.max(tonumber(turn) + 0.001, tonumber(now_ms))), lane)
+  redis.call('ZREM', ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane))), head)
+  take_any(head, lane)
+  if redis.call('EXISTS', ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane)))) == 1 then
+    redis.call('ZADD', (prefix .. 'lanes:' .. queue .. ':' .. fn), string.format('%.3f', math.max(tonumber(turn) + 0.001, tonumber(now_ms))), lane)
   else
-    redis.call('ZREM', lanes_key(fn, queue), lane)
+    redis.call('ZREM', (prefix .. 'lanes:' .. queue .. ':' .. fn), lane)
   end
 end
 local function next_lane(fn)
-  local first = redis.call('ZRANGE', lanes_key(fn, queue), 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', (prefix .. 'lanes:' .. queue .. ':' .. fn), 0, 0, 'WITHSCORES')
   if not first[1] then return nil end
-  local head = redis.call('ZRANGE', lane_key(fn, queue, first[1]), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. (first[1])))), 0, 0, 'WITHSCORES')
   return first[1], first[2], head[1], head[2]
 end
 local function take_from_lanes(fn, turn_ends)
@@ -331,7 +328,7 @@ while #claimed < limit do
   if string.sub(entry, -1) == '\31' then take_from_lanes(string.sub(entry, 1, -2), turn_ends)
   else take_ready(entry, turn_ends) end
 end
-if claims[1] then on_pages('HSET', claims_key(child_id), claims) end
+if claims[1] then on_pages('HSET', (prefix .. 'claims:' .. child_id), claims) end
 local has_more = best_entry() and 1 or 0
 if by_hint then
   if has_more == 1 and claimed[1] then hint(app_id, queue, tonumber(now_ms), true)
@@ -342,6 +339,7 @@ if by_hint then
 end
 return {has_more, hints, claimed}
 end
-local reply = main()
+local is_done, reply = pcall(main)
 note_census()
+if not is_done then error(reply, 0) end
 return reply

@@ -1,6 +1,4 @@
 local prefix = KEYS[1]
-local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
-local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
 local known_lanes = {}
 local function parse_lane(lane)
   local known = known_lanes[lane]
@@ -22,8 +20,6 @@ local function on_pages(command, key, items, first, last)
   end
   return sum
 end
-local function places_key(limit) return prefix .. 'places:' .. limit end
-local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
 local known_settings = {}
 local function settings_of(fn)
   local settings = known_settings[fn]
@@ -36,7 +32,7 @@ local function settings_of(fn)
   end
   return settings
 end
-local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
+local function is_full(limit, most) return most and redis.call('SCARD', (prefix .. 'places:' .. limit)) >= most end
 local hints, hinted = {}, {}
 local function hint(app, queue, now_ms, force)
   local name = app .. '\31' .. queue
@@ -50,10 +46,6 @@ local function hint(app, queue, now_ms, force)
   hints[#hints + 1] = app
   hints[#hints + 1] = queue
 end
-local function app_of(fn) return string.match(fn, '^([^/]+)/') end
-local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
-local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
-local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
 local listed = {}
 local paused_names
 local function is_paused(name)
@@ -63,15 +55,13 @@ local function is_paused(name)
   end
   return paused_names[name]
 end
-local function held_key(fn) return prefix .. 'held:' .. fn end
-local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
 local function list_function(queue, fn, member, score, now_ms, silent)
   local best = listed[queue .. '\31' .. member]
   if best and best <= tonumber(score) and not silent then return end
-  if is_paused(fn) then return redis.call('SADD', held_key(fn), queue) end
+  if is_paused(fn) then return redis.call('SADD', (prefix .. 'held:' .. fn), queue) end
   listed[queue .. '\31' .. member] = tonumber(score)
-  local app = app_of(fn)
-  if redis.call('ZADD', queue_key(app, queue), 'LT', score, member) == 1 then
+  local app = string.match(fn, '^([^/]+)/')
+  if redis.call('ZADD', (prefix .. 'queue:' .. app .. ':' .. queue), 'LT', score, member) == 1 then
     redis.call('SADD', prefix .. 'queues', app .. '\31' .. queue)
   end
   if silent then
@@ -81,28 +71,28 @@ local function list_function(queue, fn, member, score, now_ms, silent)
   end
 end
 local function serve_lane(queue, fn, lane, turn, now_ms, silent)
-  local head = redis.call('ZRANGE', lane_key(fn, queue, lane), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane))), 0, 0, 'WITHSCORES')
   if not head[1] then return end
-  redis.call('ZADD', lanes_key(fn, queue), turn, lane)
+  redis.call('ZADD', (prefix .. 'lanes:' .. queue .. ':' .. fn), turn, lane)
   list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
 end
 local function unblock(limit, now_ms, silent)
-  local first = redis.call('ZRANGE', blocked_key(limit), 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', (prefix .. 'blocked:' .. limit), 0, 0, 'WITHSCORES')
   if not first[1] then return false end
   local queue, fn, lane = string.match(first[1], '^(.-)' .. '\31' .. '(.-)' .. '\31' .. '(.*)$')
   local most
   each_limit(lane, function(id, nth) if id == limit then most = settings_of(fn).limits[nth] end end)
   if is_full(limit, most) then return false end
-  redis.call('ZREM', blocked_key(limit), first[1])
-  if redis.call('EXISTS', blocked_key(limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
-  if not silent then hint(app_of(fn), queue, now_ms, true) end
+  redis.call('ZREM', (prefix .. 'blocked:' .. limit), first[1])
+  if redis.call('EXISTS', (prefix .. 'blocked:' .. limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
+  if not silent then hint(string.match(fn, '^([^/]+)/'), queue, now_ms, true) end
   serve_lane(queue, fn, lane, first[2], now_ms, silent)
   if is_paused(fn) then return unblock(limit, now_ms, silent) end
   return true
 end
 local function free_places(lane, holders, now_ms, silent)
   each_limit(lane, function(limit)
-    for _ = 1, on_pages('SREM', places_key(limit), holders) do
+    for _ = 1, on_pages('SREM', (prefix .. 'places:' .. limit), holders) do
       if not unblock(limit, now_ms, silent) then break end
     end
   end)
@@ -110,7 +100,6 @@ end
 local function free_place(lane, holder, now_ms, silent)
   if lane then free_places(lane, {holder}, now_ms, silent) end
 end
-local function run_key(run_id) return prefix .. 'run:' .. run_id end
 local function set_timer(due_ms, member)
   local timers = prefix .. 'timers'
   local first = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
@@ -119,15 +108,12 @@ local function set_timer(due_ms, member)
     redis.call('LPUSH', prefix .. 'nudge', due_ms)
   end
 end
-local function op_timer(run_id, step_key) return 'op' .. '\31' .. run_id .. '\31' .. step_key end
-local function joins_key(run_id) return prefix .. 'joins:' .. run_id end
 local function is_join_open(run_id, step_key)
-  local join = redis.call('HGET', joins_key(run_id), step_key)
-  return join and redis.call('HINCRBY', joins_key(run_id), '\31' .. join, -1) > 0
+  local join = redis.call('HGET', (prefix .. 'joins:' .. run_id), step_key)
+  return join and redis.call('HINCRBY', (prefix .. 'joins:' .. run_id), '\31' .. join, -1) > 0
 end
-local function watch_channel(run_id) return prefix .. 'watch:' .. run_id end
 local function tell_watchers(run_id)
-  if redis.call('PUBLISH', watch_channel(run_id), '') == 0 then redis.call('HDEL', run_key(run_id), 'watched') end
+  if redis.call('PUBLISH', (prefix .. 'watch:' .. run_id), '') == 0 then redis.call('HDEL', (prefix .. 'run:' .. run_id), 'watched') end
 end
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local function tally(fn, queue, status, difference)
@@ -148,32 +134,33 @@ local function move_run(fn, queue, from, to)
   tally(fn, queue, to, 1)
 end
 local function make_lane_ready(member, fn, queue, lane, score, now_ms, silent)
-  local key = lane_key(fn, queue, lane)
+  local key = ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane)))
   local is_listed = redis.call('EXISTS', key) == 1
   redis.call('ZADD', key, score, member)
   if not is_listed then serve_lane(queue, fn, lane, score, now_ms, silent) end
 end
+local has_ready = {}
 local function make_ready(member, fn, queue, lane, score, now_ms, silent)
   if lane and lane ~= '' then return make_lane_ready(member, fn, queue, lane, score, now_ms, silent) end
-  redis.call('ZADD', ready_key(fn, queue), score, member)
+  local key = (prefix .. 'ready:' .. queue .. ':' .. fn)
+  redis.call('ZADD', key, score, member)
+  has_ready[key] = true
   list_function(queue, fn, fn, score, now_ms, silent)
 end
-local function child_channel(child_id) return prefix .. 'child:' .. child_id end
 local function wake(run_id, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
+  local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
     'watched')
   if run[9] then tell_watchers(run_id) end
   if run[1] == 'waiting' then
     if run[6] then return end
-    redis.call('HSET', run_key(run_id), 'status', 'queued')
+    redis.call('HSET', (prefix .. 'run:' .. run_id), 'status', 'queued')
     move_run(run[2], run[3] or 'default', 'waiting', 'queued')
     make_ready(run_id, run[2], run[3] or 'default', run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == 'running' then
-    redis.call('HSET', run_key(run_id), 'dirty', 1)
-    redis.call('PUBLISH', child_channel(run[5]), 'resolved' .. '\31' .. run_id)
+    redis.call('HSET', (prefix .. 'run:' .. run_id), 'dirty', 1)
+    redis.call('PUBLISH', (prefix .. 'child:' .. (run[5])), 'resolved' .. '\31' .. run_id)
   end
 end
-local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
 local census_ms
 local function list_ended()
   local key, runs = prefix .. 'ended', table.concat(ended_rows, '\31')
@@ -192,30 +179,34 @@ local function note_census()
       end
     end
   end
-  for fn, rows in pairs(made_live) do on_pages('ZADD', kind_key(fn, 'live'), rows) end
-  for fn, run_ids in pairs(left_live) do on_pages('ZREM', kind_key(fn, 'live'), run_ids) end
+  for fn, rows in pairs(made_live) do
+    on_pages('ZADD', (prefix .. 'runs:' .. fn), rows)
+    on_pages('ZADD', (prefix .. 'runs:' .. fn .. '\31' .. 'live'), rows)
+  end
+  for fn, run_ids in pairs(left_live) do on_pages('ZREM', (prefix .. 'runs:' .. fn .. '\31' .. 'live'), run_ids) end
   if census_ms then list_ended() end
 end
 local function main()
 local now_ms, child_id, run_id, step_key, fence, memo = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local packed = redis.call('HGET', steps_key(run_id), step_key)
+local packed = redis.call('HGET', (prefix .. 'steps:' .. run_id), step_key)
 local op = packed and cmsgpack.unpack(packed)
 local job = run_id .. '\31' .. step_key
-if redis.call('HGET', claims_key(child_id), job) == fence then
-  redis.call('HDEL', claims_key(child_id), job)
-  free_place(redis.call('HGET', run_key(run_id), 'lane'), job, now_ms)
+if redis.call('HGET', (prefix .. 'claims:' .. child_id), job) == fence then
+  redis.call('HDEL', (prefix .. 'claims:' .. child_id), job)
+  free_place(redis.call('HGET', (prefix .. 'run:' .. run_id), 'lane'), job, now_ms)
 end
 if not op or op.state ~= 'taken' or op.by ~= child_id or tostring(op.fence) ~= fence then return {'fenced', hints} end
 local ended = cmsgpack.unpack(memo)
-redis.call('HDEL', run_key(run_id), 'crashes', 'crash_log', 'trial')
-redis.call('HSET', steps_key(run_id), step_key, memo)
+redis.call('HDEL', (prefix .. 'run:' .. run_id), 'crashes', 'crash_log', 'trial')
+redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, memo)
 if ended.state == 'retry' then
-  set_timer(ended.due, op_timer(run_id, step_key))
+  set_timer(ended.due, ('op' .. '\31' .. run_id .. '\31' .. step_key))
 elseif ended.state == 'failed' or not is_join_open(run_id, step_key) then
   wake(run_id, now_ms)
 end
 return {'ok', hints}
 end
-local reply = main()
+local is_done, reply = pcall(main)
 note_census()
+if not is_done then error(reply, 0) end
 return reply

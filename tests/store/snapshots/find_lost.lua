@@ -1,5 +1,4 @@
 local prefix = KEYS[1]
-local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
 local paused_names
 local function is_paused(name)
   if not paused_names then
@@ -21,7 +20,6 @@ local function hint(app, queue, now_ms, force)
   hints[#hints + 1] = app
   hints[#hints + 1] = queue
 end
-local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
 local known_lanes = {}
 local function parse_lane(lane)
   local known = known_lanes[lane]
@@ -47,21 +45,15 @@ local function settings_of(fn)
   end
   return settings
 end
-local function places_key(limit) return prefix .. 'places:' .. limit end
-local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
-local function app_of(fn) return string.match(fn, '^([^/]+)/') end
-local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
-local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
-local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
+local function is_full(limit, most) return most and redis.call('SCARD', (prefix .. 'places:' .. limit)) >= most end
 local listed = {}
-local function held_key(fn) return prefix .. 'held:' .. fn end
 local function list_function(queue, fn, member, score, now_ms, silent)
   local best = listed[queue .. '\31' .. member]
   if best and best <= tonumber(score) and not silent then return end
-  if is_paused(fn) then return redis.call('SADD', held_key(fn), queue) end
+  if is_paused(fn) then return redis.call('SADD', (prefix .. 'held:' .. fn), queue) end
   listed[queue .. '\31' .. member] = tonumber(score)
-  local app = app_of(fn)
-  if redis.call('ZADD', queue_key(app, queue), 'LT', score, member) == 1 then
+  local app = string.match(fn, '^([^/]+)/')
+  if redis.call('ZADD', (prefix .. 'queue:' .. app .. ':' .. queue), 'LT', score, member) == 1 then
     redis.call('SADD', prefix .. 'queues', app .. '\31' .. queue)
   end
   if silent then
@@ -71,33 +63,32 @@ local function list_function(queue, fn, member, score, now_ms, silent)
   end
 end
 local function serve_lane(queue, fn, lane, turn, now_ms, silent)
-  local head = redis.call('ZRANGE', lane_key(fn, queue, lane), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane))), 0, 0, 'WITHSCORES')
   if not head[1] then return end
-  redis.call('ZADD', lanes_key(fn, queue), turn, lane)
+  redis.call('ZADD', (prefix .. 'lanes:' .. queue .. ':' .. fn), turn, lane)
   list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
 end
 local function unblock(limit, now_ms, silent)
-  local first = redis.call('ZRANGE', blocked_key(limit), 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', (prefix .. 'blocked:' .. limit), 0, 0, 'WITHSCORES')
   if not first[1] then return false end
   local queue, fn, lane = string.match(first[1], '^(.-)' .. '\31' .. '(.-)' .. '\31' .. '(.*)$')
   local most
   each_limit(lane, function(id, nth) if id == limit then most = settings_of(fn).limits[nth] end end)
   if is_full(limit, most) then return false end
-  redis.call('ZREM', blocked_key(limit), first[1])
-  if redis.call('EXISTS', blocked_key(limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
-  if not silent then hint(app_of(fn), queue, now_ms, true) end
+  redis.call('ZREM', (prefix .. 'blocked:' .. limit), first[1])
+  if redis.call('EXISTS', (prefix .. 'blocked:' .. limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
+  if not silent then hint(string.match(fn, '^([^/]+)/'), queue, now_ms, true) end
   serve_lane(queue, fn, lane, first[2], now_ms, silent)
   if is_paused(fn) then return unblock(limit, now_ms, silent) end
   return true
 end
-local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
 local now_ms, hint_age_ms, event_age_ms, silence_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local GRAVE_MS = 1200000
 local next_ms
 local function look_at(at_ms) next_ms = math.min(next_ms or at_ms, at_ms) end
 for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'queues')) do
   local app_id, queue = string.match(name, '^(.-)' .. '\31' .. '(.*)$')
-  if redis.call('EXISTS', queue_key(app_id, queue)) == 0 then
+  if redis.call('EXISTS', (prefix .. 'queue:' .. app_id .. ':' .. queue)) == 0 then
     redis.call('SREM', prefix .. 'queues', name)
     redis.call('HDEL', prefix .. 'hints', name)
   elseif not is_paused(name) then
@@ -135,7 +126,7 @@ for _, worker_id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'workers', '-in
 end
 redis.call('ZREMRANGEBYSCORE', prefix .. 'graves', '-inf', now_ms - GRAVE_MS)
 for _, child_id in ipairs(redis.call('ZRANGE', prefix .. 'graves', 0, -1)) do
-  if redis.call('EXISTS', claims_key(child_id)) == 1 then dead[#dead + 1] = {'', child_id} end
+  if redis.call('EXISTS', (prefix .. 'claims:' .. child_id)) == 1 then dead[#dead + 1] = {'', child_id} end
 end
 local oldest = redis.call('ZRANGE', prefix .. 'workers', 0, 0, 'WITHSCORES')
 if oldest[2] then look_at(tonumber(oldest[2]) + silence_ms) end

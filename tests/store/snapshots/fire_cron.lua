@@ -1,8 +1,7 @@
 local prefix = KEYS[1]
 local hints, hinted = {}, {}
-local function run_key(run_id) return prefix .. 'run:' .. run_id end
 local function known_fence(run_id, child_id)
-  local known = redis.call('HMGET', run_key(run_id), 'function', 'by', 'fence', 'status')
+  local known = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'function', 'by', 'fence', 'status')
   if not known[1] then return nil end
   return known[2] == child_id and known[4] == 'running' and tonumber(known[3]) or 0
 end
@@ -14,12 +13,7 @@ local function is_paused(name)
   end
   return paused_names[name]
 end
-local function queue_member(app, queue) return app .. '\31' .. queue end
-local function app_of(fn) return string.match(fn, '^([^/]+)/') end
-local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
 local has_ready = {}
-local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
-local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
 local known_settings = {}
 local function settings_of(fn)
   local settings = known_settings[fn]
@@ -45,8 +39,7 @@ end
 local function each_limit(lane, visit)
   for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
 end
-local function places_key(limit) return prefix .. 'places:' .. limit end
-local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
+local function is_full(limit, most) return most and redis.call('SCARD', (prefix .. 'places:' .. limit)) >= most end
 local function full_limit(fn, lane)
   local limits, full = settings_of(fn).limits, nil
   each_limit(lane, function(limit, nth)
@@ -58,37 +51,35 @@ local function split_lane(lane)
   local known = parse_lane(lane)
   return known.text, known.throttle
 end
-local function throttle_key(id) return prefix .. 'throttle:' .. id end
 local function opens_at(fn, lane)
   local _, throttle = split_lane(lane)
   local tolerance_us = throttle and settings_of(fn).tolerance_us
   if not tolerance_us then return 0 end
-  local due_us = redis.call('GET', throttle_key(throttle))
+  local due_us = redis.call('GET', (prefix .. 'throttle:' .. throttle))
   return due_us and math.ceil((tonumber(due_us) - tolerance_us) / 1000) or 0
 end
 local function may_start(fn, queue, lane, now_ms)
-  if is_paused(queue_member(app_of(fn), queue)) then return false end
+  if is_paused(((string.match(fn, '^([^/]+)/')) .. '\31' .. queue)) then return false end
   if not lane then
-    local key = ready_key(fn, queue)
-    if not has_ready[key] then has_ready[key] = redis.call('EXISTS', key) == 1 end
+    local key = (prefix .. 'ready:' .. queue .. ':' .. fn)
+    if has_ready[key] == nil then has_ready[key] = redis.call('EXISTS', key) == 1 end
     return not has_ready[key]
   end
-  return redis.call('EXISTS', lanes_key(fn, queue), lane_key(fn, queue, lane)) == 0 and not full_limit(fn, lane)
+  return redis.call('EXISTS', (prefix .. 'lanes:' .. queue .. ':' .. fn), ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane)))) == 0 and not full_limit(fn, lane)
     and opens_at(fn, lane) <= now_ms
 end
-local function runs_key(fn) return prefix .. 'runs:' .. fn end
 local function count_start(fn, lane, now_ms)
   local limits, throttle = split_lane(lane)
   local interval_us = settings_of(fn).interval_us
   if throttle and interval_us then
-    local due_us = math.max(tonumber(redis.call('GET', throttle_key(throttle)) or 0), now_ms * 1000) + interval_us
+    local due_us = math.max(tonumber(redis.call('GET', (prefix .. 'throttle:' .. throttle)) or 0), now_ms * 1000) + interval_us
     local life_ms = math.ceil(due_us / 1000) - now_ms + 3600000
-    redis.call('SET', throttle_key(throttle), string.format('%.0f', due_us), 'PX', life_ms)
+    redis.call('SET', (prefix .. 'throttle:' .. throttle), string.format('%.0f', due_us), 'PX', life_ms)
   end
   return limits
 end
 local function take_places(lane, holder)
-  each_limit(lane, function(limit) redis.call('SADD', places_key(limit), holder) end)
+  each_limit(lane, function(limit) redis.call('SADD', (prefix .. 'places:' .. limit), holder) end)
 end
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local function tally(fn, queue, status, difference)
@@ -114,12 +105,11 @@ local function enter_census(run_id, fn, queue, status, created)
   local at = #rows
   rows[at + 1], rows[at + 2] = created, run_id
 end
-local function event_uid(run_id, uid) return uid or string.match(run_id, '^(%w+)%-') or '' end
 local function add_event(fields, run_id, text, uid)
   local at = #fields
   if not uid then
     fields[at + 1], fields[at + 2] = 'event', text
-  elseif event_uid(run_id) ~= uid then
+  elseif (nil or string.match(run_id, '^(%w+)%-') or '') ~= uid then
     fields[at + 1], fields[at + 2] = 'uid', uid
   end
 end
@@ -134,8 +124,10 @@ local function add_origin(fields, run)
   end
   add_event(fields, run.id, run.event, run.uid)
 end
-local function children_key(run_id) return prefix .. 'children:' .. run_id end
-local function parent_of(parent) return string.match(parent, '^(.-)' .. '\31' .. '(.*)$') end
+local function is_tied(run, lane, is_scored)
+  return run.fields or lane or run.keep or is_scored or run.parent ~= '' or run.finish_timeout_ms > 0
+    or run.start_timeout_ms > 0 or run.cause ~= 'event' or (nil or string.match(run.id, '^(%w+)%-') or '') ~= run.uid
+end
 local function tie(fields, run, lane, now)
   local function add(name, value)
     fields[#fields + 1] = name
@@ -145,14 +137,13 @@ local function tie(fields, run, lane, now)
   if lane then add('lane', lane) end
   if run.parent ~= '' then
     add('parent', run.parent)
-    redis.call('ZADD', children_key((parent_of(run.parent))), now, run.id)
+    redis.call('ZADD', (prefix .. 'children:' .. ((string.match(run.parent, '^(.-)' .. '\31' .. '(.*)$')))), now, run.id)
   end
   if run.finish_timeout_ms > 0 then add('finish_timeout_ms', run.finish_timeout_ms) end
   if run.start_timeout_ms > 0 then add('start_timeout_ms', run.start_timeout_ms) end
   if run.keep then add('keep', run.keep) end
   add('tied', (run.fields or run.parent ~= '' or run.finish_timeout_ms > 0 or run.start_timeout_ms > 0) and 'more' or 'lane')
 end
-local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
 local function clear_timer(member) redis.call('ZREM', prefix .. 'timers', member) end
 local function set_timer(due_ms, member)
   local timers = prefix .. 'timers'
@@ -167,8 +158,6 @@ local function start_clocks(run_id, start_timeout_ms, finish_timeout_ms, now_ms)
   if finish_timeout_ms then set_timer(now_ms + tonumber(finish_timeout_ms), 'finish_timeout' .. '\31' .. run_id) end
 end
 local listed = {}
-local function held_key(fn) return prefix .. 'held:' .. fn end
-local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
 local function hint(app, queue, now_ms, force)
   local name = app .. '\31' .. queue
   if hinted[name] then return end
@@ -184,10 +173,10 @@ end
 local function list_function(queue, fn, member, score, now_ms, silent)
   local best = listed[queue .. '\31' .. member]
   if best and best <= tonumber(score) and not silent then return end
-  if is_paused(fn) then return redis.call('SADD', held_key(fn), queue) end
+  if is_paused(fn) then return redis.call('SADD', (prefix .. 'held:' .. fn), queue) end
   listed[queue .. '\31' .. member] = tonumber(score)
-  local app = app_of(fn)
-  if redis.call('ZADD', queue_key(app, queue), 'LT', score, member) == 1 then
+  local app = string.match(fn, '^([^/]+)/')
+  if redis.call('ZADD', (prefix .. 'queue:' .. app .. ':' .. queue), 'LT', score, member) == 1 then
     redis.call('SADD', prefix .. 'queues', app .. '\31' .. queue)
   end
   if silent then
@@ -197,25 +186,26 @@ local function list_function(queue, fn, member, score, now_ms, silent)
   end
 end
 local function serve_lane(queue, fn, lane, turn, now_ms, silent)
-  local head = redis.call('ZRANGE', lane_key(fn, queue, lane), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane))), 0, 0, 'WITHSCORES')
   if not head[1] then return end
-  redis.call('ZADD', lanes_key(fn, queue), turn, lane)
+  redis.call('ZADD', (prefix .. 'lanes:' .. queue .. ':' .. fn), turn, lane)
   list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
 end
 local function make_lane_ready(member, fn, queue, lane, score, now_ms, silent)
-  local key = lane_key(fn, queue, lane)
+  local key = ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane)))
   local is_listed = redis.call('EXISTS', key) == 1
   redis.call('ZADD', key, score, member)
   if not is_listed then serve_lane(queue, fn, lane, score, now_ms, silent) end
 end
 local function make_ready(member, fn, queue, lane, score, now_ms, silent)
   if lane and lane ~= '' then return make_lane_ready(member, fn, queue, lane, score, now_ms, silent) end
-  redis.call('ZADD', ready_key(fn, queue), score, member)
+  local key = (prefix .. 'ready:' .. queue .. ':' .. fn)
+  redis.call('ZADD', key, score, member)
+  has_ready[key] = true
   list_function(queue, fn, fn, score, now_ms, silent)
 end
-local expiring = {}
+local expiring, expiring_at = {}, {}
 local census_ms
-local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
 local function on_pages(command, key, items, first, last)
   local sum = 0
   last = last or #items
@@ -232,79 +222,72 @@ local PENDING = {wait = true, retry = true, offer = true, taken = true}
 local function each_wait(op, visit)
   for _, name in ipairs(op.events) do visit(name, op.path or '', op.token or '') end
 end
-local function is_pattern(name) return string.sub(name, -1) == '*' end
 local function add_wait(op, member)
   each_wait(op, function(name, path, token)
     if redis.call('SADD', prefix .. 'waits:' .. name .. ':' .. token, member) == 1 then
       redis.call('HINCRBY', prefix .. 'waitpaths:' .. name, path, 1)
-      if is_pattern(name) then redis.call('SADD', prefix .. 'waitpatterns', name) end
+      if (string.sub(name, -1) == '*') then redis.call('SADD', prefix .. 'waitpatterns', name) end
     end
   end)
 end
-local function cancel_member(run_id, place) return '\31' .. run_id .. '\31' .. place end
 local function add_cancels(run_id, cancels, seq, made_ms)
   seq = tonumber(seq or redis.call('GET', prefix .. 'seq') or 0)
   for place, each in ipairs(cancels) do
     each.seq, each.until_ms, each.timeout_ms = seq, each.timeout_ms and made_ms + each.timeout_ms, nil
-    add_wait(each, cancel_member(run_id, place))
+    add_wait(each, ('\31' .. run_id .. '\31' .. place))
   end
   return cmsgpack.pack(cancels)
 end
 local function keep_until(run_id, remove_at_ms)
-  local span = math.ceil(remove_at_ms / 10000)
-  local run_ids = expiring[span]
+  local run_ids = expiring_at[remove_at_ms]
   if not run_ids then
-    run_ids = {}
-    expiring[span] = run_ids
+    local span = math.ceil(remove_at_ms / 10000)
+    run_ids = expiring[span] or {}
+    expiring[span], expiring_at[remove_at_ms] = run_ids, run_ids
   end
   run_ids[#run_ids + 1] = run_id
 end
-local function app_key(app) return prefix .. 'app:' .. app end
 local function kept_for(fn, status, keep)
   local all_ms, failed_ms = string.match(keep or '', '^(%d*) (%d*)$')
   local own_ms = tonumber(status == 'failed' and failed_ms or status ~= 'failed' and all_ms or nil)
   if own_ms then return own_ms end
-  local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
+  local app = redis.call('HMGET', (prefix .. 'app:' .. (string.match(fn, '^([^/]+)/'))), 'retention_ms', 'failed_retention_ms')
   return status == 'failed' and tonumber(app[2] or 7 * 86400000) or tonumber(app[1] or 86400000)
 end
 local function note_ended(run_id, fn, status, created, now_ms)
   local at = #ended_rows
   ended_rows[at + 1], ended_rows[at + 2] = run_id, status
   census_ms = now_ms
-  if status ~= 'completed' then redis.call('ZADD', kind_key(fn, status), created, run_id) end
+  if status ~= 'completed' then redis.call('ZADD', (prefix .. 'runs:' .. fn .. '\31' .. status), created, run_id) end
 end
-local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
-local function is_pending(op) return PENDING[op.state] end
-local function lane_member(queue, fn, lane) return queue .. '\31' .. fn .. '\31' .. lane end
 local function unlist_function(queue, fn, member)
   listed[queue .. '\31' .. member] = nil
-  redis.call('ZREM', queue_key(app_of(fn), queue), member)
+  redis.call('ZREM', (prefix .. 'queue:' .. (string.match(fn, '^([^/]+)/')) .. ':' .. queue), member)
 end
-local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
 local function unblock(limit, now_ms, silent)
-  local first = redis.call('ZRANGE', blocked_key(limit), 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', (prefix .. 'blocked:' .. limit), 0, 0, 'WITHSCORES')
   if not first[1] then return false end
   local queue, fn, lane = string.match(first[1], '^(.-)' .. '\31' .. '(.-)' .. '\31' .. '(.*)$')
   local most
   each_limit(lane, function(id, nth) if id == limit then most = settings_of(fn).limits[nth] end end)
   if is_full(limit, most) then return false end
-  redis.call('ZREM', blocked_key(limit), first[1])
-  if redis.call('EXISTS', blocked_key(limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
-  if not silent then hint(app_of(fn), queue, now_ms, true) end
+  redis.call('ZREM', (prefix .. 'blocked:' .. limit), first[1])
+  if redis.call('EXISTS', (prefix .. 'blocked:' .. limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
+  if not silent then hint(string.match(fn, '^([^/]+)/'), queue, now_ms, true) end
   serve_lane(queue, fn, lane, first[2], now_ms, silent)
   if is_paused(fn) then return unblock(limit, now_ms, silent) end
   return true
 end
 local function remove_from_lane(member, fn, queue, lane, now_ms)
-  local key = lane_key(fn, queue, lane)
+  local key = ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane)))
   if redis.call('ZREM', key, member) == 0 or redis.call('EXISTS', key) == 1 then return end
-  local member_of_lane = lane_member(queue, fn, lane)
+  local member_of_lane = (queue .. '\31' .. fn .. '\31' .. lane)
   clear_timer('lane' .. '\31' .. member_of_lane)
-  if redis.call('ZREM', lanes_key(fn, queue), lane) == 1 and redis.call('EXISTS', lanes_key(fn, queue)) == 0 then
+  if redis.call('ZREM', (prefix .. 'lanes:' .. queue .. ':' .. fn), lane) == 1 and redis.call('EXISTS', (prefix .. 'lanes:' .. queue .. ':' .. fn)) == 0 then
     unlist_function(queue, fn, fn .. '\31')
   end
   each_limit(lane, function(limit)
-    if redis.call('ZREM', blocked_key(limit), member_of_lane) == 1 and redis.call('EXISTS', blocked_key(limit)) == 0 then
+    if redis.call('ZREM', (prefix .. 'blocked:' .. limit), member_of_lane) == 1 and redis.call('EXISTS', (prefix .. 'blocked:' .. limit)) == 0 then
       redis.call('ZREM', prefix .. 'blocked', limit)
     end
     unblock(limit, now_ms)
@@ -312,17 +295,16 @@ local function remove_from_lane(member, fn, queue, lane, now_ms)
 end
 local function remove_ready(member, fn, queue, lane, now_ms)
   if lane and lane ~= '' then return remove_from_lane(member, fn, queue, lane, now_ms) end
-  if redis.call('ZREM', ready_key(fn, queue), member) == 1 and redis.call('EXISTS', ready_key(fn, queue)) == 0 then
+  if redis.call('ZREM', (prefix .. 'ready:' .. queue .. ':' .. fn), member) == 1 and redis.call('EXISTS', (prefix .. 'ready:' .. queue .. ':' .. fn)) == 0 then
     unlist_function(queue, fn, fn)
   end
 end
-local function op_timer(run_id, step_key) return 'op' .. '\31' .. run_id .. '\31' .. step_key end
 local function remove_wait(op, member)
   each_wait(op, function(name, path, token)
     if redis.call('SREM', prefix .. 'waits:' .. name .. ':' .. token, member) == 0 then return end
     if redis.call('HINCRBY', prefix .. 'waitpaths:' .. name, path, -1) > 0 then return end
     redis.call('HDEL', prefix .. 'waitpaths:' .. name, path)
-    if is_pattern(name) and redis.call('EXISTS', prefix .. 'waitpaths:' .. name) == 0 then
+    if (string.sub(name, -1) == '*') and redis.call('EXISTS', prefix .. 'waitpaths:' .. name) == 0 then
       redis.call('SREM', prefix .. 'waitpatterns', name)
     end
   end)
@@ -333,55 +315,52 @@ end
 local function unlist(run_id, step_key, op, now_ms)
   local job = run_id .. '\31' .. step_key
   if op.state == 'offer' then
-    local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
+    local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'function', 'queue', 'lane')
     remove_ready(job, run[1], run[2] or 'default', run[3], now_ms)
   end
-  if op.due then clear_timer(op_timer(run_id, step_key)) end
+  if op.due then clear_timer(('op' .. '\31' .. run_id .. '\31' .. step_key)) end
   if op.kind == 'event' then remove_wait(op, job) end
   if op.kind == 'signal' then remove_signal(op, job) end
 end
-local function joins_key(run_id) return prefix .. 'joins:' .. run_id end
 local function is_join_open(run_id, step_key)
-  local join = redis.call('HGET', joins_key(run_id), step_key)
-  return join and redis.call('HINCRBY', joins_key(run_id), '\31' .. join, -1) > 0
+  local join = redis.call('HGET', (prefix .. 'joins:' .. run_id), step_key)
+  return join and redis.call('HINCRBY', (prefix .. 'joins:' .. run_id), '\31' .. join, -1) > 0
 end
-local function watch_channel(run_id) return prefix .. 'watch:' .. run_id end
 local function tell_watchers(run_id)
-  if redis.call('PUBLISH', watch_channel(run_id), '') == 0 then redis.call('HDEL', run_key(run_id), 'watched') end
+  if redis.call('PUBLISH', (prefix .. 'watch:' .. run_id), '') == 0 then redis.call('HDEL', (prefix .. 'run:' .. run_id), 'watched') end
 end
 local function move_run(fn, queue, from, to)
   tally(fn, queue, from, -1)
   tally(fn, queue, to, 1)
 end
-local function child_channel(child_id) return prefix .. 'child:' .. child_id end
 local function wake(run_id, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
+  local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
     'watched')
   if run[9] then tell_watchers(run_id) end
   if run[1] == 'waiting' then
     if run[6] then return end
-    redis.call('HSET', run_key(run_id), 'status', 'queued')
+    redis.call('HSET', (prefix .. 'run:' .. run_id), 'status', 'queued')
     move_run(run[2], run[3] or 'default', 'waiting', 'queued')
     make_ready(run_id, run[2], run[3] or 'default', run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == 'running' then
-    redis.call('HSET', run_key(run_id), 'dirty', 1)
-    redis.call('PUBLISH', child_channel(run[5]), 'resolved' .. '\31' .. run_id)
+    redis.call('HSET', (prefix .. 'run:' .. run_id), 'dirty', 1)
+    redis.call('PUBLISH', (prefix .. 'child:' .. (run[5])), 'resolved' .. '\31' .. run_id)
   end
 end
 local function resolve(run_id, step_key, outcome, now_ms)
-  local packed = redis.call('HGET', steps_key(run_id), step_key)
+  local packed = redis.call('HGET', (prefix .. 'steps:' .. run_id), step_key)
   if not packed then return false end
   local op = cmsgpack.unpack(packed)
-  if not is_pending(op) then return false end
+  if not (PENDING[op.state]) then return false end
   unlist(run_id, step_key, op, now_ms)
   op.due, op.ended = nil, now_ms
   if outcome.error then
     op.state, op.error = 'failed', outcome.error
   else
     op.state, op.data = 'done', outcome.data
-    redis.call('HDEL', run_key(run_id), 'attempt', 'earlier_errors')
+    redis.call('HDEL', (prefix .. 'run:' .. run_id), 'attempt', 'earlier_errors')
   end
-  redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
+  redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, cmsgpack.pack(op))
   if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, now_ms) end
   return true
 end
@@ -389,14 +368,14 @@ local function skip_run(run, reason, now_ms)
   local fields = {'function', run.fn, 'created', now_ms, 'version', run.version, 'status', 'skipped', 'ended', now_ms,
     'skipped', reason}
   add_origin(fields, run)
-  redis.call('HSET', run_key(run.id), unpack(fields))
-  redis.call('ZADD', runs_key(run.fn), now_ms, run.id)
+  redis.call('HSET', (prefix .. 'run:' .. run.id), unpack(fields))
+  redis.call('ZADD', (prefix .. 'runs:' .. run.fn), now_ms, run.id)
   keep_until(run.id, now_ms + kept_for(run.fn, 'skipped', run.keep))
   note_ended(run.id, run.fn, 'skipped', now_ms, now_ms)
   if run.parent ~= '' then
-    redis.call('HSET', run_key(run.id), 'parent', run.parent)
-    local parent_id, step_key = parent_of(run.parent)
-    redis.call('ZADD', children_key(parent_id), now_ms, run.id)
+    redis.call('HSET', (prefix .. 'run:' .. run.id), 'parent', run.parent)
+    local parent_id, step_key = string.match(run.parent, '^(.-)' .. '\31' .. '(.*)$')
+    redis.call('ZADD', (prefix .. 'children:' .. parent_id), now_ms, run.id)
     local message = 'run ' .. run.id .. ' of ' .. run.fn .. ' was skipped: ' .. reason
     resolve(parent_id, step_key, {error = {name = 'RunSkipped', message = message, stack = ''}}, now_ms)
   end
@@ -406,11 +385,10 @@ local function idempotency_refusal(fn, id, now_ms)
   if not known[1] or tonumber(known[2]) <= now_ms then return nil end
   return 'idempotency: ' .. string.sub(id, #fn + 2) .. ' has run as ' .. known[1]
 end
-local function singleton_key(id) return prefix .. 'singleton:' .. id end
 local function singleton_holder(id, run_id)
-  local held = redis.call('HMGET', singleton_key(id), 'run', 'next')
+  local held = redis.call('HMGET', (prefix .. 'singleton:' .. id), 'run', 'next')
   if not held[1] or held[1] == run_id then return nil end
-  local status = redis.call('HGET', run_key(held[1]), 'status')
+  local status = redis.call('HGET', (prefix .. 'run:' .. (held[1])), 'status')
   if not status or FINAL[status] then return nil end
   return held[1], held[2]
 end
@@ -451,7 +429,7 @@ local function leave_census(run_id, fn, queue, from)
 end
 local function free_places(lane, holders, now_ms, silent)
   each_limit(lane, function(limit)
-    for _ = 1, on_pages('SREM', places_key(limit), holders) do
+    for _ = 1, on_pages('SREM', (prefix .. 'places:' .. limit), holders) do
       if not unblock(limit, now_ms, silent) then break end
     end
   end)
@@ -460,22 +438,22 @@ local function free_place(lane, holder, now_ms, silent)
   if lane then free_places(lane, {holder}, now_ms, silent) end
 end
 local function remove_cancels(run_id, field)
-  for place, each in ipairs(cmsgpack.unpack(field)) do remove_wait(each, cancel_member(run_id, place)) end
+  for place, each in ipairs(cmsgpack.unpack(field)) do remove_wait(each, ('\31' .. run_id .. '\31' .. place)) end
 end
 local function sweep_operations(run_id, now_ms)
-  redis.call('DEL', joins_key(run_id))
-  local steps = redis.call('HGETALL', steps_key(run_id))
+  redis.call('DEL', (prefix .. 'joins:' .. run_id))
+  local steps = redis.call('HGETALL', (prefix .. 'steps:' .. run_id))
   for i = 1, #steps, 2 do
     local op = cmsgpack.unpack(steps[i + 1])
-    if is_pending(op) then
+    if (PENDING[op.state]) then
       unlist(run_id, steps[i], op, now_ms)
       op.state, op.due = 'dropped', nil
-      redis.call('HSET', steps_key(run_id), steps[i], cmsgpack.pack(op))
+      redis.call('HSET', (prefix .. 'steps:' .. run_id), steps[i], cmsgpack.pack(op))
     end
   end
 end
 local function leave_singleton(id, run_id, now_ms)
-  local key = singleton_key(id)
+  local key = (prefix .. 'singleton:' .. id)
   local held = redis.call('HMGET', key, 'run', 'next')
   if held[2] == run_id then redis.call('HDEL', key, 'next') end
   if held[1] ~= run_id then return end
@@ -483,10 +461,10 @@ local function leave_singleton(id, run_id, now_ms)
   if not next_id then return redis.call('DEL', key) end
   redis.call('HSET', key, 'run', next_id)
   redis.call('HDEL', key, 'next')
-  local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane', 'created')
-  redis.call('HSET', run_key(next_id), 'status', 'queued')
+  local run = redis.call('HMGET', (prefix .. 'run:' .. next_id), 'function', 'queue', 'score', 'lane', 'created')
+  redis.call('HSET', (prefix .. 'run:' .. next_id), 'status', 'queued')
   move_run(run[1], run[2] or 'default', 'scheduled', 'queued')
-  redis.call('HDEL', run_key(next_id), 'behind')
+  redis.call('HDEL', (prefix .. 'run:' .. next_id), 'behind')
   make_ready(next_id, run[1], run[2] or 'default', run[4], tonumber(run[3] or run[5]), now_ms)
 end
 local function final_uid(run_id, status, now_ms)
@@ -514,20 +492,17 @@ local function tell_end(run_id, fn, status, event, error, now_ms)
   hints[#hints + 1] = '\31' .. uid
   hints[#hints + 1] = text
 end
-local function event_key(uid) return prefix .. 'event:' .. uid end
 local function event_json(uid, frame, body)
   if not frame or frame == '' then return body end
   local ts, name = string.match(frame, '^(%d+)' .. '\31' .. '(.*)$')
   return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' .. body .. ',"ts":' .. ts .. '}'
 end
 local function event_text(uid)
-  local kept = redis.call('HMGET', event_key(uid), 'frame', 'data', 'event')
+  local kept = redis.call('HMGET', (prefix .. 'event:' .. uid), 'frame', 'data', 'event')
   return event_json(uid, kept[1], kept[2] or kept[3]) or nil
 end
-local function event_of(run_id, own, uid) return own or event_text(event_uid(run_id, uid)) end
-local function done_channel(run_id) return prefix .. 'done:' .. run_id end
 local function finalize(run_id, status, body, has_pending, now_ms)
-  local key = run_key(run_id)
+  local key = (prefix .. 'run:' .. run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms',
     'lane', 'gathers', 'single', 'cancels', 'event', 'uid', 'keep', 'created')
   local fn, queue = run[2], run[3] or 'default'
@@ -536,7 +511,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   if run[1] == 'queued' then remove_ready(run_id, fn, queue, run[8], now_ms) end
   if run[1] == 'scheduled' or run[1] == 'waiting' then clear_timer('start' .. '\31' .. run_id) end
   if run[1] == 'running' then
-    redis.call('HDEL', claims_key(run[4]), run_id)
+    redis.call('HDEL', (prefix .. 'claims:' .. (run[4])), run_id)
     free_place(run[8], run_id, now_ms)
   end
   if run[6] then clear_timer('start_timeout' .. '\31' .. run_id) end
@@ -550,7 +525,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   redis.call('HSET', key, 'status', status, 'ended', now_ms, status == 'completed' and 'output' or 'error', body)
   keep_until(run_id, now_ms + kept_for(fn, status, run[14]))
   if run[5] then
-    local parent_id, step_key = parent_of(run[5])
+    local parent_id, step_key = string.match((run[5]), '^(.-)' .. '\31' .. '(.*)$')
     if status == 'completed' then
       resolve(parent_id, step_key, {data = body}, now_ms)
     else
@@ -560,23 +535,39 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   end
   if run[10] then leave_singleton(run[10], run_id, now_ms) end
   if status == 'failed' or status == 'cancelled' then
-    tell_end(run_id, fn, status, event_of(run_id, run[12], run[13]) or 'null', body, now_ms)
+    tell_end(run_id, fn, status, ((run[12]) or event_text(((run[13]) or string.match(run_id, '^(%w+)%-') or ''))) or 'null', body, now_ms)
   end
-  redis.call('PUBLISH', done_channel(run_id), status)
+  redis.call('PUBLISH', (prefix .. 'done:' .. run_id), status)
 end
 local function skip_scheduled(run_id, reason, now_ms)
   local message = 'run ' .. run_id .. ' was skipped: ' .. reason
   finalize(run_id, 'skipped', cjson.encode({name = 'RunSkipped', message = message, stack = ''}), true, now_ms)
-  redis.call('HDEL', run_key(run_id), 'error')
-  redis.call('HSET', run_key(run_id), 'skipped', reason)
+  redis.call('HDEL', (prefix .. 'run:' .. run_id), 'error')
+  redis.call('HSET', (prefix .. 'run:' .. run_id), 'skipped', reason)
+end
+local plain_claims = {}
+local function plain_claim(text)
+  local known = plain_claims[text]
+  if known == nil then
+    local fence, fn, queue = string.match(text, '^(%d+)' .. '\31' .. '(.-)' .. '\31' .. '(.*)$')
+    known = fence and {fence, fn, queue}
+    plain_claims[text] = known or false
+  end
+  return known
+end
+local function mark_claim(run_id, child_id)
+  local text = redis.call('HGET', (prefix .. 'claims:' .. child_id), run_id)
+  local claim = text and plain_claim(text)
+  if claim then redis.call('HSET', (prefix .. 'claims:' .. child_id), run_id, ((claim[1]) .. (false and '' or '+') .. '\31' .. (claim[2]) .. '\31' .. (claim[3]))) end
 end
 local function cancel(run_id, reason, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'by')
+  local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'status', 'by')
   if not run[1] then return 'unknown' end
   if FINAL[run[1]] then return 'final' end
   if run[1] == 'running' then
-    redis.call('HSETNX', run_key(run_id), 'cancel', reason)
-    redis.call('PUBLISH', child_channel(run[2]), 'cancel' .. '\31' .. run_id)
+    redis.call('HSETNX', (prefix .. 'run:' .. run_id), 'cancel', reason)
+    mark_claim(run_id, run[2])
+    redis.call('PUBLISH', (prefix .. 'child:' .. (run[2])), 'cancel' .. '\31' .. run_id)
     return 'requested'
   end
   finalize(run_id, 'cancelled', reason, true, now_ms)
@@ -591,14 +582,14 @@ local function enter_singleton(single, run_id, now_ms)
     local reason = cjson.encode({name = 'Cancelled', message = message, stack = ''})
     if waiting then cancel(waiting, reason, now_ms) end
     if cancel(holder, reason, now_ms) == 'requested' then
-      redis.call('HSET', singleton_key(id), 'next', run_id)
+      redis.call('HSET', (prefix .. 'singleton:' .. id), 'next', run_id)
       return holder
     end
   end
-  redis.call('HSET', singleton_key(id), 'run', run_id)
+  redis.call('HSET', (prefix .. 'singleton:' .. id), 'run', run_id)
 end
 local function start_scheduled(run_id, now_ms)
-  local key = run_key(run_id)
+  local key = (prefix .. 'run:' .. run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'score', 'lane', 'gathers', 'single', 'single_mode',
     'start_timeout_ms', 'created', 'watched')
   if run[1] ~= 'scheduled' and run[1] ~= 'waiting' then return end
@@ -627,20 +618,19 @@ local function debounce_due(debounce, first_ms, start_at, now_ms)
 end
 local function set_debounced_event(run, run_id, flow)
   local fields = {'version', run.version}
-  redis.call('HDEL', run_key(run_id), 'event', 'uid')
+  redis.call('HDEL', (prefix .. 'run:' .. run_id), 'event', 'uid')
   add_event(fields, run_id, run.event, run.uid)
-  redis.call('HSET', run_key(run_id), unpack(fields))
-  if flow.lane then redis.call('HSET', run_key(run_id), 'lane', flow.lane) end
-  if flow.single then redis.call('HSET', run_key(run_id), 'single', flow.single[1], 'single_mode', flow.single[2]) end
-  local old = redis.call('HMGET', run_key(run_id), 'cancels', 'created')
+  redis.call('HSET', (prefix .. 'run:' .. run_id), unpack(fields))
+  if flow.lane then redis.call('HSET', (prefix .. 'run:' .. run_id), 'lane', flow.lane) end
+  if flow.single then redis.call('HSET', (prefix .. 'run:' .. run_id), 'single', flow.single[1], 'single_mode', flow.single[2]) end
+  local old = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'cancels', 'created')
   if old[1] then remove_cancels(run_id, old[1]) end
   if flow.cancels then
-    redis.call('HSET', run_key(run_id), 'cancels', add_cancels(run_id, flow.cancels, run.seq, tonumber(old[2])))
+    redis.call('HSET', (prefix .. 'run:' .. run_id), 'cancels', add_cancels(run_id, flow.cancels, run.seq, tonumber(old[2])))
   elseif old[1] then
-    redis.call('HDEL', run_key(run_id), 'cancels')
+    redis.call('HDEL', (prefix .. 'run:' .. run_id), 'cancels')
   end
 end
-local function debounced_text(run_id) return 'debounced: run ' .. run_id .. ' has a later event' end
 local function join_debounce(run, flow, now_ms)
   local debounce = flow.debounce
   local name, ts, uid = 'debounce:' .. debounce[1], debounce[4], debounce[5]
@@ -662,26 +652,25 @@ local function join_debounce(run, flow, now_ms)
     start_at = run.start_at_ms
     set_debounced_event(run, run_id, flow)
     redis.call('HSET', prefix .. name, 'ts', ts, 'uid', uid, 'start_at', start_at)
-    if redis.call('EXISTS', event_key(last_uid)) == 1 then
-      redis.call('HSET', event_key(last_uid), 'fn:' .. run.fn, debounced_text(run_id))
+    if redis.call('EXISTS', (prefix .. 'event:' .. last_uid)) == 1 then
+      redis.call('HSET', (prefix .. 'event:' .. last_uid), 'fn:' .. run.fn, ('debounced: run ' .. run_id .. ' has a later event'))
     end
   else
-    text = debounced_text(run_id)
+    text = ('debounced: run ' .. run_id .. ' has a later event')
   end
   local last_ms = math.max(tonumber(window[7] or 0), now_ms)
   local due_ms = debounce_due(debounce, tonumber(window[2]), start_at, last_ms)
   redis.call('HSET', prefix .. name, 'due', due_ms, 'last', last_ms)
-  redis.call('HSET', run_key(run_id), 'due', due_ms, 'score', due_ms - (flow.ahead or 0))
+  redis.call('HSET', (prefix .. 'run:' .. run_id), 'due', due_ms, 'score', due_ms - (flow.ahead or 0))
   set_timer(due_ms, 'start' .. '\31' .. run_id)
   if run.start_timeout_ms > 0 then set_timer(due_ms + run.start_timeout_ms, 'start_timeout' .. '\31' .. run_id) end
   return run_id, text
 end
-local function batch_key(run_id) return prefix .. 'batch:' .. run_id end
 local function join_batch(run, batch, now_ms)
   local text = event_json(run.uid, run.frame, run.event)
   local name, size, bytes = 'batching:' .. batch[1], batch[2], #text
   local run_id = redis.call('GET', prefix .. name)
-  local open = run_id and redis.call('HMGET', run_key(run_id), 'due', 'batched', 'bytes')
+  local open = run_id and redis.call('HMGET', (prefix .. 'run:' .. run_id), 'due', 'batched', 'bytes')
   if open and tonumber(open[1]) <= now_ms then
     start_scheduled(run_id, now_ms)
     open = nil
@@ -695,10 +684,10 @@ local function join_batch(run, batch, now_ms)
   end
   local count = tonumber(open[2]) + 1
   bytes = bytes + tonumber(open[3])
-  redis.call('RPUSH', batch_key(run_id), text)
-  redis.call('HSET', run_key(run_id), 'batched', count, 'batch_size', size, 'bytes', bytes)
+  redis.call('RPUSH', (prefix .. 'batch:' .. run_id), text)
+  redis.call('HSET', (prefix .. 'run:' .. run_id), 'batched', count, 'batch_size', size, 'bytes', bytes)
   if count >= size or bytes >= 4194304 then
-    redis.call('HSET', run_key(run_id), 'score', now_ms)
+    redis.call('HSET', (prefix .. 'run:' .. run_id), 'score', now_ms)
     start_scheduled(run_id, now_ms)
   end
   return run_id
@@ -748,7 +737,7 @@ made_admit = admit
 return admit
 end
 local function create_run(run, child_id, now)
-  local key, now_ms = run_key(run.id), tonumber(now)
+  local key, now_ms = (prefix .. 'run:' .. run.id), tonumber(now)
   local flow = run.flow ~= '' and cmsgpack.unpack(run.flow)
   run.keep = flow and flow.keep
   local picks = flow and (flow.single or flow.rate or flow.idem or flow.debounce or flow.batch or flow.cancels)
@@ -762,7 +751,6 @@ local function create_run(run, child_id, now)
   local score = is_delayed and run.start_at_ms or now
   if flow and flow.ahead then score = score - flow.ahead end
   local is_claimed = child_id ~= '' and not is_delayed and not run.behind and may_start(run.fn, run.queue, lane, now_ms)
-  redis.call('ZADD', runs_key(run.fn), now, run.id)
   if is_claimed and lane then
     lane = count_start(run.fn, lane, now_ms)
     take_places(lane, run.id)
@@ -778,12 +766,11 @@ local function create_run(run, child_id, now)
   if is_claimed then
     for _, part in ipairs({'by', child_id, 'fence', '1', 'started', now}) do fields[#fields + 1] = part end
   end
-  if run.fields or lane or run.keep or run.parent ~= '' or run.finish_timeout_ms > 0 or run.start_timeout_ms > 0 then
-    tie(fields, run, lane, now)
-  end
+  local tied = is_tied(run, lane, score ~= now)
+  if tied then tie(fields, run, lane, now) end
   redis.call('HSET', key, unpack(fields))
   if is_claimed then
-    redis.call('HSET', claims_key(child_id), run.id, '1')
+    redis.call('HSET', (prefix .. 'claims:' .. child_id), run.id, (1 .. ((not tied) and '' or '+') .. '\31' .. run.fn .. '\31' .. run.queue))
     start_clocks(run.id, nil, run.finish_timeout_ms > 0 and run.finish_timeout_ms, now_ms)
     return 1
   end
@@ -818,15 +805,18 @@ local function note_census()
       end
     end
   end
-  for fn, rows in pairs(made_live) do on_pages('ZADD', kind_key(fn, 'live'), rows) end
-  for fn, run_ids in pairs(left_live) do on_pages('ZREM', kind_key(fn, 'live'), run_ids) end
+  for fn, rows in pairs(made_live) do
+    on_pages('ZADD', (prefix .. 'runs:' .. fn), rows)
+    on_pages('ZADD', (prefix .. 'runs:' .. fn .. '\31' .. 'live'), rows)
+  end
+  for fn, run_ids in pairs(left_live) do on_pages('ZREM', (prefix .. 'runs:' .. fn .. '\31' .. 'live'), run_ids) end
   if census_ms then list_ended() end
 end
-local function expiry_key(span) return prefix .. 'expiry:' .. span end
 local function note_expiry()
   for span, run_ids in pairs(expiring) do
-    on_pages('RPUSH', expiry_key(span), run_ids)
-    redis.call('ZADD', prefix .. 'expiry', span * 10000, span)
+    if on_pages('RPUSH', (prefix .. 'expiry:' .. span), run_ids) == #run_ids then
+      redis.call('ZADD', prefix .. 'expiry', span * 10000, span)
+    end
   end
 end
 local function main()
@@ -846,7 +836,8 @@ local function_id, queue, run_id, start_timeout_ms, finish_timeout_ms, flow = AR
 end
 return {'fired', hints}
 end
-local reply = main()
+local is_done, reply = pcall(main)
 note_census()
 note_expiry()
+if not is_done then error(reply, 0) end
 return reply

@@ -1,9 +1,6 @@
 local prefix = KEYS[1]
-local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
-local function run_key(run_id) return prefix .. 'run:' .. run_id end
-local function watch_channel(run_id) return prefix .. 'watch:' .. run_id end
 local function tell_watchers(run_id)
-  if redis.call('PUBLISH', watch_channel(run_id), '') == 0 then redis.call('HDEL', run_key(run_id), 'watched') end
+  if redis.call('PUBLISH', (prefix .. 'watch:' .. run_id), '') == 0 then redis.call('HDEL', (prefix .. 'run:' .. run_id), 'watched') end
 end
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local function tally(fn, queue, status, difference)
@@ -23,9 +20,6 @@ local function move_run(fn, queue, from, to)
   tally(fn, queue, from, -1)
   tally(fn, queue, to, 1)
 end
-local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
-local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
-local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
 local listed = {}
 local paused_names
 local function is_paused(name)
@@ -35,9 +29,6 @@ local function is_paused(name)
   end
   return paused_names[name]
 end
-local function held_key(fn) return prefix .. 'held:' .. fn end
-local function app_of(fn) return string.match(fn, '^([^/]+)/') end
-local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
 local hints, hinted = {}, {}
 local function hint(app, queue, now_ms, force)
   local name = app .. '\31' .. queue
@@ -54,10 +45,10 @@ end
 local function list_function(queue, fn, member, score, now_ms, silent)
   local best = listed[queue .. '\31' .. member]
   if best and best <= tonumber(score) and not silent then return end
-  if is_paused(fn) then return redis.call('SADD', held_key(fn), queue) end
+  if is_paused(fn) then return redis.call('SADD', (prefix .. 'held:' .. fn), queue) end
   listed[queue .. '\31' .. member] = tonumber(score)
-  local app = app_of(fn)
-  if redis.call('ZADD', queue_key(app, queue), 'LT', score, member) == 1 then
+  local app = string.match(fn, '^([^/]+)/')
+  if redis.call('ZADD', (prefix .. 'queue:' .. app .. ':' .. queue), 'LT', score, member) == 1 then
     redis.call('SADD', prefix .. 'queues', app .. '\31' .. queue)
   end
   if silent then
@@ -67,44 +58,44 @@ local function list_function(queue, fn, member, score, now_ms, silent)
   end
 end
 local function serve_lane(queue, fn, lane, turn, now_ms, silent)
-  local head = redis.call('ZRANGE', lane_key(fn, queue, lane), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane))), 0, 0, 'WITHSCORES')
   if not head[1] then return end
-  redis.call('ZADD', lanes_key(fn, queue), turn, lane)
+  redis.call('ZADD', (prefix .. 'lanes:' .. queue .. ':' .. fn), turn, lane)
   list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
 end
 local function make_lane_ready(member, fn, queue, lane, score, now_ms, silent)
-  local key = lane_key(fn, queue, lane)
+  local key = ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane)))
   local is_listed = redis.call('EXISTS', key) == 1
   redis.call('ZADD', key, score, member)
   if not is_listed then serve_lane(queue, fn, lane, score, now_ms, silent) end
 end
+local has_ready = {}
 local function make_ready(member, fn, queue, lane, score, now_ms, silent)
   if lane and lane ~= '' then return make_lane_ready(member, fn, queue, lane, score, now_ms, silent) end
-  redis.call('ZADD', ready_key(fn, queue), score, member)
+  local key = (prefix .. 'ready:' .. queue .. ':' .. fn)
+  redis.call('ZADD', key, score, member)
+  has_ready[key] = true
   list_function(queue, fn, fn, score, now_ms, silent)
 end
-local function child_channel(child_id) return prefix .. 'child:' .. child_id end
 local function wake(run_id, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
+  local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
     'watched')
   if run[9] then tell_watchers(run_id) end
   if run[1] == 'waiting' then
     if run[6] then return end
-    redis.call('HSET', run_key(run_id), 'status', 'queued')
+    redis.call('HSET', (prefix .. 'run:' .. run_id), 'status', 'queued')
     move_run(run[2], run[3] or 'default', 'waiting', 'queued')
     make_ready(run_id, run[2], run[3] or 'default', run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == 'running' then
-    redis.call('HSET', run_key(run_id), 'dirty', 1)
-    redis.call('PUBLISH', child_channel(run[5]), 'resolved' .. '\31' .. run_id)
+    redis.call('HSET', (prefix .. 'run:' .. run_id), 'dirty', 1)
+    redis.call('PUBLISH', (prefix .. 'child:' .. (run[5])), 'resolved' .. '\31' .. run_id)
   end
 end
 local PENDING = {wait = true, retry = true, offer = true, taken = true}
-local function is_pending(op) return PENDING[op.state] end
-local function lane_member(queue, fn, lane) return queue .. '\31' .. fn .. '\31' .. lane end
 local function clear_timer(member) redis.call('ZREM', prefix .. 'timers', member) end
 local function unlist_function(queue, fn, member)
   listed[queue .. '\31' .. member] = nil
-  redis.call('ZREM', queue_key(app_of(fn), queue), member)
+  redis.call('ZREM', (prefix .. 'queue:' .. (string.match(fn, '^([^/]+)/')) .. ':' .. queue), member)
 end
 local known_lanes = {}
 local function parse_lane(lane)
@@ -119,7 +110,6 @@ end
 local function each_limit(lane, visit)
   for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
 end
-local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
 local known_settings = {}
 local function settings_of(fn)
   local settings = known_settings[fn]
@@ -132,32 +122,31 @@ local function settings_of(fn)
   end
   return settings
 end
-local function places_key(limit) return prefix .. 'places:' .. limit end
-local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
+local function is_full(limit, most) return most and redis.call('SCARD', (prefix .. 'places:' .. limit)) >= most end
 local function unblock(limit, now_ms, silent)
-  local first = redis.call('ZRANGE', blocked_key(limit), 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', (prefix .. 'blocked:' .. limit), 0, 0, 'WITHSCORES')
   if not first[1] then return false end
   local queue, fn, lane = string.match(first[1], '^(.-)' .. '\31' .. '(.-)' .. '\31' .. '(.*)$')
   local most
   each_limit(lane, function(id, nth) if id == limit then most = settings_of(fn).limits[nth] end end)
   if is_full(limit, most) then return false end
-  redis.call('ZREM', blocked_key(limit), first[1])
-  if redis.call('EXISTS', blocked_key(limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
-  if not silent then hint(app_of(fn), queue, now_ms, true) end
+  redis.call('ZREM', (prefix .. 'blocked:' .. limit), first[1])
+  if redis.call('EXISTS', (prefix .. 'blocked:' .. limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
+  if not silent then hint(string.match(fn, '^([^/]+)/'), queue, now_ms, true) end
   serve_lane(queue, fn, lane, first[2], now_ms, silent)
   if is_paused(fn) then return unblock(limit, now_ms, silent) end
   return true
 end
 local function remove_from_lane(member, fn, queue, lane, now_ms)
-  local key = lane_key(fn, queue, lane)
+  local key = ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane)))
   if redis.call('ZREM', key, member) == 0 or redis.call('EXISTS', key) == 1 then return end
-  local member_of_lane = lane_member(queue, fn, lane)
+  local member_of_lane = (queue .. '\31' .. fn .. '\31' .. lane)
   clear_timer('lane' .. '\31' .. member_of_lane)
-  if redis.call('ZREM', lanes_key(fn, queue), lane) == 1 and redis.call('EXISTS', lanes_key(fn, queue)) == 0 then
+  if redis.call('ZREM', (prefix .. 'lanes:' .. queue .. ':' .. fn), lane) == 1 and redis.call('EXISTS', (prefix .. 'lanes:' .. queue .. ':' .. fn)) == 0 then
     unlist_function(queue, fn, fn .. '\31')
   end
   each_limit(lane, function(limit)
-    if redis.call('ZREM', blocked_key(limit), member_of_lane) == 1 and redis.call('EXISTS', blocked_key(limit)) == 0 then
+    if redis.call('ZREM', (prefix .. 'blocked:' .. limit), member_of_lane) == 1 and redis.call('EXISTS', (prefix .. 'blocked:' .. limit)) == 0 then
       redis.call('ZREM', prefix .. 'blocked', limit)
     end
     unblock(limit, now_ms)
@@ -165,21 +154,19 @@ local function remove_from_lane(member, fn, queue, lane, now_ms)
 end
 local function remove_ready(member, fn, queue, lane, now_ms)
   if lane and lane ~= '' then return remove_from_lane(member, fn, queue, lane, now_ms) end
-  if redis.call('ZREM', ready_key(fn, queue), member) == 1 and redis.call('EXISTS', ready_key(fn, queue)) == 0 then
+  if redis.call('ZREM', (prefix .. 'ready:' .. queue .. ':' .. fn), member) == 1 and redis.call('EXISTS', (prefix .. 'ready:' .. queue .. ':' .. fn)) == 0 then
     unlist_function(queue, fn, fn)
   end
 end
-local function op_timer(run_id, step_key) return 'op' .. '\31' .. run_id .. '\31' .. step_key end
 local function each_wait(op, visit)
   for _, name in ipairs(op.events) do visit(name, op.path or '', op.token or '') end
 end
-local function is_pattern(name) return string.sub(name, -1) == '*' end
 local function remove_wait(op, member)
   each_wait(op, function(name, path, token)
     if redis.call('SREM', prefix .. 'waits:' .. name .. ':' .. token, member) == 0 then return end
     if redis.call('HINCRBY', prefix .. 'waitpaths:' .. name, path, -1) > 0 then return end
     redis.call('HDEL', prefix .. 'waitpaths:' .. name, path)
-    if is_pattern(name) and redis.call('EXISTS', prefix .. 'waitpaths:' .. name) == 0 then
+    if (string.sub(name, -1) == '*') and redis.call('EXISTS', prefix .. 'waitpaths:' .. name) == 0 then
       redis.call('SREM', prefix .. 'waitpatterns', name)
     end
   end)
@@ -190,32 +177,31 @@ end
 local function unlist(run_id, step_key, op, now_ms)
   local job = run_id .. '\31' .. step_key
   if op.state == 'offer' then
-    local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
+    local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'function', 'queue', 'lane')
     remove_ready(job, run[1], run[2] or 'default', run[3], now_ms)
   end
-  if op.due then clear_timer(op_timer(run_id, step_key)) end
+  if op.due then clear_timer(('op' .. '\31' .. run_id .. '\31' .. step_key)) end
   if op.kind == 'event' then remove_wait(op, job) end
   if op.kind == 'signal' then remove_signal(op, job) end
 end
-local function joins_key(run_id) return prefix .. 'joins:' .. run_id end
 local function is_join_open(run_id, step_key)
-  local join = redis.call('HGET', joins_key(run_id), step_key)
-  return join and redis.call('HINCRBY', joins_key(run_id), '\31' .. join, -1) > 0
+  local join = redis.call('HGET', (prefix .. 'joins:' .. run_id), step_key)
+  return join and redis.call('HINCRBY', (prefix .. 'joins:' .. run_id), '\31' .. join, -1) > 0
 end
 local function resolve(run_id, step_key, outcome, now_ms)
-  local packed = redis.call('HGET', steps_key(run_id), step_key)
+  local packed = redis.call('HGET', (prefix .. 'steps:' .. run_id), step_key)
   if not packed then return false end
   local op = cmsgpack.unpack(packed)
-  if not is_pending(op) then return false end
+  if not (PENDING[op.state]) then return false end
   unlist(run_id, step_key, op, now_ms)
   op.due, op.ended = nil, now_ms
   if outcome.error then
     op.state, op.error = 'failed', outcome.error
   else
     op.state, op.data = 'done', outcome.data
-    redis.call('HDEL', run_key(run_id), 'attempt', 'earlier_errors')
+    redis.call('HDEL', (prefix .. 'run:' .. run_id), 'attempt', 'earlier_errors')
   end
-  redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
+  redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, cmsgpack.pack(op))
   if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, now_ms) end
   return true
 end
@@ -232,12 +218,11 @@ local function idempotency_refusal(fn, id, now_ms)
   if not known[1] or tonumber(known[2]) <= now_ms then return nil end
   return 'idempotency: ' .. string.sub(id, #fn + 2) .. ' has run as ' .. known[1]
 end
-local function singleton_key(id) return prefix .. 'singleton:' .. id end
 local FINAL = {['completed'] = true, ['failed'] = true, ['cancelled'] = true, ['skipped'] = true}
 local function singleton_holder(id, run_id)
-  local held = redis.call('HMGET', singleton_key(id), 'run', 'next')
+  local held = redis.call('HMGET', (prefix .. 'singleton:' .. id), 'run', 'next')
   if not held[1] or held[1] == run_id then return nil end
-  local status = redis.call('HGET', run_key(held[1]), 'status')
+  local status = redis.call('HGET', (prefix .. 'run:' .. (held[1])), 'status')
   if not status or FINAL[status] then return nil end
   return held[1], held[2]
 end
@@ -277,14 +262,12 @@ local function leave_census(run_id, fn, queue, from)
   run_ids[#run_ids + 1] = run_id
 end
 local census_ms
-local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
 local function note_ended(run_id, fn, status, created, now_ms)
   local at = #ended_rows
   ended_rows[at + 1], ended_rows[at + 2] = run_id, status
   census_ms = now_ms
-  if status ~= 'completed' then redis.call('ZADD', kind_key(fn, status), created, run_id) end
+  if status ~= 'completed' then redis.call('ZADD', (prefix .. 'runs:' .. fn .. '\31' .. status), created, run_id) end
 end
-local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
 local function on_pages(command, key, items, first, last)
   local sum = 0
   last = last or #items
@@ -295,7 +278,7 @@ local function on_pages(command, key, items, first, last)
 end
 local function free_places(lane, holders, now_ms, silent)
   each_limit(lane, function(limit)
-    for _ = 1, on_pages('SREM', places_key(limit), holders) do
+    for _ = 1, on_pages('SREM', (prefix .. 'places:' .. limit), holders) do
       if not unblock(limit, now_ms, silent) then break end
     end
   end)
@@ -303,43 +286,40 @@ end
 local function free_place(lane, holder, now_ms, silent)
   if lane then free_places(lane, {holder}, now_ms, silent) end
 end
-local function cancel_member(run_id, place) return '\31' .. run_id .. '\31' .. place end
 local function remove_cancels(run_id, field)
-  for place, each in ipairs(cmsgpack.unpack(field)) do remove_wait(each, cancel_member(run_id, place)) end
+  for place, each in ipairs(cmsgpack.unpack(field)) do remove_wait(each, ('\31' .. run_id .. '\31' .. place)) end
 end
 local function sweep_operations(run_id, now_ms)
-  redis.call('DEL', joins_key(run_id))
-  local steps = redis.call('HGETALL', steps_key(run_id))
+  redis.call('DEL', (prefix .. 'joins:' .. run_id))
+  local steps = redis.call('HGETALL', (prefix .. 'steps:' .. run_id))
   for i = 1, #steps, 2 do
     local op = cmsgpack.unpack(steps[i + 1])
-    if is_pending(op) then
+    if (PENDING[op.state]) then
       unlist(run_id, steps[i], op, now_ms)
       op.state, op.due = 'dropped', nil
-      redis.call('HSET', steps_key(run_id), steps[i], cmsgpack.pack(op))
+      redis.call('HSET', (prefix .. 'steps:' .. run_id), steps[i], cmsgpack.pack(op))
     end
   end
 end
-local expiring = {}
+local expiring, expiring_at = {}, {}
 local function keep_until(run_id, remove_at_ms)
-  local span = math.ceil(remove_at_ms / 10000)
-  local run_ids = expiring[span]
+  local run_ids = expiring_at[remove_at_ms]
   if not run_ids then
-    run_ids = {}
-    expiring[span] = run_ids
+    local span = math.ceil(remove_at_ms / 10000)
+    run_ids = expiring[span] or {}
+    expiring[span], expiring_at[remove_at_ms] = run_ids, run_ids
   end
   run_ids[#run_ids + 1] = run_id
 end
-local function app_key(app) return prefix .. 'app:' .. app end
 local function kept_for(fn, status, keep)
   local all_ms, failed_ms = string.match(keep or '', '^(%d*) (%d*)$')
   local own_ms = tonumber(status == 'failed' and failed_ms or status ~= 'failed' and all_ms or nil)
   if own_ms then return own_ms end
-  local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
+  local app = redis.call('HMGET', (prefix .. 'app:' .. (string.match(fn, '^([^/]+)/'))), 'retention_ms', 'failed_retention_ms')
   return status == 'failed' and tonumber(app[2] or 7 * 86400000) or tonumber(app[1] or 86400000)
 end
-local function parent_of(parent) return string.match(parent, '^(.-)' .. '\31' .. '(.*)$') end
 local function leave_singleton(id, run_id, now_ms)
-  local key = singleton_key(id)
+  local key = (prefix .. 'singleton:' .. id)
   local held = redis.call('HMGET', key, 'run', 'next')
   if held[2] == run_id then redis.call('HDEL', key, 'next') end
   if held[1] ~= run_id then return end
@@ -347,10 +327,10 @@ local function leave_singleton(id, run_id, now_ms)
   if not next_id then return redis.call('DEL', key) end
   redis.call('HSET', key, 'run', next_id)
   redis.call('HDEL', key, 'next')
-  local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane', 'created')
-  redis.call('HSET', run_key(next_id), 'status', 'queued')
+  local run = redis.call('HMGET', (prefix .. 'run:' .. next_id), 'function', 'queue', 'score', 'lane', 'created')
+  redis.call('HSET', (prefix .. 'run:' .. next_id), 'status', 'queued')
   move_run(run[1], run[2] or 'default', 'scheduled', 'queued')
-  redis.call('HDEL', run_key(next_id), 'behind')
+  redis.call('HDEL', (prefix .. 'run:' .. next_id), 'behind')
   make_ready(next_id, run[1], run[2] or 'default', run[4], tonumber(run[3] or run[5]), now_ms)
 end
 local function final_uid(run_id, status, now_ms)
@@ -378,21 +358,17 @@ local function tell_end(run_id, fn, status, event, error, now_ms)
   hints[#hints + 1] = '\31' .. uid
   hints[#hints + 1] = text
 end
-local function event_key(uid) return prefix .. 'event:' .. uid end
 local function event_json(uid, frame, body)
   if not frame or frame == '' then return body end
   local ts, name = string.match(frame, '^(%d+)' .. '\31' .. '(.*)$')
   return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' .. body .. ',"ts":' .. ts .. '}'
 end
 local function event_text(uid)
-  local kept = redis.call('HMGET', event_key(uid), 'frame', 'data', 'event')
+  local kept = redis.call('HMGET', (prefix .. 'event:' .. uid), 'frame', 'data', 'event')
   return event_json(uid, kept[1], kept[2] or kept[3]) or nil
 end
-local function event_uid(run_id, uid) return uid or string.match(run_id, '^(%w+)%-') or '' end
-local function event_of(run_id, own, uid) return own or event_text(event_uid(run_id, uid)) end
-local function done_channel(run_id) return prefix .. 'done:' .. run_id end
 local function finalize(run_id, status, body, has_pending, now_ms)
-  local key = run_key(run_id)
+  local key = (prefix .. 'run:' .. run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms',
     'lane', 'gathers', 'single', 'cancels', 'event', 'uid', 'keep', 'created')
   local fn, queue = run[2], run[3] or 'default'
@@ -401,7 +377,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   if run[1] == 'queued' then remove_ready(run_id, fn, queue, run[8], now_ms) end
   if run[1] == 'scheduled' or run[1] == 'waiting' then clear_timer('start' .. '\31' .. run_id) end
   if run[1] == 'running' then
-    redis.call('HDEL', claims_key(run[4]), run_id)
+    redis.call('HDEL', (prefix .. 'claims:' .. (run[4])), run_id)
     free_place(run[8], run_id, now_ms)
   end
   if run[6] then clear_timer('start_timeout' .. '\31' .. run_id) end
@@ -415,7 +391,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   redis.call('HSET', key, 'status', status, 'ended', now_ms, status == 'completed' and 'output' or 'error', body)
   keep_until(run_id, now_ms + kept_for(fn, status, run[14]))
   if run[5] then
-    local parent_id, step_key = parent_of(run[5])
+    local parent_id, step_key = string.match((run[5]), '^(.-)' .. '\31' .. '(.*)$')
     if status == 'completed' then
       resolve(parent_id, step_key, {data = body}, now_ms)
     else
@@ -425,23 +401,39 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   end
   if run[10] then leave_singleton(run[10], run_id, now_ms) end
   if status == 'failed' or status == 'cancelled' then
-    tell_end(run_id, fn, status, event_of(run_id, run[12], run[13]) or 'null', body, now_ms)
+    tell_end(run_id, fn, status, ((run[12]) or event_text(((run[13]) or string.match(run_id, '^(%w+)%-') or ''))) or 'null', body, now_ms)
   end
-  redis.call('PUBLISH', done_channel(run_id), status)
+  redis.call('PUBLISH', (prefix .. 'done:' .. run_id), status)
 end
 local function skip_scheduled(run_id, reason, now_ms)
   local message = 'run ' .. run_id .. ' was skipped: ' .. reason
   finalize(run_id, 'skipped', cjson.encode({name = 'RunSkipped', message = message, stack = ''}), true, now_ms)
-  redis.call('HDEL', run_key(run_id), 'error')
-  redis.call('HSET', run_key(run_id), 'skipped', reason)
+  redis.call('HDEL', (prefix .. 'run:' .. run_id), 'error')
+  redis.call('HSET', (prefix .. 'run:' .. run_id), 'skipped', reason)
+end
+local plain_claims = {}
+local function plain_claim(text)
+  local known = plain_claims[text]
+  if known == nil then
+    local fence, fn, queue = string.match(text, '^(%d+)' .. '\31' .. '(.-)' .. '\31' .. '(.*)$')
+    known = fence and {fence, fn, queue}
+    plain_claims[text] = known or false
+  end
+  return known
+end
+local function mark_claim(run_id, child_id)
+  local text = redis.call('HGET', (prefix .. 'claims:' .. child_id), run_id)
+  local claim = text and plain_claim(text)
+  if claim then redis.call('HSET', (prefix .. 'claims:' .. child_id), run_id, ((claim[1]) .. (false and '' or '+') .. '\31' .. (claim[2]) .. '\31' .. (claim[3]))) end
 end
 local function cancel(run_id, reason, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'by')
+  local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'status', 'by')
   if not run[1] then return 'unknown' end
   if FINAL[run[1]] then return 'final' end
   if run[1] == 'running' then
-    redis.call('HSETNX', run_key(run_id), 'cancel', reason)
-    redis.call('PUBLISH', child_channel(run[2]), 'cancel' .. '\31' .. run_id)
+    redis.call('HSETNX', (prefix .. 'run:' .. run_id), 'cancel', reason)
+    mark_claim(run_id, run[2])
+    redis.call('PUBLISH', (prefix .. 'child:' .. (run[2])), 'cancel' .. '\31' .. run_id)
     return 'requested'
   end
   finalize(run_id, 'cancelled', reason, true, now_ms)
@@ -456,14 +448,14 @@ local function enter_singleton(single, run_id, now_ms)
     local reason = cjson.encode({name = 'Cancelled', message = message, stack = ''})
     if waiting then cancel(waiting, reason, now_ms) end
     if cancel(holder, reason, now_ms) == 'requested' then
-      redis.call('HSET', singleton_key(id), 'next', run_id)
+      redis.call('HSET', (prefix .. 'singleton:' .. id), 'next', run_id)
       return holder
     end
   end
-  redis.call('HSET', singleton_key(id), 'run', run_id)
+  redis.call('HSET', (prefix .. 'singleton:' .. id), 'run', run_id)
 end
 local function start_scheduled(run_id, now_ms)
-  local key = run_key(run_id)
+  local key = (prefix .. 'run:' .. run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'score', 'lane', 'gathers', 'single', 'single_mode',
     'start_timeout_ms', 'created', 'watched')
   if run[1] ~= 'scheduled' and run[1] ~= 'waiting' then return end
@@ -502,15 +494,18 @@ local function note_census()
       end
     end
   end
-  for fn, rows in pairs(made_live) do on_pages('ZADD', kind_key(fn, 'live'), rows) end
-  for fn, run_ids in pairs(left_live) do on_pages('ZREM', kind_key(fn, 'live'), run_ids) end
+  for fn, rows in pairs(made_live) do
+    on_pages('ZADD', (prefix .. 'runs:' .. fn), rows)
+    on_pages('ZADD', (prefix .. 'runs:' .. fn .. '\31' .. 'live'), rows)
+  end
+  for fn, run_ids in pairs(left_live) do on_pages('ZREM', (prefix .. 'runs:' .. fn .. '\31' .. 'live'), run_ids) end
   if census_ms then list_ended() end
 end
-local function expiry_key(span) return prefix .. 'expiry:' .. span end
 local function note_expiry()
   for span, run_ids in pairs(expiring) do
-    on_pages('RPUSH', expiry_key(span), run_ids)
-    redis.call('ZADD', prefix .. 'expiry', span * 10000, span)
+    if on_pages('RPUSH', (prefix .. 'expiry:' .. span), run_ids) == #run_ids then
+      redis.call('ZADD', prefix .. 'expiry', span * 10000, span)
+    end
   end
 end
 local function main()
@@ -522,12 +517,12 @@ local TIMEOUTS = {
   finish_timeout = 'did not finish within timeouts.finish',
 }
 local function fire_operation(run_id, step_key)
-  local packed = redis.call('HGET', steps_key(run_id), step_key)
+  local packed = redis.call('HGET', (prefix .. 'steps:' .. run_id), step_key)
   if not packed then return end
   local op = cmsgpack.unpack(packed)
   if op.state == 'retry' then
     op.state, op.due = 'due', nil
-    redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
+    redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, cmsgpack.pack(op))
     wake(run_id, now_ms)
   elseif op.kind == 'invoke' then
     local message = 'the invoked run ' .. op.child .. ' did not finish in time'
@@ -553,7 +548,8 @@ end
 local first = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
 return {#due, hints, first[2] or ''}
 end
-local reply = main()
+local is_done, reply = pcall(main)
 note_census()
 note_expiry()
+if not is_done then error(reply, 0) end
 return reply

@@ -10,13 +10,10 @@ local function running_of(worker_id)
   end
   return found
 end
-local function split_running(entry) return string.match(entry, '^([^\31]*)\31([^\31]*)\31?(.*)$') end
-local function codes_key(app) return prefix .. 'codes:' .. app end
-local function code_key(app, code) return prefix .. 'code:' .. app .. '\31' .. code end
 local function counting_codes(app)
-  local is_live, live, all = {}, {}, redis.call('ZRANGE', codes_key(app), 0, -1)
+  local is_live, live, all = {}, {}, redis.call('ZRANGE', (prefix .. 'codes:' .. app), 0, -1)
   for _, entry in ipairs(redis.call('HVALS', prefix .. 'running')) do
-    local its_app, code = split_running(entry)
+    local its_app, code = string.match(entry, '^([^\31]*)\31([^\31]*)\31?(.*)$')
     if its_app == app then is_live[code] = true end
   end
   for _, code in ipairs(all) do
@@ -25,15 +22,12 @@ local function counting_codes(app)
   if not live[1] then return all end
   for _, code in ipairs(all) do
     if not is_live[code] then
-      redis.call('ZREM', codes_key(app), code)
-      redis.call('DEL', code_key(app, code))
+      redis.call('ZREM', (prefix .. 'codes:' .. app), code)
+      redis.call('DEL', (prefix .. 'code:' .. app .. '\31' .. code))
     end
   end
   return live
 end
-local function app_key(app) return prefix .. 'app:' .. app end
-local function edition_key(app, edition) return prefix .. 'edition:' .. app .. '\31' .. edition end
-local function functions_key(app) return prefix .. 'functions:' .. app end
 local function on_pages(command, key, items, first, last)
   local sum = 0
   last = last or #items
@@ -44,8 +38,8 @@ local function on_pages(command, key, items, first, last)
 end
 local function write_functions(app, manifests, flows)
   local flow_key, rows, settings, gone = prefix .. 'flow', {}, {}, {}
-  for _, slug in ipairs(redis.call('HKEYS', functions_key(app))) do
-    if not manifests[slug] then redis.call('HDEL', functions_key(app), slug) end
+  for _, slug in ipairs(redis.call('HKEYS', (prefix .. 'functions:' .. app))) do
+    if not manifests[slug] then redis.call('HDEL', (prefix .. 'functions:' .. app), slug) end
     if not flows[slug] then gone[#gone + 1] = app .. '/' .. slug end
   end
   for slug, manifest in pairs(manifests) do
@@ -53,13 +47,13 @@ local function write_functions(app, manifests, flows)
     if flows[slug] then settings[#settings + 1], settings[#settings + 2] = app .. '/' .. slug, flows[slug] end
   end
   on_pages('HDEL', flow_key, gone)
-  on_pages('HSET', functions_key(app), rows)
+  on_pages('HSET', (prefix .. 'functions:' .. app), rows)
   on_pages('HSET', flow_key, settings)
 end
 local function union_of(app, codes)
   local manifests, flows = {}, {}
   for _, code in ipairs(codes) do
-    local flat, record = redis.call('HGETALL', code_key(app, code)), {}
+    local flat, record = redis.call('HGETALL', (prefix .. 'code:' .. app .. '\31' .. code)), {}
     for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end
     for field, value in pairs(record) do
       local slug = string.match(field, '^fn:(.*)$')
@@ -72,17 +66,17 @@ local SETTINGS = {'version', 'retention_ms', 'failed_retention_ms', 'max_crashes
 local function count_codes(app)
   local codes = counting_codes(app)
   local edition = redis.sha1hex(table.concat(codes, '\31'))
-  local former = redis.call('HGET', app_key(app), 'edition')
-  if former == edition and redis.call('EXISTS', edition_key(app, edition)) == 1 then return 0 end
+  local former = redis.call('HGET', (prefix .. 'app:' .. app), 'edition')
+  if former == edition and redis.call('EXISTS', (prefix .. 'edition:' .. app .. '\31' .. edition)) == 1 then return 0 end
   write_functions(app, union_of(app, codes))
   local fields = {'edition', edition}
   if codes[1] then
-    local values = redis.call('HMGET', code_key(app, codes[#codes]), unpack(SETTINGS))
+    local values = redis.call('HMGET', (prefix .. 'code:' .. app .. '\31' .. (codes[#codes])), unpack(SETTINGS))
     for i, name in ipairs(SETTINGS) do fields[#fields + 1], fields[#fields + 2] = name, values[i] end
   end
-  redis.call('HSET', app_key(app), unpack(fields))
-  if former then redis.call('DEL', edition_key(app, former)) end
-  redis.call('SET', edition_key(app, edition), 1)
+  redis.call('HSET', (prefix .. 'app:' .. app), unpack(fields))
+  if former then redis.call('DEL', (prefix .. 'edition:' .. app .. '\31' .. former)) end
+  redis.call('SET', (prefix .. 'edition:' .. app .. '\31' .. edition), 1)
   if redis.call('LLEN', prefix .. 'nudge') == 0 then redis.call('LPUSH', prefix .. 'nudge', 'functions') end
   return 1
 end
@@ -90,7 +84,7 @@ local function end_worker(worker_id)
   local apps, found = {}, running_of(worker_id)
   for i = 1, #found, 2 do
     redis.call('HDEL', prefix .. 'running', found[i])
-    apps[(split_running(found[i + 1]))] = true
+    apps[(string.match((found[i + 1]), '^([^\31]*)\31([^\31]*)\31?(.*)$'))] = true
   end
   for app in pairs(apps) do count_codes(app) end
 end

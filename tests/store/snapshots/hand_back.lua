@@ -1,7 +1,4 @@
 local prefix = KEYS[1]
-local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
-local function app_key(app) return prefix .. 'app:' .. app end
-local function app_of(fn) return string.match(fn, '^([^/]+)/') end
 local paused_names
 local function is_paused(name)
   if not paused_names then
@@ -23,7 +20,6 @@ local function hint(app, queue, now_ms, force)
   hints[#hints + 1] = app
   hints[#hints + 1] = queue
 end
-local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
 local known_lanes = {}
 local function parse_lane(lane)
   local known = known_lanes[lane]
@@ -45,8 +41,6 @@ local function on_pages(command, key, items, first, last)
   end
   return sum
 end
-local function places_key(limit) return prefix .. 'places:' .. limit end
-local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
 local known_settings = {}
 local function settings_of(fn)
   local settings = known_settings[fn]
@@ -59,20 +53,15 @@ local function settings_of(fn)
   end
   return settings
 end
-local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
-local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
-local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
-local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
+local function is_full(limit, most) return most and redis.call('SCARD', (prefix .. 'places:' .. limit)) >= most end
 local listed = {}
-local function held_key(fn) return prefix .. 'held:' .. fn end
-local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
 local function list_function(queue, fn, member, score, now_ms, silent)
   local best = listed[queue .. '\31' .. member]
   if best and best <= tonumber(score) and not silent then return end
-  if is_paused(fn) then return redis.call('SADD', held_key(fn), queue) end
+  if is_paused(fn) then return redis.call('SADD', (prefix .. 'held:' .. fn), queue) end
   listed[queue .. '\31' .. member] = tonumber(score)
-  local app = app_of(fn)
-  if redis.call('ZADD', queue_key(app, queue), 'LT', score, member) == 1 then
+  local app = string.match(fn, '^([^/]+)/')
+  if redis.call('ZADD', (prefix .. 'queue:' .. app .. ':' .. queue), 'LT', score, member) == 1 then
     redis.call('SADD', prefix .. 'queues', app .. '\31' .. queue)
   end
   if silent then
@@ -82,28 +71,28 @@ local function list_function(queue, fn, member, score, now_ms, silent)
   end
 end
 local function serve_lane(queue, fn, lane, turn, now_ms, silent)
-  local head = redis.call('ZRANGE', lane_key(fn, queue, lane), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane))), 0, 0, 'WITHSCORES')
   if not head[1] then return end
-  redis.call('ZADD', lanes_key(fn, queue), turn, lane)
+  redis.call('ZADD', (prefix .. 'lanes:' .. queue .. ':' .. fn), turn, lane)
   list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
 end
 local function unblock(limit, now_ms, silent)
-  local first = redis.call('ZRANGE', blocked_key(limit), 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', (prefix .. 'blocked:' .. limit), 0, 0, 'WITHSCORES')
   if not first[1] then return false end
   local queue, fn, lane = string.match(first[1], '^(.-)' .. '\31' .. '(.-)' .. '\31' .. '(.*)$')
   local most
   each_limit(lane, function(id, nth) if id == limit then most = settings_of(fn).limits[nth] end end)
   if is_full(limit, most) then return false end
-  redis.call('ZREM', blocked_key(limit), first[1])
-  if redis.call('EXISTS', blocked_key(limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
-  if not silent then hint(app_of(fn), queue, now_ms, true) end
+  redis.call('ZREM', (prefix .. 'blocked:' .. limit), first[1])
+  if redis.call('EXISTS', (prefix .. 'blocked:' .. limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
+  if not silent then hint(string.match(fn, '^([^/]+)/'), queue, now_ms, true) end
   serve_lane(queue, fn, lane, first[2], now_ms, silent)
   if is_paused(fn) then return unblock(limit, now_ms, silent) end
   return true
 end
 local function free_places(lane, holders, now_ms, silent)
   each_limit(lane, function(limit)
-    for _ = 1, on_pages('SREM', places_key(limit), holders) do
+    for _ = 1, on_pages('SREM', (prefix .. 'places:' .. limit), holders) do
       if not unblock(limit, now_ms, silent) then break end
     end
   end)
@@ -111,24 +100,39 @@ end
 local function free_place(lane, holder, now_ms, silent)
   if lane then free_places(lane, {holder}, now_ms, silent) end
 end
-local function run_key(run_id) return prefix .. 'run:' .. run_id end
-local function job_of(run_id, step_key) return run_id .. '\31' .. step_key end
+local plain_claims = {}
+local function plain_claim(text)
+  local known = plain_claims[text]
+  if known == nil then
+    local fence, fn, queue = string.match(text, '^(%d+)' .. '\31' .. '(.-)' .. '\31' .. '(.*)$')
+    known = fence and {fence, fn, queue}
+    plain_claims[text] = known or false
+  end
+  return known
+end
+local function mark_claim(run_id, child_id)
+  local text = redis.call('HGET', (prefix .. 'claims:' .. child_id), run_id)
+  local claim = text and plain_claim(text)
+  if claim then redis.call('HSET', (prefix .. 'claims:' .. child_id), run_id, ((claim[1]) .. (false and '' or '+') .. '\31' .. (claim[2]) .. '\31' .. (claim[3]))) end
+end
 local function make_lane_ready(member, fn, queue, lane, score, now_ms, silent)
-  local key = lane_key(fn, queue, lane)
+  local key = ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane)))
   local is_listed = redis.call('EXISTS', key) == 1
   redis.call('ZADD', key, score, member)
   if not is_listed then serve_lane(queue, fn, lane, score, now_ms, silent) end
 end
+local has_ready = {}
 local function make_ready(member, fn, queue, lane, score, now_ms, silent)
   if lane and lane ~= '' then return make_lane_ready(member, fn, queue, lane, score, now_ms, silent) end
-  redis.call('ZADD', ready_key(fn, queue), score, member)
+  local key = (prefix .. 'ready:' .. queue .. ':' .. fn)
+  redis.call('ZADD', key, score, member)
+  has_ready[key] = true
   list_function(queue, fn, fn, score, now_ms, silent)
 end
 local function offer_step(run_id, step_key, now_ms, silent)
-  local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'score', 'lane', 'created')
-  make_ready(job_of(run_id, step_key), run[1], run[2] or 'default', run[4], tonumber(run[3] or run[5]), now_ms, silent)
+  local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'function', 'queue', 'score', 'lane', 'created')
+  make_ready((run_id .. '\31' .. step_key), run[1], run[2] or 'default', run[4], tonumber(run[3] or run[5]), now_ms, silent)
 end
-local function split_job(job) return string.match(job, '^(.-)' .. '\31' .. '(.*)$') end
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local function tally(fn, queue, status, difference)
   local queues = counted[fn]
@@ -147,11 +151,9 @@ local function move_run(fn, queue, from, to)
   tally(fn, queue, from, -1)
   tally(fn, queue, to, 1)
 end
-local function watch_channel(run_id) return prefix .. 'watch:' .. run_id end
 local function tell_watchers(run_id)
-  if redis.call('PUBLISH', watch_channel(run_id), '') == 0 then redis.call('HDEL', run_key(run_id), 'watched') end
+  if redis.call('PUBLISH', (prefix .. 'watch:' .. run_id), '') == 0 then redis.call('HDEL', (prefix .. 'run:' .. run_id), 'watched') end
 end
-local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
 local census_ms
 local function list_ended()
   local key, runs = prefix .. 'ended', table.concat(ended_rows, '\31')
@@ -170,26 +172,26 @@ local function note_census()
       end
     end
   end
-  for fn, rows in pairs(made_live) do on_pages('ZADD', kind_key(fn, 'live'), rows) end
-  for fn, run_ids in pairs(left_live) do on_pages('ZREM', kind_key(fn, 'live'), run_ids) end
+  for fn, rows in pairs(made_live) do
+    on_pages('ZADD', (prefix .. 'runs:' .. fn), rows)
+    on_pages('ZADD', (prefix .. 'runs:' .. fn .. '\31' .. 'live'), rows)
+  end
+  for fn, run_ids in pairs(left_live) do on_pages('ZREM', (prefix .. 'runs:' .. fn .. '\31' .. 'live'), run_ids) end
   if census_ms then list_ended() end
 end
-local expiring = {}
-local function expiry_key(span) return prefix .. 'expiry:' .. span end
+local expiring, expiring_at = {}, {}
 local function note_expiry()
   for span, run_ids in pairs(expiring) do
-    on_pages('RPUSH', expiry_key(span), run_ids)
-    redis.call('ZADD', prefix .. 'expiry', span * 10000, span)
+    if on_pages('RPUSH', (prefix .. 'expiry:' .. span), run_ids) == #run_ids then
+      redis.call('ZADD', prefix .. 'expiry', span * 10000, span)
+    end
   end
 end
 local made_finalize
 local function late_finalize()
 if made_finalize then return made_finalize end
 local PENDING = {wait = true, retry = true, offer = true, taken = true}
-local function cancel_member(run_id, place) return '\31' .. run_id .. '\31' .. place end
-local function child_channel(child_id) return prefix .. 'child:' .. child_id end
 local function clear_timer(member) redis.call('ZREM', prefix .. 'timers', member) end
-local function done_channel(run_id) return prefix .. 'done:' .. run_id end
 local function each_wait(op, visit)
   for _, name in ipairs(op.events) do visit(name, op.path or '', op.token or '') end
 end
@@ -198,13 +200,10 @@ local function event_json(uid, frame, body)
   local ts, name = string.match(frame, '^(%d+)' .. '\31' .. '(.*)$')
   return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' .. body .. ',"ts":' .. ts .. '}'
 end
-local function event_key(uid) return prefix .. 'event:' .. uid end
 local function event_text(uid)
-  local kept = redis.call('HMGET', event_key(uid), 'frame', 'data', 'event')
+  local kept = redis.call('HMGET', (prefix .. 'event:' .. uid), 'frame', 'data', 'event')
   return event_json(uid, kept[1], kept[2] or kept[3]) or nil
 end
-local function event_uid(run_id, uid) return uid or string.match(run_id, '^(%w+)%-') or '' end
-local function event_of(run_id, own, uid) return own or event_text(event_uid(run_id, uid)) end
 local function final_uid(run_id, status, now_ms)
   local time, rest = '', now_ms
   for _ = 1, 10 do
@@ -228,23 +227,22 @@ local function note_ended(run_id, fn, status, created, now_ms)
   local at = #ended_rows
   ended_rows[at + 1], ended_rows[at + 2] = run_id, status
   census_ms = now_ms
-  if status ~= 'completed' then redis.call('ZADD', kind_key(fn, status), created, run_id) end
+  if status ~= 'completed' then redis.call('ZADD', (prefix .. 'runs:' .. fn .. '\31' .. status), created, run_id) end
 end
-local function lane_member(queue, fn, lane) return queue .. '\31' .. fn .. '\31' .. lane end
 local function unlist_function(queue, fn, member)
   listed[queue .. '\31' .. member] = nil
-  redis.call('ZREM', queue_key(app_of(fn), queue), member)
+  redis.call('ZREM', (prefix .. 'queue:' .. (string.match(fn, '^([^/]+)/')) .. ':' .. queue), member)
 end
 local function remove_from_lane(member, fn, queue, lane, now_ms)
-  local key = lane_key(fn, queue, lane)
+  local key = ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane)))
   if redis.call('ZREM', key, member) == 0 or redis.call('EXISTS', key) == 1 then return end
-  local member_of_lane = lane_member(queue, fn, lane)
+  local member_of_lane = (queue .. '\31' .. fn .. '\31' .. lane)
   clear_timer('lane' .. '\31' .. member_of_lane)
-  if redis.call('ZREM', lanes_key(fn, queue), lane) == 1 and redis.call('EXISTS', lanes_key(fn, queue)) == 0 then
+  if redis.call('ZREM', (prefix .. 'lanes:' .. queue .. ':' .. fn), lane) == 1 and redis.call('EXISTS', (prefix .. 'lanes:' .. queue .. ':' .. fn)) == 0 then
     unlist_function(queue, fn, fn .. '\31')
   end
   each_limit(lane, function(limit)
-    if redis.call('ZREM', blocked_key(limit), member_of_lane) == 1 and redis.call('EXISTS', blocked_key(limit)) == 0 then
+    if redis.call('ZREM', (prefix .. 'blocked:' .. limit), member_of_lane) == 1 and redis.call('EXISTS', (prefix .. 'blocked:' .. limit)) == 0 then
       redis.call('ZREM', prefix .. 'blocked', limit)
     end
     unblock(limit, now_ms)
@@ -252,58 +250,54 @@ local function remove_from_lane(member, fn, queue, lane, now_ms)
 end
 local function remove_ready(member, fn, queue, lane, now_ms)
   if lane and lane ~= '' then return remove_from_lane(member, fn, queue, lane, now_ms) end
-  if redis.call('ZREM', ready_key(fn, queue), member) == 1 and redis.call('EXISTS', ready_key(fn, queue)) == 0 then
+  if redis.call('ZREM', (prefix .. 'ready:' .. queue .. ':' .. fn), member) == 1 and redis.call('EXISTS', (prefix .. 'ready:' .. queue .. ':' .. fn)) == 0 then
     unlist_function(queue, fn, fn)
   end
 end
-local function is_pattern(name) return string.sub(name, -1) == '*' end
 local function remove_wait(op, member)
   each_wait(op, function(name, path, token)
     if redis.call('SREM', prefix .. 'waits:' .. name .. ':' .. token, member) == 0 then return end
     if redis.call('HINCRBY', prefix .. 'waitpaths:' .. name, path, -1) > 0 then return end
     redis.call('HDEL', prefix .. 'waitpaths:' .. name, path)
-    if is_pattern(name) and redis.call('EXISTS', prefix .. 'waitpaths:' .. name) == 0 then
+    if (string.sub(name, -1) == '*') and redis.call('EXISTS', prefix .. 'waitpaths:' .. name) == 0 then
       redis.call('SREM', prefix .. 'waitpatterns', name)
     end
   end)
 end
 local function remove_cancels(run_id, field)
-  for place, each in ipairs(cmsgpack.unpack(field)) do remove_wait(each, cancel_member(run_id, place)) end
+  for place, each in ipairs(cmsgpack.unpack(field)) do remove_wait(each, ('\31' .. run_id .. '\31' .. place)) end
 end
-local function joins_key(run_id) return prefix .. 'joins:' .. run_id end
-local function is_pending(op) return PENDING[op.state] end
-local function op_timer(run_id, step_key) return 'op' .. '\31' .. run_id .. '\31' .. step_key end
 local function remove_signal(op, member)
   if redis.call('HGET', prefix .. 'signals', op.signal) == member then redis.call('HDEL', prefix .. 'signals', op.signal) end
 end
 local function unlist(run_id, step_key, op, now_ms)
   local job = run_id .. '\31' .. step_key
   if op.state == 'offer' then
-    local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
+    local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'function', 'queue', 'lane')
     remove_ready(job, run[1], run[2] or 'default', run[3], now_ms)
   end
-  if op.due then clear_timer(op_timer(run_id, step_key)) end
+  if op.due then clear_timer(('op' .. '\31' .. run_id .. '\31' .. step_key)) end
   if op.kind == 'event' then remove_wait(op, job) end
   if op.kind == 'signal' then remove_signal(op, job) end
 end
 local function sweep_operations(run_id, now_ms)
-  redis.call('DEL', joins_key(run_id))
-  local steps = redis.call('HGETALL', steps_key(run_id))
+  redis.call('DEL', (prefix .. 'joins:' .. run_id))
+  local steps = redis.call('HGETALL', (prefix .. 'steps:' .. run_id))
   for i = 1, #steps, 2 do
     local op = cmsgpack.unpack(steps[i + 1])
-    if is_pending(op) then
+    if (PENDING[op.state]) then
       unlist(run_id, steps[i], op, now_ms)
       op.state, op.due = 'dropped', nil
-      redis.call('HSET', steps_key(run_id), steps[i], cmsgpack.pack(op))
+      redis.call('HSET', (prefix .. 'steps:' .. run_id), steps[i], cmsgpack.pack(op))
     end
   end
 end
 local function keep_until(run_id, remove_at_ms)
-  local span = math.ceil(remove_at_ms / 10000)
-  local run_ids = expiring[span]
+  local run_ids = expiring_at[remove_at_ms]
   if not run_ids then
-    run_ids = {}
-    expiring[span] = run_ids
+    local span = math.ceil(remove_at_ms / 10000)
+    run_ids = expiring[span] or {}
+    expiring[span], expiring_at[remove_at_ms] = run_ids, run_ids
   end
   run_ids[#run_ids + 1] = run_id
 end
@@ -311,48 +305,46 @@ local function kept_for(fn, status, keep)
   local all_ms, failed_ms = string.match(keep or '', '^(%d*) (%d*)$')
   local own_ms = tonumber(status == 'failed' and failed_ms or status ~= 'failed' and all_ms or nil)
   if own_ms then return own_ms end
-  local app = redis.call('HMGET', app_key(app_of(fn)), 'retention_ms', 'failed_retention_ms')
+  local app = redis.call('HMGET', (prefix .. 'app:' .. (string.match(fn, '^([^/]+)/'))), 'retention_ms', 'failed_retention_ms')
   return status == 'failed' and tonumber(app[2] or 7 * 86400000) or tonumber(app[1] or 86400000)
 end
-local function parent_of(parent) return string.match(parent, '^(.-)' .. '\31' .. '(.*)$') end
 local function is_join_open(run_id, step_key)
-  local join = redis.call('HGET', joins_key(run_id), step_key)
-  return join and redis.call('HINCRBY', joins_key(run_id), '\31' .. join, -1) > 0
+  local join = redis.call('HGET', (prefix .. 'joins:' .. run_id), step_key)
+  return join and redis.call('HINCRBY', (prefix .. 'joins:' .. run_id), '\31' .. join, -1) > 0
 end
 local function wake(run_id, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
+  local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
     'watched')
   if run[9] then tell_watchers(run_id) end
   if run[1] == 'waiting' then
     if run[6] then return end
-    redis.call('HSET', run_key(run_id), 'status', 'queued')
+    redis.call('HSET', (prefix .. 'run:' .. run_id), 'status', 'queued')
     move_run(run[2], run[3] or 'default', 'waiting', 'queued')
     make_ready(run_id, run[2], run[3] or 'default', run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == 'running' then
-    redis.call('HSET', run_key(run_id), 'dirty', 1)
-    redis.call('PUBLISH', child_channel(run[5]), 'resolved' .. '\31' .. run_id)
+    redis.call('HSET', (prefix .. 'run:' .. run_id), 'dirty', 1)
+    redis.call('PUBLISH', (prefix .. 'child:' .. (run[5])), 'resolved' .. '\31' .. run_id)
   end
 end
 local function resolve(run_id, step_key, outcome, now_ms)
-  local packed = redis.call('HGET', steps_key(run_id), step_key)
+  local packed = redis.call('HGET', (prefix .. 'steps:' .. run_id), step_key)
   if not packed then return false end
   local op = cmsgpack.unpack(packed)
-  if not is_pending(op) then return false end
+  if not (PENDING[op.state]) then return false end
   unlist(run_id, step_key, op, now_ms)
   op.due, op.ended = nil, now_ms
   if outcome.error then
     op.state, op.error = 'failed', outcome.error
   else
     op.state, op.data = 'done', outcome.data
-    redis.call('HDEL', run_key(run_id), 'attempt', 'earlier_errors')
+    redis.call('HDEL', (prefix .. 'run:' .. run_id), 'attempt', 'earlier_errors')
   end
-  redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
+  redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, cmsgpack.pack(op))
   if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, now_ms) end
   return true
 end
-local function singleton_key(id) return prefix .. 'singleton:' .. id end
 local function leave_singleton(id, run_id, now_ms)
-  local key = singleton_key(id)
+  local key = (prefix .. 'singleton:' .. id)
   local held = redis.call('HMGET', key, 'run', 'next')
   if held[2] == run_id then redis.call('HDEL', key, 'next') end
   if held[1] ~= run_id then return end
@@ -360,10 +352,10 @@ local function leave_singleton(id, run_id, now_ms)
   if not next_id then return redis.call('DEL', key) end
   redis.call('HSET', key, 'run', next_id)
   redis.call('HDEL', key, 'next')
-  local run = redis.call('HMGET', run_key(next_id), 'function', 'queue', 'score', 'lane', 'created')
-  redis.call('HSET', run_key(next_id), 'status', 'queued')
+  local run = redis.call('HMGET', (prefix .. 'run:' .. next_id), 'function', 'queue', 'score', 'lane', 'created')
+  redis.call('HSET', (prefix .. 'run:' .. next_id), 'status', 'queued')
   move_run(run[1], run[2] or 'default', 'scheduled', 'queued')
-  redis.call('HDEL', run_key(next_id), 'behind')
+  redis.call('HDEL', (prefix .. 'run:' .. next_id), 'behind')
   make_ready(next_id, run[1], run[2] or 'default', run[4], tonumber(run[3] or run[5]), now_ms)
 end
 local function inherited_headers(event)
@@ -382,7 +374,7 @@ local function tell_end(run_id, fn, status, event, error, now_ms)
   hints[#hints + 1] = text
 end
 local function finalize(run_id, status, body, has_pending, now_ms)
-  local key = run_key(run_id)
+  local key = (prefix .. 'run:' .. run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'by', 'parent', 'start_timeout_ms', 'finish_timeout_ms',
     'lane', 'gathers', 'single', 'cancels', 'event', 'uid', 'keep', 'created')
   local fn, queue = run[2], run[3] or 'default'
@@ -391,7 +383,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   if run[1] == 'queued' then remove_ready(run_id, fn, queue, run[8], now_ms) end
   if run[1] == 'scheduled' or run[1] == 'waiting' then clear_timer('start' .. '\31' .. run_id) end
   if run[1] == 'running' then
-    redis.call('HDEL', claims_key(run[4]), run_id)
+    redis.call('HDEL', (prefix .. 'claims:' .. (run[4])), run_id)
     free_place(run[8], run_id, now_ms)
   end
   if run[6] then clear_timer('start_timeout' .. '\31' .. run_id) end
@@ -405,7 +397,7 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   redis.call('HSET', key, 'status', status, 'ended', now_ms, status == 'completed' and 'output' or 'error', body)
   keep_until(run_id, now_ms + kept_for(fn, status, run[14]))
   if run[5] then
-    local parent_id, step_key = parent_of(run[5])
+    local parent_id, step_key = string.match((run[5]), '^(.-)' .. '\31' .. '(.*)$')
     if status == 'completed' then
       resolve(parent_id, step_key, {data = body}, now_ms)
     else
@@ -415,9 +407,9 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   end
   if run[10] then leave_singleton(run[10], run_id, now_ms) end
   if status == 'failed' or status == 'cancelled' then
-    tell_end(run_id, fn, status, event_of(run_id, run[12], run[13]) or 'null', body, now_ms)
+    tell_end(run_id, fn, status, ((run[12]) or event_text(((run[13]) or string.match(run_id, '^(%w+)%-') or ''))) or 'null', body, now_ms)
   end
-  redis.call('PUBLISH', done_channel(run_id), status)
+  redis.call('PUBLISH', (prefix .. 'done:' .. run_id), status)
 end
 made_finalize = finalize
 return finalize
@@ -426,13 +418,10 @@ local made_end_running
 local function late_end_running()
 if made_end_running then return made_end_running end
 local SETTINGS = {'version', 'retention_ms', 'failed_retention_ms', 'max_crashes'}
-local function code_key(app, code) return prefix .. 'code:' .. app .. '\31' .. code end
-local function codes_key(app) return prefix .. 'codes:' .. app end
-local function split_running(entry) return string.match(entry, '^([^\31]*)\31([^\31]*)\31?(.*)$') end
 local function counting_codes(app)
-  local is_live, live, all = {}, {}, redis.call('ZRANGE', codes_key(app), 0, -1)
+  local is_live, live, all = {}, {}, redis.call('ZRANGE', (prefix .. 'codes:' .. app), 0, -1)
   for _, entry in ipairs(redis.call('HVALS', prefix .. 'running')) do
-    local its_app, code = split_running(entry)
+    local its_app, code = string.match(entry, '^([^\31]*)\31([^\31]*)\31?(.*)$')
     if its_app == app then is_live[code] = true end
   end
   for _, code in ipairs(all) do
@@ -441,18 +430,16 @@ local function counting_codes(app)
   if not live[1] then return all end
   for _, code in ipairs(all) do
     if not is_live[code] then
-      redis.call('ZREM', codes_key(app), code)
-      redis.call('DEL', code_key(app, code))
+      redis.call('ZREM', (prefix .. 'codes:' .. app), code)
+      redis.call('DEL', (prefix .. 'code:' .. app .. '\31' .. code))
     end
   end
   return live
 end
-local function edition_key(app, edition) return prefix .. 'edition:' .. app .. '\31' .. edition end
-local function functions_key(app) return prefix .. 'functions:' .. app end
 local function write_functions(app, manifests, flows)
   local flow_key, rows, settings, gone = prefix .. 'flow', {}, {}, {}
-  for _, slug in ipairs(redis.call('HKEYS', functions_key(app))) do
-    if not manifests[slug] then redis.call('HDEL', functions_key(app), slug) end
+  for _, slug in ipairs(redis.call('HKEYS', (prefix .. 'functions:' .. app))) do
+    if not manifests[slug] then redis.call('HDEL', (prefix .. 'functions:' .. app), slug) end
     if not flows[slug] then gone[#gone + 1] = app .. '/' .. slug end
   end
   for slug, manifest in pairs(manifests) do
@@ -460,13 +447,13 @@ local function write_functions(app, manifests, flows)
     if flows[slug] then settings[#settings + 1], settings[#settings + 2] = app .. '/' .. slug, flows[slug] end
   end
   on_pages('HDEL', flow_key, gone)
-  on_pages('HSET', functions_key(app), rows)
+  on_pages('HSET', (prefix .. 'functions:' .. app), rows)
   on_pages('HSET', flow_key, settings)
 end
 local function union_of(app, codes)
   local manifests, flows = {}, {}
   for _, code in ipairs(codes) do
-    local flat, record = redis.call('HGETALL', code_key(app, code)), {}
+    local flat, record = redis.call('HGETALL', (prefix .. 'code:' .. app .. '\31' .. code)), {}
     for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end
     for field, value in pairs(record) do
       local slug = string.match(field, '^fn:(.*)$')
@@ -478,17 +465,17 @@ end
 local function count_codes(app)
   local codes = counting_codes(app)
   local edition = redis.sha1hex(table.concat(codes, '\31'))
-  local former = redis.call('HGET', app_key(app), 'edition')
-  if former == edition and redis.call('EXISTS', edition_key(app, edition)) == 1 then return 0 end
+  local former = redis.call('HGET', (prefix .. 'app:' .. app), 'edition')
+  if former == edition and redis.call('EXISTS', (prefix .. 'edition:' .. app .. '\31' .. edition)) == 1 then return 0 end
   write_functions(app, union_of(app, codes))
   local fields = {'edition', edition}
   if codes[1] then
-    local values = redis.call('HMGET', code_key(app, codes[#codes]), unpack(SETTINGS))
+    local values = redis.call('HMGET', (prefix .. 'code:' .. app .. '\31' .. (codes[#codes])), unpack(SETTINGS))
     for i, name in ipairs(SETTINGS) do fields[#fields + 1], fields[#fields + 2] = name, values[i] end
   end
-  redis.call('HSET', app_key(app), unpack(fields))
-  if former then redis.call('DEL', edition_key(app, former)) end
-  redis.call('SET', edition_key(app, edition), 1)
+  redis.call('HSET', (prefix .. 'app:' .. app), unpack(fields))
+  if former then redis.call('DEL', (prefix .. 'edition:' .. app .. '\31' .. former)) end
+  redis.call('SET', (prefix .. 'edition:' .. app .. '\31' .. edition), 1)
   if redis.call('LLEN', prefix .. 'nudge') == 0 then redis.call('LPUSH', prefix .. 'nudge', 'functions') end
   return 1
 end
@@ -503,12 +490,11 @@ local function running_of(worker_id)
   end
   return found
 end
-local function worker_of(child_id) return string.match(child_id, '^(.*):') end
 local function end_running(child_id)
   local entry = redis.call('HGET', prefix .. 'running', child_id)
   if not entry then return end
-  local app, code = split_running(entry)
-  local siblings = running_of(worker_of(child_id))
+  local app, code = string.match(entry, '^([^\31]*)\31([^\31]*)\31?(.*)$')
+  local siblings = running_of(string.match(child_id, '^(.*):'))
   if #siblings > 2 then redis.call('HDEL', prefix .. 'running', child_id)
   else redis.call('HSET', prefix .. 'running', child_id, app .. '\31' .. code .. '\31' .. 'ended') end
   if #siblings > 2 then count_codes(app) end
@@ -522,12 +508,12 @@ local held = {}
 for jobs_at = 7, #ARGV do
 local job = ARGV[jobs_at]
  held[#held + 1] = job end
-if (#ARGV - 6) == 0 then held = redis.call('HKEYS', claims_key(child_id)) end
+if (#ARGV - 6) == 0 then held = redis.call('HKEYS', (prefix .. 'claims:' .. child_id)) end
 local function note_crash(key, is_certain)
   if crashed == '' then return end
   local before = redis.call('HMGET', key, 'crashes', 'trial', 'function')
   redis.call('HDEL', key, 'trial')
-  local last_chance = tonumber(redis.call('HGET', app_key(app_of(before[3])), 'max_crashes') or 3) - 1
+  local last_chance = tonumber(redis.call('HGET', (prefix .. 'app:' .. (string.match((before[3]), '^([^/]+)/'))), 'max_crashes') or 3) - 1
   local waited = tonumber(before[1] or 0) >= math.max(1, last_chance) and not before[2]
   if waited and not is_certain then return end
   redis.call('HINCRBY', key, 'crashes', 1)
@@ -536,26 +522,27 @@ local function note_crash(key, is_certain)
 end
 local function ask_for_work(fn, queue)
   if tells then
-    if not is_paused(fn) then hint(app_of(fn), queue, now_ms, true) end
+    if not is_paused(fn) then hint(string.match(fn, '^([^/]+)/'), queue, now_ms, true) end
   else
-    redis.call('HDEL', prefix .. 'hints', app_of(fn) .. '\31' .. queue)
+    redis.call('HDEL', prefix .. 'hints', string.match(fn, '^([^/]+)/') .. '\31' .. queue)
   end
 end
 local function hand_back_step(run_id, step_key)
-  local packed = redis.call('HGET', steps_key(run_id), step_key)
+  local packed = redis.call('HGET', (prefix .. 'steps:' .. run_id), step_key)
   local op = packed and cmsgpack.unpack(packed)
   if not op or op.state ~= 'taken' or op.by ~= child_id then
-    free_place(redis.call('HGET', run_key(run_id), 'lane'), job_of(run_id, step_key), now_ms, not tells)
+    free_place(redis.call('HGET', (prefix .. 'run:' .. run_id), 'lane'), (run_id .. '\31' .. step_key), now_ms, not tells)
     return 0
   end
   op.state = 'offer'
-  redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
-  note_crash(run_key(run_id), true)
-  local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
+  redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, cmsgpack.pack(op))
+  note_crash((prefix .. 'run:' .. run_id), true)
+  local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'function', 'queue', 'lane', 'by')
+  if run[4] then mark_claim(run_id, run[4]) end
   local queue = run[2] or 'default'
   offer_step(run_id, step_key, now_ms, true)
   ask_for_work(run[1], queue)
-  free_place(run[3], job_of(run_id, step_key), now_ms, not tells)
+  free_place(run[3], (run_id .. '\31' .. step_key), now_ms, not tells)
   return 1
 end
 local function end_cancelled(run_id, reason)
@@ -564,11 +551,11 @@ local function end_cancelled(run_id, reason)
 end
 local count = 0
 for i = 1, math.min(#held, limit) do
-  redis.call('HDEL', claims_key(child_id), held[i])
-  local run_id, step_key = split_job(held[i])
+  redis.call('HDEL', (prefix .. 'claims:' .. child_id), held[i])
+  local run_id, step_key = string.match((held[i]), '^(.-)' .. '\31' .. '(.*)$')
   if step_key then count = count + hand_back_step(run_id, step_key) end
   run_id = held[i]
-  local key = run_key(run_id)
+  local key = (prefix .. 'run:' .. run_id)
   local run = redis.call('HMGET', key, 'by', 'function', 'queue', 'score', 'status', 'lane', 'cancel', 'created', 'watched')
   if run[1] == child_id and run[5] == 'running' then
     count = count + 1
@@ -593,7 +580,8 @@ if (#ARGV - 6) == 0 and left == 0 then
 end
 return {count, left, hints}
 end
-local reply = main()
+local is_done, reply = pcall(main)
 note_census()
 note_expiry()
+if not is_done then error(reply, 0) end
 return reply

@@ -1,17 +1,13 @@
 local prefix = KEYS[1]
-local function run_key(run_id) return prefix .. 'run:' .. run_id end
 local function owns(run_id, child_id, fence)
-  local run = redis.call('HMGET', run_key(run_id), 'by', 'fence', 'status')
+  local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'by', 'fence', 'status')
   return run[1] == child_id and run[2] == fence and run[3] == 'running'
 end
-local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
-local function is_pattern(name) return string.sub(name, -1) == '*' end
 local function fits(name, pattern) return string.sub(name, 1, #pattern - 1) == string.sub(pattern, 1, -2) end
 local function split_listed(entry)
   local seq, received_ms = string.match(entry[1], '^(%d+)-(%d+)$')
   return entry[2][2], tonumber(seq), tonumber(received_ms)
 end
-local function events_key(name) return prefix .. 'events:' .. name end
 local function each_wait(op, visit)
   for _, name in ipairs(op.events) do visit(name, op.path or '', op.token or '') end
 end
@@ -19,7 +15,7 @@ local function add_wait(op, member)
   each_wait(op, function(name, path, token)
     if redis.call('SADD', prefix .. 'waits:' .. name .. ':' .. token, member) == 1 then
       redis.call('HINCRBY', prefix .. 'waitpaths:' .. name, path, 1)
-      if is_pattern(name) then redis.call('SADD', prefix .. 'waitpatterns', name) end
+      if (string.sub(name, -1) == '*') then redis.call('SADD', prefix .. 'waitpatterns', name) end
     end
   end)
 end
@@ -31,22 +27,20 @@ local function set_timer(due_ms, member)
     redis.call('LPUSH', prefix .. 'nudge', due_ms)
   end
 end
-local function op_timer(run_id, step_key) return 'op' .. '\31' .. run_id .. '\31' .. step_key end
-local function event_key(uid) return prefix .. 'event:' .. uid end
 local function event_json(uid, frame, body)
   if not frame or frame == '' then return body end
   local ts, name = string.match(frame, '^(%d+)' .. '\31' .. '(.*)$')
   return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' .. body .. ',"ts":' .. ts .. '}'
 end
 local function event_text(uid)
-  local kept = redis.call('HMGET', event_key(uid), 'frame', 'data', 'event')
+  local kept = redis.call('HMGET', (prefix .. 'event:' .. uid), 'frame', 'data', 'event')
   return event_json(uid, kept[1], kept[2] or kept[3]) or nil
 end
 local child_id, run_id, fence, step_key, packed, since_ms, after_seq, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local MAX_PAGE_BYTES = 1048576
 if not owns(run_id, child_id, fence) then return {'fenced', {}} end
-if redis.call('HEXISTS', run_key(run_id), 'cancel') == 1 then return {'cancel', {}} end
-if redis.call('HEXISTS', steps_key(run_id), step_key) == 1 then return {'parked', {}} end
+if redis.call('HEXISTS', (prefix .. 'run:' .. run_id), 'cancel') == 1 then return {'cancel', {}} end
+if redis.call('HEXISTS', (prefix .. 'steps:' .. run_id), step_key) == 1 then return {'parked', {}} end
 local op = cmsgpack.unpack(packed)
 local function names_of_wait()
   local names, is_there = {}, {}
@@ -55,7 +49,7 @@ local function names_of_wait()
     is_there[name] = true
   end
   for _, name in ipairs(op.events) do
-    if is_pattern(name) then
+    if (string.sub(name, -1) == '*') then
       for _, each in ipairs(redis.call('ZRANGE', prefix .. 'event_names', 0, -1)) do
         if fits(each, name) then add(each) end
       end
@@ -80,7 +74,7 @@ local function first_seq(key)
 end
 local found = {}
 for _, name in ipairs(names_of_wait()) do
-  local key = events_key(name)
+  local key = (prefix .. 'events:' .. name)
   local first = after_seq > 0 and after_seq + 1 or first_seq(key)
   for _, entry in ipairs(redis.call('XRANGE', key, first, '+', 'COUNT', limit)) do
     local uid, seq = split_listed(entry)
@@ -89,16 +83,16 @@ for _, name in ipairs(names_of_wait()) do
 end
 table.sort(found, function(one, other) return one[2] < other[2] end)
 if #found == 0 then
-  redis.call('HDEL', run_key(run_id), 'crashes', 'crash_log', 'trial')
+  redis.call('HDEL', (prefix .. 'run:' .. run_id), 'crashes', 'crash_log', 'trial')
   op.seq = redis.call('INCR', prefix .. 'seq')
   add_wait(op, run_id .. '\31' .. step_key)
-  redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
-  set_timer(op.due, op_timer(run_id, step_key))
+  redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, cmsgpack.pack(op))
+  set_timer(op.due, ('op' .. '\31' .. run_id .. '\31' .. step_key))
   return {'parked', {}}
 end
 local page, bytes = {}, 0
 for i = 1, math.min(#found, limit) do
-  local kept = redis.call('HMGET', event_key(found[i][1]), 'at', 'duplicate_of')
+  local kept = redis.call('HMGET', (prefix .. 'event:' .. (found[i][1])), 'at', 'duplicate_of')
   local has_seq = kept[1] and string.sub(kept[1], 1, 1) ~= '-'
   local event = has_seq and not kept[2] and event_text(found[i][1]) or ''
   page[#page + 1] = found[i][1]

@@ -1,8 +1,4 @@
-local function app_of(fn) return string.match(fn, '^([^/]+)/') end
 local prefix = KEYS[1]
-local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
-local function held_key(fn) return prefix .. 'held:' .. fn end
-local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
 local known_lanes = {}
 local function parse_lane(lane)
   local known = known_lanes[lane]
@@ -16,7 +12,6 @@ end
 local function each_limit(lane, visit)
   for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
 end
-local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
 local known_settings = {}
 local function settings_of(fn)
   local settings = known_settings[fn]
@@ -29,8 +24,7 @@ local function settings_of(fn)
   end
   return settings
 end
-local function places_key(limit) return prefix .. 'places:' .. limit end
-local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
+local function is_full(limit, most) return most and redis.call('SCARD', (prefix .. 'places:' .. limit)) >= most end
 local hints, hinted = {}, {}
 local function hint(app, queue, now_ms, force)
   local name = app .. '\31' .. queue
@@ -44,8 +38,6 @@ local function hint(app, queue, now_ms, force)
   hints[#hints + 1] = app
   hints[#hints + 1] = queue
 end
-local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
-local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
 local listed = {}
 local paused_names
 local function is_paused(name)
@@ -58,10 +50,10 @@ end
 local function list_function(queue, fn, member, score, now_ms, silent)
   local best = listed[queue .. '\31' .. member]
   if best and best <= tonumber(score) and not silent then return end
-  if is_paused(fn) then return redis.call('SADD', held_key(fn), queue) end
+  if is_paused(fn) then return redis.call('SADD', (prefix .. 'held:' .. fn), queue) end
   listed[queue .. '\31' .. member] = tonumber(score)
-  local app = app_of(fn)
-  if redis.call('ZADD', queue_key(app, queue), 'LT', score, member) == 1 then
+  local app = string.match(fn, '^([^/]+)/')
+  if redis.call('ZADD', (prefix .. 'queue:' .. app .. ':' .. queue), 'LT', score, member) == 1 then
     redis.call('SADD', prefix .. 'queues', app .. '\31' .. queue)
   end
   if silent then
@@ -71,37 +63,36 @@ local function list_function(queue, fn, member, score, now_ms, silent)
   end
 end
 local function serve_lane(queue, fn, lane, turn, now_ms, silent)
-  local head = redis.call('ZRANGE', lane_key(fn, queue, lane), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane))), 0, 0, 'WITHSCORES')
   if not head[1] then return end
-  redis.call('ZADD', lanes_key(fn, queue), turn, lane)
+  redis.call('ZADD', (prefix .. 'lanes:' .. queue .. ':' .. fn), turn, lane)
   list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
 end
 local function unblock(limit, now_ms, silent)
-  local first = redis.call('ZRANGE', blocked_key(limit), 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', (prefix .. 'blocked:' .. limit), 0, 0, 'WITHSCORES')
   if not first[1] then return false end
   local queue, fn, lane = string.match(first[1], '^(.-)' .. '\31' .. '(.-)' .. '\31' .. '(.*)$')
   local most
   each_limit(lane, function(id, nth) if id == limit then most = settings_of(fn).limits[nth] end end)
   if is_full(limit, most) then return false end
-  redis.call('ZREM', blocked_key(limit), first[1])
-  if redis.call('EXISTS', blocked_key(limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
-  if not silent then hint(app_of(fn), queue, now_ms, true) end
+  redis.call('ZREM', (prefix .. 'blocked:' .. limit), first[1])
+  if redis.call('EXISTS', (prefix .. 'blocked:' .. limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
+  if not silent then hint(string.match(fn, '^([^/]+)/'), queue, now_ms, true) end
   serve_lane(queue, fn, lane, first[2], now_ms, silent)
   if is_paused(fn) then return unblock(limit, now_ms, silent) end
   return true
 end
-local function pauses_channel(app) return prefix .. 'pauses:' .. app end
 local now_ms, function_id = ARGV[1], ARGV[2]
-local app_id = app_of(function_id)
+local app_id = string.match(function_id, '^([^/]+)/')
 redis.call('HSETNX', prefix .. 'paused', function_id, now_ms)
 for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'queues')) do
   local its_app, queue = string.match(name, '^(.-)' .. '\31' .. '(.*)$')
-  if its_app == app_id and redis.call('ZREM', queue_key(app_id, queue), function_id, function_id .. '\31') > 0 then
-    redis.call('SADD', held_key(function_id), queue)
-    for _, lane in ipairs(redis.call('ZRANGE', lanes_key(function_id, queue), 0, 99)) do
+  if its_app == app_id and redis.call('ZREM', (prefix .. 'queue:' .. app_id .. ':' .. queue), function_id, function_id .. '\31') > 0 then
+    redis.call('SADD', (prefix .. 'held:' .. function_id), queue)
+    for _, lane in ipairs(redis.call('ZRANGE', (prefix .. 'lanes:' .. queue .. ':' .. function_id), 0, 99)) do
       each_limit(lane, function(limit) unblock(limit, tonumber(now_ms)) end)
     end
   end
 end
-redis.call('PUBLISH', pauses_channel(app_id), function_id)
+redis.call('PUBLISH', (prefix .. 'pauses:' .. app_id), function_id)
 return {tonumber(redis.call('HGET', prefix .. 'paused', function_id)), hints}

@@ -1,11 +1,9 @@
 local prefix = KEYS[1]
-local function worker_of(child_id) return string.match(child_id, '^(.*):') end
 local function see_worker(worker_id, now_ms)
   if redis.call('ZADD', prefix .. 'workers', 'GT', now_ms, worker_id) == 1 then
     redis.call('HSET', prefix .. 'registered', worker_id, now_ms)
   end
 end
-local function code_key(app, code) return prefix .. 'code:' .. app .. '\31' .. code end
 local function on_pages(command, key, items, first, last)
   local sum = 0
   last = last or #items
@@ -14,7 +12,6 @@ local function on_pages(command, key, items, first, last)
   end
   return sum
 end
-local function codes_key(app) return prefix .. 'codes:' .. app end
 local function running_of(worker_id)
   local found, start = {}, worker_id .. ':'
   local flat = redis.call('HGETALL', prefix .. 'running')
@@ -26,11 +23,10 @@ local function running_of(worker_id)
   end
   return found
 end
-local function split_running(entry) return string.match(entry, '^([^\31]*)\31([^\31]*)\31?(.*)$') end
 local function counting_codes(app)
-  local is_live, live, all = {}, {}, redis.call('ZRANGE', codes_key(app), 0, -1)
+  local is_live, live, all = {}, {}, redis.call('ZRANGE', (prefix .. 'codes:' .. app), 0, -1)
   for _, entry in ipairs(redis.call('HVALS', prefix .. 'running')) do
-    local its_app, code = split_running(entry)
+    local its_app, code = string.match(entry, '^([^\31]*)\31([^\31]*)\31?(.*)$')
     if its_app == app then is_live[code] = true end
   end
   for _, code in ipairs(all) do
@@ -39,19 +35,16 @@ local function counting_codes(app)
   if not live[1] then return all end
   for _, code in ipairs(all) do
     if not is_live[code] then
-      redis.call('ZREM', codes_key(app), code)
-      redis.call('DEL', code_key(app, code))
+      redis.call('ZREM', (prefix .. 'codes:' .. app), code)
+      redis.call('DEL', (prefix .. 'code:' .. app .. '\31' .. code))
     end
   end
   return live
 end
-local function app_key(app) return prefix .. 'app:' .. app end
-local function edition_key(app, edition) return prefix .. 'edition:' .. app .. '\31' .. edition end
-local function functions_key(app) return prefix .. 'functions:' .. app end
 local function write_functions(app, manifests, flows)
   local flow_key, rows, settings, gone = prefix .. 'flow', {}, {}, {}
-  for _, slug in ipairs(redis.call('HKEYS', functions_key(app))) do
-    if not manifests[slug] then redis.call('HDEL', functions_key(app), slug) end
+  for _, slug in ipairs(redis.call('HKEYS', (prefix .. 'functions:' .. app))) do
+    if not manifests[slug] then redis.call('HDEL', (prefix .. 'functions:' .. app), slug) end
     if not flows[slug] then gone[#gone + 1] = app .. '/' .. slug end
   end
   for slug, manifest in pairs(manifests) do
@@ -59,13 +52,13 @@ local function write_functions(app, manifests, flows)
     if flows[slug] then settings[#settings + 1], settings[#settings + 2] = app .. '/' .. slug, flows[slug] end
   end
   on_pages('HDEL', flow_key, gone)
-  on_pages('HSET', functions_key(app), rows)
+  on_pages('HSET', (prefix .. 'functions:' .. app), rows)
   on_pages('HSET', flow_key, settings)
 end
 local function union_of(app, codes)
   local manifests, flows = {}, {}
   for _, code in ipairs(codes) do
-    local flat, record = redis.call('HGETALL', code_key(app, code)), {}
+    local flat, record = redis.call('HGETALL', (prefix .. 'code:' .. app .. '\31' .. code)), {}
     for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end
     for field, value in pairs(record) do
       local slug = string.match(field, '^fn:(.*)$')
@@ -78,26 +71,26 @@ local SETTINGS = {'version', 'retention_ms', 'failed_retention_ms', 'max_crashes
 local function count_codes(app)
   local codes = counting_codes(app)
   local edition = redis.sha1hex(table.concat(codes, '\31'))
-  local former = redis.call('HGET', app_key(app), 'edition')
-  if former == edition and redis.call('EXISTS', edition_key(app, edition)) == 1 then return 0 end
+  local former = redis.call('HGET', (prefix .. 'app:' .. app), 'edition')
+  if former == edition and redis.call('EXISTS', (prefix .. 'edition:' .. app .. '\31' .. edition)) == 1 then return 0 end
   write_functions(app, union_of(app, codes))
   local fields = {'edition', edition}
   if codes[1] then
-    local values = redis.call('HMGET', code_key(app, codes[#codes]), unpack(SETTINGS))
+    local values = redis.call('HMGET', (prefix .. 'code:' .. app .. '\31' .. (codes[#codes])), unpack(SETTINGS))
     for i, name in ipairs(SETTINGS) do fields[#fields + 1], fields[#fields + 2] = name, values[i] end
   end
-  redis.call('HSET', app_key(app), unpack(fields))
-  if former then redis.call('DEL', edition_key(app, former)) end
-  redis.call('SET', edition_key(app, edition), 1)
+  redis.call('HSET', (prefix .. 'app:' .. app), unpack(fields))
+  if former then redis.call('DEL', (prefix .. 'edition:' .. app .. '\31' .. former)) end
+  redis.call('SET', (prefix .. 'edition:' .. app .. '\31' .. edition), 1)
   if redis.call('LLEN', prefix .. 'nudge') == 0 then redis.call('LPUSH', prefix .. 'nudge', 'functions') end
   return 1
 end
 local now_ms, child_id, is_watched, app_id, code, version, retention_ms, failed_retention_ms, max_crashes = tonumber(ARGV[1]), ARGV[2], (ARGV[3] ~= ''), ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 if redis.call('ZSCORE', prefix .. 'graves', child_id) then return 0 end
-local worker_id = worker_of(child_id)
+local worker_id = string.match(child_id, '^(.*):')
 redis.call('SADD', prefix .. 'apps', app_id)
 if is_watched then see_worker(worker_id, now_ms) end
-if redis.call('EXISTS', code_key(app_id, code)) == 0 and (#ARGV - 9) ~= 0 then
+if redis.call('EXISTS', (prefix .. 'code:' .. app_id .. '\31' .. code)) == 0 and (#ARGV - 9) ~= 0 then
   local fields = {'version', version, 'registered', now_ms, 'retention_ms', retention_ms,
     'failed_retention_ms', failed_retention_ms, 'max_crashes', max_crashes}
   local function add(name, value) fields[#fields + 1], fields[#fields + 2] = name, value end
@@ -108,14 +101,14 @@ local slug, manifest, flow = ARGV[functions_at], ARGV[functions_at + 1], ARGV[fu
     add('fn:' .. slug, manifest)
     if flow ~= '' then add('flow:' .. slug, flow) end
   end
-  on_pages('HSET', code_key(app_id, code), fields)
-  local newest = redis.call('ZRANGE', codes_key(app_id), -1, -1, 'WITHSCORES')
-  redis.call('ZADD', codes_key(app_id), math.max(now_ms, (tonumber(newest[2]) or 0) + 1), code)
+  on_pages('HSET', (prefix .. 'code:' .. app_id .. '\31' .. code), fields)
+  local newest = redis.call('ZRANGE', (prefix .. 'codes:' .. app_id), -1, -1, 'WITHSCORES')
+  redis.call('ZADD', (prefix .. 'codes:' .. app_id), math.max(now_ms, (tonumber(newest[2]) or 0) + 1), code)
 end
 redis.call('HSET', prefix .. 'running', child_id, app_id .. '\31' .. code)
 local siblings = running_of(worker_id)
 for i = 1, #siblings, 2 do
-  local _, _, state = split_running(siblings[i + 1])
+  local _, _, state = string.match((siblings[i + 1]), '^([^\31]*)\31([^\31]*)\31?(.*)$')
   if state == 'ended' then redis.call('HDEL', prefix .. 'running', siblings[i]) end
 end
 return count_codes(app_id)

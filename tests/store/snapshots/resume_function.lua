@@ -1,7 +1,5 @@
 local prefix = KEYS[1]
 local hints, hinted = {}, {}
-local function held_key(fn) return prefix .. 'held:' .. fn end
-local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
 local listed = {}
 local paused_names
 local function is_paused(name)
@@ -11,8 +9,6 @@ local function is_paused(name)
   end
   return paused_names[name]
 end
-local function app_of(fn) return string.match(fn, '^([^/]+)/') end
-local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
 local function hint(app, queue, now_ms, force)
   local name = app .. '\31' .. queue
   if hinted[name] then return end
@@ -28,10 +24,10 @@ end
 local function list_function(queue, fn, member, score, now_ms, silent)
   local best = listed[queue .. '\31' .. member]
   if best and best <= tonumber(score) and not silent then return end
-  if is_paused(fn) then return redis.call('SADD', held_key(fn), queue) end
+  if is_paused(fn) then return redis.call('SADD', (prefix .. 'held:' .. fn), queue) end
   listed[queue .. '\31' .. member] = tonumber(score)
-  local app = app_of(fn)
-  if redis.call('ZADD', queue_key(app, queue), 'LT', score, member) == 1 then
+  local app = string.match(fn, '^([^/]+)/')
+  if redis.call('ZADD', (prefix .. 'queue:' .. app .. ':' .. queue), 'LT', score, member) == 1 then
     redis.call('SADD', prefix .. 'queues', app .. '\31' .. queue)
   end
   if silent then
@@ -40,18 +36,16 @@ local function list_function(queue, fn, member, score, now_ms, silent)
     hint(app, queue, now_ms)
   end
 end
-local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
-local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
 local now_ms, function_id = tonumber(ARGV[1]), ARGV[2]
 local since_ms = redis.call('HGET', prefix .. 'paused', function_id)
 if not since_ms then return {'', hints} end
 redis.call('HDEL', prefix .. 'paused', function_id)
-for _, queue in ipairs(redis.call('SMEMBERS', held_key(function_id))) do
-  local run = redis.call('ZRANGE', ready_key(function_id, queue), 0, 0, 'WITHSCORES')
+for _, queue in ipairs(redis.call('SMEMBERS', (prefix .. 'held:' .. function_id))) do
+  local run = redis.call('ZRANGE', (prefix .. 'ready:' .. queue .. ':' .. function_id), 0, 0, 'WITHSCORES')
   if run[1] then list_function(queue, function_id, function_id, run[2], now_ms) end
-  local lane = redis.call('ZRANGE', lanes_key(function_id, queue), 0, 0)[1]
-  local head = lane and redis.call('ZRANGE', lane_key(function_id, queue, lane), 0, 0, 'WITHSCORES') or {}
+  local lane = redis.call('ZRANGE', (prefix .. 'lanes:' .. queue .. ':' .. function_id), 0, 0)[1]
+  local head = lane and redis.call('ZRANGE', ((prefix .. 'ready:' .. queue .. ':' .. (function_id .. '\31' .. lane))), 0, 0, 'WITHSCORES') or {}
   if head[1] then list_function(queue, function_id, function_id .. '\31', head[2], now_ms) end
 end
-redis.call('DEL', held_key(function_id))
+redis.call('DEL', (prefix .. 'held:' .. function_id))
 return {since_ms, hints}

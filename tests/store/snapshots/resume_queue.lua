@@ -1,7 +1,5 @@
 local prefix = KEYS[1]
-local function queue_member(app, queue) return app .. '\31' .. queue end
 local hints, hinted = {}, {}
-local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
 local function hint(app, queue, now_ms, force)
   local name = app .. '\31' .. queue
   if hinted[name] then return end
@@ -15,8 +13,8 @@ local function hint(app, queue, now_ms, force)
   hints[#hints + 1] = queue
 end
 local now_ms, app_id, queue = tonumber(ARGV[1]), ARGV[2], ARGV[3]
-local since_ms = redis.call('HGET', prefix .. 'paused', queue_member(app_id, queue))
+local since_ms = redis.call('HGET', prefix .. 'paused', (app_id .. '\31' .. queue))
 if not since_ms then return {'', hints} end
-redis.call('HDEL', prefix .. 'paused', queue_member(app_id, queue))
-if redis.call('EXISTS', queue_key(app_id, queue)) == 1 then hint(app_id, queue, now_ms, true) end
+redis.call('HDEL', prefix .. 'paused', (app_id .. '\31' .. queue))
+if redis.call('EXISTS', (prefix .. 'queue:' .. app_id .. ':' .. queue)) == 1 then hint(app_id, queue, now_ms, true) end
 return {since_ms, hints}

@@ -1,10 +1,8 @@
 local prefix = KEYS[1]
-local function run_key(run_id) return prefix .. 'run:' .. run_id end
 local function owns(run_id, child_id, fence)
-  local run = redis.call('HMGET', run_key(run_id), 'by', 'fence', 'status')
+  local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'by', 'fence', 'status')
   return run[1] == child_id and run[2] == fence and run[3] == 'running'
 end
-local function claims_key(child_id) return prefix .. 'claims:' .. child_id end
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local function tally(fn, queue, status, difference)
   local queues = counted[fn]
@@ -44,8 +42,6 @@ local function on_pages(command, key, items, first, last)
   end
   return sum
 end
-local function places_key(limit) return prefix .. 'places:' .. limit end
-local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
 local known_settings = {}
 local function settings_of(fn)
   local settings = known_settings[fn]
@@ -58,7 +54,7 @@ local function settings_of(fn)
   end
   return settings
 end
-local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
+local function is_full(limit, most) return most and redis.call('SCARD', (prefix .. 'places:' .. limit)) >= most end
 local hints, hinted = {}, {}
 local function hint(app, queue, now_ms, force)
   local name = app .. '\31' .. queue
@@ -72,10 +68,6 @@ local function hint(app, queue, now_ms, force)
   hints[#hints + 1] = app
   hints[#hints + 1] = queue
 end
-local function app_of(fn) return string.match(fn, '^([^/]+)/') end
-local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
-local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
-local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
 local listed = {}
 local paused_names
 local function is_paused(name)
@@ -85,15 +77,13 @@ local function is_paused(name)
   end
   return paused_names[name]
 end
-local function held_key(fn) return prefix .. 'held:' .. fn end
-local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
 local function list_function(queue, fn, member, score, now_ms, silent)
   local best = listed[queue .. '\31' .. member]
   if best and best <= tonumber(score) and not silent then return end
-  if is_paused(fn) then return redis.call('SADD', held_key(fn), queue) end
+  if is_paused(fn) then return redis.call('SADD', (prefix .. 'held:' .. fn), queue) end
   listed[queue .. '\31' .. member] = tonumber(score)
-  local app = app_of(fn)
-  if redis.call('ZADD', queue_key(app, queue), 'LT', score, member) == 1 then
+  local app = string.match(fn, '^([^/]+)/')
+  if redis.call('ZADD', (prefix .. 'queue:' .. app .. ':' .. queue), 'LT', score, member) == 1 then
     redis.call('SADD', prefix .. 'queues', app .. '\31' .. queue)
   end
   if silent then
@@ -103,28 +93,28 @@ local function list_function(queue, fn, member, score, now_ms, silent)
   end
 end
 local function serve_lane(queue, fn, lane, turn, now_ms, silent)
-  local head = redis.call('ZRANGE', lane_key(fn, queue, lane), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane))), 0, 0, 'WITHSCORES')
   if not head[1] then return end
-  redis.call('ZADD', lanes_key(fn, queue), turn, lane)
+  redis.call('ZADD', (prefix .. 'lanes:' .. queue .. ':' .. fn), turn, lane)
   list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
 end
 local function unblock(limit, now_ms, silent)
-  local first = redis.call('ZRANGE', blocked_key(limit), 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', (prefix .. 'blocked:' .. limit), 0, 0, 'WITHSCORES')
   if not first[1] then return false end
   local queue, fn, lane = string.match(first[1], '^(.-)' .. '\31' .. '(.-)' .. '\31' .. '(.*)$')
   local most
   each_limit(lane, function(id, nth) if id == limit then most = settings_of(fn).limits[nth] end end)
   if is_full(limit, most) then return false end
-  redis.call('ZREM', blocked_key(limit), first[1])
-  if redis.call('EXISTS', blocked_key(limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
-  if not silent then hint(app_of(fn), queue, now_ms, true) end
+  redis.call('ZREM', (prefix .. 'blocked:' .. limit), first[1])
+  if redis.call('EXISTS', (prefix .. 'blocked:' .. limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
+  if not silent then hint(string.match(fn, '^([^/]+)/'), queue, now_ms, true) end
   serve_lane(queue, fn, lane, first[2], now_ms, silent)
   if is_paused(fn) then return unblock(limit, now_ms, silent) end
   return true
 end
 local function free_places(lane, holders, now_ms, silent)
   each_limit(lane, function(limit)
-    for _ = 1, on_pages('SREM', places_key(limit), holders) do
+    for _ = 1, on_pages('SREM', (prefix .. 'places:' .. limit), holders) do
       if not unblock(limit, now_ms, silent) then break end
     end
   end)
@@ -140,11 +130,9 @@ local function set_timer(due_ms, member)
     redis.call('LPUSH', prefix .. 'nudge', due_ms)
   end
 end
-local function watch_channel(run_id) return prefix .. 'watch:' .. run_id end
 local function tell_watchers(run_id)
-  if redis.call('PUBLISH', watch_channel(run_id), '') == 0 then redis.call('HDEL', run_key(run_id), 'watched') end
+  if redis.call('PUBLISH', (prefix .. 'watch:' .. run_id), '') == 0 then redis.call('HDEL', (prefix .. 'run:' .. run_id), 'watched') end
 end
-local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
 local census_ms
 local function list_ended()
   local key, runs = prefix .. 'ended', table.concat(ended_rows, '\31')
@@ -163,13 +151,16 @@ local function note_census()
       end
     end
   end
-  for fn, rows in pairs(made_live) do on_pages('ZADD', kind_key(fn, 'live'), rows) end
-  for fn, run_ids in pairs(left_live) do on_pages('ZREM', kind_key(fn, 'live'), run_ids) end
+  for fn, rows in pairs(made_live) do
+    on_pages('ZADD', (prefix .. 'runs:' .. fn), rows)
+    on_pages('ZADD', (prefix .. 'runs:' .. fn .. '\31' .. 'live'), rows)
+  end
+  for fn, run_ids in pairs(left_live) do on_pages('ZREM', (prefix .. 'runs:' .. fn .. '\31' .. 'live'), run_ids) end
   if census_ms then list_ended() end
 end
 local function main()
 local now_ms, child_id, run_id, fence, attempts, due_ms, error = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local key = run_key(run_id)
+local key = (prefix .. 'run:' .. run_id)
 if not owns(run_id, child_id, fence) then return {'fenced', {}} end
 local run = redis.call('HMGET', key, 'cancel', 'lane', 'function', 'queue', 'watched')
 if run[1] then return {'cancel', {}} end
@@ -178,13 +169,14 @@ if tonumber(attempts) > 1 then
   redis.call('HSET', key, 'earlier_errors', (before[1] and before[1] .. ',' or '') .. before[2])
 end
 redis.call('HSET', key, 'attempt', attempts, 'last_error', error, 'status', 'waiting', 'due', due_ms)
-redis.call('HDEL', claims_key(child_id), run_id)
+redis.call('HDEL', (prefix .. 'claims:' .. child_id), run_id)
 move_run(run[3], run[4] or 'default', 'running', 'waiting')
 free_place(run[2], run_id, now_ms)
 set_timer(tonumber(due_ms), 'start' .. '\31' .. run_id)
 if run[5] then tell_watchers(run_id) end
 return {'ok', hints}
 end
-local reply = main()
+local is_done, reply = pcall(main)
 note_census()
+if not is_done then error(reply, 0) end
 return reply

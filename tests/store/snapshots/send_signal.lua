@@ -1,20 +1,11 @@
 local prefix = KEYS[1]
 local hints, hinted = {}, {}
-local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
 local PENDING = {wait = true, retry = true, offer = true, taken = true}
-local function is_pending(op) return PENDING[op.state] end
-local function run_key(run_id) return prefix .. 'run:' .. run_id end
-local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
-local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
-local function lane_member(queue, fn, lane) return queue .. '\31' .. fn .. '\31' .. lane end
 local function clear_timer(member) redis.call('ZREM', prefix .. 'timers', member) end
-local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
 local listed = {}
-local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
-local function app_of(fn) return string.match(fn, '^([^/]+)/') end
 local function unlist_function(queue, fn, member)
   listed[queue .. '\31' .. member] = nil
-  redis.call('ZREM', queue_key(app_of(fn), queue), member)
+  redis.call('ZREM', (prefix .. 'queue:' .. (string.match(fn, '^([^/]+)/')) .. ':' .. queue), member)
 end
 local known_lanes = {}
 local function parse_lane(lane)
@@ -29,7 +20,6 @@ end
 local function each_limit(lane, visit)
   for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
 end
-local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
 local known_settings = {}
 local function settings_of(fn)
   local settings = known_settings[fn]
@@ -42,8 +32,7 @@ local function settings_of(fn)
   end
   return settings
 end
-local function places_key(limit) return prefix .. 'places:' .. limit end
-local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
+local function is_full(limit, most) return most and redis.call('SCARD', (prefix .. 'places:' .. limit)) >= most end
 local function hint(app, queue, now_ms, force)
   local name = app .. '\31' .. queue
   if hinted[name] then return end
@@ -64,14 +53,13 @@ local function is_paused(name)
   end
   return paused_names[name]
 end
-local function held_key(fn) return prefix .. 'held:' .. fn end
 local function list_function(queue, fn, member, score, now_ms, silent)
   local best = listed[queue .. '\31' .. member]
   if best and best <= tonumber(score) and not silent then return end
-  if is_paused(fn) then return redis.call('SADD', held_key(fn), queue) end
+  if is_paused(fn) then return redis.call('SADD', (prefix .. 'held:' .. fn), queue) end
   listed[queue .. '\31' .. member] = tonumber(score)
-  local app = app_of(fn)
-  if redis.call('ZADD', queue_key(app, queue), 'LT', score, member) == 1 then
+  local app = string.match(fn, '^([^/]+)/')
+  if redis.call('ZADD', (prefix .. 'queue:' .. app .. ':' .. queue), 'LT', score, member) == 1 then
     redis.call('SADD', prefix .. 'queues', app .. '\31' .. queue)
   end
   if silent then
@@ -81,35 +69,35 @@ local function list_function(queue, fn, member, score, now_ms, silent)
   end
 end
 local function serve_lane(queue, fn, lane, turn, now_ms, silent)
-  local head = redis.call('ZRANGE', lane_key(fn, queue, lane), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane))), 0, 0, 'WITHSCORES')
   if not head[1] then return end
-  redis.call('ZADD', lanes_key(fn, queue), turn, lane)
+  redis.call('ZADD', (prefix .. 'lanes:' .. queue .. ':' .. fn), turn, lane)
   list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
 end
 local function unblock(limit, now_ms, silent)
-  local first = redis.call('ZRANGE', blocked_key(limit), 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', (prefix .. 'blocked:' .. limit), 0, 0, 'WITHSCORES')
   if not first[1] then return false end
   local queue, fn, lane = string.match(first[1], '^(.-)' .. '\31' .. '(.-)' .. '\31' .. '(.*)$')
   local most
   each_limit(lane, function(id, nth) if id == limit then most = settings_of(fn).limits[nth] end end)
   if is_full(limit, most) then return false end
-  redis.call('ZREM', blocked_key(limit), first[1])
-  if redis.call('EXISTS', blocked_key(limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
-  if not silent then hint(app_of(fn), queue, now_ms, true) end
+  redis.call('ZREM', (prefix .. 'blocked:' .. limit), first[1])
+  if redis.call('EXISTS', (prefix .. 'blocked:' .. limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
+  if not silent then hint(string.match(fn, '^([^/]+)/'), queue, now_ms, true) end
   serve_lane(queue, fn, lane, first[2], now_ms, silent)
   if is_paused(fn) then return unblock(limit, now_ms, silent) end
   return true
 end
 local function remove_from_lane(member, fn, queue, lane, now_ms)
-  local key = lane_key(fn, queue, lane)
+  local key = ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane)))
   if redis.call('ZREM', key, member) == 0 or redis.call('EXISTS', key) == 1 then return end
-  local member_of_lane = lane_member(queue, fn, lane)
+  local member_of_lane = (queue .. '\31' .. fn .. '\31' .. lane)
   clear_timer('lane' .. '\31' .. member_of_lane)
-  if redis.call('ZREM', lanes_key(fn, queue), lane) == 1 and redis.call('EXISTS', lanes_key(fn, queue)) == 0 then
+  if redis.call('ZREM', (prefix .. 'lanes:' .. queue .. ':' .. fn), lane) == 1 and redis.call('EXISTS', (prefix .. 'lanes:' .. queue .. ':' .. fn)) == 0 then
     unlist_function(queue, fn, fn .. '\31')
   end
   each_limit(lane, function(limit)
-    if redis.call('ZREM', blocked_key(limit), member_of_lane) == 1 and redis.call('EXISTS', blocked_key(limit)) == 0 then
+    if redis.call('ZREM', (prefix .. 'blocked:' .. limit), member_of_lane) == 1 and redis.call('EXISTS', (prefix .. 'blocked:' .. limit)) == 0 then
       redis.call('ZREM', prefix .. 'blocked', limit)
     end
     unblock(limit, now_ms)
@@ -117,21 +105,19 @@ local function remove_from_lane(member, fn, queue, lane, now_ms)
 end
 local function remove_ready(member, fn, queue, lane, now_ms)
   if lane and lane ~= '' then return remove_from_lane(member, fn, queue, lane, now_ms) end
-  if redis.call('ZREM', ready_key(fn, queue), member) == 1 and redis.call('EXISTS', ready_key(fn, queue)) == 0 then
+  if redis.call('ZREM', (prefix .. 'ready:' .. queue .. ':' .. fn), member) == 1 and redis.call('EXISTS', (prefix .. 'ready:' .. queue .. ':' .. fn)) == 0 then
     unlist_function(queue, fn, fn)
   end
 end
-local function op_timer(run_id, step_key) return 'op' .. '\31' .. run_id .. '\31' .. step_key end
 local function each_wait(op, visit)
   for _, name in ipairs(op.events) do visit(name, op.path or '', op.token or '') end
 end
-local function is_pattern(name) return string.sub(name, -1) == '*' end
 local function remove_wait(op, member)
   each_wait(op, function(name, path, token)
     if redis.call('SREM', prefix .. 'waits:' .. name .. ':' .. token, member) == 0 then return end
     if redis.call('HINCRBY', prefix .. 'waitpaths:' .. name, path, -1) > 0 then return end
     redis.call('HDEL', prefix .. 'waitpaths:' .. name, path)
-    if is_pattern(name) and redis.call('EXISTS', prefix .. 'waitpaths:' .. name) == 0 then
+    if (string.sub(name, -1) == '*') and redis.call('EXISTS', prefix .. 'waitpaths:' .. name) == 0 then
       redis.call('SREM', prefix .. 'waitpatterns', name)
     end
   end)
@@ -142,21 +128,19 @@ end
 local function unlist(run_id, step_key, op, now_ms)
   local job = run_id .. '\31' .. step_key
   if op.state == 'offer' then
-    local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
+    local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'function', 'queue', 'lane')
     remove_ready(job, run[1], run[2] or 'default', run[3], now_ms)
   end
-  if op.due then clear_timer(op_timer(run_id, step_key)) end
+  if op.due then clear_timer(('op' .. '\31' .. run_id .. '\31' .. step_key)) end
   if op.kind == 'event' then remove_wait(op, job) end
   if op.kind == 'signal' then remove_signal(op, job) end
 end
-local function joins_key(run_id) return prefix .. 'joins:' .. run_id end
 local function is_join_open(run_id, step_key)
-  local join = redis.call('HGET', joins_key(run_id), step_key)
-  return join and redis.call('HINCRBY', joins_key(run_id), '\31' .. join, -1) > 0
+  local join = redis.call('HGET', (prefix .. 'joins:' .. run_id), step_key)
+  return join and redis.call('HINCRBY', (prefix .. 'joins:' .. run_id), '\31' .. join, -1) > 0
 end
-local function watch_channel(run_id) return prefix .. 'watch:' .. run_id end
 local function tell_watchers(run_id)
-  if redis.call('PUBLISH', watch_channel(run_id), '') == 0 then redis.call('HDEL', run_key(run_id), 'watched') end
+  if redis.call('PUBLISH', (prefix .. 'watch:' .. run_id), '') == 0 then redis.call('HDEL', (prefix .. 'run:' .. run_id), 'watched') end
 end
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local function tally(fn, queue, status, difference)
@@ -177,45 +161,47 @@ local function move_run(fn, queue, from, to)
   tally(fn, queue, to, 1)
 end
 local function make_lane_ready(member, fn, queue, lane, score, now_ms, silent)
-  local key = lane_key(fn, queue, lane)
+  local key = ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane)))
   local is_listed = redis.call('EXISTS', key) == 1
   redis.call('ZADD', key, score, member)
   if not is_listed then serve_lane(queue, fn, lane, score, now_ms, silent) end
 end
+local has_ready = {}
 local function make_ready(member, fn, queue, lane, score, now_ms, silent)
   if lane and lane ~= '' then return make_lane_ready(member, fn, queue, lane, score, now_ms, silent) end
-  redis.call('ZADD', ready_key(fn, queue), score, member)
+  local key = (prefix .. 'ready:' .. queue .. ':' .. fn)
+  redis.call('ZADD', key, score, member)
+  has_ready[key] = true
   list_function(queue, fn, fn, score, now_ms, silent)
 end
-local function child_channel(child_id) return prefix .. 'child:' .. child_id end
 local function wake(run_id, now_ms)
-  local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
+  local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
     'watched')
   if run[9] then tell_watchers(run_id) end
   if run[1] == 'waiting' then
     if run[6] then return end
-    redis.call('HSET', run_key(run_id), 'status', 'queued')
+    redis.call('HSET', (prefix .. 'run:' .. run_id), 'status', 'queued')
     move_run(run[2], run[3] or 'default', 'waiting', 'queued')
     make_ready(run_id, run[2], run[3] or 'default', run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == 'running' then
-    redis.call('HSET', run_key(run_id), 'dirty', 1)
-    redis.call('PUBLISH', child_channel(run[5]), 'resolved' .. '\31' .. run_id)
+    redis.call('HSET', (prefix .. 'run:' .. run_id), 'dirty', 1)
+    redis.call('PUBLISH', (prefix .. 'child:' .. (run[5])), 'resolved' .. '\31' .. run_id)
   end
 end
 local function resolve(run_id, step_key, outcome, now_ms)
-  local packed = redis.call('HGET', steps_key(run_id), step_key)
+  local packed = redis.call('HGET', (prefix .. 'steps:' .. run_id), step_key)
   if not packed then return false end
   local op = cmsgpack.unpack(packed)
-  if not is_pending(op) then return false end
+  if not (PENDING[op.state]) then return false end
   unlist(run_id, step_key, op, now_ms)
   op.due, op.ended = nil, now_ms
   if outcome.error then
     op.state, op.error = 'failed', outcome.error
   else
     op.state, op.data = 'done', outcome.data
-    redis.call('HDEL', run_key(run_id), 'attempt', 'earlier_errors')
+    redis.call('HDEL', (prefix .. 'run:' .. run_id), 'attempt', 'earlier_errors')
   end
-  redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
+  redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, cmsgpack.pack(op))
   if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, now_ms) end
   return true
 end
@@ -227,7 +213,6 @@ local function on_pages(command, key, items, first, last)
   end
   return sum
 end
-local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
 local census_ms
 local function list_ended()
   local key, runs = prefix .. 'ended', table.concat(ended_rows, '\31')
@@ -246,8 +231,11 @@ local function note_census()
       end
     end
   end
-  for fn, rows in pairs(made_live) do on_pages('ZADD', kind_key(fn, 'live'), rows) end
-  for fn, run_ids in pairs(left_live) do on_pages('ZREM', kind_key(fn, 'live'), run_ids) end
+  for fn, rows in pairs(made_live) do
+    on_pages('ZADD', (prefix .. 'runs:' .. fn), rows)
+    on_pages('ZADD', (prefix .. 'runs:' .. fn .. '\31' .. 'live'), rows)
+  end
+  for fn, run_ids in pairs(left_live) do on_pages('ZREM', (prefix .. 'runs:' .. fn .. '\31' .. 'live'), run_ids) end
   if census_ms then list_ended() end
 end
 local function main()
@@ -263,6 +251,7 @@ if not resolve(run_id, step_key, {data = data}, now_ms) then return {'', hints} 
 redis.call('SET', sent, run_id, 'PX', KEPT_MS)
 return {run_id, hints}
 end
-local reply = main()
+local is_done, reply = pcall(main)
 note_census()
+if not is_done then error(reply, 0) end
 return reply

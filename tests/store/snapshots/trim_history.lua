@@ -1,11 +1,4 @@
 local prefix = KEYS[1]
-local function expiry_key(span) return prefix .. 'expiry:' .. span end
-local function run_key(run_id) return prefix .. 'run:' .. run_id end
-local function runs_key(fn) return prefix .. 'runs:' .. fn end
-local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. '\31' .. kind end
-local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
-local function batch_key(run_id) return prefix .. 'batch:' .. run_id end
-local function children_key(run_id) return prefix .. 'children:' .. run_id end
 local function on_pages(command, key, items, first, last)
   local sum = 0
   last = last or #items
@@ -19,19 +12,15 @@ local function on_keys(command, keys)
   for i = 1, #keys, 1000 do sum = sum + redis.call(command, unpack(keys, i, math.min(i + 1000 - 1, #keys))) end
   return sum
 end
-local function event_key(uid) return prefix .. 'event:' .. uid end
-local function event_uid(run_id, uid) return uid or string.match(run_id, '^(%w+)%-') or '' end
 local function event_json(uid, frame, body)
   if not frame or frame == '' then return body end
   local ts, name = string.match(frame, '^(%d+)' .. '\31' .. '(.*)$')
   return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' .. body .. ',"ts":' .. ts .. '}'
 end
 local function event_text(uid)
-  local kept = redis.call('HMGET', event_key(uid), 'frame', 'data', 'event')
+  local kept = redis.call('HMGET', (prefix .. 'event:' .. uid), 'frame', 'data', 'event')
   return event_json(uid, kept[1], kept[2] or kept[3]) or nil
 end
-local function app_key(app) return prefix .. 'app:' .. app end
-local function events_key(name) return prefix .. 'events:' .. name end
 local function split_listed(entry)
   local seq, received_ms = string.match(entry[1], '^(%d+)-(%d+)$')
   return entry[2][2], tonumber(seq), tonumber(received_ms)
@@ -41,8 +30,8 @@ local MAX_EVENT_SLACK_MS = 60000
 local function take_expired()
   local runs = {}
   for _, span in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'expiry', '-inf', now_ms, 'LIMIT', 0, limit)) do
-    for _, run_id in ipairs(redis.call('LPOP', expiry_key(span), limit - #runs) or {}) do runs[#runs + 1] = run_id end
-    if redis.call('EXISTS', expiry_key(span)) == 0 then redis.call('ZREM', prefix .. 'expiry', span) end
+    for _, run_id in ipairs(redis.call('LPOP', (prefix .. 'expiry:' .. span), limit - #runs) or {}) do runs[#runs + 1] = run_id end
+    if redis.call('EXISTS', (prefix .. 'expiry:' .. span)) == 0 then redis.call('ZREM', prefix .. 'expiry', span) end
     if #runs >= limit then break end
   end
   return runs
@@ -53,38 +42,38 @@ local function forget(index, run_id)
   table.insert(run_ids[index], run_id)
 end
 for _, run_id in ipairs(runs) do
-  local run = redis.call('HMGET', run_key(run_id), 'function', 'status')
+  local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'function', 'status')
   if run[1] then
-    forget(runs_key(run[1]), run_id)
-    if run[2] ~= 'completed' then forget(kind_key(run[1], run[2]), run_id) end
+    forget((prefix .. 'runs:' .. (run[1])), run_id)
+    if run[2] ~= 'completed' then forget((prefix .. 'runs:' .. (run[1]) .. '\31' .. (run[2])), run_id) end
   end
-  for _, key in ipairs({run_key(run_id), steps_key(run_id), batch_key(run_id), children_key(run_id)}) do keys[#keys + 1] = key end
+  for _, key in ipairs({(prefix .. 'run:' .. run_id), (prefix .. 'steps:' .. run_id), (prefix .. 'batch:' .. run_id), (prefix .. 'children:' .. run_id)}) do keys[#keys + 1] = key end
 end
 for index, ids in pairs(run_ids) do on_pages('ZREM', index, ids) end
 on_keys('DEL', keys)
 local function leave_text(uid)
-  local record = redis.call('HGETALL', event_key(uid))
+  local record = redis.call('HGETALL', (prefix .. 'event:' .. uid))
   for i = 1, #record, 2 do
     if string.sub(record[i], 1, 3) == 'fn:' then
       local run_id = record[i + 1]
       if string.sub(run_id, 1, 1) == '-' then run_id = uid .. run_id end
-      local run = redis.call('HMGET', run_key(run_id), 'function', 'event', 'uid')
-      if run[1] and not run[2] and event_uid(run_id, run[3]) == uid then
-        redis.call('HSET', run_key(run_id), 'event', event_text(uid))
+      local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'function', 'event', 'uid')
+      if run[1] and not run[2] and ((run[3]) or string.match(run_id, '^(%w+)%-') or '') == uid then
+        redis.call('HSET', (prefix .. 'run:' .. run_id), 'event', event_text(uid))
       end
     end
   end
 end
 local kept_ms
 for _, app in ipairs(redis.call('SMEMBERS', prefix .. 'apps')) do
-  local retention_ms = tonumber(redis.call('HGET', app_key(app), 'retention_ms') or 0)
+  local retention_ms = tonumber(redis.call('HGET', (prefix .. 'app:' .. app), 'retention_ms') or 0)
   kept_ms = math.max(kept_ms or 0, retention_ms)
 end
 kept_ms = kept_ms or event_retention_ms
 local oldest_ms = now_ms - kept_ms - math.min(kept_ms / 10, MAX_EVENT_SLACK_MS)
 local removed, events = 0, {}
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'event_names', '-inf', oldest_ms, 'LIMIT', 0, limit)) do
-  local key, next_seq, next_ms = events_key(name), nil, nil
+  local key, next_seq, next_ms = (prefix .. 'events:' .. name), nil, nil
   for _, entry in ipairs(redis.call('XRANGE', key, '-', '+', 'COUNT', limit - removed + 1)) do
     local uid, seq, received_ms = split_listed(entry)
     if received_ms > oldest_ms or removed >= limit then
@@ -92,7 +81,7 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'event_names', '-inf
       break
     end
     leave_text(uid)
-    events[#events + 1] = event_key(uid)
+    events[#events + 1] = (prefix .. 'event:' .. uid)
     removed = removed + 1
   end
   if next_seq then

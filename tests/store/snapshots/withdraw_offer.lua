@@ -1,21 +1,13 @@
 local prefix = KEYS[1]
-local function run_key(run_id) return prefix .. 'run:' .. run_id end
 local function owns(run_id, child_id, fence)
-  local run = redis.call('HMGET', run_key(run_id), 'by', 'fence', 'status')
+  local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'by', 'fence', 'status')
   return run[1] == child_id and run[2] == fence and run[3] == 'running'
 end
-local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
-local function ready_key(fn, queue) return prefix .. 'ready:' .. queue .. ':' .. fn end
-local function lane_key(fn, queue, lane) return ready_key(fn .. '\31' .. lane, queue) end
-local function lane_member(queue, fn, lane) return queue .. '\31' .. fn .. '\31' .. lane end
 local function clear_timer(member) redis.call('ZREM', prefix .. 'timers', member) end
-local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
 local listed = {}
-local function queue_key(app, queue) return prefix .. 'queue:' .. app .. ':' .. queue end
-local function app_of(fn) return string.match(fn, '^([^/]+)/') end
 local function unlist_function(queue, fn, member)
   listed[queue .. '\31' .. member] = nil
-  redis.call('ZREM', queue_key(app_of(fn), queue), member)
+  redis.call('ZREM', (prefix .. 'queue:' .. (string.match(fn, '^([^/]+)/')) .. ':' .. queue), member)
 end
 local known_lanes = {}
 local function parse_lane(lane)
@@ -30,7 +22,6 @@ end
 local function each_limit(lane, visit)
   for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
 end
-local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
 local known_settings = {}
 local function settings_of(fn)
   local settings = known_settings[fn]
@@ -43,8 +34,7 @@ local function settings_of(fn)
   end
   return settings
 end
-local function places_key(limit) return prefix .. 'places:' .. limit end
-local function is_full(limit, most) return most and redis.call('SCARD', places_key(limit)) >= most end
+local function is_full(limit, most) return most and redis.call('SCARD', (prefix .. 'places:' .. limit)) >= most end
 local hints, hinted = {}, {}
 local function hint(app, queue, now_ms, force)
   local name = app .. '\31' .. queue
@@ -66,14 +56,13 @@ local function is_paused(name)
   end
   return paused_names[name]
 end
-local function held_key(fn) return prefix .. 'held:' .. fn end
 local function list_function(queue, fn, member, score, now_ms, silent)
   local best = listed[queue .. '\31' .. member]
   if best and best <= tonumber(score) and not silent then return end
-  if is_paused(fn) then return redis.call('SADD', held_key(fn), queue) end
+  if is_paused(fn) then return redis.call('SADD', (prefix .. 'held:' .. fn), queue) end
   listed[queue .. '\31' .. member] = tonumber(score)
-  local app = app_of(fn)
-  if redis.call('ZADD', queue_key(app, queue), 'LT', score, member) == 1 then
+  local app = string.match(fn, '^([^/]+)/')
+  if redis.call('ZADD', (prefix .. 'queue:' .. app .. ':' .. queue), 'LT', score, member) == 1 then
     redis.call('SADD', prefix .. 'queues', app .. '\31' .. queue)
   end
   if silent then
@@ -83,35 +72,35 @@ local function list_function(queue, fn, member, score, now_ms, silent)
   end
 end
 local function serve_lane(queue, fn, lane, turn, now_ms, silent)
-  local head = redis.call('ZRANGE', lane_key(fn, queue, lane), 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane))), 0, 0, 'WITHSCORES')
   if not head[1] then return end
-  redis.call('ZADD', lanes_key(fn, queue), turn, lane)
+  redis.call('ZADD', (prefix .. 'lanes:' .. queue .. ':' .. fn), turn, lane)
   list_function(queue, fn, fn .. '\31', head[2], now_ms, silent)
 end
 local function unblock(limit, now_ms, silent)
-  local first = redis.call('ZRANGE', blocked_key(limit), 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', (prefix .. 'blocked:' .. limit), 0, 0, 'WITHSCORES')
   if not first[1] then return false end
   local queue, fn, lane = string.match(first[1], '^(.-)' .. '\31' .. '(.-)' .. '\31' .. '(.*)$')
   local most
   each_limit(lane, function(id, nth) if id == limit then most = settings_of(fn).limits[nth] end end)
   if is_full(limit, most) then return false end
-  redis.call('ZREM', blocked_key(limit), first[1])
-  if redis.call('EXISTS', blocked_key(limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
-  if not silent then hint(app_of(fn), queue, now_ms, true) end
+  redis.call('ZREM', (prefix .. 'blocked:' .. limit), first[1])
+  if redis.call('EXISTS', (prefix .. 'blocked:' .. limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
+  if not silent then hint(string.match(fn, '^([^/]+)/'), queue, now_ms, true) end
   serve_lane(queue, fn, lane, first[2], now_ms, silent)
   if is_paused(fn) then return unblock(limit, now_ms, silent) end
   return true
 end
 local function remove_from_lane(member, fn, queue, lane, now_ms)
-  local key = lane_key(fn, queue, lane)
+  local key = ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane)))
   if redis.call('ZREM', key, member) == 0 or redis.call('EXISTS', key) == 1 then return end
-  local member_of_lane = lane_member(queue, fn, lane)
+  local member_of_lane = (queue .. '\31' .. fn .. '\31' .. lane)
   clear_timer('lane' .. '\31' .. member_of_lane)
-  if redis.call('ZREM', lanes_key(fn, queue), lane) == 1 and redis.call('EXISTS', lanes_key(fn, queue)) == 0 then
+  if redis.call('ZREM', (prefix .. 'lanes:' .. queue .. ':' .. fn), lane) == 1 and redis.call('EXISTS', (prefix .. 'lanes:' .. queue .. ':' .. fn)) == 0 then
     unlist_function(queue, fn, fn .. '\31')
   end
   each_limit(lane, function(limit)
-    if redis.call('ZREM', blocked_key(limit), member_of_lane) == 1 and redis.call('EXISTS', blocked_key(limit)) == 0 then
+    if redis.call('ZREM', (prefix .. 'blocked:' .. limit), member_of_lane) == 1 and redis.call('EXISTS', (prefix .. 'blocked:' .. limit)) == 0 then
       redis.call('ZREM', prefix .. 'blocked', limit)
     end
     unblock(limit, now_ms)
@@ -119,21 +108,19 @@ local function remove_from_lane(member, fn, queue, lane, now_ms)
 end
 local function remove_ready(member, fn, queue, lane, now_ms)
   if lane and lane ~= '' then return remove_from_lane(member, fn, queue, lane, now_ms) end
-  if redis.call('ZREM', ready_key(fn, queue), member) == 1 and redis.call('EXISTS', ready_key(fn, queue)) == 0 then
+  if redis.call('ZREM', (prefix .. 'ready:' .. queue .. ':' .. fn), member) == 1 and redis.call('EXISTS', (prefix .. 'ready:' .. queue .. ':' .. fn)) == 0 then
     unlist_function(queue, fn, fn)
   end
 end
-local function op_timer(run_id, step_key) return 'op' .. '\31' .. run_id .. '\31' .. step_key end
 local function each_wait(op, visit)
   for _, name in ipairs(op.events) do visit(name, op.path or '', op.token or '') end
 end
-local function is_pattern(name) return string.sub(name, -1) == '*' end
 local function remove_wait(op, member)
   each_wait(op, function(name, path, token)
     if redis.call('SREM', prefix .. 'waits:' .. name .. ':' .. token, member) == 0 then return end
     if redis.call('HINCRBY', prefix .. 'waitpaths:' .. name, path, -1) > 0 then return end
     redis.call('HDEL', prefix .. 'waitpaths:' .. name, path)
-    if is_pattern(name) and redis.call('EXISTS', prefix .. 'waitpaths:' .. name) == 0 then
+    if (string.sub(name, -1) == '*') and redis.call('EXISTS', prefix .. 'waitpaths:' .. name) == 0 then
       redis.call('SREM', prefix .. 'waitpatterns', name)
     end
   end)
@@ -144,24 +131,24 @@ end
 local function unlist(run_id, step_key, op, now_ms)
   local job = run_id .. '\31' .. step_key
   if op.state == 'offer' then
-    local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
+    local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'function', 'queue', 'lane')
     remove_ready(job, run[1], run[2] or 'default', run[3], now_ms)
   end
-  if op.due then clear_timer(op_timer(run_id, step_key)) end
+  if op.due then clear_timer(('op' .. '\31' .. run_id .. '\31' .. step_key)) end
   if op.kind == 'event' then remove_wait(op, job) end
   if op.kind == 'signal' then remove_signal(op, job) end
 end
 local now_ms, child_id, run_id, fence, step_key = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if not owns(run_id, child_id, fence) then return {0, {}} end
-local packed = redis.call('HGET', steps_key(run_id), step_key)
+local packed = redis.call('HGET', (prefix .. 'steps:' .. run_id), step_key)
 if not packed then return {1, {}} end
 local op = cmsgpack.unpack(packed)
 if op.state ~= 'offer' then return {0, {}} end
 unlist(run_id, step_key, op, now_ms)
 if op.attempts then
   op.state = 'due'
-  redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
+  redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, cmsgpack.pack(op))
 else
-  redis.call('HDEL', steps_key(run_id), step_key)
+  redis.call('HDEL', (prefix .. 'steps:' .. run_id), step_key)
 end
 return {1, hints}

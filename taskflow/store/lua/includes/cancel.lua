@@ -4,7 +4,9 @@ local function cancel(run_id, reason, now_ms)
   if not run[1] then return 'unknown' end
   if FINAL[run[1]] then return 'final' end
   if run[1] == RUNNING then
-    redis.call('HSETNX', run_key(run_id), 'cancel', reason)  -- the first reason stands
+    -- The first reason stands.
+    redis.call('HSETNX', run_key(run_id), 'cancel', reason)
+    mark_claim(run_id, run[2])
     redis.call('PUBLISH', child_channel(run[2]), 'cancel' .. SEP .. run_id)
     return 'requested'
   end

@@ -27,7 +27,7 @@ local function move_run(fn, queue, from, to)
   tally(fn, queue, from, -1)
   tally(fn, queue, to, 1)
 end
--- A run is made, and lives.
+-- A run is made, and lives: it stands in the index of all runs of its function, too.
 local function enter_census(run_id, fn, queue, status, created)
   tally(fn, queue, status, 1)
   local rows = made_live[fn]
@@ -72,7 +72,10 @@ local function note_census()
       end
     end
   end
-  for fn, rows in pairs(made_live) do on_pages('ZADD', kind_key(fn, LIVE), rows) end
+  for fn, rows in pairs(made_live) do
+    on_pages('ZADD', runs_key(fn), rows)
+    on_pages('ZADD', kind_key(fn, LIVE), rows)
+  end
   for fn, run_ids in pairs(left_live) do on_pages('ZREM', kind_key(fn, LIVE), run_ids) end
   if census_ms then list_ended() end
 end

@@ -5,6 +5,27 @@ local function owns(run_id, child_id, fence)
   local run = redis.call('HMGET', run_key(run_id), 'by', 'fence', 'status')
   return run[1] == child_id and run[2] == fence and run[3] == RUNNING
 end
+-- `claims:<child>` is a hash of what a child holds: jobs of offered steps, with their fence, and runs, with fence SEP function SEP
+-- queue. A `+` behind the fence says that their owner has more to heed than that, which stands in the run: ties, a cancel, crashes,
+-- failed attempts, somebody who watches. Without it, who commits need not look at the run.
+local function claim_text(fence, is_plain, fn, queue) return fence .. (is_plain and '' or '+') .. SEP .. fn .. SEP .. queue end
+-- By text: {fence, function, queue} of a run without `+`, else false.
+local plain_claims = {}
+local function plain_claim(text)
+  local known = plain_claims[text]
+  if known == nil then
+    local fence, fn, queue = string.match(text, '^(%d+)' .. SEP .. '(.-)' .. SEP .. '(.*)$')
+    known = fence and {fence, fn, queue}
+    plain_claims[text] = known or false
+  end
+  return known
+end
+-- The owner of a run, if it has one, has more to heed from now on.
+local function mark_claim(run_id, child_id)
+  local text = redis.call('HGET', claims_key(child_id), run_id)
+  local claim = text and plain_claim(text)
+  if claim then redis.call('HSET', claims_key(child_id), run_id, claim_text(claim[1], false, claim[2], claim[3])) end
+end
 -- The timers of a run that starts for the first time (S6.3); both may be nil.
 local function start_clocks(run_id, start_timeout_ms, finish_timeout_ms, now_ms)
   if start_timeout_ms then clear_timer('start_timeout' .. SEP .. run_id) end

@@ -1,6 +1,7 @@
 -- create_run: make a run and put it where it belongs: claimed at once, ready, or delayed.
--- run: id, fn, queue, event (JSON), uid (of the event, when there is a record of it: then `event` and `frame` are as that keeps it), cause, version, start_at_ms (or 0),
--- start_timeout_ms, finish_timeout_ms (or 0), parent (or ''), flow ('' or a packed table, see FlowControl.plan).
+-- run: id, fn, queue, event (JSON), uid (of the event, when there is a record of it: then `event` and `frame` are as that keeps
+-- it), cause, version, start_at_ms (or 0), start_timeout_ms, finish_timeout_ms (or 0), parent (or ''), flow ('' or a packed table,
+-- see FlowControl.plan).
 -- now is ARGV's text: a number would be formatted anew at each use.
 -- Returns the fence when `child_id` got the claim, else 0; and what `admit` said when it made no run of its own. A run that exists
 -- is left as it is, so that routing an event twice makes one run (S1.6); its fence is told again to the child that already holds it
@@ -11,20 +12,24 @@ local function known_fence(run_id, child_id)
   return known[2] == child_id and known[4] == RUNNING and tonumber(known[3]) or 0
 end
 -- Whether a run that is made now may execute at once: older runs go first (S7.2), and its limits must have room.
--- By ready set, as far as this script has found out.
-local has_ready = {}
 local function may_start(fn, queue, lane, now_ms)
   if is_paused(queue_member(app_of(fn), queue)) then return false end
   if not lane then
     local key = ready_key(fn, queue)
-    if not has_ready[key] then has_ready[key] = redis.call('EXISTS', key) == 1 end
+    if has_ready[key] == nil then has_ready[key] = redis.call('EXISTS', key) == 1 end
     return not has_ready[key]
   end
   return redis.call('EXISTS', lanes_key(fn, queue), lane_key(fn, queue, lane)) == 0 and not full_limit(fn, lane)
     and opens_at(fn, lane) <= now_ms
 end
--- Add to the fields of a new run what else hangs on it. `tied` says that there is something, and whether it is more than a lane:
--- finish_runs has little to do for all others.
+-- Whether anything hangs on a run, or its hash says where it comes from. A run that is not tied has been made by the event that
+-- its id begins with, and has no more to it.
+local function is_tied(run, lane, is_scored)
+  return run.fields or lane or run.keep or is_scored or run.parent ~= '' or run.finish_timeout_ms > 0
+    or run.start_timeout_ms > 0 or run.cause ~= DEFAULT_CAUSE or event_uid(run.id) ~= run.uid
+end
+-- Add to the fields of a new run what else hangs on it. `tied` says that it is tied, and whether its end has more to it than to
+-- give back places.
 local function tie(fields, run, lane, now)
   local function add(name, value)
     fields[#fields + 1] = name
@@ -56,7 +61,6 @@ local function create_run(run, child_id, now)
   local score = is_delayed and run.start_at_ms or now
   if flow and flow.ahead then score = score - flow.ahead end
   local is_claimed = child_id ~= '' and not is_delayed and not run.behind and may_start(run.fn, run.queue, lane, now_ms)
-  redis.call('ZADD', runs_key(run.fn), now, run.id)
   if is_claimed and lane then
     lane = count_start(run.fn, lane, now_ms)
     take_places(lane, run.id)
@@ -72,12 +76,11 @@ local function create_run(run, child_id, now)
   if is_claimed then
     for _, part in ipairs({'by', child_id, 'fence', '1', 'started', now}) do fields[#fields + 1] = part end
   end
-  if run.fields or lane or run.keep or run.parent ~= '' or run.finish_timeout_ms > 0 or run.start_timeout_ms > 0 then
-    tie(fields, run, lane, now)
-  end
+  local tied = is_tied(run, lane, score ~= now)
+  if tied then tie(fields, run, lane, now) end
   redis.call('HSET', key, unpack(fields))
   if is_claimed then
-    redis.call('HSET', claims_key(child_id), run.id, '1')
+    redis.call('HSET', claims_key(child_id), run.id, claim_text(1, not tied, run.fn, run.queue))
     start_clocks(run.id, nil, run.finish_timeout_ms > 0 and run.finish_timeout_ms, now_ms)
     return 1
   end

@@ -1,8 +1,9 @@
 -- event: what is kept of an event, and the index of events by name.
 -- `event:<uid>` is a hash: `at`, which is seq-received (ms), or -received for one that came by no route; what became of it:
--- `fn:<function>` with its run (from its `-` on, when the uid is what stands before), `app:<app>` when that app has routed it and no
--- function took it, `wait:...`, `cancel:...`; and its text: `event` (JSON), or only its `data` and its `frame`, ts SEP name, when
--- what stands around these is what we would write: then the hash takes half the room. Python makes that form (store/records.py).
+-- `fn:<function>` with its run (from its `-` on, when the uid is what stands before), `app:<app>` when that app has routed it and
+-- no function took it, `wait:...`, `cancel:...`; and its text: `event` (JSON), or only its `data` and its `frame`, ts SEP name,
+-- when what stands around these is what we would write: the hash takes half the room then. Python makes that form, see
+-- store/records.py.
 -- `events:<name>` is a stream of `seq-received (ms)`, u: uid; it says what came when without a look at the events.
 -- `event_names` holds the names, by when (ms) the oldest event was received that is kept.
 -- Add the text of an event to the fields of its record.

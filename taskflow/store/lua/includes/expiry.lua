@@ -3,20 +3,22 @@
 --@finally note_expiry when expiring
 local SPAN_MS = 10000
 local function expiry_key(span) return prefix .. 'expiry:' .. span end
--- By span, the runs that this script has brought to their end: they are written at its end.
-local expiring = {}
+-- By span, the runs that this script has brought to their end: they are written at its end. And the same by their time.
+local expiring, expiring_at = {}, {}
 local function keep_until(run_id, remove_at_ms)
-  local span = math.ceil(remove_at_ms / SPAN_MS)
-  local run_ids = expiring[span]
+  local run_ids = expiring_at[remove_at_ms]
   if not run_ids then
-    run_ids = {}
-    expiring[span] = run_ids
+    local span = math.ceil(remove_at_ms / SPAN_MS)
+    run_ids = expiring[span] or {}
+    expiring[span], expiring_at[remove_at_ms] = run_ids, run_ids
   end
   run_ids[#run_ids + 1] = run_id
 end
 local function note_expiry()
   for span, run_ids in pairs(expiring) do
-    on_pages('RPUSH', expiry_key(span), run_ids)
-    redis.call('ZADD', prefix .. 'expiry', span * SPAN_MS, span)
+    -- The first of their span.
+    if on_pages('RPUSH', expiry_key(span), run_ids) == #run_ids then
+      redis.call('ZADD', prefix .. 'expiry', span * SPAN_MS, span)
+    end
   end
 end

@@ -9,6 +9,17 @@ local function on_pages(command, key, items, first, last)
   end
   return sum
 end
+-- The values of a hash's fields, in their order; what it does not have is false.
+local function values_of(key, fields)
+  if #fields <= PAGE then return redis.call('HMGET', key, unpack(fields)) end
+  local values = {}
+  for i = 1, #fields, PAGE do
+    for _, value in ipairs(redis.call('HMGET', key, unpack(fields, i, math.min(i + PAGE - 1, #fields)))) do
+      values[#values + 1] = value
+    end
+  end
+  return values
+end
 local function on_keys(command, keys)
   local sum = 0
   for i = 1, #keys, PAGE do sum = sum + redis.call(command, unpack(keys, i, math.min(i + PAGE - 1, #keys))) end
