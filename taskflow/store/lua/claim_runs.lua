@@ -92,6 +92,8 @@ local function take(member, fn, score)
   claimed[#claimed + 1] = {member, fn, event[1], event[2], score}
 end
 
+-- A function that has more ready runs.
+local left
 -- Take runs of a function without limits, up to the score at which another one's turn comes.
 local function take_ready(fn, turn_ends)
   local best = redis.call('ZRANGE', ready_key(fn, queue), 0, limit - #claimed - 1, 'WITHSCORES')
@@ -103,7 +105,13 @@ local function take_ready(fn, turn_ends)
   end
   if taken > 0 then redis.call('ZREMRANGEBYRANK', ready_key(fn, queue), 0, taken - 1) end
   local head = redis.call('ZRANGE', ready_key(fn, queue), 0, 0, 'WITHSCORES')
-  if head[1] then redis.call('ZADD', index, head[2], fn) else redis.call('ZREM', index, fn) end
+  if head[1] then
+    redis.call('ZADD', index, head[2], fn)
+    left = fn
+  else
+    redis.call('ZREM', index, fn)
+    if left == fn then left = nil end
+  end
 end
 
 -- Take the best run of the lane whose turn it is, or put the lane aside until its limits have room.
@@ -149,7 +157,7 @@ while #claimed < limit do
 end
 if claims[1] then on_pages('HSET', claims_key(child_id), claims) end
 
-local has_more = best_entry() and 1 or 0
+local has_more = (left or best_entry()) and 1 or 0
 if by_hint then
   -- This message is spent. With work left, one more wakes another child; without, the next ready run sends one.
   if has_more == 1 and claimed[1] then hint(app_id, queue, tonumber(now_ms), true)

@@ -5,13 +5,11 @@
 --       is_completed: a step has completed. memos: its outcome (msgpack), and earlier operations whose place in the order of
 --       outcomes became known
 -- Reply  {'', for each commit 'fenced' when the claim is lost, 'cancel' when it is stored and the run shall end, else 'ok'}
-local ids = {}
-for run_id in commits do ids[#ids + 1] = run_id end
-local reply, claims = {''}, values_of(claims_key(child_id), ids)
+local reply, claims = {''}, claims_key(child_id)
 for run_id, fence, is_completed, memos in commits do
-  local claim, key = claims[#reply] and plain_claim(claims[#reply]), run_key(run_id)
+  local claim, key = redis.call('HGET', claims, run_id), run_key(run_id)
   -- Who has a plain claim has a run that none of these fields say anything of.
-  local is_plain = claim and claim[1] == fence
+  local is_plain = claim and string.sub(claim, 1, #fence + 1) == fence .. SEP
   local run = is_plain and {} or redis.call('HMGET', key, 'by', 'fence', 'cancel', 'crashes', 'attempt', 'status', 'watched')
   if not is_plain and (run[1] ~= child_id or run[2] ~= fence or run[6] ~= RUNNING) then
     reply[#reply + 1] = 'fenced'

@@ -73,17 +73,8 @@ local function take_places(lane, holder)
 end
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local function tally(fn, queue, status, difference)
-  local queues = counted[fn]
-  if not queues then
-    queues = {}
-    counted[fn] = queues
-  end
-  local statuses = queues[queue]
-  if not statuses then
-    statuses = {}
-    queues[queue] = statuses
-  end
-  statuses[status] = (statuses[status] or 0) + difference
+  local field = fn .. '\31' .. queue .. '\31' .. status
+  counted[field] = (counted[field] or 0) + difference
 end
 local function move_run(fn, queue, from, to)
   tally(fn, queue, from, -1)
@@ -171,9 +162,10 @@ local function opens_at(fn, lane)
   return due_us and math.ceil((tonumber(due_us) - tolerance_us) / 1000) or 0
 end
 local function on_pages(command, key, items, first, last)
+  first, last = first or 1, last or #items
+  if last - first < 1000 and first <= last then return redis.call(command, key, unpack(items, first, last)) end
   local sum = 0
-  last = last or #items
-  for i = first or 1, last, 1000 do
+  for i = first, last, 1000 do
     sum = sum + redis.call(command, key, unpack(items, i, math.min(i + 1000 - 1, last)))
   end
   return sum
@@ -181,19 +173,15 @@ end
 local census_ms
 local function list_ended()
   local key, runs = prefix .. 'ended', table.concat(ended_rows, '\31')
-  local function add(ms) return redis.pcall('XADD', key, 'MAXLEN', '~', 1000, ms .. '-*', 'runs', runs) end
-  if type(add(string.format('%.0f', census_ms))) ~= 'table' then return end
-  add(string.match(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1], '^(%d+)'))
+  local added = redis.pcall('XADD', key, 'MAXLEN', '~', 1000, census_ms .. '-*', 'runs', runs)
+  if type(added) ~= 'table' then return end
+  local last_ms = string.match(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1], '^(%d+)')
+  redis.call('XADD', key, 'MAXLEN', '~', 1000, last_ms .. '-*', 'runs', runs)
 end
 local function note_census()
-  for fn, queues in pairs(counted) do
-    for queue, statuses in pairs(queues) do
-      for status, difference in pairs(statuses) do
-        local field = fn .. '\31' .. queue .. '\31' .. status
-        if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
-          redis.call('HDEL', prefix .. 'counts', field)
-        end
-      end
+  for field, difference in pairs(counted) do
+    if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
+      redis.call('HDEL', prefix .. 'counts', field)
     end
   end
   for fn, rows in pairs(made_live) do
@@ -279,6 +267,7 @@ local function take(member, fn, score)
   claims[#claims + 1] = (1 .. (true and '' or '+') .. '\31' .. fn .. '\31' .. queue)
   claimed[#claimed + 1] = {member, fn, event[1], event[2], score}
 end
+local left
 local function take_ready(fn, turn_ends)
   local best = redis.call('ZRANGE', (prefix .. 'ready:' .. queue .. ':' .. fn), 0, limit - #claimed - 1, 'WITHSCORES')
   local taken = 0
@@ -289,7 +278,13 @@ local function take_ready(fn, turn_ends)
   end
   if taken > 0 then redis.call('ZREMRANGEBYRANK', (prefix .. 'ready:' .. queue .. ':' .. fn), 0, taken - 1) end
   local head = redis.call('ZRANGE', (prefix .. 'ready:' .. queue .. ':' .. fn), 0, 0, 'WITHSCORES')
-  if head[1] then redis.call('ZADD', index, head[2], fn) else redis.call('ZREM', index, fn) end
+  if head[1] then
+    redis.call('ZADD', index, head[2], fn)
+    left = fn
+  else
+    redis.call('ZREM', index, fn)
+    if left == fn then left = nil end
+  end
 end
 local function serve(fn, lane, turn, head)
   local full = full_limit(fn, lane)
@@ -329,7 +324,7 @@ while #claimed < limit do
   else take_ready(entry, turn_ends) end
 end
 if claims[1] then on_pages('HSET', (prefix .. 'claims:' .. child_id), claims) end
-local has_more = best_entry() and 1 or 0
+local has_more = (left or best_entry()) and 1 or 0
 if by_hint then
   if has_more == 1 and claimed[1] then hint(app_id, queue, tonumber(now_ms), true)
   elseif has_more == 0 and (#ARGV - 6) > 0 and redis.call('EXISTS', index) == 1 then

@@ -29,9 +29,10 @@ local function counting_codes(app)
   return live
 end
 local function on_pages(command, key, items, first, last)
+  first, last = first or 1, last or #items
+  if last - first < 1000 and first <= last then return redis.call(command, key, unpack(items, first, last)) end
   local sum = 0
-  last = last or #items
-  for i = first or 1, last, 1000 do
+  for i = first, last, 1000 do
     sum = sum + redis.call(command, key, unpack(items, i, math.min(i + 1000 - 1, last)))
   end
   return sum

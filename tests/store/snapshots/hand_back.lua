@@ -34,9 +34,10 @@ local function each_limit(lane, visit)
   for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
 end
 local function on_pages(command, key, items, first, last)
+  first, last = first or 1, last or #items
+  if last - first < 1000 and first <= last then return redis.call(command, key, unpack(items, first, last)) end
   local sum = 0
-  last = last or #items
-  for i = first or 1, last, 1000 do
+  for i = first, last, 1000 do
     sum = sum + redis.call(command, key, unpack(items, i, math.min(i + 1000 - 1, last)))
   end
   return sum
@@ -135,17 +136,8 @@ local function offer_step(run_id, step_key, now_ms, silent)
 end
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local function tally(fn, queue, status, difference)
-  local queues = counted[fn]
-  if not queues then
-    queues = {}
-    counted[fn] = queues
-  end
-  local statuses = queues[queue]
-  if not statuses then
-    statuses = {}
-    queues[queue] = statuses
-  end
-  statuses[status] = (statuses[status] or 0) + difference
+  local field = fn .. '\31' .. queue .. '\31' .. status
+  counted[field] = (counted[field] or 0) + difference
 end
 local function move_run(fn, queue, from, to)
   tally(fn, queue, from, -1)
@@ -157,19 +149,15 @@ end
 local census_ms
 local function list_ended()
   local key, runs = prefix .. 'ended', table.concat(ended_rows, '\31')
-  local function add(ms) return redis.pcall('XADD', key, 'MAXLEN', '~', 1000, ms .. '-*', 'runs', runs) end
-  if type(add(string.format('%.0f', census_ms))) ~= 'table' then return end
-  add(string.match(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1], '^(%d+)'))
+  local added = redis.pcall('XADD', key, 'MAXLEN', '~', 1000, census_ms .. '-*', 'runs', runs)
+  if type(added) ~= 'table' then return end
+  local last_ms = string.match(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1], '^(%d+)')
+  redis.call('XADD', key, 'MAXLEN', '~', 1000, last_ms .. '-*', 'runs', runs)
 end
 local function note_census()
-  for fn, queues in pairs(counted) do
-    for queue, statuses in pairs(queues) do
-      for status, difference in pairs(statuses) do
-        local field = fn .. '\31' .. queue .. '\31' .. status
-        if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
-          redis.call('HDEL', prefix .. 'counts', field)
-        end
-      end
+  for field, difference in pairs(counted) do
+    if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
+      redis.call('HDEL', prefix .. 'counts', field)
     end
   end
   for fn, rows in pairs(made_live) do

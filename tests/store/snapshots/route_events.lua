@@ -33,74 +33,16 @@ local function is_paused(name)
   return paused_names[name]
 end
 local has_ready = {}
-local known_settings = {}
-local function settings_of(fn)
-  local settings = known_settings[fn]
-  if not settings then
-    local text = redis.call('HGET', prefix .. 'flow', fn) or '- - - -'
-    local first, second, interval_us, tolerance_us = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
-    settings = {limits = {tonumber(first), tonumber(second)}}
-    settings.interval_us, settings.tolerance_us = tonumber(interval_us), tonumber(tolerance_us)
-    known_settings[fn] = settings
-  end
-  return settings
-end
-local known_lanes = {}
-local function parse_lane(lane)
-  local known = known_lanes[lane]
-  if known then return known end
-  local text, throttle = string.match(lane, '^(.-)\29(.*)$')
-  known = {text = text or lane, throttle = throttle, limits = {}}
-  for limit in string.gmatch(known.text, '[^\30]+') do known.limits[#known.limits + 1] = limit end
-  known_lanes[lane] = known
-  return known
-end
-local function each_limit(lane, visit)
-  for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
-end
-local function is_full(limit, most) return most and redis.call('SCARD', (prefix .. 'places:' .. limit)) >= most end
-local function full_limit(fn, lane)
-  local limits, full = settings_of(fn).limits, nil
-  each_limit(lane, function(limit, nth)
-    if not full and is_full(limit, limits[nth]) then full = limit end
-  end)
-  return full
-end
-local function split_lane(lane)
-  local known = parse_lane(lane)
-  return known.text, known.throttle
-end
-local function opens_at(fn, lane)
-  local _, throttle = split_lane(lane)
-  local tolerance_us = throttle and settings_of(fn).tolerance_us
-  if not tolerance_us then return 0 end
-  local due_us = redis.call('GET', (prefix .. 'throttle:' .. throttle))
-  return due_us and math.ceil((tonumber(due_us) - tolerance_us) / 1000) or 0
-end
-local function may_start(fn, queue, lane, now_ms)
-  if is_paused(((string.match(fn, '^([^/]+)/')) .. '\31' .. queue)) then return false end
-  if not lane then
-    local key = (prefix .. 'ready:' .. queue .. ':' .. fn)
-    if has_ready[key] == nil then has_ready[key] = redis.call('EXISTS', key) == 1 end
-    return not has_ready[key]
-  end
-  return redis.call('EXISTS', (prefix .. 'lanes:' .. queue .. ':' .. fn), ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane)))) == 0 and not full_limit(fn, lane)
-    and opens_at(fn, lane) <= now_ms
+local function is_first(fn, queue)
+  local key = (prefix .. 'ready:' .. queue .. ':' .. fn)
+  if has_ready[key] == nil then has_ready[key] = redis.call('EXISTS', key) == 1 end
+  return not has_ready[key] and not is_paused(((string.match(fn, '^([^/]+)/')) .. '\31' .. queue))
 end
 local plain_claimed, plain_child, plain_now = {}, nil, nil
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local function tally(fn, queue, status, difference)
-  local queues = counted[fn]
-  if not queues then
-    queues = {}
-    counted[fn] = queues
-  end
-  local statuses = queues[queue]
-  if not statuses then
-    statuses = {}
-    queues[queue] = statuses
-  end
-  statuses[status] = (statuses[status] or 0) + difference
+  local field = fn .. '\31' .. queue .. '\31' .. status
+  counted[field] = (counted[field] or 0) + difference
 end
 local function enter_census(run_id, fn, queue, status, created)
   tally(fn, queue, status, 1)
@@ -115,7 +57,7 @@ end
 local plain_ready = {}
 local function create_plain(run_id, fn, queue, version, child_id, now)
   local key, fence = (prefix .. 'run:' .. run_id), 0
-  if child_id ~= '' and may_start(fn, queue) then
+  if child_id ~= '' and is_first(fn, queue) then
     redis.call('HSET', key, 'function', fn, 'created', now, 'version', version, 'status', 'running', 'by', child_id, 'fence', '1',
       'started', now)
     local at = #plain_claimed
@@ -142,9 +84,10 @@ local function create_plain(run_id, fn, queue, version, child_id, now)
   return fence
 end
 local function on_pages(command, key, items, first, last)
+  first, last = first or 1, last or #items
+  if last - first < 1000 and first <= last then return redis.call(command, key, unpack(items, first, last)) end
   local sum = 0
-  last = last or #items
-  for i = first or 1, last, 1000 do
+  for i = first, last, 1000 do
     sum = sum + redis.call(command, key, unpack(items, i, math.min(i + 1000 - 1, last)))
   end
   return sum
@@ -169,19 +112,15 @@ local hints, hinted = {}, {}
 local census_ms
 local function list_ended()
   local key, runs = prefix .. 'ended', table.concat(ended_rows, '\31')
-  local function add(ms) return redis.pcall('XADD', key, 'MAXLEN', '~', 1000, ms .. '-*', 'runs', runs) end
-  if type(add(string.format('%.0f', census_ms))) ~= 'table' then return end
-  add(string.match(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1], '^(%d+)'))
+  local added = redis.pcall('XADD', key, 'MAXLEN', '~', 1000, census_ms .. '-*', 'runs', runs)
+  if type(added) ~= 'table' then return end
+  local last_ms = string.match(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1], '^(%d+)')
+  redis.call('XADD', key, 'MAXLEN', '~', 1000, last_ms .. '-*', 'runs', runs)
 end
 local function note_census()
-  for fn, queues in pairs(counted) do
-    for queue, statuses in pairs(queues) do
-      for status, difference in pairs(statuses) do
-        local field = fn .. '\31' .. queue .. '\31' .. status
-        if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
-          redis.call('HDEL', prefix .. 'counts', field)
-        end
-      end
+  for field, difference in pairs(counted) do
+    if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
+      redis.call('HDEL', prefix .. 'counts', field)
     end
   end
   for fn, rows in pairs(made_live) do
@@ -259,6 +198,32 @@ local function add_origin(fields, run)
   add_event(fields, run.id, run.event, run.uid)
 end
 local function clear_timer(member) redis.call('ZREM', prefix .. 'timers', member) end
+local known_lanes = {}
+local function parse_lane(lane)
+  local known = known_lanes[lane]
+  if known then return known end
+  local text, throttle = string.match(lane, '^(.-)\29(.*)$')
+  known = {text = text or lane, throttle = throttle, limits = {}}
+  for limit in string.gmatch(known.text, '[^\30]+') do known.limits[#known.limits + 1] = limit end
+  known_lanes[lane] = known
+  return known
+end
+local function split_lane(lane)
+  local known = parse_lane(lane)
+  return known.text, known.throttle
+end
+local known_settings = {}
+local function settings_of(fn)
+  local settings = known_settings[fn]
+  if not settings then
+    local text = redis.call('HGET', prefix .. 'flow', fn) or '- - - -'
+    local first, second, interval_us, tolerance_us = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
+    settings = {limits = {tonumber(first), tonumber(second)}}
+    settings.interval_us, settings.tolerance_us = tonumber(interval_us), tonumber(tolerance_us)
+    known_settings[fn] = settings
+  end
+  return settings
+end
 local function count_start(fn, lane, now_ms)
   local limits, throttle = split_lane(lane)
   local interval_us = settings_of(fn).interval_us
@@ -268,6 +233,30 @@ local function count_start(fn, lane, now_ms)
     redis.call('SET', (prefix .. 'throttle:' .. throttle), string.format('%.0f', due_us), 'PX', life_ms)
   end
   return limits
+end
+local function each_limit(lane, visit)
+  for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
+end
+local function is_full(limit, most) return most and redis.call('SCARD', (prefix .. 'places:' .. limit)) >= most end
+local function full_limit(fn, lane)
+  local limits, full = settings_of(fn).limits, nil
+  each_limit(lane, function(limit, nth)
+    if not full and is_full(limit, limits[nth]) then full = limit end
+  end)
+  return full
+end
+local function opens_at(fn, lane)
+  local _, throttle = split_lane(lane)
+  local tolerance_us = throttle and settings_of(fn).tolerance_us
+  if not tolerance_us then return 0 end
+  local due_us = redis.call('GET', (prefix .. 'throttle:' .. throttle))
+  return due_us and math.ceil((tonumber(due_us) - tolerance_us) / 1000) or 0
+end
+local function may_start(fn, queue, lane, now_ms)
+  if not lane then return is_first(fn, queue) end
+  if is_paused(((string.match(fn, '^([^/]+)/')) .. '\31' .. queue)) then return false end
+  return redis.call('EXISTS', (prefix .. 'lanes:' .. queue .. ':' .. fn), ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane)))) == 0 and not full_limit(fn, lane)
+    and opens_at(fn, lane) <= now_ms
 end
 local function take_places(lane, holder)
   each_limit(lane, function(limit) redis.call('SADD', (prefix .. 'places:' .. limit), holder) end)

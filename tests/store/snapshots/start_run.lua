@@ -13,6 +13,11 @@ local function is_paused(name)
   return paused_names[name]
 end
 local has_ready = {}
+local function is_first(fn, queue)
+  local key = (prefix .. 'ready:' .. queue .. ':' .. fn)
+  if has_ready[key] == nil then has_ready[key] = redis.call('EXISTS', key) == 1 end
+  return not has_ready[key] and not is_paused(((string.match(fn, '^([^/]+)/')) .. '\31' .. queue))
+end
 local known_settings = {}
 local function settings_of(fn)
   local settings = known_settings[fn]
@@ -58,12 +63,8 @@ local function opens_at(fn, lane)
   return due_us and math.ceil((tonumber(due_us) - tolerance_us) / 1000) or 0
 end
 local function may_start(fn, queue, lane, now_ms)
+  if not lane then return is_first(fn, queue) end
   if is_paused(((string.match(fn, '^([^/]+)/')) .. '\31' .. queue)) then return false end
-  if not lane then
-    local key = (prefix .. 'ready:' .. queue .. ':' .. fn)
-    if has_ready[key] == nil then has_ready[key] = redis.call('EXISTS', key) == 1 end
-    return not has_ready[key]
-  end
   return redis.call('EXISTS', (prefix .. 'lanes:' .. queue .. ':' .. fn), ((prefix .. 'ready:' .. queue .. ':' .. (fn .. '\31' .. lane)))) == 0 and not full_limit(fn, lane)
     and opens_at(fn, lane) <= now_ms
 end
@@ -82,17 +83,8 @@ local function take_places(lane, holder)
 end
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local function tally(fn, queue, status, difference)
-  local queues = counted[fn]
-  if not queues then
-    queues = {}
-    counted[fn] = queues
-  end
-  local statuses = queues[queue]
-  if not statuses then
-    statuses = {}
-    queues[queue] = statuses
-  end
-  statuses[status] = (statuses[status] or 0) + difference
+  local field = fn .. '\31' .. queue .. '\31' .. status
+  counted[field] = (counted[field] or 0) + difference
 end
 local function enter_census(run_id, fn, queue, status, created)
   tally(fn, queue, status, 1)
@@ -207,9 +199,10 @@ end
 local expiring, expiring_at = {}, {}
 local census_ms
 local function on_pages(command, key, items, first, last)
+  first, last = first or 1, last or #items
+  if last - first < 1000 and first <= last then return redis.call(command, key, unpack(items, first, last)) end
   local sum = 0
-  last = last or #items
-  for i = first or 1, last, 1000 do
+  for i = first, last, 1000 do
     sum = sum + redis.call(command, key, unpack(items, i, math.min(i + 1000 - 1, last)))
   end
   return sum
@@ -805,19 +798,15 @@ local function list_event(name, uid, at, now)
 end
 local function list_ended()
   local key, runs = prefix .. 'ended', table.concat(ended_rows, '\31')
-  local function add(ms) return redis.pcall('XADD', key, 'MAXLEN', '~', 1000, ms .. '-*', 'runs', runs) end
-  if type(add(string.format('%.0f', census_ms))) ~= 'table' then return end
-  add(string.match(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1], '^(%d+)'))
+  local added = redis.pcall('XADD', key, 'MAXLEN', '~', 1000, census_ms .. '-*', 'runs', runs)
+  if type(added) ~= 'table' then return end
+  local last_ms = string.match(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1], '^(%d+)')
+  redis.call('XADD', key, 'MAXLEN', '~', 1000, last_ms .. '-*', 'runs', runs)
 end
 local function note_census()
-  for fn, queues in pairs(counted) do
-    for queue, statuses in pairs(queues) do
-      for status, difference in pairs(statuses) do
-        local field = fn .. '\31' .. queue .. '\31' .. status
-        if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
-          redis.call('HDEL', prefix .. 'counts', field)
-        end
-      end
+  for field, difference in pairs(counted) do
+    if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
+      redis.call('HDEL', prefix .. 'counts', field)
     end
   end
   for fn, rows in pairs(made_live) do

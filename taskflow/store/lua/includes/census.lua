@@ -11,17 +11,8 @@ local LIVE = 'live'
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local census_ms
 local function tally(fn, queue, status, difference)
-  local queues = counted[fn]
-  if not queues then
-    queues = {}
-    counted[fn] = queues
-  end
-  local statuses = queues[queue]
-  if not statuses then
-    statuses = {}
-    queues[queue] = statuses
-  end
-  statuses[status] = (statuses[status] or 0) + difference
+  local field = fn .. SEP .. queue .. SEP .. status
+  counted[field] = (counted[field] or 0) + difference
 end
 local function move_run(fn, queue, from, to)
   tally(fn, queue, from, -1)
@@ -56,20 +47,16 @@ local function leave_census(run_id, fn, queue, from)
 end
 local function list_ended()
   local key, runs = prefix .. 'ended', table.concat(ended_rows, SEP)
-  local function add(ms) return redis.pcall('XADD', key, 'MAXLEN', '~', MAX_ENDED, ms .. '-*', 'runs', runs) end
-  if type(add(string.format('%.0f', census_ms))) ~= 'table' then return end
+  local added = redis.pcall('XADD', key, 'MAXLEN', '~', MAX_ENDED, census_ms .. '-*', 'runs', runs)
+  if type(added) ~= 'table' then return end
   -- Ids grow, and this clock says an earlier time than the one before.
-  add(string.match(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1], '^(%d+)'))
+  local last_ms = string.match(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1], '^(%d+)')
+  redis.call('XADD', key, 'MAXLEN', '~', MAX_ENDED, last_ms .. '-*', 'runs', runs)
 end
 local function note_census()
-  for fn, queues in pairs(counted) do
-    for queue, statuses in pairs(queues) do
-      for status, difference in pairs(statuses) do
-        local field = fn .. SEP .. queue .. SEP .. status
-        if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
-          redis.call('HDEL', prefix .. 'counts', field)
-        end
-      end
+  for field, difference in pairs(counted) do
+    if difference ~= 0 and redis.call('HINCRBY', prefix .. 'counts', field, difference) == 0 then
+      redis.call('HDEL', prefix .. 'counts', field)
     end
   end
   for fn, rows in pairs(made_live) do

@@ -12,13 +12,14 @@ local function known_fence(run_id, child_id)
   return known[2] == child_id and known[4] == RUNNING and tonumber(known[3]) or 0
 end
 -- Whether a run that is made now may execute at once: older runs go first (S7.2), and its limits must have room.
+local function is_first(fn, queue)
+  local key = ready_key(fn, queue)
+  if has_ready[key] == nil then has_ready[key] = redis.call('EXISTS', key) == 1 end
+  return not has_ready[key] and not is_paused(queue_member(app_of(fn), queue))
+end
 local function may_start(fn, queue, lane, now_ms)
+  if not lane then return is_first(fn, queue) end
   if is_paused(queue_member(app_of(fn), queue)) then return false end
-  if not lane then
-    local key = ready_key(fn, queue)
-    if has_ready[key] == nil then has_ready[key] = redis.call('EXISTS', key) == 1 end
-    return not has_ready[key]
-  end
   return redis.call('EXISTS', lanes_key(fn, queue), lane_key(fn, queue, lane)) == 0 and not full_limit(fn, lane)
     and opens_at(fn, lane) <= now_ms
 end

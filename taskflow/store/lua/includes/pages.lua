@@ -2,9 +2,10 @@
 local PAGE = 1000
 -- items: keys, or members, or pairs. The sum of the replies, which are numbers.
 local function on_pages(command, key, items, first, last)
+  first, last = first or 1, last or #items
+  if last - first < PAGE and first <= last then return redis.call(command, key, unpack(items, first, last)) end
   local sum = 0
-  last = last or #items
-  for i = first or 1, last, PAGE do
+  for i = first, last, PAGE do
     sum = sum + redis.call(command, key, unpack(items, i, math.min(i + PAGE - 1, last)))
   end
   return sum

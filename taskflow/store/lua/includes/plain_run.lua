@@ -7,7 +7,7 @@ local plain_ready = {}
 local plain_claimed, plain_child, plain_now = {}, nil, nil
 local function create_plain(run_id, fn, queue, version, child_id, now)
   local key, fence = run_key(run_id), 0
-  if child_id ~= '' and may_start(fn, queue) then
+  if child_id ~= '' and is_first(fn, queue) then
     redis.call('HSET', key, 'function', fn, 'created', now, 'version', version, 'status', RUNNING, 'by', child_id, 'fence', '1',
       'started', now)
     local at = #plain_claimed
