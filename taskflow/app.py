@@ -49,8 +49,8 @@ class TaskFlow:
 
         app.send("shop/order.created", {"sku": "A7"})
 
-    The keywords are those of `Settings`; each has a TASKFLOW_* variable. Nothing is connected before it is needed. Sync methods
-    block, from any thread; each that waits has an async twin that starts with `a`.
+    The keywords are those of `Settings`; each has a TASKFLOW_* variable. The app connects to a server at its first use. Sync
+    methods block, and may be called from any thread; a method that waits has an async twin whose name starts with `a`.
     Raises ConfigError, and TypeError for a setting that does not exist.
     """
 
@@ -58,7 +58,7 @@ class TaskFlow:
         self._link = Connections(Config.resolve(app_id, **settings))
         self.queues = Queues(lambda: self._link)
         self._functions: dict[str, Function[Any, Any]] = {}
-        # By full id, "app/function"; those for failures are among them.
+        # By full id, "app/function"; handlers of failures (`on_failure`) are functions too.
         self.functions: Mapping[str, Function[Any, Any]] = MappingProxyType(self._functions)
 
     def __repr__(self) -> str:
@@ -70,7 +70,7 @@ class TaskFlow:
 
     @property
     def config(self) -> Config:
-        """The settings, checked."""
+        """The checked settings of the app."""
         return self._link.config
 
     # --- functions ---
@@ -85,12 +85,12 @@ class TaskFlow:
     def function(  # type: ignore[misc]
         self, handler: Callable[P, R] | None = None, /, **options: Unpack[FunctionOptions]
     ) -> Function[P, R] | Callable[[Callable[P, R]], Function[P, R]]:
-        """Make a handler a durable function. The keywords are those of `FunctionOptions`. Rules S2.1, S2.2, S2.5.
+        """Make a durable function of a handler. The keywords are those of `FunctionOptions`. Rules S2.1, S2.2, S2.5.
 
             @app.function(trigger="shop/order.created", retries=2)
             async def fulfil(ctx: Context, step: Step) -> str: ...
 
-        Without options, a plain `@app.function` makes a function that can only be invoked.
+        A plain `@app.function`, without options, makes a function that can only be invoked.
         Raises ConfigError when the decorator runs, and TypeError for an option that does not exist.
         """
         if handler is None:
@@ -127,7 +127,7 @@ class TaskFlow:
         self._functions[spec.id] = function
 
     def _register_failure_handler(self, function: Function[Any, Any], handler: Handler) -> None:
-        """`on_failure` is a function like others: it is triggered by the event that tells of the failure."""
+        """Register the handler of `on_failure` as a function that `taskflow/function.failed` of this function starts. Rule S5.5."""
         spec = build_spec(
             handler, app_id=self.id, id=f"{function.spec.slug}-on-failure", name=f"{function.spec.name} (on failure)",
             trigger=TriggerEvent(FAILED, expression=f'event.data.function_id == "{function.spec.id}"'),
@@ -141,13 +141,13 @@ class TaskFlow:
         self, event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None,
         ts: int | None = None, user: JsonObject | None = None, v: str | None = None, headers: Headers | None = None,
     ) -> list[str]:  # fmt: skip
-        """Send one event or a list of at most 5,000; return their ids in order. From any thread. Rules S1.2, S1.5.
+        """Send one event, or a list of at most 5,000; return the ids in order. From any thread. Rules S1.2, S1.5.
 
             app.send("shop/order.created", {"sku": "A7"}, id="order-7")
             app.send([Event("shop/a"), Event("shop/b", {"n": 1})])
 
-        What follows `event` is for an event given by its name; an Event has it as fields. Raises InvalidEvent (nothing is
-        published) and, within `send_timeout`, BrokerUnavailable.
+        The other arguments are for an event that is given by its name; an `Event` has them as fields. Raises InvalidEvent, and then
+        nothing is published; ConfigError for more than 5,000 events; and BrokerUnavailable, within `send_timeout`.
         """
         link = self._link
         ids, messages = encode_events(
@@ -161,7 +161,7 @@ class TaskFlow:
         self, event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None,
         ts: int | None = None, user: JsonObject | None = None, v: str | None = None, headers: Headers | None = None,
     ) -> list[str]:  # fmt: skip
-        """As `send`, for async code: never blocks the loop, and sends what is pending in one go."""
+        """As `send`, for async code. It never blocks the loop, and sends all pending events together."""
         link = self._link
         ids, messages = encode_events(
             event, data, id=id, ts=ts, user=user, v=v, headers=headers, now_ms=link.clock.now_ms(),
@@ -171,11 +171,11 @@ class TaskFlow:
         return ids
 
     def send_signal(self, name: str, data: Any = None) -> bool:
-        """Resume the run of this app that waits for the signal, with JSON for it; whether one did. Rule S3.4.
+        """Resume the run of this app that waits for the signal; return whether one did. `data` is any JSON. Rule S3.4.
 
             if not app.send_signal("approve-7", {"by": "ann"}): ...
 
-        Raises NonRetriableError for a name or data that can't be sent, SerializationError, StoreUnavailable.
+        Raises NonRetriableError for a wrong name or too much data, SerializationError, StoreUnavailable.
         """
         return self._link.block_on(lambda: self.asend_signal(name, data))
 
@@ -204,7 +204,7 @@ class TaskFlow:
     def invoke(
         self, function: Function[..., Any] | str, /, data: JsonObject | None = None, **options: Unpack[InvokeOptions]
     ) -> Run[Any]:  # fmt: skip
-        """Start one run of a function of this app, and return its handle; `function` may also be "app/function".
+        """Start one run of a function, whatever its triggers, and return its handle. `function` may also be "app/function".
 
         The keywords are those of `InvokeOptions`. Raises ConfigError for an unknown function, InvalidEvent, StoreUnavailable.
         """
@@ -238,7 +238,7 @@ class TaskFlow:
         return Run(run_id, self._link, known.output if known else ANY)
 
     def run(self, run_id: str) -> Run[Any]:
-        """The handle of a run whose id is known; nothing is looked up yet."""
+        """The handle of the run with this id. It looks nothing up before one of its methods is called."""
         return Run(RunId(run_id), self._link)
 
     def runs(
@@ -248,7 +248,7 @@ class TaskFlow:
 
             app.runs(fulfil, status="failed", since="1h")
 
-        The other keywords are those of `ListedRuns`. What may be large, the event and the output, is left out: `Run.view()` has it.
+        The other keywords are those of `ListedRuns`. Event and output are left out, as they may be large: `Run.view()` has them.
         Raises ConfigError, InvalidDuration, StoreUnavailable.
         """
         return self._link.block_on(lambda: self.aruns(function, limit=limit, **which))
@@ -265,16 +265,16 @@ class TaskFlow:
         return await self._link.recent_runs(functions, statuses=statuses, since_ms=since_ms, limit=limit)
 
     def event(self, event_id: str, *, name: str | None = None) -> SentEvent:
-        """The handle of an event; `event_id` as `send` returned it. Of several names with one id it is the newest, or `name`."""
+        """The handle of the event with the id that `send` returned; if several have it, of the one of `name`, or the newest."""
         return SentEvent(event_id, self._link, name)
 
     # --- for operators ---
 
     def pause(self, function: Function[..., Any] | str, /, *, cancel_running: bool = False) -> int:
-        """Let no run of the function begin or go on until it is resumed; how many live runs were cancelled. Rule S10.4.
+        """Let no run of the function begin or go on until it is resumed; return how many live runs were cancelled. Rule S10.4.
 
-        Events, crons and invokes are recorded as skipped runs, which a replay picks up. Live runs stop before their next step,
-        or with `cancel_running` are cancelled. Deploys and restarts of workers don't resume it. Safe to repeat.
+        Events, crons and invokes are recorded as skipped runs, which a replay picks up. Live runs stop before their next step, or
+        are cancelled with `cancel_running`. The pause outlasts deploys and restarts of workers. Safe to repeat.
         Raises ConfigError for an unknown function, StoreUnavailable.
         """
         return self._link.block_on(lambda: self.apause(function, cancel_running=cancel_running))
@@ -284,9 +284,9 @@ class TaskFlow:
         return await self._control().pause(id_of(function), cancel_running=cancel_running)
 
     def resume(self, function: Function[..., Any] | str, /) -> bool:
-        """Let the runs of a paused function go on; False when it was not paused. Safe to repeat. Rule S10.4.
+        """Let the runs of a paused function go on; return whether it was paused. Safe to repeat. Rule S10.4.
 
-        What was skipped meanwhile stays so until it is replayed: `app.replay(function, since=..., status=["skipped"])`.
+        Runs that were skipped meanwhile stay skipped until you replay them: `app.replay(function, since=..., status=["skipped"])`.
         Raises StoreUnavailable.
         """
         return self._link.block_on(lambda: self.aresume(function))
@@ -302,12 +302,12 @@ class TaskFlow:
         reason: str = "cancelled in bulk",
         **which: Unpack[LiveRuns],
     ) -> int:
-        """Cancel the live runs of a function, or of all functions of this app; how many. Rules S6.1, S6.2.
+        """Cancel the live runs of a function, or of all functions of this app; return how many. Rules S6.1, S6.2.
 
             app.cancel_runs(fulfil, status="queued", since="1h")
             app.cancel_runs("shop/fulfil", if_exp="event.data.customer == 'acme'", reason="acme has left")
 
-        `reason` is kept with the runs; the other keywords are those of `LiveRuns`. Runs that execute end after their steps.
+        `reason` is kept with the runs; the other keywords are those of `LiveRuns`. Runs that execute end after their present steps.
         Raises ConfigError, InvalidDuration, StoreUnavailable.
         """
         return self._link.block_on(lambda: self.acancel_runs(function, reason=reason, **which))
@@ -335,12 +335,12 @@ class TaskFlow:
         data: JsonObject | None = None,
         output: Any = UNCHANGED,
     ) -> Run[Any]:
-        """Make a run that has ended anew, and return the new run. Rule S10.3.
+        """Run a run that has ended anew, and return the new run. Rule S10.3.
 
             app.rerun(run_id)
-            app.rerun(run_id, data={"sku": "A8"})                         # with another input
-            app.rerun(run_id, from_step="charge")                         # what came before is not executed again
-            app.rerun(run_id, from_step="charge", output={"paid": True})  # nor is this step
+            app.rerun(run_id, data={"sku": "A8"})                         # with other data
+            app.rerun(run_id, from_step="charge")                         # steps that ended before it are not executed again
+            app.rerun(run_id, from_step="charge", output={"paid": True})  # nor is this step, which has this result
 
         Raises RunNotFound, RerunRefused, InvalidEvent, SerializationError, ConfigError when its function is gone, StoreUnavailable.
         """
@@ -359,12 +359,12 @@ class TaskFlow:
         return self.run(await self._control().rerun(run_id, edits))
 
     def replay(self, function: Function[..., Any] | str, /, **options: Unpack[ReplayOptions]) -> int:
-        """Rerun all runs of a function that ended as failed, cancelled or skipped; how many. Rule S10.3.
+        """Rerun all runs of a function that failed, were cancelled or were skipped; return how many. Rule S10.3.
 
             app.replay(fulfil, since="1d")
             app.replay("shop/fulfil", since="2h", status=["failed"], if_exp="event.data.total > 100", over="10m")
 
-        The keywords are those of `ReplayOptions`. A run that was rerun before is left out: its rerun stands for it.
+        The keywords are those of `ReplayOptions`. A run that was rerun before is left out, since its rerun stands for it.
         Raises ConfigError, InvalidDuration, StoreUnavailable.
         """
         return self._link.block_on(lambda: self.areplay(function, **options))
@@ -380,18 +380,18 @@ class TaskFlow:
         return await control.replay(request, await control.find_replayed(request))
 
     def close(self) -> None:
-        """Close connections of sync code, and end its threads; the app can be used again."""
+        """Close the connections of sync code, and end its threads. The app can be used again."""
         self._link.close()
 
     async def aclose(self) -> None:
-        """Close this loop's connection to the store, and what sync code has opened."""
+        """Close this loop's connection to the store, and the connections and threads of sync code."""
         await self._link.aclose()
 
     def _control(self) -> RunControl:
         return self._link.control(self._functions)
 
     async def _functions_with_runs(self, function: Function[..., Any] | str | None) -> list[str]:
-        """The id of this function, or those of all functions of this app. Raises ConfigError for one that never was."""
+        """The id of this function, or the ids of all functions of this app. Raises ConfigError for a function that never was."""
         control = self._control()
         if function is None:
             return await control.functions(self.id)

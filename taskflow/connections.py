@@ -1,7 +1,7 @@
-"""`Connections`: all by which an app, or a command, reaches the outside.
+"""`Connections`: the connections of an app, or of a command, to broker and store.
 
-What speaks to the store is imported where it is used: a process that defines functions or sends events needs none of it, and would
-start half as fast.
+Modules that talk to the store are imported where they are used: a process that only defines functions or sends events needs none of
+them, and would take longer to start.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-REASON_TIMEOUT_S = 2.0  # for saying why a run is not through in time: that it is not is told in any case
+# The time for finding out why a run has not ended in time. If it is over, the error is raised without the reason.
+REASON_TIMEOUT_S = 2.0
 
 
 class Connections:
-    """Broker, store and clock, for sync and async code of any thread and loop. Connects when first used.
+    """Broker, store and clock, for sync and async code of any thread and loop. It connects at the first use.
 
-    What is published makes sure that the events of `config.app_id` wait for its first worker; an empty one stands for no app.
+    Publishing declares the queue of `config.app_id`, so that events wait for the app's first worker; an empty id means no app.
     """
 
     def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
@@ -53,7 +54,7 @@ class Connections:
         self.sessions_lock = threading.Lock()
 
     def session(self) -> StoreSession:
-        """The store for the running loop."""
+        """The store session of the running loop."""
         loop = asyncio.get_running_loop()
         session = self.sessions.get(loop)
         if session is None:
@@ -66,12 +67,12 @@ class Connections:
         return session
 
     def forget_closed_loops(self) -> None:
-        """A session ends with its loop, unless that was closed without a word: such a connection is ended here."""
+        """End the sessions of loops that were closed without closing their session."""
         for loop in [loop for loop in self.sessions if loop.is_closed()]:
             self.sessions.pop(loop).abandon()
 
     def control(self, functions: Mapping[str, Function[Any, Any]] | None = None) -> RunControl:
-        """What acts on runs, for the running loop; `functions` are those whose code is here."""
+        """The RunControl for the running loop; `functions` are those whose code is here."""
         from taskflow.runs.control import RunControl
 
         return RunControl(
@@ -79,7 +80,7 @@ class Connections:
         )  # fmt: skip
 
     async def tell(self, hints: Sequence[Hint]) -> None:
-        """Tell workers of ready runs, and apps of ended ones. A failure costs time, nothing else: beat tells them again."""
+        """Tell workers of ready runs, and apps of ended ones. A failure only costs time: beat tells them again."""
         await self.courier.tell(hints)
 
     async def clear_outbox(self, uids: list[str]) -> None:
@@ -87,10 +88,10 @@ class Connections:
             await store.routing.clear_outbox(uids)
 
     def block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine on a loop of our own, from sync code."""
+        """Run a coroutine on a loop of our own, from sync code, and return its result."""
         return self.loop_thread.run(make)
 
-    # --- what the handles of runs and events need (`sent.EventReader`) ---
+    # --- methods for the handles of runs and events (`sent.EventReader`) ---
 
     async def run_fields(self, run_id: str, *names: str) -> list[bytes | None]:
         return await self.session().run_fields(run_id, *names)
@@ -133,7 +134,7 @@ class Connections:
             raise TimeoutError(await self.unfinished(run_id, timeout_s or 0)) from error
 
     async def unfinished(self, run_id: str, timeout_s: float) -> str:
-        """What to say of a run that is not through in time: what it waits for, as far as that can be found out."""
+        """The text of the error for a run that has not ended in time: what it waits for, as far as that can be found out."""
         limit = format_duration(round(timeout_s * 1000))
         try:
             async with asyncio.timeout(REASON_TIMEOUT_S):
@@ -150,14 +151,14 @@ class Connections:
     # --- the end ---
 
     def close(self) -> None:
-        """Close connections of sync code, and end its threads; they can be used again."""
+        """Close the connections of sync code, and end its threads. They can be used again."""
         if self.loop_thread.is_running and not self.loop_thread.is_current:
             self.loop_thread.run(self.close_session)
             self.loop_thread.stop()
         self.async_publisher.close()
 
     async def aclose(self) -> None:
-        """Close this loop's connection to the store, and what sync code has opened."""
+        """Close this loop's connection to the store, and the connections and threads of sync code."""
         await self.close_session()
         self.close()
 

@@ -1,4 +1,4 @@
-"""What a handler gets: the event, facts of the run, the step tools and a logger."""
+"""Context: the first argument of a handler, with the event, facts of the run, the step tools and a logger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from taskflow.observability.run_log import current_step
 
 StepT = TypeVar("StepT")
 
-logger = logging.getLogger("taskflow.run")  # of handlers; asking for it again takes a lock each time
+logger = logging.getLogger("taskflow.run")  # for handlers; kept, since getLogger takes a lock
 
 
 class Context(Generic[StepT]):
@@ -23,13 +23,13 @@ class Context(Generic[StepT]):
         async def fulfil(ctx: Context[Step]) -> str:
             return await ctx.step.run("reserve", reserve, ctx.event.data["sku"])
 
-    event        the event that started the run
-    events       all of a batch; otherwise just `event`
-    run_id       of this run
-    function_id  "app/slug"
-    started_at   when the first attempt began, aware; the same in every replay
-    step         the step tools, as the second argument of the handler
-    logger       adds run, function and attempt to every line, and is silent during replay (S10.6)
+    event        the event that started the run: a ReceivedEvent
+    events       all events of a batch; otherwise only `event`
+    run_id       the id of this run
+    function_id  the full id of the function: "app/slug"
+    started_at   when the first attempt began: an aware datetime, the same in every replay
+    step         the step tools, which are also the second argument of the handler
+    logger       a logger that adds run, function and attempt to every line, and is silent during replay (S10.6)
     """
 
     __slots__ = ("_attempt", "event", "events", "function_id", "logger", "run_id", "started_at", "step")
@@ -49,18 +49,18 @@ class Context(Generic[StepT]):
 
     @property
     def attempt(self) -> int:
-        """The attempt that this code belongs to, from 0: inside a step that of the step, else of the code between the steps."""
+        """The number of the present attempt, from 0: inside a step the attempt at the step, else at the code between the steps."""
         step = current_step.get()
         return self._attempt if step is None else step.attempt
 
     @property
     def headers(self) -> Headers:
-        """The headers of the run, which are those of its event; what it sends, invokes or starts inherits them (S11.1)."""
+        """The headers of the run, which are its event's. The events and runs that it sends and starts inherit them (S11.1)."""
         return self.event.headers
 
 
 def run_facts(run_id: str, function_id: str, attempt: int, headers: Headers) -> dict[str, object]:
-    """What every log record of a run carries; `headers` only where there are some."""
+    """The fields of every log record of a run; `headers` only if there are any."""
     facts: dict[str, object] = {"run_id": run_id, "function_id": function_id, "attempt": attempt}
     if headers:
         facts["headers"] = dict(headers)

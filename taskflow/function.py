@@ -1,4 +1,4 @@
-"""Function, what @app.function makes of a handler; every option is checked when the decorator runs.
+"""Function: the object that @app.function makes of a handler. Every option is checked when the decorator runs.
 
 Rules S2.1, S2.4 and S2.5.
 """
@@ -42,9 +42,9 @@ DEFAULT_RETRIES = Retries()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FunctionSpec:
-    """What is known of a function without its code; `build_spec` makes one from the decorator's options.
+    """The description of a function without its code; `build_spec` makes it of the decorator's options.
 
-    `slug` is the id within the app, `id` the full one: "app_id/slug". `name` is for humans.
+    `slug` is the id within the app, `id` the full id: "app_id/slug". `name` is for people.
     """
 
     app_id: str
@@ -65,19 +65,19 @@ class FunctionSpec:
 
     @property
     def keep(self) -> str:
-        """How long (ms) its runs are kept, and its failed ones, as the scripts read it: "3600000 "; empty when the app says it."""
+        """How long (ms) runs, and failed runs, are kept, as scripts read it: "3600000 "; empty if the app's setting holds."""
         if self.keep_ms is None and self.keep_failed_ms is None:
             return ""
         return f"{self.keep_ms or ''} {self.keep_failed_ms or ''}"
 
     def manifest(self) -> JsonObject:
-        """The spec as a JSON object, as workers register it in the store."""
+        """The spec as a JSON object, which workers register in the store."""
         manifest: JsonObject = to_manifest(self)
         return manifest
 
     @classmethod
     def from_manifest(cls, manifest: JsonObject) -> FunctionSpec:
-        """The spec that `manifest()` described. Raises ConfigError if this version can't read it."""
+        """Read a spec that `manifest()` wrote. Raises ConfigError if this version of taskflow can't read it."""
         try:
             return from_manifest(cls, manifest)
         except NoManifest as problem:
@@ -88,26 +88,26 @@ class FunctionSpec:
 
 @lru_cache(maxsize=1024)
 def read_spec(manifest: bytes) -> FunctionSpec:
-    """The spec in a manifest as the store has it, in JSON; an invoke reads that of the function each time. Raises ConfigError."""
+    """Read a spec of the JSON in the store; each invoke reads the function's. Raises ConfigError."""
     return FunctionSpec.from_manifest(orjson.loads(manifest))
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerShape:
-    """How to call a handler: with `(ctx)` or `(ctx, step)`, awaited or not."""
+    """How a handler is called: with `(ctx)` or `(ctx, step)`, and awaited or not."""
 
     takes_step: bool
     is_async: bool
 
 
 class InvokeOptions(TypedDict, total=False):
-    """What an invoke takes beside the data; None counts as left out.
+    """The options of an invoke; None counts as left out.
 
-    user     a JSON object: who asks for it
-    headers  short strings by name, which all that comes of the run inherits (S11.1)
-    delay    how long it is to wait before it may begin, at most 1 year; it costs no worker anything meanwhile
-    at       when it may begin, in place of `delay`; a moment in the past is now
-    queue    in which the run executes, its steps and retries too, in place of the function's (S7.2): a worker must serve it (`-Q`)
+    user     a JSON object: who asks for the run
+    headers  short strings by name, which the run and all that it sends and starts inherit (S11.1)
+    delay    a duration before the run may begin, at most 1 year; the run takes no worker's time meanwhile
+    at       the moment when the run may begin, in place of `delay`; the past means now
+    queue    the queue in which the run executes, in place of the function's (S7.2); a worker must serve it (`-Q`)
     """
 
     user: JsonObject | None
@@ -128,10 +128,10 @@ def start_ms(options: InvokeOptions, *, now_ms: int) -> int:
 
 
 class FunctionApp(Protocol):
-    """What a Function needs of its app."""
+    """The methods of the app that a Function needs."""
 
     def send(self, event: Event, /) -> list[str]:
-        """Send the event; return the ids, here one. Rule S1.2."""
+        """Send the event; return its id, in a list. Rule S1.2."""
         ...
 
     def invoke(
@@ -148,7 +148,11 @@ class FunctionApp(Protocol):
 
 
 class Function(Generic[P, R]):
-    """A decorated handler. Called, it is the plain handler, as a unit test wants it. Rule S2.1.
+    """A durable function: a decorated handler. Rule S2.1.
+
+        fulfil.send({"sku": "A7"})      # by the event of its trigger
+        fulfil.invoke({"sku": "A7"})    # this function alone; returns the run
+        fulfil(ctx, step)               # the plain handler, for a unit test
 
     Raises ConfigError for a handler that can't be called with `(ctx)` or `(ctx, step)`.
     """
@@ -156,7 +160,7 @@ class Function(Generic[P, R]):
     def __init__(
         self, handler: Callable[P, R], *, spec: FunctionSpec, app: FunctionApp, output: Shape | None = None
     ) -> None:
-        """`output` is the shape of what the handler returns, by default that of its annotation (S11.3)."""
+        """`output` is the shape of the handler's result, by default that of its annotation (S11.3)."""
         self.spec = spec
         self.handler = handler
         self._output = output
@@ -165,7 +169,7 @@ class Function(Generic[P, R]):
         """Whether the handler is called with `(ctx, step)` rather than `(ctx)`."""
         self.is_async = shape.is_async
         """Whether the handler is `async def`."""
-        # What it returns, in texts of errors: made once, as each run asks for it.
+        # The name of its result in errors. Made once, since each run needs it.
         self._result_name = f"the result of {spec.id}"
         self._app = app
         functools.update_wrapper(self, handler)
@@ -178,12 +182,12 @@ class Function(Generic[P, R]):
 
     @property
     def id(self) -> FunctionId:
-        """ "app_id/slug" """
+        """The full id of the function: "app_id/slug"."""
         return self.spec.id
 
     @property
     def output(self) -> Shape:
-        """The shape of what it returns. An annotation is read when this is first asked for, as it may name what comes later."""
+        """The shape of the handler's result. The annotation is read at the first use, as its classes may be defined later."""
         if self._output is None:
             self._output = return_shape(self.handler)
         return self._output
@@ -197,10 +201,11 @@ class Function(Generic[P, R]):
         user: JsonObject | None = None,
         headers: Headers | None = None,
     ) -> str:
-        """Send the event that starts this function, its first trigger with a full name; return the id.
+        """Send the event of this function's first trigger with a full name; return the event's id. Arguments as of `app.send`
+        (S1.2).
 
-        As `app.send` (S1.2); other functions with that trigger start as well. Raises ConfigError if there is
-        no such trigger, InvalidEvent, BrokerUnavailable.
+        Other functions with that trigger start as well. Raises ConfigError if the function has no such trigger, InvalidEvent,
+        BrokerUnavailable.
         """
         event = Event(
             self._event_name(), {} if data is None else data, id=id, ts=ts, user=user, headers=headers
@@ -220,7 +225,7 @@ class Function(Generic[P, R]):
     ) -> Run[T]: ...
 
     def invoke(self, data: JsonObject | None = None, **options: Unpack[InvokeOptions]) -> Run[Any]:
-        """Start one run of this function alone, whatever its triggers."""
+        """Start one run of this function alone, whatever its triggers, and return its handle. See `TaskFlow.invoke`."""
         return self._app.invoke(self.spec.id, data, **options)
 
     @overload
@@ -236,7 +241,7 @@ class Function(Generic[P, R]):
     ) -> Run[T]: ...
 
     async def ainvoke(self, data: JsonObject | None = None, **options: Unpack[InvokeOptions]) -> Run[Any]:
-        """As `invoke`, for async code; it never blocks the loop."""
+        """As `invoke`, for async code. It never blocks the loop."""
         return await self._app.ainvoke(self.spec.id, data, **options)
 
     def _event_name(self) -> str:
@@ -252,22 +257,22 @@ class Function(Generic[P, R]):
 
 
 class FunctionOptions(FlowOptions, total=False):
-    """The options of `@app.function`; None counts as left out. Those of flow control: see `FlowOptions`.
+    """The options of `@app.function`; None counts as left out. `FlowOptions` has those of flow control.
 
-    trigger      what starts it: the name of an event, a TriggerEvent, a TriggerCron, or a list of at most 10; without one it can
-                 only be invoked (S2.2)
-    id           within the app; the handler's name with "-" for "_" unless given (S2.1)
-    name         for people; the id unless given
-    retries      attempts after the first one, of each step and of the code between the steps, or a Retries (S5.1); the app's
-                 setting unless given
-    retry_on     exceptions, a class or a tuple, against which another attempt is made; others end the step or run (S5.3)
-    give_up_on   exceptions, a class or a tuple, against which none is made
-    timeouts     how long a run and its steps may take (S6.3)
-    queue        only workers that serve this queue (`-Q`) execute it; "default" unless given
-    determinism  "strict" fails a run whose replay meets the steps in another order (S4.5); the app's setting unless given
-    keep         how long its runs are kept once they have ended, 1 s to 366 days (S10.1); the app's retention unless given
-    keep_failed  the same for failed runs; the app's failed_retention unless given
-    output_type  of what it returns, when that is not what the handler is annotated with (S11.3)
+    trigger      what starts the function: the name of an event, a TriggerEvent, a TriggerCron, or a list of at most 10; without one
+                 the function can only be invoked (S2.2)
+    id           the id within the app; by default the handler's name with "-" for "_" (S2.1)
+    name         the name for people; by default the id
+    retries      number of attempts after the first one, for each step and for the code between the steps; or a Retries (S5.1); by
+                 default the app's setting
+    retry_on     an exception class, or a tuple: only after these another attempt is made; others end the step or run (S5.3)
+    give_up_on   an exception class, or a tuple: after these no other attempt is made (S5.3)
+    timeouts     how long a run and its steps may take: a Timeouts (S6.3)
+    queue        the queue of its runs; only workers that serve it (`-Q`) execute them; by default "default" (S7.2)
+    determinism  "strict" fails a run whose replay calls the steps in another order (S4.5); by default the app's setting
+    keep         how long runs are kept after their end, a duration from 1 s to 366 days (S10.1); by default the app's retention
+    keep_failed  how long failed runs are kept (S10.1); by default the app's failed_retention
+    output_type  the type of the result, if the handler is not annotated with it (S11.3)
     on_failure   a handler that gets the event `taskflow/function.failed` when a run has failed (S5.5)
     """
 
@@ -287,12 +292,12 @@ class FunctionOptions(FlowOptions, total=False):
 
 
 def id_of(function: Function[..., Any] | str) -> str:
-    """The full id of a function that is given by itself or by its id."""
+    """The full id of a function, which is given as the object or as its id."""
     return function.id if isinstance(function, Function) else function
 
 
 def build_spec(handler: Handler, *, app_id: str, **options: Unpack[FunctionOptions]) -> FunctionSpec:
-    """The checked spec of a function. Rules S2.1, S2.2 and S2.5.
+    """Make the spec of a function, and check all of its options. Rules S2.1, S2.2 and S2.5.
 
     Raises ConfigError, which names function, option, value and remedy, and TypeError for an option that does not exist.
     """

@@ -1,4 +1,4 @@
-"""A run as the code that started it sees it: its status, what is stored of it, and `Run`, the handle. Rules S10.2, S10.5."""
+"""`Run`, the handle of a run, with its status and the views of what is stored. Rules S10.2, S10.5."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from taskflow.values.text import short
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    # The default lets an annotation say `Run` for a run of any function. Type checkers bring typing_extensions along.
+    # The default allows the annotation `Run` for a run of any function. Type checkers bring typing_extensions with them.
     from typing_extensions import TypeVar as TypeVarWithDefault
 
     R = TypeVarWithDefault("R", covariant=True, default=Any)
@@ -32,10 +32,10 @@ WAITS = ("sleep", "event", "signal", "invoke")  # kinds of steps during which no
 
 
 class RunStatus(StrEnum):
-    """Where a run is. The last four are final."""
+    """The status of a run. The last four are final."""
 
-    SCHEDULED = "scheduled"  # its time has not come: a `ts` in the future, a debounce, a batch, a singleton
-    QUEUED = "queued"  # ready, waits for a slot
+    SCHEDULED = "scheduled"  # waits for its start: a `ts` in the future, a debounce, a batch, a singleton
+    QUEUED = "queued"  # ready, and waits for a slot
     RUNNING = "running"
     WAITING = "waiting"  # sleeps, waits for an event or another run, or for its next attempt
     COMPLETED = "completed"
@@ -53,7 +53,7 @@ FINAL = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, R
 
 @dataclass(frozen=True, slots=True)
 class ErrorView:
-    """An error as it was stored; `str()` is one line."""
+    """A stored error: class name, message and traceback; `str()` of it is one line."""
 
     name: str
     message: str
@@ -68,7 +68,7 @@ class ErrorView:
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
-    """An attempt that failed, of a step or of the code outside of steps."""
+    """A failed attempt of a step, or of the code outside of steps."""
 
     started_ms: int
     ended_ms: int
@@ -83,7 +83,7 @@ class AttemptView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepView:
-    """One step. `started_ms` is the start of its first attempt, `last_started_ms` that of the one that ended it."""
+    """A step of a run. Times are ms since the epoch: `started_ms` of its first attempt, `last_started_ms` of its last one."""
 
     key: str
     kind: str  # step, sleep, event, signal, invoke
@@ -92,14 +92,14 @@ class StepView:
     last_started_ms: int | None
     ended_ms: int | None
     due_ms: int | None
-    attempts: int  # that have ended, the successful one included
+    attempts: int  # how many attempts have ended, the successful one included
     failed_attempts: tuple[AttemptView, ...]
     worker: str | None
     error: ErrorView | None  # the final one
     child: str | None  # the run that an invoke started
     why: str | None  # why it has no outcome yet
-    is_kept: bool  # its memo was taken over from the run that this one is a rerun of
-    input: Json  # its arguments, {"args": [...], "kwargs": {...}}, where it keeps them; else None
+    is_kept: bool  # whether a rerun took its memo over from the first run
+    input: Json  # its arguments, {"args": [...], "kwargs": {...}}, if they are kept; else None
     output: Json
     has_output: bool
 
@@ -119,38 +119,37 @@ class StepView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """A run with its steps, in the order in which the handler called them."""
+    """A run with its steps, as they are stored. Times are ms since the epoch. Rules S10.2, S10.5."""
 
     run_id: str
     function: str
     status: RunStatus
-    why: str | None  # why it is not executing, or where it is; None for one that completed
+    why: str | None  # why it is not executing, or where it executes; None for a completed run
     queue: str
     cause: str  # event, cron, invoke, rerun, replay
     version: str
     event: JsonObject
-    batched: int  # how many events the run has: more than one in a batch, of which `event` is the first
+    batched: int  # how many events the run has; in a batch more than one, and `event` is the first
     created_ms: int
     started_ms: int | None
     ended_ms: int | None
     due_ms: int | None  # when its delayed start or its next attempt is due
-    attempt: int  # of the code between the steps, from 0
-    worker: str | None  # the child that executes it, or did so last
+    attempt: int  # the number of the attempt at the code between the steps, from 0
+    worker: str | None  # the child that executes it, or executed it last
     crashes: tuple[str, ...]  # how worker processes died under it since its last progress
-    rerun_of: str | None  # the run that it makes anew
-    rerun_by: str | None  # the last run that makes it anew
-    replay_id: str | None  # of the replay that made it
+    rerun_of: str | None  # the run of which it is a rerun
+    rerun_by: str | None  # its last rerun
+    replay_id: str | None  # the replay that made it
     parent: str | None  # the run that invoked it ...
     parent_step: str | None  # ... and the step there
     output: Json
-    error: ErrorView | None  # what ended it, or the reason why it was cancelled
-    last_error: ErrorView | None  # of the last attempt of the code between the steps
-    # Of the code outside of steps, since the last step that completed: of the whole body, where there are none (S4.7). Only for a
-    # run that is looked at by itself.
+    error: ErrorView | None  # the error that ended it, or the reason why it was cancelled
+    last_error: ErrorView | None  # the error of the last attempt at the code between the steps
+    # Attempts at the code outside of steps since the last step that completed; of a run without steps, all (S4.7). Not in lists.
     failed_attempts: tuple[AttemptView, ...]
     # by key, in the order of the calls; "charge#1" is the second "charge" (S3.8)
     steps: Mapping[str, StepView]
-    # why keys of flow control are empty for its event (S7); only for a run that is looked at by itself
+    # why keys of flow control are empty for its event (S7); not in lists
     empty_keys: tuple[str, ...] = ()
 
     @property
@@ -158,7 +157,7 @@ class RunView:
         return self.status.is_final
 
     def duration_ms(self, now_ms: int) -> int | None:
-        """From the first start to the end, or to now; None before the first start."""
+        """The time (ms) from the first start to the end, or to now; None before the first start."""
         if self.started_ms is None:
             return None
         return (
@@ -166,7 +165,7 @@ class RunView:
         ) - self.started_ms
 
     def summary_json(self, now_ms: int) -> JsonObject:
-        """What a list of runs tells."""
+        """The run as a JSON object, as `taskflow runs list --json` shows it: without steps."""
         return {
             "run_id": self.run_id, "function": self.function, "status": self.status.value, "why": self.why, "queue": self.queue,
             "cause": self.cause, "version": self.version, "created_ms": self.created_ms, "started_ms": self.started_ms,
@@ -176,7 +175,7 @@ class RunView:
         }  # fmt: skip
 
     def to_json(self, now_ms: int) -> JsonObject:
-        """Everything."""
+        """The run with its steps as a JSON object, as `taskflow runs show --json` shows it."""
         return {
             **self.summary_json(now_ms),
             "event": self.event, "batched": self.batched, "empty_keys": list(self.empty_keys),
@@ -190,31 +189,31 @@ class RunView:
 
 
 class RunReader(Protocol):
-    """What the handle of a run needs."""
+    """The methods that the handle of a run needs to reach the store."""
 
     async def run_fields(self, run_id: str, *names: str) -> list[bytes | None]: ...
 
     async def view_run(self, run_id: str) -> RunView:
-        """What is stored of a run. Raises RunNotFound."""
+        """The view of a run. Raises RunNotFound."""
         ...
 
     def watch_run(self, run_id: str) -> AsyncGenerator[RunView]:
-        """The view of a run at once, and after each change, to its end. Raises RunNotFound."""
+        """Yield the view of a run at once, and after each change, until its end. Raises RunNotFound."""
         ...
 
     async def wait_until_done(self, run_id: str, timeout_s: float | None) -> None:
-        """Return when the run is final; TimeoutError, with the reason, when it takes longer."""
+        """Wait until the run is final. Raises TimeoutError, which says what the run waits for, after `timeout_s`."""
         ...
 
     async def cancel_run(self, run_id: str, reason: str) -> bool: ...
 
     def block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine on a loop of the app's own, from sync code."""
+        """Run a coroutine on the app's own loop, from sync code, and return its result."""
         ...
 
 
 class Run(Generic[R]):
-    """A run, by its id; `R` is what its handler returns. Sync methods block; each has an async twin that starts with `a`.
+    """The handle of a run; `R` is the type of its result. Sync methods block; each has an async twin that starts with `a`.
 
     run = make_report.invoke({"month": 7})
     run.status()              # RunStatus.RUNNING
@@ -232,7 +231,7 @@ class Run(Generic[R]):
         return f"<Run {self.id}>"
 
     def status(self) -> RunStatus:
-        """Where the run is. Raises RunNotFound, StoreUnavailable."""
+        """The status of the run. Raises RunNotFound, StoreUnavailable."""
         return self._reader.block_on(self.astatus)
 
     async def astatus(self) -> RunStatus:
@@ -243,7 +242,7 @@ class Run(Generic[R]):
         return RunStatus(status.decode())
 
     def view(self) -> RunView:
-        """What is stored of the run and its steps, and why it does not execute. Raises RunNotFound, StoreUnavailable."""
+        """The run and its steps as they are stored, and why the run does not execute. Raises RunNotFound, StoreUnavailable."""
         return self._reader.block_on(self.aview)
 
     async def aview(self) -> RunView:
@@ -251,12 +250,12 @@ class Run(Generic[R]):
         return await self._reader.view_run(self.id)
 
     def watch(self) -> Iterator[RunView]:
-        """The view of the run at once, and after each change, to its end: progress as it is stored. Rule S10.7.
+        """Yield the view of the run at once, and after each change, until its end. Rule S10.7.
 
             for view in run.watch():
                 print(view.status, [step.key for step in view.steps.values()])
 
-        What changes while the loop's body works is in one view. Raises RunNotFound, StoreUnavailable.
+        Changes during the loop's body are in one view. Raises RunNotFound, StoreUnavailable.
         """
         views = self.awatch()
 
@@ -277,11 +276,13 @@ class Run(Generic[R]):
         return self._reader.watch_run(self.id)
 
     def result(self, timeout: Duration | None = None) -> R:
-        """Wait for the end, without polling, and return the result: of its type (S11.3) where the function is known, else JSON.
+        """Wait for the end, without polling, and return the result: in its type (S11.3) if the function is known, else as JSON.
 
-        Raises RunFailed, RunCancelled, RunSkipped, RunNotFound, StoreUnavailable, and after `timeout` TimeoutError, which says
-        what the run waits for. In the async code of a run it raises RuntimeError: the loop that it stopped may have to execute the
-        very run that it waits for.
+            app.invoke(make_report, {"month": 7}).result(timeout="5m")
+
+        `timeout` is a duration, by default none. Raises RunFailed, RunCancelled, RunSkipped, RunNotFound, StoreUnavailable, and
+        after `timeout` TimeoutError, which says what the run waits for. In async code of a run it raises RuntimeError: the wait
+        would block the loop that may have to execute the very run.
         """
         refuse_on_the_loop_of_a_worker(self.id)
         return self._reader.block_on(lambda: self.aresult(timeout))
@@ -307,7 +308,10 @@ class Run(Generic[R]):
         raise RunCancelled(self.id, told.get("message", ""))
 
     def cancel(self, reason: str = "cancelled by the caller") -> bool:
-        """Cancel the run, at once or after its running steps (S6.2). False when it had ended. Raises RunNotFound."""
+        """Cancel the run, at once or after its executing steps. Rule S6.2.
+
+        Returns False if the run had ended before; `reason` is kept with the run. Raises RunNotFound, StoreUnavailable.
+        """
         return self._reader.block_on(lambda: self.acancel(reason))
 
     async def acancel(self, reason: str = "cancelled by the caller") -> bool:
@@ -316,12 +320,12 @@ class Run(Generic[R]):
 
 
 def refuse_on_the_loop_of_a_worker(run_id: str) -> None:
-    """Raise RuntimeError where to wait by blocking would stop a worker's event loop, and with it all runs of the process."""
+    """Raise RuntimeError on a worker's event loop: to block it would stop all runs of the process."""
     if current_run.get() is None:
         return
     try:
         asyncio.get_running_loop()
-    except RuntimeError:  # the code of a `def` handler or step, on a thread of its own
+    except RuntimeError:  # there is no loop: a `def` handler or step, on a thread of its own
         return
     raise RuntimeError(
         f"result() of run {run_id} was called in async code that a worker executes. It blocks the event loop, which may have to "
@@ -331,5 +335,5 @@ def refuse_on_the_loop_of_a_worker(run_id: str) -> None:
 
 
 def no_run(run_id: str) -> str:
-    """What to say of a run that the store does not have."""
+    """The message of RunNotFound for a run that the store does not have."""
     return f"there is no run {run_id}: check the id; finished runs are removed after the retention"

@@ -1,4 +1,4 @@
-"""An event that was sent, as the code that sent it sees it: what is stored of it, and `SentEvent`, the handle. Rule S10.2."""
+"""`SentEvent`, the handle of an event that was sent, and the view of what is stored of it. Rule S10.2."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventView:
-    """An event and what it came to. Times are ms since the epoch."""
+    """An event, with the runs that it started, skipped, resumed and cancelled. Times are ms since the epoch. Rule S10.2."""
 
-    id: str  # as `send` returned it
+    id: str  # the id that `send` returned
     uid: str  # the internal id
     name: str
     data: JsonObject
-    ts: int  # its own time
+    ts: int  # the event's own time
     user: JsonObject | None
     v: str | None
     headers: Headers
@@ -29,19 +29,19 @@ class EventView:
     duplicate_of: str | None  # the uid of the event that had this id before
     started: Mapping[
         str, str
-    ]  # function -> the run that has the event; of a batch or a debounce several events have one
-    skipped: Mapping[str, str]  # function -> why it got no run but one that is skipped
+    ]  # function -> the run that has the event; events of a batch or a debounce share one
+    skipped: Mapping[str, str]  # function -> why its run was skipped
     superseded: Mapping[str, str]  # function -> the debounced run that has a later event instead
     resumed: tuple[tuple[str, str], ...]  # (run, key of the step that waited)
     cancelled: tuple[str, ...]  # runs that it cancelled
 
     @property
     def came_to_nothing(self) -> bool:
-        """Whether no function, wait or run took notice of it."""
+        """Whether the event had no effect on any function, wait or run."""
         return not (self.started or self.skipped or self.superseded or self.resumed or self.cancelled)
 
     def to_json(self) -> JsonObject:
-        """Everything."""
+        """The view as a JSON object, as `taskflow events show --json` shows it."""
         return {
             "id": self.id, "uid": self.uid, "name": self.name, "data": self.data, "ts": self.ts, "user": self.user, "v": self.v,
             "headers": dict(self.headers),
@@ -52,17 +52,17 @@ class EventView:
 
 
 class EventReader(RunReader, Protocol):
-    """What the handle of an event needs."""
+    """The methods that the handle of an event needs to reach the store."""
 
     async def view_event(self, event_id: str, name: str | None = None) -> EventView:
-        """What is stored of an event: that of `name`, should several share the id. Raises EventNotFound."""
+        """The view of an event; of the one named `name`, if several have the id. Raises EventNotFound."""
         ...
 
     def block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T: ...
 
 
 class SentEvent:
-    """An event, by the id that `send` returned; nothing is looked up before it is asked for.
+    """The handle of an event, by the id that `send` returned. It looks nothing up before one of its methods is called.
 
     (event_id,) = app.send("shop/order.created", {"sku": "A7"})
     app.event(event_id).view()    # what it started, skipped and resumed
@@ -80,9 +80,9 @@ class SentEvent:
         return f"<SentEvent {self.id}>"
 
     def view(self) -> EventView:
-        """What is stored of the event. An event is unknown until an app has routed it: moments after `send`.
+        """The event as it is stored, and what it did. An event is unknown until an app has routed it, moments after `send`.
 
-        Raises EventNotFound, StoreUnavailable.
+        Raises EventNotFound, StoreUnavailable. Rule S10.2.
         """
         return self._reader.block_on(self.aview)
 

@@ -1,6 +1,6 @@
-"""The step tools, in two faces: `Step` for `async def` handlers, `BlockingStep` for `def` handlers. Rules S3.
+"""The step tools: `Step` for `async def` handlers, and `BlockingStep` for `def` handlers. Rules S3.
 
-Both call the same engine; what a tool does is written once, behind `StepEngine`.
+Both call the same engine: each tool is written once, behind `StepEngine`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ParallelMode = Literal["all", "race"]
 
 
 class StepEngine(Protocol):
-    """What the tools ask of the engine. All coroutines run on the worker's loop, inside the run's task tree."""
+    """The engine behind the tools. All its coroutines run on the worker's loop, inside the run's task tree."""
 
     async def run(
         self, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Shape,
@@ -73,12 +73,21 @@ class StepEngine(Protocol):
     ) -> Coroutine[Any, Any, Any]: ...
 
     def block_on(self, work: Coroutine[Any, Any, R]) -> R:
-        """Wait on a handler's thread for work on the loop."""
+        """Wait, on a handler's thread, for the result of a coroutine on the loop."""
         ...
 
 
 class Step:
-    """The step tools of an `async def` handler. Every first argument is the step id; a repeated id is numbered (S3.8)."""
+    """The step tools of an `async def` handler. Rules S3.
+
+        async def fulfil(ctx: Context, step: Step) -> str:
+            await step.run("reserve", reserve, ctx.event.data["sku"])
+            await step.sleep("cool off", "1h")
+            return "done"
+
+    The first argument of each tool is the step's id, a str; a repeated id is numbered ("charge", "charge#1"; S3.8). All tools raise
+    NestedStepError inside another step (S3.9).
+    """
 
     __slots__ = ("_engine", "_settings")
 
@@ -91,7 +100,7 @@ class Step:
 
             await step.with_options(retries=1, timeout="5s", give_up_on=CardDeclined).run("charge", charge, order)
 
-        What is left out is as the function says. Raises ConfigError for a wrong value.
+        Options that are left out are as for the function. Raises ConfigError for a wrong value.
         """
         return Step(self._engine, StepSettings.of(options))
 
@@ -111,28 +120,28 @@ class Step:
     async def run(
         self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: Any = None, **kwargs: Any
     ) -> Any:
-        """Call `fn(*args, **kwargs)` once, keep what it returns, and return that. Rule S3.1.
+        """Call `fn(*args, **kwargs)`, store its result, and return that. Rule S3.1.
 
             total = await step.run("sum", add, 1, 2)
 
-        In a replay `fn` is not called again. A sync `fn` runs in a thread. What it returns must have a JSON form (S2.6), and comes
-        back as the type that `fn` is annotated to return, or as `output_type` (S11.3). Retries, a time limit and more are set by
-        `with_options`.
-        Raises StepError when the retries are used up, NestedStepError inside another step.
+        In a replay `fn` is not called again. A `def` function runs in a thread. The result must have a JSON form (S2.6), and comes
+        back as the type that `fn` is annotated to return, or as `output_type` (S11.3). `with_options` sets retries, a time limit
+        and more for this step.
+        Raises StepError when the retries are used up.
         """
         return await self._engine.run(id, fn, args, kwargs, output_of(fn, output_type), self._settings)
 
     async def sleep(self, id: str, duration: Duration) -> None:
         """Suspend this branch for `duration`: "1h30m", seconds, or a timedelta; at most 1 year. Rule S3.2.
 
-        No slot, memory or message is held meanwhile. Raises InvalidDuration.
+        The run holds no slot, memory or message meanwhile, unless other branches go on. Raises InvalidDuration.
         """
         await self._engine.sleep(id, duration)
 
     async def sleep_until(self, id: str, when: When) -> None:
-        """Suspend this branch until `when`: aware datetime, ISO-8601 string or epoch ms. Rule S3.2.
+        """Suspend this branch until `when`: an aware datetime, ISO-8601 text with an offset, or ms since the epoch. Rule S3.2.
 
-        A moment in the past goes on at once. Raises InvalidDuration.
+        If `when` is in the past, the run goes on at once. Raises InvalidDuration, also for more than 1 year ahead.
         """
         await self._engine.sleep_until(id, when)
 
@@ -145,14 +154,15 @@ class Step:
         if_exp: str | None = None,
         lookback: Duration | None = None,
     ) -> ReceivedEvent | None:
-        """The first matching event after this call is stored, or None after `timeout`. Rule S3.3.
+        """Wait for an event; return the first matching one that comes, or None after `timeout` (a duration). Rule S3.3.
 
             paid = await step.wait_for_event("paid", "shop/order.paid", timeout="7 days", match="data.order_id")
 
-        `event` may be a list, for the first of any of them; a name may end in `*`. `match="data.x"` asks for the same value
-        in both events; `if_exp` is CEL over `event`, which started the run, and `async`, which may end the wait. With
-        both, both must hold. With `lookback` ("1h") the oldest matching event that came within that time before the call
-        counts too, unless this run has had it already: no race between sending and waiting.
+        `event` is a name or a list of names; a name may end in `*`. `match="data.x"` asks for an event with the same value there as
+        the event that started the run. `if_exp` is CEL over `event`, which started the run, and `async`, which may end the wait.
+        With both, both must hold. With `lookback` (a duration) the oldest matching event of that time before the call counts first,
+        unless this run has had it: so an event that comes just before the wait is not missed.
+        Raises NonRetriableError for wrong arguments, InvalidDuration.
         """
         names = [event] if isinstance(event, str) else list(event)
         return await self._engine.wait_for_event(id, names, timeout, match, if_exp, lookback)
@@ -160,18 +170,26 @@ class Step:
     async def wait_for_signal(
         self, id: str, signal: str, timeout: Duration, *, on_conflict: OnConflict = "fail"
     ) -> ReceivedSignal | None:
-        """What `app.send_signal(signal, data)` sends to this run, or None after `timeout`. Rule S3.4.
+        """Wait for `app.send_signal(signal, data)`; return name and data, or None after `timeout` (a duration). Rule S3.4.
 
             approval = await step.wait_for_signal("approval", f"approve-{order_id}", timeout="3 days")
             if approval is not None and approval.data["ok"]: ...
 
-        One run of the app waits for a signal at most. When another one does already: with "fail" this step raises
-        StepError with the name SignalConflict, with "replace" the other run's step raises one with the name SignalReplaced.
+        At most one run of the app waits for a signal. If another run does already, `on_conflict` decides: with "fail" this step
+        raises a StepError whose `name` is SignalConflict; with "replace" the other run's step raises one whose `name` is
+        SignalReplaced.
+        Raises NonRetriableError for wrong arguments, InvalidDuration.
         """
         return await self._engine.wait_for_signal(id, signal, timeout, on_conflict)
 
     async def send_event(self, id: str, events: Event | Sequence[Event]) -> list[str]:
-        """Send events, exactly one set however often this step is retried; returns their ids. Rule S3.5."""
+        """Send one or several events, and return their ids. Rule S3.5.
+
+            await step.send_event("tell", Event("shop/order.shipped", {"order_id": 7}))
+
+        One set of events is sent, however often this step is tried. Raises InvalidEvent, and StepError when the retries are used
+        up.
+        """
         return await self._engine.send_event(id, [events] if isinstance(events, Event) else list(events))
 
     @overload
@@ -204,8 +222,8 @@ class Step:
             receipt = await step.invoke("receipt", function=make_receipt, data={"order": 7})
             score = await step.invoke("score", function_id="risk-app/score", data={...}, timeout="1h")
 
-        The other keywords are those of `StepInvokeOptions`. Raises StepError when it fails, is cancelled, does not exist, or takes
-        longer than `timeout`.
+        The other keywords are those of `StepInvokeOptions`. Raises StepError when the function fails, is cancelled, does not exist,
+        or takes longer than `timeout`.
         """
         output = invoked_output(function, options)
         return await self._engine.invoke(id, target_id(function, function_id), checked(options), output)
@@ -241,15 +259,16 @@ class Step:
 
             a, b = await step.parallel((lambda: step.run("a", f), lambda: step.run("b", g)))
 
-        "all": a tuple of the results in order; the first error is raised. "race": the result of the first to finish; the
-        others are cancelled. `asyncio.gather` and the like work as well.
+        A branch is a function without arguments that returns an awaitable. mode="all" returns a tuple of the results, in order, and
+        raises the first error. mode="race" returns the result of the first branch that ends, and cancels the others. In an `async
+        def` handler, `asyncio.gather` and `TaskGroup` work as well.
         """
         done = await self._engine.parallel(branches, mode)
         return tuple(done) if mode == "all" else done
 
 
 class BlockingStep:
-    """The step tools of a `def` handler: as `Step`, but each call blocks until it has its result."""
+    """The step tools of a `def` handler: those of `Step`, but each call blocks until it has its result. Rules S3."""
 
     __slots__ = ("_engine", "_settings")
 
@@ -363,7 +382,7 @@ class BlockingStep:
     def parallel(self, branches: Sequence[Callable[[], R]], *, mode: Literal["race"]) -> R: ...
 
     def parallel(self, branches: Sequence[Callable[[], Any]], *, mode: ParallelMode = "all") -> Any:
-        """See `Step.parallel`; each branch runs in a thread of its own."""
+        """See `Step.parallel`. A branch is a function without arguments; each runs in a thread of its own."""
         done = self._engine.block_on(self._engine.parallel_threads(branches, mode))
         return tuple(done) if mode == "all" else done
 
@@ -375,5 +394,5 @@ OPERATIONS = frozenset(
 
 
 def is_step_operation(coro: object) -> bool:
-    """Whether a coroutine is a bare call of a tool that waits, with no user code around it."""
+    """Whether a coroutine is the direct call of a waiting tool, without user code around it."""
     return getattr(coro, "cr_code", None) in OPERATIONS

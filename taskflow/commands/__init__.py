@@ -1,1 +1,1 @@
-"""One command of the command line a module; `command` is the click command. They parse, call and print."""
+"""The commands of the command line, one a module: `command` is the click command. They parse, call and print."""

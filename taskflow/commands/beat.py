@@ -1,4 +1,4 @@
-"""`taskflow beat`: crons, timers and the care for lost workers, without user code."""
+"""`taskflow beat`: fires crons and timers and finds lost workers, without user code."""
 
 from __future__ import annotations
 

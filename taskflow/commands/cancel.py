@@ -1,4 +1,4 @@
-"""`taskflow runs cancel`: runs by their ids, or all that match. Rules S6.1, S6.2."""
+"""`taskflow runs cancel`: cancels runs by their ids, or all runs that match. Rules S6.1, S6.2."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OUTCOMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """Which runs to cancel in bulk; what is None or empty does not narrow it."""
+    """The options that say which runs to cancel in bulk; an option that is None or empty does not narrow the choice."""
 
     function: str | None
     statuses: tuple[str, ...]
@@ -116,7 +116,7 @@ def cancel_command(
 
 
 async def cancel_named(target: Target, run_ids: tuple[str, ...], reason: str) -> dict[str, str]:
-    """What each came to: a key of OUTCOMES, else why it was not found."""
+    """Cancel these runs. Returns for each a key of OUTCOMES, or why the run was not found."""
     outcomes: dict[str, str] = {}
     async with open_control(target) as control:
         for run_id in run_ids:
@@ -151,7 +151,7 @@ def report_named(outcomes: dict[str, str], as_json: bool) -> None:
 async def cancel_matching(
     target: Target, wishes: Wishes, reason: str, *, is_dry: bool, asks: bool
 ) -> tuple[int, int | None]:
-    """How many runs were found, and how many of them cancelled; None when none was to be."""
+    """Cancel all runs that match. Returns how many were found, and how many were cancelled (None for a dry run or a "no")."""
     async with open_control(target) as control:
         selection = await select(target, control, wishes)
         found = await count_live(control.session, selection)
@@ -163,7 +163,7 @@ async def cancel_matching(
 
 
 async def select(target: Target, control: RunControl, wishes: Wishes) -> Selection:
-    """What to cancel. Raises ConfigError for a function that never was."""
+    """The selection of runs to cancel. Raises ConfigError for a function that never was."""
     if wishes.function is None:
         functions = await control.functions()
     else:
@@ -176,7 +176,7 @@ async def select(target: Target, control: RunControl, wishes: Wishes) -> Selecti
 
 
 async def with_progress(control: RunControl, selection: Selection, found: int, reason: str) -> int:
-    """Cancel, with a bar on a terminal; how many."""
+    """Cancel the runs, with a progress bar on a terminal; return how many."""
     if not sys.stderr.isatty():
         return await control.cancel_runs(selection, reason=reason)
     with click.progressbar(length=found, file=sys.stderr) as bar:

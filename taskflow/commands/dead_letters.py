@@ -1,4 +1,4 @@
-"""`taskflow dead-letters`: broker messages that could not be read."""
+"""`taskflow dead-letters`: lists broker messages that could not be read."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def command(
 
 
 def to_json(row: dict[str, Any]) -> dict[str, Any]:
-    """`body` is None where the bytes are no UTF-8: see `body_base64` then."""
+    """A dead letter as a JSON object. If its bytes are no UTF-8, `body` is None, and `body_base64` has them."""
     body: bytes = row["body"]
     try:
         text: str | None = body.decode()

@@ -54,7 +54,7 @@ def command(app: str, port: int, reload: bool, processes: int, concurrency: int,
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError(f"taskflow dev needs {' and '.join(missing)}: pip install 'taskflow-durable[dev]'")
-    # Not before the check: it imports what may be missing.
+    # Imported after the check, since it imports the packages that may be missing.
     from taskflow.dev.server import DevOptions, DevServer
 
     options = DevOptions(

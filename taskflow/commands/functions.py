@@ -1,4 +1,4 @@
-"""`taskflow functions`: the functions that workers have registered."""
+"""`taskflow functions`: lists the functions that workers have registered."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def trigger_text(trigger: Trigger) -> str:
 
 
 def next_tick(spec: FunctionSpec, now_ms: int) -> int | None:
-    """When the first of its crons ticks next (ms since epoch), its jitter left aside."""
+    """The next tick (ms since epoch) of the function's crons, without jitter; None if it has no cron."""
     ticks = (
         next_tick_ms(trigger.cron, now_ms) for trigger in spec.triggers if isinstance(trigger, TriggerCron)
     )
@@ -121,7 +121,7 @@ def to_json(function: RegisteredFunction, runs: RunCounts, now_ms: int) -> dict[
 
 
 def trigger_json(trigger: Trigger) -> dict[str, Any]:
-    """A trigger with all its fields, whatever a manifest leaves out."""
+    """A trigger as a JSON object with all of its fields, also those that a manifest leaves out."""
     if isinstance(trigger, TriggerCron):
         return {"cron": trigger.cron, "jitter_ms": trigger.jitter_ms, "catchup": trigger.catchup}
     return {"event": trigger.event, "expression": trigger.expression}

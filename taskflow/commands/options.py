@@ -1,4 +1,4 @@
-"""What the commands share: -A, --store, --broker, --namespace, --json, and what they come to."""
+"""Options that the commands share (-A, --store, --broker, --namespace, --json), and the servers that they lead to."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ READER_ID = "taskflow-cli"  # the app id of settings that belong to no app; noth
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Which store and broker a command works on. `app` is that of -A."""
+    """The store and broker that a command works on. `app` is the app of -A."""
 
     config: Config
     app: TaskFlow | None
     dev: DevInfo | None  # the dev server whose URLs are used
 
     def connections(self, app_id: str = "", *, clock: Clock | None = None) -> Connections:
-        """Connections to these servers, in the name of this app; of that of -A by default, else of none. Raises ConfigError."""
+        """Connections to these servers in the name of `app_id`, by default that of -A, or no app. Raises ConfigError."""
         app_id = check_slug(app_id, what="app_id") if app_id else self.app.id if self.app else ""
         return Connections(dataclasses.replace(self.config, app_id=app_id), clock=clock)
 
 
 def connection_options(function: F) -> F:
-    """-A, --store, --broker and --namespace, as arguments `app`, `store`, `broker`, `namespace`."""
+    """Add -A, --store, --broker and --namespace to a command, as arguments `app`, `store`, `broker` and `namespace`."""
     options = (
         click.option("-A", "app", metavar="MODULE[:APP]", help="Use the app's settings."),
         click.option("--store", metavar="URL", help="Redis or Valkey.  [env: TASKFLOW_STORE]"),
@@ -62,12 +62,12 @@ def connection_options(function: F) -> F:
 
 
 def json_option(function: F) -> F:
-    """--json, as argument `as_json`."""
+    """Add --json to a command, as argument `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(function)
 
 
 def find_target(app: str | None, store: str | None, broker: str | None, namespace: str | None) -> Target:
-    """Where to look: the URLs in the app's code, else the options, else TASKFLOW_*, else the dev server that runs here.
+    """Find the servers: those of the app's code, else of the options, else of TASKFLOW_*, else the dev server that runs here.
 
     Raises ConfigError.
     """
@@ -88,7 +88,7 @@ def find_target(app: str | None, store: str | None, broker: str | None, namespac
 
 
 def warn_of_exported_urls() -> None:
-    """An exported URL beats the dev server of this folder: say so, or the events are looked for in vain."""
+    """Warn that an exported URL is used in place of the dev server of this folder: users would look there for events in vain."""
     dev = running_dev()
     if dev is None:
         return
@@ -104,7 +104,7 @@ def warn_of_exported_urls() -> None:
 
 
 def check_not_overruled(app: TaskFlow, **given: str | None) -> None:
-    """An option must not be ignored in silence."""
+    """Raise ConfigError for an option that the app's code overrules: it must not be ignored silently."""
     for name, value in given.items():
         if value is not None and getattr(app.config, name) != value:
             raise ConfigError(
@@ -119,7 +119,7 @@ def check_broker_is_known(app: str | None, store: str | None, broker: str | None
 
 
 def full_function_id(target: Target, function: str) -> str:
-    """ "app/function"; the app may be left out when -A names it. Raises UsageError."""
+    """The full id "app/function"; the app may be left out if -A names it. Raises UsageError."""
     if "/" in function:
         return function
     if target.app is None:
@@ -129,7 +129,7 @@ def full_function_id(target: Target, function: str) -> str:
 
 @contextmanager
 def environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for a while: the app's code reads them when it is imported."""
+    """Set environment variables for the time of the block, in which the app's code is imported and reads them."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -143,13 +143,13 @@ def environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's async part."""
+    """Run the async part of a command."""
     return asyncio.run(work)
 
 
 @asynccontextmanager
 async def open_store(target: Target) -> AsyncIterator[tuple[Store, Moment]]:
-    """The store of the target, and what time it is there. Raises StoreUnavailable."""
+    """Open the target's store; gives the store, and the time by its clock. Raises StoreUnavailable."""
     store = await Store.open(target.config.store, namespace=target.config.namespace)
     try:
         clock = SystemClock()
@@ -162,7 +162,7 @@ async def open_store(target: Target) -> AsyncIterator[tuple[Store, Moment]]:
 
 @asynccontextmanager
 async def open_control(target: Target) -> AsyncIterator[RunControl]:
-    """What acts on runs of the target's store, by the store's clock. Raises StoreUnavailable."""
+    """Open a RunControl on the target's store, which goes by the store's clock. Raises StoreUnavailable."""
     clock = SystemClock()
     connections = target.connections(clock=clock)
     try:
@@ -174,7 +174,7 @@ async def open_control(target: Target) -> AsyncIterator[RunControl]:
 
 
 def look(target: Target, read: Callable[[Store, Moment], Awaitable[T]]) -> tuple[T, Moment]:
-    """What `read` finds in the target's store, and when it looked. Raises StoreUnavailable."""
+    """Read from the target's store; return the result of `read`, and the moment of reading. Raises StoreUnavailable."""
 
     async def look_there() -> tuple[T, Moment]:
         async with open_store(target) as (store, moment):
@@ -184,7 +184,7 @@ def look(target: Target, read: Callable[[Store, Moment], Awaitable[T]]) -> tuple
 
 
 def print_json(value: object) -> None:
-    """One JSON document on stdout: indented on a terminal, else in one line."""
+    """Print a JSON document on stdout: indented on a terminal, else in one line."""
     indent = orjson.OPT_INDENT_2 if sys.stdout.isatty() else 0
     click.echo(orjson.dumps(value, option=indent))
 
@@ -192,7 +192,7 @@ def print_json(value: object) -> None:
 def parse_json_object(
     ctx: click.Context, parameter: click.Parameter, value: str | None
 ) -> dict[str, Any] | None:
-    """A callback: the JSON object of an option; "-" reads it from stdin."""
+    """A click callback that parses an option's JSON object; "-" reads it from stdin."""
     if value is None:
         return None
     source = sys.stdin.read() if value == "-" else value
@@ -208,7 +208,7 @@ def parse_json_object(
 
 
 def parse_duration_option(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """A callback: the duration of an option in ms."""
+    """A click callback that parses an option's duration into ms."""
     if value is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""`taskflow pause`: let no run of a function begin or go on. Rule S10.4."""
+"""`taskflow pause`: lets no run of a function begin or go on. Rule S10.4."""
 
 from __future__ import annotations
 

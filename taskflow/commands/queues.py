@@ -65,7 +65,7 @@ def pause_command(
 ) -> None:
     """Pause QUEUE, app/queue: none of its runs begins or goes on until it is resumed.
 
-    What executes goes on until it waits. Events go on making runs, which wait there.
+    Runs that execute go on until they wait. Events still make runs, which wait in the queue.
     """
     target = find_target(app, store, broker, namespace)
     app_id, name = queue_of(target, queue)
@@ -95,7 +95,7 @@ def resume_command(
 
 
 def queue_of(target: Target, queue: str) -> tuple[str, str]:
-    """The app and the name of "app/queue"; the app may be left out when -A names it. Raises UsageError."""
+    """The app and the name in "app/queue"; the app may be left out if -A names it. Raises UsageError."""
     app_id, slash, name = queue.rpartition("/")
     if slash:
         return app_id, name

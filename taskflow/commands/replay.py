@@ -1,4 +1,4 @@
-"""`taskflow replay`: rerun the runs of a function that did not end as they should have. Rule S10.3."""
+"""`taskflow replay`: reruns the runs of a function that failed, were cancelled or were skipped. Rule S10.3."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from taskflow.values.clock import SystemClock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What the user asked for."""
+    """The options of the command."""
 
     since: str
     until: str | None
@@ -39,12 +39,12 @@ class Wishes:
     over_ms: int
     replay_id: str | None
     is_dry: bool
-    asks: bool  # before it replays
+    asks: bool  # whether to ask before it replays
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a replay came to; `made` is None when nothing was to be made."""
+    """The outcome of a replay: how many runs were found, and how many reruns were made (None for a dry run or a "no")."""
 
     replay_id: str
     found: int
@@ -52,7 +52,7 @@ class Outcome:
 
 
 def parse_past_option(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """A callback: checks a time in the past."""
+    """A click callback that checks a time in the past."""
     if value is not None:
         try:
             parse_past_ms(value, now_ms=SystemClock().now_ms(), what="it")
@@ -62,7 +62,7 @@ def parse_past_option(ctx: click.Context, parameter: click.Parameter, value: str
 
 
 def parse_statuses(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    """A callback: statuses of runs that have ended, separated by commas."""
+    """A click callback that parses final statuses, separated by commas."""
     statuses = tuple(name.strip() for name in value.split(",") if name.strip())
     unknown = set(statuses) - set(FINAL)
     if unknown or not statuses:
@@ -164,7 +164,7 @@ async def replay(target: Target, function_id: str, wishes: Wishes) -> Outcome:
 
 
 async def with_progress(control: RunControl, request: ReplayRequest, found: list[str]) -> int:
-    """Replay, with a bar on a terminal."""
+    """Replay the runs, with a progress bar on a terminal; return how many."""
     if not sys.stderr.isatty():
         return await control.replay(request, found)
     with click.progressbar(length=len(found), file=sys.stderr) as bar:

@@ -1,4 +1,4 @@
-"""`taskflow runs rerun`: make a run that has ended anew. Rule S10.3."""
+"""`taskflow runs rerun`: runs a run that has ended anew. Rule S10.3."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from taskflow.types import JsonObject
 
 
 def parse_output(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:
-    """A callback: any JSON, null included; UNCHANGED without the option."""
+    """A click callback that parses any JSON, null included; UNCHANGED without the option."""
     if value is None:
         return UNCHANGED
     try:
@@ -57,7 +57,7 @@ def rerun_command(
     run_id: str, from_step: str | None, data: JsonObject | None, output: Any, app: str | None, store: str | None,
     broker: str | None, namespace: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Make a run that has ended anew, and print the id of the new run."""
+    """Run a run that has ended anew, and print the id of the new run."""
     if output is not UNCHANGED and from_step is None:
         raise click.UsageError("--output is the outcome of a step: name it with --from-step")
     check_broker_is_known(app, store, broker, "workers are told of ready runs")

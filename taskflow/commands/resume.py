@@ -1,4 +1,4 @@
-"""`taskflow resume`: let the runs of a paused function go on. Rule S10.4."""
+"""`taskflow resume`: lets the runs of a paused function go on. Rule S10.4."""
 
 from __future__ import annotations
 

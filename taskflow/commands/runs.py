@@ -1,4 +1,4 @@
-"""`taskflow runs`: list, show, cancel, rerun, wait."""
+"""`taskflow runs`: lists, shows, cancels, reruns and awaits runs."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def show_command(
 
 
 async def follow(target: Target, run_id: str, *, is_whole: bool, as_json: bool) -> None:
-    """Print the run at each change, until it ends. Rule S10.7."""
+    """Print the run at each of its changes, until it ends. Rule S10.7."""
     clock = SystemClock()
     connections = target.connections(clock=clock)
     screen = Screen.of_stdout()

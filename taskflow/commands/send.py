@@ -21,15 +21,15 @@ from taskflow.headers import Headers
 from taskflow.types import JsonObject
 from taskflow.values.durations import parse_when_ms
 
-MAX_TS_DIGITS = 15  # of ms up to the year 9999
+MAX_TS_DIGITS = 15  # enough for ms up to the year 9999
 
 
 def parse_ts(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """ms since the epoch, of that or of ISO-8601 text."""
+    """A click callback that parses a `ts`, given as ms since the epoch or as ISO-8601 text, into ms."""
     if value is None:
         return None
     try:
-        # Any point in time is fine here, so no `now` limits it.
+        # Any point in time is allowed here, so `now_ms` must not limit it.
         if value.isascii() and value.isdecimal() and len(value) <= MAX_TS_DIGITS:
             return int(value)
         return parse_when_ms(value, now_ms=1 << 62)
@@ -40,7 +40,7 @@ def parse_ts(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 def parse_headers(
     ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str] | None:
-    """A callback: the headers of "name=value" texts; None without any."""
+    """A click callback that parses "name=value" texts into headers; None without any."""
     headers = {}
     for text in values:
         name, is_pair, value = text.partition("=")
@@ -60,7 +60,7 @@ def send(
     user: JsonObject | None,
     headers: Headers | None,
 ) -> str:
-    """Send one event; its id."""
+    """Send one event; return its id."""
     (sent_id,), messages = encode_events(
         name, data, id=id, ts=ts, user=user, headers=headers, now_ms=connections.clock.now_ms(),
         max_bytes=connections.config.max_event_bytes,

@@ -1,4 +1,4 @@
-"""`taskflow signal`: resume the run that waits for a signal. Rule S3.4."""
+"""`taskflow signal`: resumes the run that waits for a signal. Rule S3.4."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from taskflow.commands.options import (
 
 
 def parse_json(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:
-    """Any JSON; "-" reads it from stdin."""
+    """A click callback that parses any JSON; "-" reads it from stdin."""
     if value is None:
         return None
     source = sys.stdin.read() if value == "-" else value

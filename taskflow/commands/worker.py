@@ -1,4 +1,4 @@
-"""`taskflow worker`: child processes that execute an app's functions, and the supervisor that keeps them alive."""
+"""`taskflow worker`: starts child processes that execute an app's functions, and the supervisor that keeps them alive."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def command(
 
 
 def preload(*, with_beat: bool = False) -> None:
-    """Import and load now what every child needs, so that they share the memory and the time that it takes."""
+    """Import and load what every child needs before they fork, so that they share the memory, and the time is spent once."""
     new_loop().close()
     load_scripts(PACKAGE)
     load_scripts(BROKER_PACKAGE)

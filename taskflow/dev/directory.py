@@ -1,8 +1,8 @@
-"""`.taskflow/`, where `taskflow dev` keeps its data, and says to other commands in this directory that it runs.
+"""The folder `.taskflow/`: `taskflow dev` keeps its data there, and tells other commands in this directory that it runs.
 
-.taskflow/dev.json    its URLs, while it runs; with the password, so only the user may read it
+.taskflow/dev.json    the URLs of the dev server while it runs; they have the password, so only the user may read the file
 .taskflow/url         the URL of the embedded store, for `export TASKFLOW_BROKER="$(cat .taskflow/url)"`
-.taskflow/dev.lock    locked by it: the kernel frees it with the process, so a stale dev.json is never believed
+.taskflow/dev.lock    locked by the dev server; the kernel unlocks it when the process ends, so a stale dev.json is never used
 .taskflow/valkey/     the data of the embedded store
 """
 
@@ -22,7 +22,7 @@ from taskflow.values.dev_server import DevInfo, dev_folder, is_ours, running_dev
 
 
 def write_info(folder: Path, info: DevInfo) -> None:
-    """Replace dev.json in one move, so that nobody reads half of it."""
+    """Replace dev.json in one move, so that no reader sees half of it."""
     told = orjson.dumps(asdict(info), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     write_private(folder / "dev.json", told)
 
@@ -50,8 +50,9 @@ def make_private(folder: Path) -> None:
 
 @contextmanager
 def claimed_folder(base: Path | None = None) -> Iterator[Path]:
-    """The folder, ours alone until the end. Raises ConfigError while another dev server runs here."""
-    import fcntl  # a worker can't run on Windows, but `taskflow send` can
+    """Claim the folder for this dev server, for as long as the block takes. Raises ConfigError while another one runs here."""
+    # Imported here: Windows has no fcntl, and `taskflow send` runs there.
+    import fcntl
 
     folder = dev_folder(base)
     make_private(folder)

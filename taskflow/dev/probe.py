@@ -1,6 +1,6 @@
-"""Imports the user's app in a process of its own, and tells what it says: `python -m taskflow.dev.probe MODULE[:APP]`.
+"""Imports the user's app in a process of its own, and prints facts about it: `python -m taskflow.dev.probe MODULE[:APP]`.
 
-So `taskflow dev` itself never runs user code: it can neither be broken by it nor hold on to an old version of it.
+So `taskflow dev` itself never runs user code, which can then neither break it nor stay loaded in an old version.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from taskflow.loading import load_app
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppFacts:
-    """What `taskflow dev` must know of an app. A worker can't change them while it runs."""
+    """The facts of an app that `taskflow dev` needs, and that a running worker can't change."""
 
     app_id: str
     store: str
@@ -36,7 +36,7 @@ def facts_of(app: TaskFlow) -> AppFacts:
 
 
 def main(target: str) -> None:
-    # What user code prints must not mix with the answer.
+    # Output of user code must not mix with the answer.
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:
@@ -46,7 +46,7 @@ def main(target: str) -> None:
     with answer:
         answer.write(orjson.dumps(told))
     sys.stdout.flush()
-    os._exit(0)  # threads that user code has started must not keep us
+    os._exit(0)  # don't wait for threads that user code has started
 
 
 if __name__ == "__main__":

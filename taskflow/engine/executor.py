@@ -1,7 +1,7 @@
-"""What one process executes: it claims ready runs for its free slots, executes them, gives them back.
+"""Executor: claims ready runs for the free slots of a process, executes them, and gives them back.
 
-Work is looked for when there is reason to: a work message came, a run that was routed here found no slot, or the last look left
-some behind.
+It looks for work only when there is a reason: a work message came, a run that was routed here found no slot, or the last look left
+ready runs behind.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from taskflow.values.clock import Clock
 logger = logging.getLogger("taskflow.engine")
 
 PASS_ON_S = 0.05
-CLAIM_BATCH = 100  # runs in one script at most, so that it stays short
+CLAIM_BATCH = 100  # the most runs in one call of the script, so that it stays short
 
 
 class SentClaim(NamedTuple):
     """A claim that is on its way."""
 
     queue: str
-    limit: int  # slots that are set aside for it
-    epoch: int  # of the lease, before it was sent
+    limit: int  # how many slots are set aside for it
+    epoch: int  # the epoch of the lease before it was sent
     reply: Answer[ClaimReply]
 
 
 class Messenger(Protocol):
-    """What the executor says to the broker. None of it blocks; failures are the messenger's to log and survive."""
+    """Sends the executor's messages to the broker. No method blocks; the messenger logs and survives failures itself."""
 
     def send_work(self, hints: Sequence[Hint]) -> None: ...
 
@@ -54,7 +54,7 @@ class Messenger(Protocol):
 
 
 class Executor:
-    """Implements `Host` for executions and `RunTaker` for the router."""
+    """Executes runs in one process: the `Host` of executions, and the `RunTaker` of the router."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Executor:
         self.slots = Slots(concurrency, self.loop, on_free=self.slot_is_free)
         self.executions: dict[str, Execution] = {}
         self.unknown: dict[str, None] = {}  # functions that this code base does not have
-        self.others_have = False  # other workers have some of these
+        self.others_have = False  # whether other workers have some of these
         self.wanted: dict[str, bool] = {}  # queues that may have work -> whether a work message said so
         self.is_claiming = False
         self.is_draining = False
@@ -115,9 +115,9 @@ class Executor:
     # --- claiming ---
 
     def look_for_work(self, queue: str, *, by_hint: bool = False) -> None:
-        """This queue may have ready runs: claim some as soon as a slot is free.
+        """Claim ready runs of this queue as soon as a slot is free.
 
-        One that is not served here is for others: a run may have been sent to another queue than its function's.
+        A queue that is not served here is left to others: a run may have been sent to another queue than its function's.
         """
         if queue not in self.queues:
             return
@@ -125,9 +125,9 @@ class Executor:
         self.claim_soon()
 
     def claim_soon(self) -> None:
-        """Claim in the next turn of the loop, with all the slots that come free in this one.
+        """Claim in the next turn of the loop, for all slots that come free in this one.
 
-        Called before a run's end is sent, so the claim goes out with it: one round trip, not two.
+        It is called before a run's end is sent, so that the claim goes out with the end: one round trip, not two.
         """
         if not self.is_claiming and self.can_claim:
             self.is_claiming = True
@@ -145,14 +145,15 @@ class Executor:
             while sent is not None or self.can_claim:
                 if sent is not None:
                     await self.take_claimed(sent)
-                else:  # paused, or the store is away: what we claim now may be taken away
+                # the process was paused, or the store is away: runs that we claim now may be taken away
+                else:
                     await asyncio.sleep(0.1)
                 sent = self.send_claim()
         finally:
             self.is_claiming = False
 
     def send_claim(self) -> SentClaim | None:
-        """Ask for the best runs of a queue that is wanted; None when there is none, or nothing may be claimed now."""
+        """Send the claim of the best runs of a wanted queue; None if no queue is wanted, or nothing may be claimed now."""
         if not self.can_claim or not self.lease.is_valid():
             return None
         queue = next(iter(self.wanted))
@@ -177,9 +178,9 @@ class Executor:
         if reply.has_more:
             self.wanted.setdefault(sent.queue, False)
         if reply.hints:
-            self.messenger.send_work(reply.hints)  # to others: this process takes what it can anyhow
+            self.messenger.send_work(reply.hints)  # for other processes: this one takes what it can anyway
         if reply.is_for_others and self.others_have:
-            # It may come to another process that has no use for it, or back here.
+            # The message may reach another process that can't use it, or come back here.
             self.loop.call_later(PASS_ON_S, self.pass_on, sent.queue)
 
     def pass_on(self, queue: str) -> None:
@@ -189,7 +190,7 @@ class Executor:
     def start(self, claimed: ClaimedRun, epoch: int) -> None:
         """Execute a run that was claimed in the lease's `epoch`; its slot is set aside already.
 
-        LEASE_LOST: this process was paused since, so others may execute the run, and a body begins with its claim (S4.7, S9.4).
+        With LEASE_LOST the run is handed back: this process was paused since, so another one may execute it by now (S4.7, S9.4).
         """
         run_id = claimed.claim.run_id
         job = job_id(run_id, claimed.step_key)
@@ -207,13 +208,13 @@ class Executor:
             self.spawn(self.hand_back([job]))
             self.unreserve(1)
             return
-        if self.is_draining or epoch == LEASE_LOST:  # it came in a reply that was on its way
+        if self.is_draining or epoch == LEASE_LOST:  # the reply was on its way when that began
             self.spawn(self.hand_back([job]))
             self.unreserve(1)
             return
         known = self.executions.get(job)
         if known is not None:
-            if known.owned.claim.fence == claimed.claim.fence:  # the reply to a command that was sent twice
+            if known.owned.claim.fence == claimed.claim.fence:  # a second reply: the command was sent twice
                 self.unreserve(1)
                 return
             known.stop(Ending.FENCED)
@@ -230,7 +231,7 @@ class Executor:
             if not self.executions:
                 self.idle.set()
         if execution.lifecycle.ending is Ending.HANDED_BACK and not self.is_draining:
-            # Its function was paused: the room that it had under its limits may be for others, and nobody is told of that.
+            # Its function was paused. Others may use the places that it had under its limits, but nobody is told of these.
             for queue in self.queues:
                 self.look_for_work(queue)
 
@@ -243,7 +244,7 @@ class Executor:
     # --- messages ---
 
     def send_hints(self, hints: Sequence[Hint]) -> None:
-        """Some queues got ready runs: take them here if slots are free, else tell the others. Events are for all."""
+        """Take ready runs of these queues here if slots are free, else tell other processes. Events are always sent."""
         others = []
         for hint in hints:
             if (
@@ -272,7 +273,7 @@ class Executor:
         self.on_abandoned(reason)
 
     def take_message(self, text: str) -> None:
-        """What a script published for this process: an operation was resolved, or a run shall be cancelled."""
+        """Act on a message that a script published for this process: an operation was resolved, or a run is to be cancelled."""
         kind, _, run_id = text.partition(SEPARATOR)
         execution = self.executions.get(run_id)
         if execution is None:
@@ -283,19 +284,19 @@ class Executor:
             execution.stop(Ending.CANCELLED)
 
     def leave(self, functions: Iterable[str]) -> None:
-        """The app has these functions: of those that this code base does not have, others execute the runs (S2.7)."""
+        """Leave the runs of those of the app's functions that this code base does not have to other processes (S2.7)."""
         missing = [each for each in functions if each not in self.functions]
         self.unknown.update(dict.fromkeys(missing))
         self.others_have = bool(missing)
 
     def take_pause(self, function_id: str) -> None:
-        """A function of the app was paused."""
+        """Act on the pause of a function of the app."""
         self.spawn(self.stop_paused())
 
     async def stop_paused(self) -> None:
-        """Hand back the runs of paused functions, once their running steps have ended. Rule S10.4.
+        """Hand back the runs of paused functions, once their executing steps have ended. Rule S10.4.
 
-        The store answers in order: what it gave to this process before the pause has arrived when this has.
+        The store replies in order, so when this reply comes, all runs that were claimed before the pause are known here.
         """
         try:
             paused = await self.store.steering.paused()
@@ -306,7 +307,7 @@ class Executor:
                 execution.stop(Ending.HANDED_BACK)
 
     def look_again(self) -> None:
-        """Messages may have been lost with a connection: look at every run, and at every queue."""
+        """Look at every run and every queue, since messages may have been lost with a connection."""
         self.spawn(self.stop_paused())
         for execution in list(self.executions.values()):
             execution.look()
@@ -314,7 +315,7 @@ class Executor:
             self.look_for_work(queue)
 
     async def reconcile(self) -> None:
-        """Hand back claims that the store gave to this process in replies that never came, and runs of paused functions."""
+        """Hand back claims that this process does not know, since their reply never came, and runs of paused functions."""
         held = await self.store.client.call("HKEYS", self.store.keys.claims(self.child_id))
         lost = [run_id for raw in held if (run_id := raw.decode()) not in self.executions]
         if lost:
@@ -324,10 +325,11 @@ class Executor:
     # --- the end ---
 
     async def drain(self) -> None:
-        """Start nothing more; running steps end, and their runs go to other workers. Rule S9.6."""
+        """Begin nothing more, let executing steps end, and hand their runs to other workers. Rule S9.6."""
         self.is_draining = True
         spent = [WorkHint(self.config.app_id, queue) for queue, by_hint in self.wanted.items() if by_hint]
-        if spent:  # their messages are acknowledged, and this process claims nothing for them any more
+        # the messages for these queues are acknowledged, but this process claims nothing for them any more
+        if spent:
             self.messenger.send_work(spent)
         for execution in list(self.executions.values()):
             execution.stop(Ending.HANDED_BACK)

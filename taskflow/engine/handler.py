@@ -1,4 +1,4 @@
-"""Calls user code: sync or async, with a time limit, marked as being inside a step."""
+"""Calls user code, sync or async: with a time limit, and with the context variable that says which step it belongs to."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ async def call_step_function(
     timeout_ms: int | None,
     on_abandoned: Callable[[str], None],
 ) -> Any:
-    """Call a step's function; a sync one runs in a thread (S3.1). StepTimeout when it takes too long (S6.3)."""
+    """Call a step's function; a `def` one runs in a thread (S3.1). Raises StepTimeout when it takes too long (S6.3)."""
     step_token = current_step.set(step)
-    tree_token = current_tree.set(None)  # what a step spawns, a connection pool say, outlives the run
+    # tasks that a step spawns, of a connection pool for example, outlive the run
+    tree_token = current_tree.set(None)
     try:
         if timeout_ms is None:
             return await call_function(fn, args, kwargs, threads)
@@ -39,7 +40,7 @@ async def call_step_function(
                 result = await contained(abandonable(thread, step.id, on_abandoned))
                 return await contained(result) if inspect.isawaitable(result) else result
         except TimeoutError:
-            if not limit.expired():  # a time-out of the user's own, inside the step
+            if not limit.expired():  # a timeout of user code inside the step
                 raise
             raise StepTimeout(
                 f"step {step.id!r} took longer than its time limit ({format_duration(timeout_ms)})",
@@ -51,7 +52,7 @@ async def call_step_function(
             current_tree.reset(tree_token)
             current_step.reset(step_token)
         except ValueError:
-            # The coroutine is destroyed with its loop, outside its context: that is no failure of the step.
+            # The coroutine is destroyed with its loop, outside of its context. That is no failure of the step.
             pass
 
 
@@ -65,9 +66,9 @@ async def call_function(
 
 
 async def contained(work: Awaitable[Any]) -> Any:
-    """Await user code. What asyncio would take for something else than an error comes out as `Raised`.
+    """Await user code. An exception that asyncio would not treat as an error is raised as `Raised`.
 
-    A CancelledError is user code's own when nobody has asked to cancel the task: it awaited something that was cancelled.
+    A CancelledError is an error of user code if nobody has cancelled the task: the code awaited something that was cancelled.
     """
     try:
         return await work
@@ -83,7 +84,7 @@ async def contained(work: Awaitable[Any]) -> Any:
 
 
 async def abandonable(future: asyncio.Future[Any], step_id: str, on_abandoned: Callable[[str], None]) -> Any:
-    """Wait for a thread; when the wait is cancelled while it runs on, say so: only a new process gets rid of it."""
+    """Wait for a thread. If the wait is cancelled while the thread runs on, report that: only a new process gets rid of it."""
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:

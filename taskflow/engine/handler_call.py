@@ -1,7 +1,7 @@
-"""One call of a run's handler: its code is called, and what its step tools ask for is done. Rules S3, S4.1, S4.4, S5.1.
+"""HandlerCall: calls the handler of a run, and does what its step tools ask for. Rules S3, S4.1, S4.4, S5.1.
 
-User code is called in two places: `call_handler` and `attempt`. How the run is suspended, and how it ends, is the business of
-`Execution`, which knows nothing of this: references point down, so a run is freed without the cyclic collector.
+User code is called in two places: `call_handler` and `attempt`. `Execution` suspends and ends the run. It does not know this
+object: references point down, so a run is freed without the cyclic garbage collector.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from taskflow.values.stored import dump, load
 logger = logging.getLogger("taskflow.engine")
 
 R = TypeVar("R")
-PLAIN = (str, int, bool, type(None))  # what JSON gives back as it was
+PLAIN = (str, int, bool, type(None))  # values that come back from JSON as they were
 
 
 class HandlerCall:
-    """Implements `StepHost`. All methods run on the loop's thread, in the handler's tasks; but `block_on`, which a thread calls."""
+    """One call of a handler; implements `StepHost`. All methods but `block_on` run on the loop's thread, in the handler's tasks."""
 
     __slots__ = ("run",)
 
@@ -51,7 +51,7 @@ class HandlerCall:
         return self.run.host.config
 
     def start(self) -> None:
-        """Begin; returns at once."""
+        """Start the handler's task; returns at once."""
         self.run.tree.start(self.main()).add_done_callback(self.run.report_bug)
 
     # --- the handler ---
@@ -70,7 +70,7 @@ class HandlerCall:
                 body = dump(output, run.function.output, what=run.function._result_name)
                 check_output_size(body, run.function_id, self.config.max_step_output_bytes)
         except Suspend:
-            return  # whoever raised it takes care of the rest
+            return  # the part that raised it does the rest
         except BaseException as error:
             await run.handler_failed(error)
         else:
@@ -80,12 +80,13 @@ class HandlerCall:
                 await run.finish("completed", body)
 
     async def check_run(self) -> None:
-        """Before the handler is called: may the run execute at all? Raises WorkerLost, or Suspend when it ends here."""
+        """Check, before the handler is called, that the run may execute. Raises WorkerLost, or Suspend when it ends here."""
         run = self.run
         if run.trial is not None:
             await run.ask(run.trial.check_crashes(run.owned))
         if not run.assignment.is_whole:
-            return  # a crash of an offered step is always counted; a run that is cancelled gives its steps up itself
+            # crashes of an offered step are always counted, and a cancelled run drops its steps itself
+            return
         if run.claimed.cancel:
             run.stop(Ending.CANCELLED, run.claimed.cancel)
             raise Suspend
@@ -115,7 +116,7 @@ class HandlerCall:
         return await (work if limit_ms is None or claimed.steps else within_limit(run, work, limit_ms))
 
     def is_silent(self) -> bool:
-        """Whether what the handler logs now was logged before, or is logged where the run is. Rule S10.6."""
+        """Whether the handler's log lines are dropped now: they were logged before, or the run's own process logs them. S10.6."""
         run = self.run
         if not run.assignment.is_whole:
             return current_step.get() is None
@@ -159,7 +160,7 @@ class HandlerCall:
     async def execute(self, step: StepCall, op: Operation) -> Done | Operation:
         run = self.run
         if not run.assignment.may_execute(step.call.key):
-            await run.tree.parked()  # for ever: the run itself, or another process, executes it
+            await run.tree.parked()  # rest for ever: the run's own process, or another one, executes it
         if op.state == DROPPED:
             await run.races.lose_again()
         if not run.assignment.needs_slot(run.slots.is_busy):
@@ -173,14 +174,14 @@ class HandlerCall:
             run.slots.give_back(slot)
 
     async def attempt(self, step: StepCall, op: Operation) -> Done | Operation:
-        """Call the step's function once, and store what it came to."""
+        """Call the step's function once, and store the outcome."""
         run, host, spec = self.run, self.run.host, self.run.function.spec
         call, settings = step.call, step.settings
         timeout_ms = spec.timeouts.step_ms if settings.timeout_ms is None else settings.timeout_ms
         run.step_begins()
         try:
             if not host.lease.is_valid(epoch=run.epoch):
-                # This process was paused: somebody else may have executed this step by now (S9.4).
+                # This process was paused: another one may have executed this step by now (S9.4).
                 await self.check_claim()
             started_ms = host.clock.now_ms()
             try:
@@ -194,7 +195,7 @@ class HandlerCall:
                 what = f"step {call.id!r}"
                 data = dump(result, step.output, what=what)
                 check_output_size(data, what, host.config.max_step_output_bytes)
-                # What a replay will give, so that a type that does not come back shows at once.
+                # Load the result as a replay will, so that a type that can't be restored shows at once.
                 if step.output.load is not None or type(result) not in PLAIN:
                     result = load(data, step.output, what=what)
             except Exception as error:
@@ -215,10 +216,10 @@ class HandlerCall:
             run.slots.end()
 
     async def check_claim(self) -> None:
-        """Ask the store whether the claim still stands; Suspend when it does not. Rule S9.4."""
+        """Ask the store whether the claim still holds. Raises Suspend if not. Rule S9.4."""
         run = self.run
         if run.taken is not None:
-            run.stop(Ending.HANDED_BACK)  # if it is taken away already, this changes nothing
+            run.stop(Ending.HANDED_BACK)  # changes nothing if the run was taken away already
             raise Suspend
         epoch = run.host.lease.epoch
         verdict, _ = await run.ask(run.owned.fetch(()))
@@ -228,7 +229,7 @@ class HandlerCall:
         run.epoch = epoch
 
     async def commit(self, key: str, op: Operation) -> None:
-        """Store an outcome and wait for its turn. When it returns, it is stored and the claim is ours; else it raises Suspend."""
+        """Store an outcome and wait for its turn. On return it is stored, and the claim holds; otherwise Suspend is raised."""
         run = self.run
         if run.taken is not None:
             run.obey(await run.ask(run.taken.commit(op.pack())))
@@ -240,7 +241,7 @@ class HandlerCall:
         try:
             verdict = await run.ask(run.owned.commit(keys_and_memos, is_completed=op.state == DONE))
         except BaseException:
-            # The loser of a race: nobody will ask for its outcome, and the others must not wait for that.
+            # The step lost a race: nobody will ask for its outcome, and other outcomes must not wait for it.
             turns.forget(key)
             raise
         if verdict is not Verdict.OK:
@@ -251,7 +252,7 @@ class HandlerCall:
         run.journal.committed(op)
         if (
             run.lifecycle.phase is Phase.FINISHING
-        ):  # the handler has failed meanwhile; its next attempt finds it
+        ):  # the handler has failed meanwhile; its next attempt finds the outcome
             raise Suspend
         await turns.take(key)
         run.journal.went_on()
@@ -259,7 +260,7 @@ class HandlerCall:
     async def keep(self, call: Call, op: Operation) -> None:
         run = self.run
         if not run.assignment.may_execute(call.key):
-            await run.tree.parked()  # for ever: the run itself stores it
+            await run.tree.parked()  # rest for ever: the run's own process stores it
         op.ended, op.due = self.now_ms(), None
         if op.state == WAIT:
             op.state, op.data = DONE, b"null"
@@ -280,36 +281,36 @@ class HandlerCall:
         if not is_stored:
             run.journal.store(key, op, child)
             run.store_soon()
-        elif run.parking.was_told:  # perhaps of this one, before it was parked
+        elif run.parking.was_told:  # perhaps this operation was resolved before it was parked
             run.look()
         try:
             resolved: Operation = await waiter
         except asyncio.CancelledError:
-            # It may have been resolved in the turn in which its branch lost a race.
+            # The operation may have been resolved in the turn of the loop in which its branch lost a race.
             run.turns.forget(key)
             if run.is_going_on:
                 run.give_up(key)
             raise
         finally:
             run.journal.leave(key)
-            del waiter  # a Suspend in it leads back here, a cycle
+            del waiter  # a Suspend in it refers to this frame, which would be a cycle
         if resolved.is_finished:
             await run.turns.take(key)
         return resolved
 
     async def wait_for_taken(self, key: str, op: Operation, is_stored: bool) -> Operation:
-        """Of all that is pending, only the step that was taken goes on here."""
+        """Wait in a process that took an offered step: only that step goes on here, all other operations rest."""
         if not self.run.assignment.may_execute(key):
-            await self.run.tree.parked()  # for ever
+            await self.run.tree.parked()  # rest for ever
         if not is_stored:
-            await self.commit(key, op)  # it has failed here, and is to be retried anywhere
+            await self.commit(key, op)  # the step has failed here, and may be tried again in any process
         op.state = WAIT
         return op
 
     async def look_back(self, call: Call, op: Operation, plan: WaitPlan, *, since_ms: int) -> bool:
         run, key = self.run, call.key
         if not run.assignment.may_execute(key):
-            return False  # the run itself does that
+            return False  # the run's own process looks back
         run.tree.enter()
         try:
             wait = ParkedOp(key, op.pack())
@@ -326,7 +327,7 @@ class HandlerCall:
             await run.ask(run.owned.note_resumed(key, found.uid))
             await self.commit(key, op)
             return True
-        except asyncio.CancelledError:  # the loser of a race
+        except asyncio.CancelledError:  # the branch lost a race
             if run.is_going_on and not op.is_finished:
                 run.give_up(key)
             raise
@@ -339,7 +340,7 @@ class HandlerCall:
     # --- slots for parallel steps ---
 
     async def find_slot(self, call: Call, op: Operation) -> Place:
-        """A slot for a parallel step, or what another process made of it. Rule S4.4."""
+        """Get a slot for a parallel step, or the operation that another process has taken. Rule S4.4."""
         run, key = self.run, call.key
         while True:
             try:
@@ -361,14 +362,14 @@ class HandlerCall:
                 return Place(op, None)
 
     def on_offer(self, offers: Sequence[Offer]) -> None:
-        """Some steps have waited long enough for a slot here."""
+        """Offer steps to other processes: they have waited long enough for a slot here."""
         run = self.run
         if run.is_going_on:
             for key, op, waiter in offers:
                 run.journal.park(key, waiter)
                 run.journal.store(key, op)
                 run.store_soon()
-        # The run may have been stuck before there was anything to suspend it with.
+        # The run may have been stuck before, when there was no operation yet to suspend it with.
         run.tree.look_again()
 
     # --- what the worker process does for a tool ---

@@ -1,4 +1,4 @@
-"""What an execution needs of the child process it lives in."""
+"""Host: the services of its process that an execution needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from taskflow.values.clock import Clock
 
 
 class Host(Protocol):
-    """The seam between one run and its process; the executor implements it, tests may too."""
+    """The process as one run sees it. The executor implements it; tests may too."""
 
     loop: asyncio.AbstractEventLoop
     claims: Claims
@@ -27,16 +27,16 @@ class Host(Protocol):
     child_id: str
     lease: Lease
     slots: Slots
-    trial: asyncio.Lock  # held by the one run on trial: its next crash would be its last (S9.8)
+    trial: asyncio.Lock  # held by the run on trial, whose next crash would be its last (S9.8)
     threads: ThreadPool  # for user code that blocks
-    life_level: int  # of the log lines that tell of starts and ends of runs
+    life_level: int  # the level of log lines for starts and ends of runs
 
     def look_for_work(self, queue: str) -> None:
-        """This queue may have runs that can execute now."""
+        """Look for ready runs in this queue."""
         ...
 
     def released(self, execution: object) -> None:
-        """The execution is over here."""
+        """Forget the execution, which is over here."""
         ...
 
     def send_hints(self, hints: Sequence[Hint]) -> None: ...
@@ -44,5 +44,5 @@ class Host(Protocol):
     async def publish_events(self, events: Sequence[bytes]) -> None: ...
 
     def abandon_thread(self, reason: str) -> None:
-        """A thread runs user code that nobody waits for any more; the process is to be replaced. Rule S6.3."""
+        """Have the process replaced: a thread of it runs user code for which nobody waits any more. Rule S6.3."""
         ...

@@ -1,7 +1,7 @@
-"""Journal: what a run has done, as the store knows it or is to know it. Rules S3.8, S4.1, S4.5.
+"""Journal: the operations of a run, those that the store knows and those that it has to be told. Rules S3.8, S4.1, S4.5.
 
-Pure: no loop, no store. The n-th call of a step id gets the n-th operation of that id, whichever branch it is in; `turns` sees to
-it that the branches interleave as they did before.
+Pure: no loop, no store. The n-th call of a step id gets the n-th operation of that id, in whichever branch it is; `turns` makes the
+branches interleave as they did before.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NOTHING: Mapping[Any, Any] = {}
 
 
 class Journal:
-    """The operations of one resident run: those loaded with its claim, those that wait, and what the store is to be told."""
+    """The operations of one run: those loaded with its claim, those that wait, and those that the store has to be told."""
 
     __slots__ = (
         "attempt", "bytes", "function_id", "is_over", "is_strict", "last_index", "config", "news", "next_index",
@@ -38,34 +38,34 @@ class Journal:
         is_strict: bool,
         config: Config,
     ) -> None:
-        """`attempt`, `steps`: as claimed; `is_strict`: another order of calls fails the run (S4.5)."""
+        """`attempt` and `steps` are those of the claim. `is_strict`: another order of calls fails the run (S4.5)."""
         self.run_id = run_id
         self.function_id = function_id
         self.is_strict = is_strict
         self.config = config
         # Failures of the code between the steps since the last step that completed.
         self.attempt = attempt
-        # of all operations
+        # the size of all operations together
         self.bytes = 0
         # step id -> how often it was called
         self.used: dict[str, int] = {}
         self.next_index = 0
-        # of the last known operation that was called
+        # the place of the last known operation that was called
         self.last_index = -1
-        # what is wrong with the order of calls; None until it is, empty once it was told
+        # a complaint about the order of calls: None while there is none, empty once it was logged
         self.order_warning: str | None = None
         self.operations: Mapping[str, Operation] = NOTHING
         # known operations that were not called yet
         self.unmet: set[str] | None = None
-        # those that were resolved, or fell due, since the handler was here
+        # keys of operations that were resolved, or fell due, since the handler was last called
         self.news: Collection[str] = ()
         # the keys of the known operations by their place in the order of calls
         self.places: Mapping[int, str] = NOTHING
-        # The handler does what it never did before.
+        # The replay is over: the handler does what it never did before.
         self.is_over = not steps
-        # Operations that something else resolves, by step key, with who waits for each.
+        # Pending operations by step key, with the waiter of each.
         self.pending: dict[str, Waiter] = {}
-        # those of them that the store does not know yet
+        # the pending operations that the store does not know yet
         self.unstored: dict[str, ParkedOp] = {}
         # finished operations whose place in the order of outcomes the store does not know yet, packed
         self.notes: dict[str, bytes] = {}
@@ -84,9 +84,9 @@ class Journal:
         }
 
     def story(self) -> tuple[list[str], int]:
-        """The keys of what is finished, in the order in which the handler saw it or is to see it, and the next place in that order.
+        """The keys of the finished operations, in the order in which the handler gets their outcomes, and the next place in it.
 
-        What was resolved while nobody executed the run comes last: it gets its place here, and a note of that.
+        Operations that were resolved while no process had the run come last: they get their places here, and a note for the store.
         """
         keys = []
         next_order = 0
@@ -99,14 +99,14 @@ class Journal:
         return keys, next_order
 
     def attempt_of(self, key: str) -> Operation:
-        """A step of which one more attempt has ended, with those that the store knows."""
+        """The operation of a step whose next attempt has ended, with the earlier attempts that the store knows."""
         known = self.operations.get(key)
         if known is None:
             return Operation("step", WAIT, 0)
         return Operation("step", WAIT, known.index, input=known.input, attempts=known.attempts)
 
     def not_met(self, key: str) -> NonDeterminismError:
-        """The handler did not come to a step that another process has offered."""
+        """The error for a handler that does not come to the step that another process has offered."""
         return NonDeterminismError(
             f"the handler of {self.function_id} did not come to step {key!r} again; "
             "what it does must follow from its event and the results of its steps"
@@ -116,24 +116,24 @@ class Journal:
 
     @property
     def is_replaying(self) -> bool:
-        """True while the handler goes through what it did before: its log lines were written then (S10.6).
+        """True while the handler does again what it did before: its log lines were written then (S10.6).
 
-        A suspended run had gone as far as it could, so all is old until the handler gets the first of the news. How far one came
-        whose process died, nobody knows: what follows its last memo counts as new.
+        A suspended run had gone as far as it could, so all is old until the handler gets the first new outcome. If the process of
+        the run died, nobody knows how far the handler came: all that follows its last memo counts as new.
         """
         return not self.is_over and bool(self.news or self.unmet)
 
     def reached(self, key: str) -> None:
-        """The known outcome of `key` reaches the handler."""
+        """Note that the known outcome of `key` reaches the handler."""
         if key in self.news:
             self.is_over = True
 
     def went_on(self) -> None:
-        """A new outcome has reached the handler."""
+        """Note that a new outcome has reached the handler: the replay is over."""
         self.is_over = True
 
     def call(self, step_id: str) -> Call:
-        """The next call of a step tool. Raises what S3.10 and S4.5 ask for."""
+        """Note the next call of a step tool. Raises LimitExceeded (S3.10) and NonDeterminismError (S4.5)."""
         if step_id not in self.used:
             check_step_id(step_id)
         key = self.key_for(step_id)
@@ -160,7 +160,7 @@ class Journal:
         if not count:
             return step_id
         key = f"{step_id}#{count}"
-        if key in self.used:  # somebody named a step so
+        if key in self.used:  # another step has this key as its id
             return self.key_for(step_id)
         self.used[key] = 1
         return key
@@ -175,7 +175,7 @@ class Journal:
         self.last_index = max(self.last_index, known.index)
 
     def check_insertion(self, step_id: str, index: int) -> None:
-        # A place without a memo may be that of a parallel step which was executing when the process died.
+        # A place without a memo may belong to a parallel step that was executing when the process died.
         if self.is_strict and index in self.places:
             self.complain(
                 f"step {step_id!r} at place {index + 1} is new: {self.places[index]!r} came there before"
@@ -191,14 +191,14 @@ class Journal:
             self.order_warning = what
 
     def take_warning(self) -> str:
-        """What is wrong with the order of calls, once; else empty."""
+        """The complaint about the order of calls; it is returned once, then empty."""
         warning, self.order_warning = self.order_warning, ""
         return warning or ""
 
     # --- outcomes ---
 
     def ended(self, key: str, op: Operation) -> list[str | bytes]:
-        """A step has an outcome: what a commit of it stores, notes first. Raises LimitExceeded when the run holds too much."""
+        """The keys and memos to commit for a step's outcome, notes first. Raises LimitExceeded when the run holds too much."""
         packed = op.pack()
         self.bytes += len(packed)
         self.check_size()
@@ -208,7 +208,7 @@ class Journal:
         return [*(part for note in notes.items() for part in note), key, packed]
 
     def committed(self, op: Operation) -> None:
-        """The outcome of a step is stored, or resolved elsewhere: a success lets the code between the steps fail anew (S5.1)."""
+        """Note that an outcome is stored. A success resets the attempts at the code between the steps (S5.1)."""
         if op.state == DONE:
             self.attempt = 0
 
@@ -219,41 +219,41 @@ class Journal:
                 "(max_run_bytes). Keep large results elsewhere and return a reference."
             )
 
-    # --- what something else resolves ---
+    # --- pending operations ---
 
     def park(self, key: str, waiter: Waiter) -> None:
-        """A branch waits for an operation."""
+        """Note that a branch waits for an operation."""
         self.pending[key] = waiter
 
     def leave(self, key: str) -> bool:
-        """The branch waits no more. True when it did."""
+        """Note that the branch waits no more; return whether it did."""
         return self.pending.pop(key, None) is not None
 
     def store(self, key: str, op: Operation, child: InvokedRun | None = None) -> None:
-        """The store is to know of a pending operation."""
+        """Have a pending operation stored."""
         self.unstored[key] = ParkedOp(key, op.pack(), child)
 
     def withdraw(self, key: str) -> bool:
-        """The store need not know of an operation after all. True when it does not know of it yet."""
+        """Don't have an operation stored after all; return False if the store knows it already."""
         return self.unstored.pop(key, None) is not None
 
     def take_unstored(self) -> list[ParkedOp]:
-        """All that the store is to be told: notes, then the pending operations that it does not know."""
+        """Take all operations that the store has to be told: notes, then the pending operations that it does not know."""
         ops = [*(ParkedOp(key, packed) for key, packed in self.notes.items()), *self.unstored.values()]
         self.notes, self.unstored = {}, {}
         return ops
 
     def asked(self) -> dict[str, Waiter]:
-        """What the store can know the fate of.
+        """The pending operations whose outcome the store can know, which are those that are stored.
 
-        Of what is not stored yet, it may know an earlier state: that its last retry was due, say.
+        For an operation that is not stored yet, the store may have an earlier state: that its last retry was due, for example.
         """
         return {key: waiter for key, waiter in self.pending.items() if key not in self.unstored}
 
     def news_of(
         self, asked: Mapping[str, Waiter], packed_ops: Sequence[bytes | None]
     ) -> list[tuple[str, Operation]]:
-        """What became of the operations that were asked for: those that let their branches go on, in the order of their ends."""
+        """The operations, of those that were asked for, that let their branches go on; in the order of their ends."""
         found = [
             (key, Operation.unpack(packed))
             for key, packed in zip(asked, packed_ops, strict=True)
@@ -266,15 +266,15 @@ class Journal:
         )
 
     def resolved(self, key: str, op: Operation) -> None:
-        """A pending operation has an outcome, whose place in the order (`op.order`) goes with the next commit."""
+        """Note the outcome of a pending operation. Its place in the order (`op.order`) is stored with the next commit."""
         packed = self.notes[key] = op.pack()
         self.bytes += len(packed)
         self.committed(op)
 
     def may_have_pending(self, status: str) -> bool:
-        """Whether the store may hold pending operations of a run that ends so.
+        """Whether the store may have pending operations of a run that ends with this status.
 
-        A handler that was unwound leaves none here, though it had parked some.
+        After an unwound handler there are none here, though it may have parked some.
         """
         if status != "completed" or self.pending or self.unstored:
             return True

@@ -1,4 +1,4 @@
-"""Where a run stands in this process, and how it ends here. Rules S4.3, S6.2, S9.4.
+"""Lifecycle: the state machine of a run in this process, up to its end here. Rules S4.3, S6.2, S9.4.
 
 EXECUTING ──told──▶ STOPPING ──nothing executes──▶ LEAVING ─┐
     │                  ▲│                           │       │
@@ -17,7 +17,7 @@ from taskflow.store.claims import Verdict
 
 
 class Ending(Enum):
-    """Why no step may start any more."""
+    """The reason why no more steps may begin."""
 
     SUSPENDED = "suspended"
     CANCELLED = "cancelled"
@@ -28,15 +28,15 @@ class Ending(Enum):
     BROKEN = "broken"
 
 
-# What the store's answer means for the run: PARKED has given the claim up.
+# The store's verdicts that end the run here; with PARKED the claim is given up.
 ENDINGS = {Verdict.FENCED: Ending.FENCED, Verdict.CANCEL: Ending.CANCELLED, Verdict.PARKED: Ending.SUSPENDED}
 
 
 class Phase(Enum):
-    """What happens to the run now. `moves` are the phases that may follow."""
+    """What happens to the run now. `moves` are the phases that may come next."""
 
     EXECUTING = "its handler goes on"
-    STOPPING = "no step may start any more; it leaves when the running ones have ended"
+    STOPPING = "no step may begin any more; it leaves when the executing ones have ended"
     LEAVING = "its handler is unwound, and the store told"
     FINISHING = "its handler has ended, and the store is told"
     BROKEN = "the engine failed; the run is given away"
@@ -51,29 +51,29 @@ MOVES: dict[Phase, tuple[Phase, ...]] = {
     # FINISHING: its code was let go on (S4.7), and has ended.
     Phase.STOPPING: (Phase.STOPPING, Phase.LEAVING, Phase.FINISHING, Phase.BROKEN),
     Phase.LEAVING: (Phase.FINISHING, Phase.BROKEN, Phase.OVER),
-    # Again, when the store answers that the run was cancelled: it ends as such. STOPPING: it was to be tried again.
+    # FINISHING again: the store says that the run was cancelled, so it ends as cancelled. STOPPING: it was to be tried again.
     Phase.FINISHING: (Phase.FINISHING, Phase.STOPPING, Phase.BROKEN, Phase.OVER),
     Phase.BROKEN: (Phase.OVER,),
     Phase.OVER: (Phase.RELEASED,),
     Phase.RELEASED: (),
 }
-# A member is found as a key by a method in Python: three of those for each run would show.
+# The moves are an attribute of each phase: a look-up by an Enum key calls a Python method, and three of these a run would show.
 for phase, moves in MOVES.items():
     phase.moves = moves
 
-# The run is not this process's to end any more.
+# Phases in which this process may not end the run any more.
 GONE = (Phase.BROKEN, Phase.OVER, Phase.RELEASED)
 
 
 class Lifecycle:
-    """The state machine of one resident run. It decides, and does nothing."""
+    """The state machine of one run in this process. It decides, and acts on nothing."""
 
     __slots__ = ("ending", "phase", "reason")
 
     def __init__(self) -> None:
         self.phase = Phase.EXECUTING
         self.ending: Ending | None = None
-        # of a cancellation, as JSON; empty when only the store knows it
+        # the reason of a cancellation, as JSON; empty if only the store knows it
         self.reason: bytes = b""
 
     @property
@@ -85,13 +85,13 @@ class Lifecycle:
         self.phase = phase
 
     def told(self, ending: Ending, reason: bytes = b"") -> bool:
-        """The run is to stop here. True when it does: it leaves as soon as nothing of it executes. Safe to repeat.
+        """Tell the run to stop. Returns True if it does: it then leaves as soon as nothing of it executes. Safe to repeat.
 
-        Losing the claim beats all else. A cancellation beats handing back: others might not execute the run for long (S10.4).
-        What the handler came to beats both: the store decides, when it is told.
+        The loss of the claim beats all other endings. A cancellation beats handing back, since others might not execute the run for
+        long (S10.4). The handler's own result beats both: the store decides, when it is told.
         """
         if self.phase is Phase.LEAVING:
-            # What the store is to be told next, it would refuse.
+            # The store would refuse what it is told next.
             if ending is Ending.FENCED:
                 self.ending = ending
             return False
@@ -105,14 +105,14 @@ class Lifecycle:
         return True
 
     def leaves(self) -> bool:
-        """Nothing of the run executes any more. True when it was told to stop, and leaves now."""
+        """Leave if the run was told to stop, now that nothing of it executes; return whether it does."""
         if self.phase is not Phase.STOPPING:
             return False
         self.move(Phase.LEAVING)
         return True
 
     def misses(self) -> bool:
-        """The handler did not come to its offered step, which can't begin any more. False when the run ends otherwise."""
+        """Stop, as the handler did not come to its offered step, which can't begin any more. False if the run ends otherwise."""
         if self.ending is not None:
             return False
         self.ending = Ending.SUSPENDED
@@ -120,7 +120,7 @@ class Lifecycle:
         return True
 
     def finishes(self) -> bool:
-        """The handler has ended, or was unwound to end as a cancelled one. False when the run was given away meanwhile."""
+        """Finish: the handler has ended, or was unwound for a cancellation. False if the run was given away meanwhile."""
         if self.phase in GONE:
             return False
         self.move(Phase.FINISHING)
@@ -128,7 +128,7 @@ class Lifecycle:
         return True
 
     def refused(self) -> bool:
-        """The run is not to be tried again, since it was cancelled. False when it was given away meanwhile."""
+        """End as cancelled instead of being tried again. False if the run was given away meanwhile."""
         if self.phase in GONE:
             return False
         self.move(Phase.STOPPING)
@@ -136,7 +136,7 @@ class Lifecycle:
         return True
 
     def breaks(self) -> bool:
-        """The engine failed. True when the run still is this process's to give away."""
+        """Note a failure of the engine; return whether this process can still give the run away."""
         if self.phase in GONE:
             return False
         self.move(Phase.BROKEN)
@@ -144,14 +144,14 @@ class Lifecycle:
         return True
 
     def ends(self) -> bool:
-        """The store knows what became of the run. False when that was so before."""
+        """Note that the store knows the outcome of the run. False if that was noted before."""
         if self.phase in (Phase.OVER, Phase.RELEASED):
             return False
         self.move(Phase.OVER)
         return True
 
     def released(self) -> bool:
-        """Nothing of the run is left here. False when that was so before."""
+        """Note that nothing of the run is left here. False if that was noted before."""
         if self.phase is Phase.RELEASED:
             return False
         self.move(Phase.RELEASED)

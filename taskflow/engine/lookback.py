@@ -1,6 +1,6 @@
-"""Events that came before a wait: found oldest first, a page at a time. Rule S3.3.
+"""Looks for an event that came before a wait, the oldest first and a page at a time. Rule S3.3.
 
-The script that finds no more of them stores the wait, so each event is either looked at here or finds the wait in the index, never
+The script that finds no more events stores the wait. So each event is either looked at here, or finds the wait in the index; never
 both, and never neither.
 """
 
@@ -15,15 +15,15 @@ from taskflow.expressions.matching import WaitPlan
 from taskflow.store.claims import ParkedOp, PastEvent, Verdict
 from taskflow.types import EventFields
 
-PAGE = 100  # events
+PAGE = 100  # events in one call of the script
 
 
 async def store_or_find(
     owned: OwnedRun, wait: ParkedOp, plan: WaitPlan, *, since_ms: int, had: Container[str], run_event: EventFields
 ) -> PastEvent | Verdict:  # fmt: skip
-    """The oldest event since `since_ms` that meets the wait and is not among `had` (uids); PARKED when there is none.
+    """The oldest event since `since_ms` that meets the wait and is not among `had` (uids).
 
-    The wait is stored then. FENCED or CANCEL: see `OwnedRun`.
+    If there is none, the wait is stored, and the result is PARKED. FENCED or CANCEL: see `OwnedRun`.
     """
     after_seq = 0
     while True:

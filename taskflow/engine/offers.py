@@ -1,7 +1,7 @@
-"""Slots for parallel steps; those that find none for a while are offered to other processes. Rule S4.4.
+"""Offers: finds slots for parallel steps, and offers steps without one to other processes. Rule S4.4.
 
-With a concurrency limit each parallel step needs a place of its own under it, and those come with claims: such steps are always
-offered, also to this process (S7.1).
+With a concurrency limit each parallel step needs a place of its own under the limit, and places come with claims: such steps are
+always offered, also to this process (S7.1).
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from taskflow.engine.slots import RunSlots
 from taskflow.engine.tasks.suspension import TaskTree
 from taskflow.store.operation import OFFER, TAKEN, Operation
 
-STANDSTILL_S = 0.01  # no slot came free here for so long: others may have one
-OFFER_AFTER_S = 0.05  # nor do steps wait longer while slots do come free, as they do for short steps
-MAX_OFFERS = 50  # at a time: each costs its taker a replay
+STANDSTILL_S = 0.01  # steps are offered when no slot came free here for this long
+OFFER_AFTER_S = 0.05  # steps are offered after this long, even while slots come free
+MAX_OFFERS = 50  # the most offers at a time, as each costs its taker a replay
 
 
 class Place(NamedTuple):
-    """Where a parallel step executes: here, in `slot`. Without one, another process has it (`op` is TAKEN), or has executed it."""
+    """Where a parallel step executes: here, in `slot`; without a slot another process has taken (`op` is TAKEN) or executed it."""
 
     op: Operation
     slot: asyncio.Future[None] | None
 
 
 class Offer(NamedTuple):
-    """A step that the store is to offer to all processes, and who waits here for what becomes of it."""
+    """A step that the store is to offer to all processes, with the waiter for its outcome."""
 
     key: str
     op: Operation
@@ -41,7 +41,7 @@ OnOffer = Callable[[Sequence[Offer]], None]
 
 
 class Offers:
-    """The steps of one resident run that wait for a slot."""
+    """The steps of one run that wait for a slot."""
 
     __slots__ = (
         "is_limited", "is_moving", "journal", "loop", "offer_at_s", "offered", "owned", "slotless", "slots", "timer", "tree",
@@ -64,23 +64,23 @@ class Offers:
         self.slots = slots
         self.loop = loop
         self.is_limited = is_limited
-        # by step key; not offered yet
+        # steps that wait for a slot and are not offered yet, by key
         self.slotless: dict[str, tuple[Operation, Waiter]] = {}
-        # keys of those that are
+        # keys of the offered steps
         self.offered: set[str] = set()
         self.timer: asyncio.TimerHandle | None = None
-        # by the loop's clock
+        # on the loop's clock
         self.offer_at_s = 0.0
-        # a slot came free since the last look
+        # whether a slot came free since the last look
         self.is_moving = False
 
     @property
     def may_suspend(self) -> bool:
-        """Steps beyond MAX_OFFERS are met again when an offered one has been executed; none is offered yet: wait for that."""
+        """Whether the run may be suspended. Not while steps wait for a slot and none is offered: nothing would wake the run."""
         return bool(self.offered) or not self.slotless
 
     async def find_slot(self, key: str, op: Operation, on_offer: OnOffer) -> Place:
-        """Get a slot for a parallel step. `on_offer` is told of those that are to be offered."""
+        """Get a slot for a parallel step. `on_offer` is called with the steps that are to be offered."""
         slot = self.slots.extra(self.loop.create_future() if self.is_limited else None)
         if slot.done():
             return Place(op, slot)
@@ -96,7 +96,7 @@ class Offers:
             self.is_moving = self.is_moving or found is op
             is_ours = found is op and (not was_offered or await self.withdraw(key))
         finally:
-            # It may have been resolved elsewhere, or the run ended meanwhile.
+            # The step may have been resolved elsewhere, or the run may have ended, meanwhile.
             if not is_ours:
                 self.slots.give_back(slot)
         if is_ours:
@@ -107,13 +107,13 @@ class Offers:
         return Place(found, None)
 
     def forget(self, key: str) -> bool:
-        """A step waits no more; True when it was offered."""
+        """Note that a step waits no more; return whether it did."""
         self.slotless.pop(key, None)
         self.offered.discard(key)
         return self.journal.leave(key)
 
     async def withdraw(self, key: str) -> bool:
-        """Take an offer back, as a slot came. False when another process has the step."""
+        """Take an offer back, since a slot came. False if another process has the step."""
         return self.journal.withdraw(key) or await self.owned.withdraw(key)
 
     def plan_offer(self, longest_s: float, on_offer: OnOffer) -> None:
@@ -121,7 +121,7 @@ class Offers:
         self.timer = self.loop.call_later(min(longest_s, STANDSTILL_S), self.offer_if_stuck, on_offer)
 
     def offer_if_stuck(self, on_offer: OnOffer) -> None:
-        """An offer costs its taker a replay, and us a command to take it back: none for what gets a slot here soon."""
+        """Offer the waiting steps, unless slots come free here: an offer costs its taker a replay, and us perhaps a command."""
         if not self.is_moving or self.loop.time() >= self.offer_at_s:
             self.offer(on_offer)
             return
@@ -129,7 +129,7 @@ class Offers:
         self.timer = self.loop.call_later(STANDSTILL_S, self.offer_if_stuck, on_offer)
 
     def offer(self, on_offer: OnOffer) -> None:
-        """Offer steps that wait for a slot, the last first: slots that free up here go to the first."""
+        """Offer steps that wait for a slot, the last ones first: slots that come free here go to the first ones."""
         self.close()
         offers = []
         while self.slotless and len(self.offered) < MAX_OFFERS:

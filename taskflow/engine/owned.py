@@ -1,7 +1,7 @@
-"""A run, or an offered step, in the name of the claim that this process has on it. Rule S9.4.
+"""OwnedRun and TakenStep: write to the store under the claim that this process has on a run, or on an offered step. Rule S9.4.
 
-No other module of the engine names a claim to the store. Each method tells the broker what its script asked for, and returns the
-store's verdict or a value. Who lost the claim gets FENCED, and has written nothing.
+No other module of the engine names a claim to the store. Each method sends the hints of its script to the broker, and returns the
+store's verdict or a value. If the claim is lost, the verdict is FENCED, and nothing was written.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from taskflow.store.keys import SEPARATOR
 
 
 def job_id(run_id: str, step_key: str) -> str:
-    """What a claim is for: a run, or one step that another process offers (S4.4)."""
+    """The id of what is claimed: of a run, or of one step that another process offers (S4.4)."""
     return f"{run_id}{SEPARATOR}{step_key}" if step_key else run_id
 
 
 class Owned:
-    """What both claims can do."""
+    """The common methods of both claims."""
 
     __slots__ = ("claim", "host", "job")
 
@@ -34,15 +34,15 @@ class Owned:
         self.job = job_id(claim.run_id, step_key)
 
     async def crash_log(self) -> str:
-        """How each process ended that died under the run since its last progress."""
+        """The causes of death of the processes that died under the run since its last progress."""
         return await self.host.claims.crash_log(self.claim.run_id)
 
     async def mark_warned(self) -> bool:
-        """True for the first who asks: a warning is due once a run."""
+        """Note that the run was warned of; True the first time, as a run is warned of once."""
         return await self.host.claims.mark_warned(self.claim.run_id)
 
     async def hand_back(self, *, crashed: bool = False, cause: str = "") -> None:
-        """Give up the claim: others may execute. `crashed`: the run broke the engine, which counts (S9.8)."""
+        """Give up the claim, so that others may execute. `crashed`: the run broke the engine, which counts as a crash (S9.8)."""
         _, hints = await self.host.claims.hand_back(
             self.claim.child_id, [self.job], crashed=crashed, cause=cause, now_ms=self.host.clock.now_ms()
         )
@@ -50,7 +50,7 @@ class Owned:
 
 
 class TakenStep(Owned):
-    """The claim on one step that another process offers; it ends with the step's outcome. Rule S4.4."""
+    """The claim on a step that another process offers; it ends with the step's outcome. Rule S4.4."""
 
     __slots__ = ("step_key",)
 
@@ -59,7 +59,7 @@ class TakenStep(Owned):
         self.step_key = step_key
 
     async def commit(self, packed: bytes) -> Verdict:
-        """Store what became of the step. PARKED, as the claim is over with that, or FENCED."""
+        """Store the outcome of the step. Returns PARKED, as that ends the claim, or FENCED."""
         verdict, hints = await self.host.claims.commit_offered(
             self.claim, self.step_key, packed, now_ms=self.host.clock.now_ms()
         )
@@ -69,12 +69,12 @@ class TakenStep(Owned):
 
 
 class OwnedRun(Owned):
-    """The claim on a run; `facts` are what log lines about it carry."""
+    """The claim on a run; `facts` are the fields of log lines about it."""
 
     __slots__ = ("facts",)
 
     def __init__(self, claim: Claim, host: Host, facts: Facts) -> None:
-        # As `Owned` does, without its call: each run makes one of these.
+        # Not by super(): each run makes one of these, and the call would cost time.
         self.claim = claim
         self.host = host
         self.job = claim.run_id
@@ -85,7 +85,7 @@ class OwnedRun(Owned):
         return await self.host.claims.commit_step(self.claim, *keys_and_memos, is_completed=is_completed)
 
     async def park(self, ops: Sequence[ParkedOp], *, suspend: bool, joins: Mapping[str, int]) -> Verdict:
-        """Store what the run waits for: OK; with `suspend`, also give up the claim: PARKED, or DIRTY if something was resolved."""
+        """Store the pending operations (OK). With `suspend` also give up the claim (PARKED), unless one was resolved (DIRTY)."""
         verdict, hints = await self.host.claims.park(
             self.claim,
             ops,
@@ -99,17 +99,17 @@ class OwnedRun(Owned):
         return Verdict.OK if verdict is Verdict.PARKED and not suspend else verdict
 
     async def fetch(self, step_keys: Sequence[str]) -> tuple[Verdict, list[bytes | None]]:
-        """What became of pending operations; without keys, whether the claim still stands."""
+        """The present state of pending operations. Without keys it only tells whether the claim still holds."""
         return await self.host.claims.fetch_resolved(self.claim, step_keys)
 
     async def drop(self, step_key: str) -> None:
-        """Give up a pending operation: nothing wakes the run for it any more."""
+        """Drop a pending operation, so that it does not wake the run any more."""
         hints = await self.host.claims.drop(self.claim, [step_key], now_ms=self.host.clock.now_ms())
         if hints:
             self.host.send_hints(hints)
 
     async def withdraw(self, step_key: str) -> bool:
-        """Take back a step that the run offered; False when another process has taken it."""
+        """Take back a step that the run offered; False if another process has taken it."""
         is_ours, hints = await self.host.claims.withdraw_offer(
             self.claim, step_key, now_ms=self.host.clock.now_ms()
         )
@@ -120,21 +120,21 @@ class OwnedRun(Owned):
     async def look_back(
         self, wait: ParkedOp, *, since_ms: int, after_seq: int, limit: int
     ) -> tuple[Verdict, list[PastEvent]]:
-        """The next page of the events that came before a wait; PARKED when there are none, and the wait is stored."""
+        """The next page of the events that came before a wait. If there are none, the wait is stored: PARKED."""
         return await self.host.claims.look_back(
             self.claim, wait, since_ms=since_ms, after_seq=after_seq, limit=limit
         )  # fmt: skip
 
     def note_resumed(self, step_key: str, event_uid: str) -> asyncio.Future[Any]:
-        """The record of a past event tells that it ended a wait of this run."""
+        """Note in the record of a past event that it ended a wait of this run."""
         return self.host.claims.note_resumed(self.claim, step_key, event_uid)
 
     async def begin_trial(self) -> bool:
-        """The run's next crash would be its last, and it executes now; False when the claim is lost. Rule S9.8."""
+        """Note that the run is on trial: it executes now, and its next crash would be its last. False if the claim is lost."""
         return await self.host.claims.begin_trial(self.claim)
 
     async def retry(self, *, attempts: int, of: int, due_ms: int, error: bytes, now_ms: int) -> Verdict:
-        """Have the handler called again at `due_ms`, after `attempts` of `of` + 1 that failed."""
+        """Have the handler called again at `due_ms`, after `attempts` of `of` + 1 attempts have failed."""
         verdict, hints = await self.host.claims.retry(
             self.claim, attempts=attempts, due_ms=due_ms, error=error, now_ms=now_ms
         )
@@ -145,7 +145,7 @@ class OwnedRun(Owned):
         return verdict
 
     async def finish(self, status: str, body: bytes, *, has_pending: bool, kept_ms: int) -> Verdict:
-        """End the run, to be removed after `kept_ms`. CANCEL: nothing was written, as the run shall end as a cancelled one."""
+        """End the run, which is removed after `kept_ms`. CANCEL: nothing was written, since the run has to end as cancelled."""
         verdict, hints = await self.host.claims.finish(
             self.claim, status, body, has_pending=has_pending, kept_ms=kept_ms,
             now_ms=self.host.clock.now_ms(),

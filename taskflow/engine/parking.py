@@ -1,7 +1,7 @@
-"""Operations that something else resolves: time, an event, another run, another process. Rules S3.2, S3.3, S3.6, S4.3.
+"""Parking: stores the operations that time, an event, another run or another process resolves. Rules S3.2, S3.3, S3.6, S4.3.
 
-They are stored together. When no branch can go on, the same script suspends the run; while some branch executes, the run stays
-here, and is told when one of them is resolved.
+They are stored together. If no branch can go on, the same script suspends the run; while a branch executes, the run stays here, and
+gets a message when an operation is resolved.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STORE_DELAY_S = 0.002
 
 
 class Parking:
-    """How the parked operations of one resident run get to the store, and what became of them back."""
+    """Brings the parked operations of one run to the store, and their outcomes back."""
 
     __slots__ = ("fetches", "is_suspending", "journal", "owned", "timer", "tree", "turns", "was_told")
 
@@ -33,19 +33,19 @@ class Parking:
         self.tree = tree
         self.turns = turns
         self.is_suspending = False
-        # under way: what they bring is not to be suspended over
+        # how many reads of outcomes are under way; the run is not suspended meanwhile
         self.fetches = 0
-        # that something was resolved
+        # whether a message said that an operation was resolved
         self.was_told = False
         self.timer: asyncio.TimerHandle | None = None
 
     def store_soon(self, loop: asyncio.AbstractEventLoop, store: Callable[[], None]) -> None:
-        """Have `store` called after a pause, once for all that is parked until then."""
+        """Have `store` called after a pause, once for all operations that are parked until then."""
         if self.timer is None:
             self.timer = loop.call_later(STORE_DELAY_S, store)
 
     def close(self) -> None:
-        """Let go of the pause, which is over or not needed any more."""
+        """End the pause, which is over or not needed any more."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -55,7 +55,7 @@ class Parking:
         return not self.is_suspending and not self.fetches
 
     def suspend(self) -> Coroutine[Any, Any, Verdict]:
-        """Give up the claim until something is resolved. DIRTY when something is, by now: it is to be fetched."""
+        """Store the operations and give up the claim. DIRTY if one is resolved by now: then fetch it."""
         self.is_suspending = True
         return self.store_and_leave()
 
@@ -66,11 +66,11 @@ class Parking:
             self.is_suspending = False
 
     async def store(self) -> Verdict:
-        """Other branches execute on: store what is parked, so that time runs and events are met."""
+        """Store the parked operations while other branches execute on, so that their time runs and events meet them."""
         return await self.owned.park(self.journal.take_unstored(), suspend=False, joins={})
 
     def find_joins(self) -> dict[str, int]:
-        """Which pending operations only count together, by step key."""
+        """The pending operations that can only let the handler go on together: step key -> number of the group."""
         pending = self.journal.pending
         if len(pending) < 2:
             return {}
@@ -81,7 +81,7 @@ class Parking:
         }
 
     def fetch(self) -> Coroutine[Any, Any, Verdict]:
-        """Read what became of the pending operations, and let their branches go on."""
+        """Read the outcomes of the pending operations, and let their branches go on."""
         self.fetches += 1
         return self.read_resolved()
 

@@ -1,4 +1,4 @@
-"""Races: what becomes of the branches that lost. Rule S3.7."""
+"""Races: ends the branches that lost a race. Rule S3.7."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taskflow.engine.tasks.suspension import TaskTree
 
 
 class Races:
-    """The losers of one resident run."""
+    """The losers of races in one run."""
 
     __slots__ = ("losers", "slots", "tree", "waiting")
 
@@ -20,11 +20,11 @@ class Races:
         self.slots = slots
         # tasks that executed a step when their race was decided
         self.losers: set[asyncio.Future[Any]] = set()
-        # Steps that lost a race before, and are met again in the replay.
+        # Waiters of steps that lost a race before, and are called again in the replay.
         self.waiting: list[asyncio.Future[None]] = []
 
     def cancel_losers(self, tasks: Iterable[asyncio.Future[Any]]) -> None:
-        """A race is decided: branches that wait are cancelled, steps that execute end and are ignored."""
+        """End the losers of a race: branches that wait are cancelled, steps that execute end and are ignored."""
         for task in tasks:
             if task in self.slots.busy:
                 self.losers.add(task)
@@ -32,20 +32,20 @@ class Races:
                 task.cancel()
 
     def check(self) -> None:
-        """A tool is called in the current task. Raises CancelledError in the branch of a loser, whose step has ended by now."""
+        """Check the current task before a tool is called. Raises CancelledError in a branch that lost: its step has ended."""
         if self.losers and asyncio.current_task() in self.losers:
             raise asyncio.CancelledError
 
     async def lose_again(self) -> None:
-        """A step was given up: it lost a race. It rests until the replay has decided that race, and cancels it, as before."""
+        """Rest in a step that lost a race before, until the replay has decided that race, and cancels the step as before."""
         waiter: asyncio.Future[None] = self.tree.parked()
         self.waiting.append(waiter)
         await waiter
 
     def revive(self) -> bool:
-        """No branch can go on, so the race was not decided as before: the code, or what it saw outside its steps, has changed.
+        """Let the resting losers go on; False if there are none.
 
-        False when nobody rests for a race.
+        No branch can go on, so the race was not decided as before: the code, or what it reads outside its steps, has changed.
         """
         waiting, self.waiting = [waiter for waiter in self.waiting if not waiter.done()], []
         for waiter in waiting:

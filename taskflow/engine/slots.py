@@ -1,7 +1,7 @@
-"""Slots: how much a process executes at one time. Rules S4.3, S4.4.
+"""Slots: limit how much a process executes at one time. Rules S4.3, S4.4.
 
-A slot is held by each resident run, and by each further step that a run executes beside another. What is taken here is given back
-here, once: when all runs have left, each process has its slots again.
+Each run in the process holds a slot, and so does each further step that a run executes beside another. A slot is given back once:
+when all runs have left, all slots are free again.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ class Slots:
     def __init__(
         self, count: int, loop: asyncio.AbstractEventLoop, *, on_free: Callable[[], None] | None = None
     ) -> None:
-        """`on_free` is called when a slot came free that no step here waits for."""
+        """`on_free` is called when a slot comes free for which no step here waits."""
         self.count = count
         self.free = count
         self.loop = loop
         self.on_free = on_free
-        # parallel steps that wait for a slot, the first first
+        # parallel steps that wait for a slot, in order
         self.waiters: deque[asyncio.Future[None]] = deque()
 
     def reserve(self, wanted: int) -> int:
-        """Set up to `wanted` free slots aside for runs to come; returns how many."""
+        """Set up to `wanted` free slots aside for runs that are to be claimed; return how many."""
         count = min(wanted, self.free)
         self.free -= count
         return count
 
     def give_back(self, count: int = 1) -> None:
-        """So many slots are free again: first for the steps that wait."""
+        """Give slots back; steps that wait get them first."""
         if not count:
             return
         self.free += count
@@ -49,7 +49,7 @@ class Slots:
             self.on_free()
 
     def ask(self) -> asyncio.Future[None]:
-        """A slot for one more step: done when it is there. See `RunSlots.give_back`."""
+        """Ask for a slot for one more step; the future is done when there is one. See `RunSlots.give_back`."""
         waiter: asyncio.Future[None] = self.loop.create_future()
         if self.free > 0:
             self.free -= 1
@@ -60,7 +60,7 @@ class Slots:
 
 
 class RunSlots:
-    """The slots of one resident run, and what executes in them: steps, and code of a `def` handler."""
+    """The slots of one run, and what executes in them: steps, and code of a `def` handler."""
 
     __slots__ = ("busy", "extras", "has_own", "slots", "tree")
 
@@ -69,34 +69,34 @@ class RunSlots:
         self.slots = slots
         self.tree = tree
         self.has_own = True
-        # those of steps that execute beside another, and those asked for
+        # the slots of steps that execute beside another, and slots that were asked for
         self.extras: set[asyncio.Future[None]] = set()
         # tasks that execute a step now
         self.busy: set[asyncio.Future[object] | None] = set()
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything executes: a further step has to find a slot of its own."""
+        """Whether anything of the run executes; then a further step needs a slot of its own."""
         return self.tree.executing > 0
 
     def begin(self) -> None:
-        """A step is about to execute in the current task. Raises Suspend while the run is unwound."""
+        """Note that a step is about to execute in the current task. Raises Suspend while the run is unwound."""
         self.tree.enter()
         self.busy.add(asyncio.current_task())
 
     def end(self) -> None:
-        """The step of the current task has ended, and its outcome is stored or given up."""
+        """Note that the step of the current task has ended, and that its outcome is stored or given up."""
         self.busy.discard(asyncio.current_task())
         self.tree.leave()
 
     def extra(self, asked: asyncio.Future[None] | None = None) -> asyncio.Future[None]:
-        """One more slot, for a step that executes beside another: done when it is there."""
+        """Ask for one more slot, for a step that executes beside another; the future is done when there is one."""
         asked = asked or self.slots.ask()
         self.extras.add(asked)
         return asked
 
     def give_back(self, extra: asyncio.Future[None]) -> None:
-        """A slot of a parallel step is needed no more, whether it came or not. Safe to repeat."""
+        """Give back the slot of a parallel step, whether it came already or not. Safe to repeat."""
         if extra not in self.extras:
             return
         self.extras.remove(extra)
@@ -104,7 +104,7 @@ class RunSlots:
             self.slots.give_back()
 
     def give_back_own(self) -> None:
-        """The run needs its slot no more. Safe to repeat."""
+        """Give back the run's own slot. Safe to repeat."""
         if self.has_own:
             self.has_own = False
             self.slots.give_back()

@@ -1,11 +1,11 @@
-"""The threads of a process in which blocking user code runs: few, reused, and told apart from the loop's own. Rules S3.1, S6.3.
+"""ThreadPool: the threads in which a process runs blocking user code; few, reused, and not the loop's own. Rules S3.1, S6.3.
 
-Waking a thread costs more than most steps, and so does waking the loop. So a call is queued, and one thread is woken; before it
-begins, it wakes the next while calls are left. A thread that blocks lets that one go on beside it. One that does not keeps Python's
-lock, has all the calls done before the next has come to, and then the loop is woken once for all of them.
+Waking a thread costs more than most steps, and so does waking the loop. So a call is queued, and one thread is woken; before that
+begins a call, it wakes the next thread if more calls are queued. If the first thread blocks, the next one goes on beside it. If
+not, it keeps Python's lock and has done all calls before the next thread runs, and then the loop is woken once for all of them.
 
-Of the threads that rest, the one that ran last goes on first: what it keeps in thread-locals, a connection to a database say, is
-the freshest. One that has rested for long ends.
+Of the resting threads the one that ran last goes on first: its thread-locals, a connection to a database for example, are the
+freshest. A thread that has rested for long ends.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 from taskflow.errors import Suspend
 from taskflow.observability.failures import Raised
 
-IDLE_S = 30.0  # a thread that has had nothing to do for so long ends
+IDLE_S = 30.0  # a thread without work for this long ends
 
 
 class Call(NamedTuple):
-    """User code that is to run in a thread, and who waits for it on the loop."""
+    """User code that is to run in a thread, and the future that gets its result on the loop."""
 
     future: asyncio.Future[Any]
     context: Context
@@ -35,11 +35,11 @@ class Call(NamedTuple):
 
 
 class ThreadPool:
-    """`call` and `close` are for the loop's thread.
+    """Runs calls in threads. `call` and `close` are for the loop's thread.
 
-    What threads share is a deque, a list, a set and flags that one operation of Python reads or changes. A thread may be woken in
-    vain; that no call is left lying follows from the order: a call is queued before `is_waking` is read, and that is cleared before
-    the queue is.
+    The threads share a deque, a list, a set and flags, each of which one Python operation reads or changes. A thread may be woken
+    in vain, but no call is forgotten: a call is queued before `is_waking` is read, and a thread clears `is_waking` before it reads
+    the queue.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, max_threads: int, idle_s: float = IDLE_S) -> None:
@@ -47,21 +47,21 @@ class ThreadPool:
         self.max_threads = max_threads
         self.idle_s = idle_s
         self.calls: deque[Call] = deque()
-        # of those that have run, with a result or an error
+        # calls that have run: their future, and their result or error
         self.ended: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self.threads: set[PoolThread] = set()
-        # those that wait for a call, the one that ran last at the end
+        # threads that wait for a call; the one that ran last is at the end
         self.idle: list[PoolThread] = []
-        # a thread is on its way to the queue
+        # whether a woken thread has not read the queue yet
         self.is_waking = False
-        # the loop is on its way to what has ended
+        # whether the loop was woken and has not read `ended` yet
         self.is_told = False
         self.is_closed = False
 
     def call(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> asyncio.Future[Any]:
-        """Run blocking code in a thread, with the caller's context variables. A call that is cancelled before does not begin.
+        """Run blocking code in a thread, with the caller's context variables. A call that is cancelled before it begins is skipped.
 
         Raises RuntimeError when the system has no thread left, and there is none here.
         """
@@ -76,7 +76,7 @@ class ThreadPool:
         return future
 
     def wake(self) -> None:
-        """Have one more thread look at the queue, unless all that there may be are at work: these look when they are through."""
+        """Have one more thread read the queue. If all allowed threads are at work, they read it after their present call."""
         self.is_waking = True
         try:
             thread = self.idle.pop()
@@ -84,13 +84,14 @@ class ThreadPool:
             if len(self.threads) < self.max_threads and self.start():
                 return
             self.is_waking = False
-            if self.idle and self.calls:  # one that came to rest meanwhile saw that somebody was being woken
+            # a thread that came to rest meanwhile thought that another one was being woken
+            if self.idle and self.calls:
                 self.wake()
         else:
             thread.wake.release()
 
     def start(self) -> bool:
-        """Start a thread. False when the system has none left, and others are at work here; without those, RuntimeError."""
+        """Start a thread; False if the system has none left. Raises RuntimeError if there is then no thread at all."""
         thread = PoolThread(self)
         self.threads.add(thread)
         try:
@@ -104,7 +105,7 @@ class ThreadPool:
         return True
 
     def take(self) -> Call | None:
-        """The next call, for a thread; another one is woken when there are more."""
+        """Take the next call, for a thread; wake another thread if there are more."""
         try:
             call = self.calls.popleft()
         except IndexError:
@@ -114,16 +115,16 @@ class ThreadPool:
         return call
 
     def give(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-        """What a call came to, from its thread."""
+        """Pass on the result or error of a call, from its thread."""
         self.ended.append((future, result, error))
         if self.is_told:
             return
         self.is_told = True
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
             self.loop.call_soon_threadsafe(self.deliver)
 
     def deliver(self) -> None:
-        """On the loop: those who wait get what their calls came to."""
+        """On the loop: set the results of the calls that have ended."""
         self.is_told = False
         while self.ended:
             future, result, error = self.ended.popleft()
@@ -135,7 +136,7 @@ class ThreadPool:
                 future.set_exception(error)
 
     def close(self) -> None:
-        """Begin no call any more. Threads that are at work end after it, and hold up nobody until then."""
+        """Begin no more calls. Threads at work end after their present call; nobody waits for them."""
         self.is_closed = True
         while self.calls:
             self.calls.popleft().future.cancel()
@@ -144,7 +145,7 @@ class ThreadPool:
 
 
 class PoolThread(threading.Thread):
-    """One thread. A daemon: it is user code that it waits for, and the end of a process is not to hang on that."""
+    """A thread of the pool. It is a daemon, so that the end of the process does not wait for user code."""
 
     def __init__(self, pool: ThreadPool) -> None:
         super().__init__(name=f"taskflow-user-{len(pool.threads)}", daemon=True)
@@ -159,24 +160,24 @@ class PoolThread(threading.Thread):
             pool.is_waking = False
             while (call := pool.take()) is not None:
                 self.execute(*call)
-                call = None  # neither what it was given nor what it gave outlives it here
+                call = None  # keep neither the arguments nor the result of the call
             if pool.is_closed or not self.rest():
                 break
         pool.threads.discard(self)
-        if pool.calls and not pool.is_waking:  # a call found that there were as many threads as there may be
+        if pool.calls and not pool.is_waking:  # a call came while all allowed threads were at work
             pool.wake()
 
     def rest(self) -> bool:
-        """Wait to be woken; False when this took so long that the thread is to end."""
+        """Wait to be woken; False if that took so long that the thread has to end."""
         pool = self.pool
         pool.idle.append(self)
-        # What came or ended since the last look saw no thread at rest.
+        # A call or a close since the last look saw no resting thread, so look once more.
         if (pool.calls and not pool.is_waking) or pool.is_closed:
             return self.leave_idle() or self.wake.acquire()
         return self.wake.acquire(timeout=pool.idle_s) or (not self.leave_idle() and self.wake.acquire())
 
     def leave_idle(self) -> bool:
-        """False when somebody has just chosen this thread, and wakes it."""
+        """Rest no more; False if this thread was just chosen to be woken."""
         try:
             self.pool.idle.remove(self)
         except ValueError:
@@ -187,19 +188,19 @@ class PoolThread(threading.Thread):
         self, future: asyncio.Future[Any], context: Context, fn: Callable[..., Any], args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> None:  # fmt: skip
-        """Run one call. What is to be done in its thread after each belongs here, before the loop hears of it."""
+        """Run one call. Work that has to follow each call in its thread belongs here, before the loop is told."""
         try:
             if not future.cancelled():
                 self.pool.give(future, context.run(fn, *args, **kwargs), None)
         except BaseException as error:
             self.pool.give(future, None, carried(error))
         finally:
-            # The frames of an error lead here: through the future to the error again, a cycle.
+            # The frames of an error refer to this one, and the future to the error: without this, a cycle.
             del future, context, fn, args, kwargs
 
 
 def carried(error: BaseException) -> BaseException:
-    """The error as a future can carry it: what a future refuses, or a loop would end by, as `Raised`."""
+    """The error in a form that a future can carry: as `Raised` if a future refuses it, or if it would end the loop."""
     if isinstance(error, (Suspend, asyncio.CancelledError)):
         return error
     if isinstance(error, Exception) and not isinstance(error, StopIteration):

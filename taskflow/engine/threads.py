@@ -1,7 +1,7 @@
-"""Code of `def` handlers: threads that block in the step tools. Rules S2.4, S3.7, S4.6.
+"""Threads: run the code of `def` handlers, which block in the step tools. Rules S2.4, S3.7, S4.6.
 
-A thread either runs the handler's code or waits for a step. Of one run, only one thread runs at a time outside its steps, in an
-order that a replay can keep; the functions of its steps run side by side as ever.
+A thread either runs the handler's code or waits for a step. Only one thread of a run at a time runs code outside of steps, in an
+order that a replay can keep; the functions of steps run side by side as always.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ current_branch: ContextVar[Branch | None] = ContextVar("taskflow_branch", defaul
 
 
 class Threads:
-    """The threads of one resident run."""
+    """The threads of one run."""
 
     __slots__ = ("first", "loop", "pool", "races", "tree", "turns")
 
@@ -49,7 +49,7 @@ class Threads:
         self.races = races
         self.pool = pool
         self.loop = loop
-        # that of the handler
+        # the thread of the handler itself
         self.first: Branch | None = None
 
     async def run(self, code: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -80,12 +80,12 @@ class Threads:
             raise
 
     def abandon(self) -> bool:
-        """Nobody waits any more for the thread of the handler, whose body has taken too long. True when it executes still."""
+        """Wait no more for the handler's thread, whose body has taken too long; return whether the thread still executes."""
         assert self.first is not None, "the handler was called"
         return self.ends(self.first)
 
     def ends(self, branch: Branch) -> bool:
-        """The code of a branch has ended, or is abandoned. Safe to repeat: False then."""
+        """Note that the code of a branch has ended, or is abandoned. Safe to repeat; then it returns False."""
         if branch.is_over:
             return False
         branch.is_over = True
@@ -93,7 +93,7 @@ class Threads:
         return True
 
     async def start_each(self, branches: Sequence[Callable[[], Any]]) -> list[asyncio.Future[Any]]:
-        """Start a thread for each branch: one after the other, up to its first step."""
+        """Start a thread for each branch, one after the other: the next starts when the last has reached its first step."""
         tasks: list[asyncio.Future[Any]] = []
         for branch in branches:
             tasks.append(asyncio.ensure_future(self.run(branch, ())))
@@ -102,7 +102,7 @@ class Threads:
         return tasks
 
     def block_on(self, work: Coroutine[Any, Any, R]) -> R:
-        """Wait on a thread for a step."""
+        """Wait, on a thread of the handler, for a step."""
         return asyncio.run_coroutine_threadsafe(self.wait_for(work), self.loop).result()
 
     async def wait_for(self, work: Coroutine[Any, Any, R]) -> R:

@@ -1,8 +1,8 @@
-"""The order in which outcomes reach the handler. Rules S3.8, S4.1, S4.5.
+"""Turns: keeps the order in which outcomes reach the handler. Rules S3.8, S4.1, S4.5.
 
-A replay must be the same story. When branches run side by side, what the handler does next, and so which call of a repeated step id
-comes first, hangs on which outcome it saw first. So outcomes are delivered one at a time, each after the handler had
-time to do what the last one let it do; their order is stored, and a replay keeps to it.
+A replay must go as before. If branches run side by side, the outcome that the handler gets first decides what it does next, and so
+which call of a repeated step id comes first. So outcomes are delivered one at a time, each after the handler had time to act on the
+last one. Their order is stored, and a replay keeps it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections.abc import Iterable
 from taskflow.engine.tasks.suspension import TaskTree
 from taskflow.errors import Suspend
 
-# Loop iterations between two outcomes: enough for a finished task to tell a gather, that to wake its awaiter, and the awaiter
-# to go on. A handler with a single task needs none.
+# Loop iterations between two outcomes: enough for a finished task to tell a gather, for the gather to wake its awaiter, and for the
+# awaiter to go on. A handler with a single task needs none.
 SETTLING_ITERATIONS = 4
-# How long after the last outcome the next one waits for one that came before it in the last execution, when raw I/O of the
-# handler hides whether the handler will still ask for that. Only changed code pays for it, a busy machine needs it.
+# How long an outcome waits for the one that came before it in the last execution, if raw I/O of the handler hides whether the
+# handler will still ask for that one. Only changed code pays for this; a busy machine needs it.
 PATIENCE_S = 0.05
 
 
 class Turns:
-    """For use on the loop's thread."""
+    """The turns of the outcomes of one run. For the loop's thread only."""
 
     __slots__ = (
         "code_in_threads", "expected", "live", "loop", "next_order", "settling", "skipped", "timer", "tree", "waiting",
@@ -34,10 +34,10 @@ class Turns:
         self.tree = tree
         self.loop = loop
         self.expected: deque[str] = deque()  # step keys of outcomes that the handler has not seen yet
-        self.live: set[str] = set()  # those of them that are new: somebody will ask for them
+        self.live: set[str] = set()  # the new ones among them, for which somebody will ask
         self.skipped: set[str] = (
             set()
-        )  # those that were passed over: their steps are gone, or come later than before
+        )  # outcomes that were passed over: their steps are gone, or come later than before
         self.waiting: dict[str, asyncio.Future[None]] = {}
         self.next_order = 0
         self.settling = 0  # loop iterations until the next outcome
@@ -46,12 +46,12 @@ class Turns:
         self.when_quiet: asyncio.Future[None] | None = None
 
     def load(self, keys: Iterable[str], next_order: int) -> None:
-        """What the handler saw before, in order; `next_order` is the place of the first outcome that is new."""
+        """Set the outcomes that the handler got before, in order; `next_order` is the place of the first new outcome."""
         self.expected.extend(keys)
         self.next_order = next_order
 
     def expect(self, key: str) -> int:
-        """A new outcome is on its way to the handler; returns its place in the order."""
+        """Note that a new outcome is on its way to the handler; return its place in the order."""
         self.expected.append(key)
         self.live.add(key)
         order = self.next_order
@@ -59,7 +59,7 @@ class Turns:
         return order
 
     async def take(self, key: str) -> None:
-        """Wait until it is the turn of this outcome."""
+        """Wait until it is this outcome's turn."""
         if self.tree.is_single and self.is_next(key):
             self.advance(key)
             return
@@ -70,13 +70,13 @@ class Turns:
         self.be_patient()
         try:
             await future
-        except BaseException:  # the loser of a race, or the end
+        except BaseException:  # the branch lost a race, or the run ends
             self.waiting.pop(key, None)
             self.forget(key)
             raise
 
     def forget(self, key: str) -> None:
-        """An outcome that was expected does not come."""
+        """Note that an expected outcome does not come."""
         self.live.discard(key)
         if key in self.expected:
             self.expected.remove(key)
@@ -87,14 +87,14 @@ class Turns:
         return not self.expected or self.expected[0] == key or key in self.skipped
 
     def advance(self, key: str) -> None:
-        """The handler gets the outcome of `key` now."""
+        """Note that the handler gets the outcome of `key` now."""
         self.live.discard(key)
         if self.expected and self.expected[0] == key:
             self.expected.popleft()
         self.skipped.discard(key)
 
     def start_settling(self) -> None:
-        """Let the other branches do all they can, before and after each outcome."""
+        """Let the branches do all they can before the next outcome."""
         self.settling = SETTLING_ITERATIONS
         self.tree.settles()
         self.loop.call_soon(self.settle)
@@ -117,11 +117,11 @@ class Turns:
         return tree.is_single and tree.executing == threads and (threads == 1 or tree.root_goes_on)
 
     def thread_runs(self) -> None:
-        """A thread goes on with the handler's code: what it calls next comes before any other outcome."""
+        """Note that a thread goes on with the handler's code: its next call comes before any other outcome."""
         self.code_in_threads += 1
 
     def thread_rests(self) -> None:
-        """A thread waits for a step, or has ended."""
+        """Note that a thread waits for a step, or has ended."""
         self.code_in_threads -= 1
         if self.code_in_threads:
             return
@@ -153,7 +153,7 @@ class Turns:
             self.be_patient(anew=True)
 
     def skip(self) -> None:
-        """Pass over outcomes that nobody asks for, and deliver the first that somebody waits for."""
+        """Pass over outcomes for which nobody asks, and deliver the first for which somebody waits."""
         while self.waiting and self.expected and self.expected[0] not in self.waiting:
             if self.expected[0] in self.live:
                 return
@@ -162,7 +162,7 @@ class Turns:
             self.deliver_next()
 
     def give_up(self) -> None:
-        """The handler has ended: who waits for an outcome to reach it meets Suspend."""
+        """Raise Suspend in all waits for a turn, since the handler has ended."""
         for future in list(self.waiting.values()):
             if not future.done():
                 future.set_exception(Suspend())
@@ -176,7 +176,7 @@ class Turns:
 
     def patience_is_over(self) -> None:
         self.timer = None
-        # While outcomes settle or threads run, the handler is on its way, however slow the machine is.
+        # While outcomes settle or threads run, the handler still goes on, however slow the machine is.
         if not self.settling and not self.code_in_threads:
             self.skip()
         if self.waiting:

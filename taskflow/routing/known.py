@@ -1,7 +1,7 @@
-"""The functions of an app that count: those of all code bases that workers execute, whether they are here or not. Rule S2.7.
+"""KnownFunctions: the functions of an app that count, which are those of all code bases that workers execute. Rule S2.7.
 
-A process that routes an event plans the runs of each function that it starts, by the manifest where it has no code. The store
-refuses a plan that was made by other functions than those that count then, so none is forgotten while a deploy rolls.
+A process that routes an event plans the runs of all functions that the event starts; for those without code here it uses their
+manifest. The store refuses a plan if other functions count by then, so no function is forgotten while a deploy rolls.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from taskflow.store.registry import LiveCodeBase, Registry
 
 logger = logging.getLogger("taskflow.worker")
 
-MAX_NAMES = 3  # of functions that a warning names
+MAX_NAMES = 3  # how many functions a warning names
 
 
 class UnreadableFunctions(Exception):
@@ -26,7 +26,7 @@ class UnreadableFunctions(Exception):
 
 
 class KnownFunctions:
-    """What counts now, as `edition`, with the `listeners` made of it. `register` tells the store of this process (again)."""
+    """The functions that count now, by their `edition`, and the `listeners` made of them. `register` registers this process."""
 
     def __init__(
         self,
@@ -48,24 +48,24 @@ class KnownFunctions:
         self.lock = asyncio.Lock()
 
     async def follow(self, outdated: str) -> None:
-        """Other functions count than those of the edition `outdated`: read them. Raises UnreadableFunctions, StoreUnavailable."""
+        """Read the functions that count now, not those of the edition `outdated`. Raises UnreadableFunctions, StoreUnavailable."""
         async with self.lock:
             if self.edition == outdated:
-                # The store may have been emptied, so that nobody's functions would count.
+                # The store may have been emptied, and then no functions would count.
                 await self.register()
                 await self.load()
         if self.unreadable:
             raise UnreadableFunctions(", ".join(self.unreadable))
 
     async def look_again(self) -> None:
-        """Read what counts, if that is another edition by now."""
+        """Read the functions that count, if another edition counts by now."""
         if await self.registry.edition(self.app_id) not in ("", self.edition):
             async with self.lock:
                 await self.load()
 
     async def load(self) -> None:
-        """Read what counts. Raises StoreUnavailable."""
-        # Before the functions: should they change in between, the store refuses what is planned by this edition.
+        """Read the functions that count. Raises StoreUnavailable."""
+        # Read the edition first: if the functions change in between, the store refuses plans that were made by this edition.
         edition = await self.registry.edition(self.app_id)
         manifests, code_bases = await asyncio.gather(
             self.registry.manifests(self.app_id), self.registry.code_bases(self.app_id)
@@ -90,17 +90,17 @@ class KnownFunctions:
         self.on_change()
 
     def say(self, level: int, text: str) -> None:
-        """Once in the life of this process."""
+        """Log a text, once in the life of this process."""
         if text not in self.told:
             self.told.add(text)
             logger.log(level, "%s", text)
 
 
 def find_clashes(code_bases: Sequence[LiveCodeBase]) -> list[str]:
-    """What is wrong with code bases that workers of one app execute side by side, in words.
+    """Warnings about code bases that workers of one app execute side by side.
 
-    A deploy that rolls has two with different versions and functions in common: nothing is wrong with these. Nor with a worker that
-    replaces its children, whose settings stay as they were: SIGHUP, and each change under `taskflow dev`.
+    A rolling deploy has two code bases with different versions and with common functions: that is no reason for a warning. Nor is a
+    worker that replaces its children, on SIGHUP or at a change under `taskflow dev`: its settings stay as they were.
     """
     executed = [each for each in code_bases if each.workers]
     pairs = combinations(executed, 2)

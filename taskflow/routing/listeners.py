@@ -1,4 +1,4 @@
-"""Which functions an event starts: by name, by pattern, and by CEL where a trigger has an expression. Rules S1.6, S2.2."""
+"""Listeners: finds the functions that an event starts, by name, by pattern, and by a trigger's expression. Rules S1.6, S2.2."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ logger = logging.getLogger("taskflow.router")
 
 @dataclass(slots=True)
 class Listener:
-    """A function as one of its event triggers sees it."""
+    """A function, with one of its event triggers."""
 
     spec: FunctionSpec
     expression: Expression | None
     has_told: bool = False  # why an event could not be judged
 
     def wants(self, event: WireEvent) -> bool:
-        """Whether the trigger's condition holds; one that can't be judged does not, and the first time a line says why."""
+        """Whether the trigger's expression is true. An error counts as false, and is logged the first time."""
         if self.expression is None:
             return True
         try:
@@ -40,7 +40,7 @@ class Listener:
 
 
 class Listeners:
-    """Which functions an event starts: by name in a dict, by pattern in a list."""
+    """Finds the functions that an event starts; names stand in a dict, patterns in a list."""
 
     def __init__(self, specs: Sequence[FunctionSpec]) -> None:
         self.by_name: dict[str, list[Listener]] = {}
@@ -49,7 +49,7 @@ class Listeners:
             self.listen(spec)
 
     def listen(self, spec: FunctionSpec) -> None:
-        """Have events start this function, too. Raises ConfigError when an expression can't be read."""
+        """Add a function with its event triggers. Raises ConfigError when an expression can't be read."""
         for trigger in spec.triggers:
             if isinstance(trigger, TriggerEvent):
                 self.add(spec, trigger)
@@ -67,7 +67,7 @@ class Listeners:
             self.by_name.setdefault(trigger.event, []).append(listener)
 
     def of(self, event: WireEvent) -> list[FunctionSpec]:
-        """The functions that the event starts, each once, however many of their triggers it meets."""
+        """The functions that the event starts; each is there once, even if the event meets several of its triggers."""
         name = event["name"]
         listeners = self.by_name.get(name, [])
         if self.by_prefix:

@@ -1,4 +1,4 @@
-"""From a function and an event to the run that is to be made. Rules S6.3, S7."""
+"""Plans the run that is to be made of a function for an event. Rules S6.3, S7."""
 
 from __future__ import annotations
 

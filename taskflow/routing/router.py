@@ -1,7 +1,7 @@
-"""Events into runs and resumed waits. Rules S1.3, S1.4, S1.6, S2.2, S3.3, S9.1.
+"""Router: makes runs of events, and resumes waits. Rules S1.3, S1.4, S1.6, S2.2, S3.3, S9.1.
 
-What an event starts is decided here, from the functions of all live code bases of the app (S2.7); one script then records a batch
-of events and makes the runs. Routing twice is harmless: run ids derive from event and function.
+It decides which functions of all live code bases of the app (S2.7) an event starts; one script then records a batch of events and
+makes the runs. Routing twice is harmless, since run ids derive from event and function.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from taskflow.values.clock import Clock
 
 logger = logging.getLogger("taskflow.router")
 
-BATCH = 50  # events in one script at most, so that it blocks the store for 2 ms or so
+BATCH = 50  # the most events in one call of the script, so that it blocks the store for about 2 ms
 IN_FLIGHT = 2  # scripts at a time
 
 
 class RunTaker(Protocol):
-    """Who executes runs in this process."""
+    """The part of this process that executes runs."""
 
     @property
     def queues(self) -> Sequence[str]:
@@ -45,22 +45,22 @@ class RunTaker(Protocol):
         ...
 
     def reserve(self, wanted: int) -> int:
-        """Set up to `wanted` free slots aside; returns how many."""
+        """Set up to `wanted` free slots aside; return how many."""
         ...
 
     def unreserve(self, count: int) -> None: ...
 
     def start(self, claimed: ClaimedRun, epoch: int) -> None:
-        """Execute a run, claimed in the lease's `epoch`, in a slot that was set aside. LEASE_LOST: hand it back."""
+        """Execute a run, which was claimed in the lease's `epoch`, in a slot that was set aside. LEASE_LOST: hand it back."""
         ...
 
     @property
     def functions(self) -> Container[str]:
-        """The ids of those that it can execute."""
+        """The ids of the functions that it can execute."""
         ...
 
     def look_for_work(self, queue: str) -> None:
-        """This queue may have ready runs."""
+        """Look for ready runs in this queue."""
         ...
 
     def send_hints(self, hints: Sequence[Hint]) -> None: ...
@@ -68,7 +68,7 @@ class RunTaker(Protocol):
 
 @dataclass(slots=True)
 class Receipt:
-    """What becomes of some messages; `done` when none of their events is left."""
+    """The outcome of some messages; `done` is set when all of their events are routed."""
 
     bodies: Sequence[bytes]
     done: asyncio.Future[None]
@@ -86,19 +86,19 @@ class Arrived(NamedTuple):
 
 
 class SentBatch(NamedTuple):
-    """A batch whose script is on its way."""
+    """A batch of events that was sent to the script, whose reply has not come yet."""
 
     events: Sequence[WireEvent]
     plans: Sequence[EventPlan]
-    edition: str  # of the functions
+    edition: str  # the edition of the functions by which the batch was planned
     now_ms: int
-    epoch: int  # of the lease, before the script was sent
-    reserved: int  # slots
+    epoch: int  # the epoch of the lease before the script was sent
+    reserved: int  # how many slots were set aside
     outcome: Answer[tuple[list[Routed], list[Hint]]]
 
 
 class Router:
-    """Routes broker messages of events, whatever messages they came in, in batches."""
+    """Routes the events of broker messages, in batches that need not follow the messages."""
 
     def __init__(
         self, *, store: Store, config: Config, clock: Clock, known: KnownFunctions, taker: RunTaker, child_id: str,
@@ -113,7 +113,7 @@ class Router:
         self.lease = lease
         self.loop = asyncio.get_running_loop()
         self.waiting: deque[Arrived] = deque()
-        self.in_flight = 0  # batches
+        self.in_flight = 0  # how many batches are under way
 
     def take(self, bodies: Sequence[bytes]) -> Receipt:
         """Begin to route the events of broker messages, in order: the first batch is on its way when this returns."""
@@ -132,9 +132,9 @@ class Router:
         return receipt
 
     async def settle(self, receipt: Receipt) -> list[BaseException | None]:
-        """Wait until the messages are dealt with; one that can't be read is kept as a dead letter.
+        """Wait until the messages are routed. A message that can't be read is kept as a dead letter.
 
-        None for each message whose events are all in the store, so that it may be acknowledged; else what went wrong.
+        Returns None for each message whose events are all in the store, so that it may be acknowledged, else what went wrong.
         """
         for place, error in receipt.unreadable.items():
             logger.error("a broker message can't be read (%s); it is kept: taskflow dead-letters", error)
@@ -153,13 +153,13 @@ class Router:
         batch = [self.waiting.popleft() for _ in range(min(len(self.waiting), BATCH))]
         try:
             sent = self.send([one.event for one in batch])
-        except Exception:  # which event it is, and what is wrong with it, shows when each is routed by itself
+        except Exception:  # `route_apart` finds out which event is to blame: it routes each by itself
             sent = None
-        self.store.flush()  # on an idle machine the rest of a turn takes 50 us
+        self.store.flush()  # don't wait for the end of the loop's turn, which takes 50 us on an idle machine
         self.spawn(self.route_batch(batch, sent))
 
     async def route_batch(self, batch: Sequence[Arrived], sent: SentBatch | None) -> None:
-        """Route a batch, and tell those who wait for it."""
+        """Route a batch, and note the outcome for its messages."""
         try:
             failures = await self.route_apart(batch, sent)
         finally:
@@ -178,7 +178,7 @@ class Router:
     async def route_apart(
         self, batch: Sequence[Arrived], sent: SentBatch | None = None
     ) -> list[tuple[Arrived, BaseException]]:
-        """Route a batch; when it fails, each event by itself, so that one bad event harms no other. What failed."""
+        """Route a batch; if it fails, route each event by itself, so that one bad event harms no other. Returns what failed."""
         try:
             await self.finish(sent or self.send([one.event for one in batch]))
         except (StoreUnavailable, UnreadableFunctions, asyncio.CancelledError) as error:
@@ -193,7 +193,7 @@ class Router:
         return []
 
     def send(self, events: Sequence[WireEvent]) -> SentBatch:
-        """Have events recorded and their runs made."""
+        """Send the script that records the events and makes their runs."""
         now_ms = self.clock.now_ms()
         plans = [self.plan_event(event, now_ms) for event in events]
         epoch = self.lease.epoch
@@ -210,7 +210,7 @@ class Router:
         return SentBatch(events, plans, self.known.edition, now_ms, epoch, reserved, outcome)
 
     async def finish(self, sent: SentBatch) -> None:
-        """Execute the runs that this process got, resume what waits for the events."""
+        """After the script's reply: execute the runs that this process got, and resume the waits for the events."""
         try:
             routed, hints = await sent.outcome
         except EditionChanged:
@@ -231,7 +231,7 @@ class Router:
             for queue in dict.fromkeys(
                 run.queue for plan in sent.plans for run in plan.runs if run.is_claimable
             ):
-                self.taker.look_for_work(queue)  # older runs are ready: they go first
+                self.taker.look_for_work(queue)  # older runs are ready, and go first
         if hints:
             self.taker.send_hints(hints)
         await self.resume_waits(sent.events, sent.plans, routed)
@@ -254,7 +254,7 @@ class Router:
     def start_claimed(
         self, event: WireEvent, plan: EventPlan, routed: Routed, now_ms: int, epoch: int
     ) -> None:
-        # A handler may change its event, so only one gets the object that is here, and none when waits are still to read it.
+        # A handler may change its event. So only one handler gets this object, and none if waits have still to read it.
         wire = None if routed.wait_paths else event
         for run in plan.runs:
             fence = routed.claimed.get(run.run_id)

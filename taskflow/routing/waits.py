@@ -1,4 +1,4 @@
-"""Waits that an event meets: looks them up in the store, evaluates what is left of their expressions, and ends them. Rule S3.3."""
+"""Ends the waits that an event meets: looks them up in the store, and evaluates the rest of their expressions. Rule S3.3."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from taskflow.store.keys import SEPARATOR
 from taskflow.store.routing import Arrival, FoundWaits, Routing
 from taskflow.types import EventFields
 
-LOOK_AT = 500  # waits in one script, so that an event that thousands wait for does not block the store
+# waits in one call of the script, so that an event for which thousands wait does not block the store
+LOOK_AT = 500
 
 
 def lookups_of(event: EventFields, wait_paths: Sequence[str]) -> list[str]:
-    """What an event looks up in the index: "name:token" for each of `wait_paths`, name or pattern SEPARATOR path."""
+    """The index entries that an event looks up: "name:token" for each of `wait_paths` (name or pattern, SEPARATOR, path)."""
     lookups = []
     for entry in wait_paths:
-        # An event's name may hold any character, a path only those of identifiers.
+        # The name of an event may contain any character, a path only those of identifiers: so split at the last separator.
         name, _, path = entry.rpartition(SEPARATOR)
         lookups += [f"{name}:{token}" for token in tokens_of(event, [path])]
     return lookups
@@ -33,10 +34,10 @@ async def resume_waits(
     now_ms: Callable[[], int],
     limit: int = LOOK_AT,
 ) -> list[Hint]:
-    """End the waits that these events meet, in the order of the events; returns the queues that have work now.
+    """End the waits that these events meet, in the order of the events; return hints for the queues that have work now.
 
-    `events` are the wire objects of `arrivals`; `limit` waits are looked at in one script. Safe to repeat: a wait that has
-    ended is left alone.
+    `events` are the wire objects of `arrivals`; one call of the script looks at `limit` waits. Safe to repeat: a wait that has
+    ended stays as it is.
     """
     hints: list[Hint] = []
     cursor = b"0"
@@ -64,7 +65,7 @@ async def resolve_open(
     *,
     now_ms: int,
 ) -> list[Hint]:
-    """Evaluate what is left of the waits' expressions, and resolve those for which it holds, in one round trip."""
+    """Evaluate the rest of the waits' expressions, and resolve the waits for which it is true, in one round trip."""
     replies = [
         routing.resolve_wait(wait, arrivals[wait.place], now_ms=now_ms)
         for wait in found.open

@@ -1,7 +1,7 @@
-"""Cancel runs in bulk: by function, status, time, and CEL over their event. Rule S6.1.
+"""Cancels runs in bulk: by function, status, time, and CEL over their event. Rule S6.1.
 
-Runs are looked at newest first, a page at a time, and those of a page are cancelled in one round trip. What was broken off is
-asked for again: runs that have ended, or are asked to end, are left out.
+Runs are read newest first, a page at a time; those of a page are cancelled in one round trip. If the process dies, call again: runs
+that have ended, or were asked to end, are left out.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from taskflow.store.hints import Hint
 from taskflow.store.session import StoreSession
 from taskflow.values.clock import Clock
 
-CANCELLED = ("cancelled", "requested")  # what cancelling a run may come to when it had not ended
+CANCELLED = ("cancelled", "requested")  # the script's replies for a run that had not ended
 
 
 class LiveRuns(TypedDict, total=False):
-    """Which live runs `cancel_runs` cancels.
+    """The options that say which live runs `cancel_runs` cancels.
 
-    status        one or several of scheduled, queued, running, waiting; all unless given
-    since, until  when they were made: "1h" is an hour ago; also a timedelta, an aware datetime, ISO-8601 text
-    if_exp        CEL over their event
+    status        one or several of scheduled, queued, running, waiting; by default all of these
+    since, until  the time when the runs were made: "1h" (an hour ago), a timedelta, an aware datetime, or ISO-8601 text
+    if_exp        CEL over the runs' event
     """
 
     status: str | Sequence[str] | None
@@ -44,7 +44,7 @@ def select_live(
     if_exp: str | None = None,
     now_ms: int,
 ) -> Selection:
-    """The runs of these functions that a user wants to cancel. Raises ConfigError, InvalidDuration."""
+    """Check the options of `cancel_runs`, and make the selection of runs. Raises ConfigError, InvalidDuration."""
     statuses = LIVE if status is None else frozenset([status] if isinstance(status, str) else status)
     if not statuses or not statuses <= LIVE:
         raise ConfigError(
@@ -60,7 +60,7 @@ def select_live(
 
 
 async def count_live(session: StoreSession, selection: Selection) -> int:
-    """How many runs it would be. Raises StoreUnavailable."""
+    """The number of runs that `cancel_live` would cancel. Raises StoreUnavailable."""
     return sum([len(page) async for page in live_pages(session, selection)])
 
 
@@ -73,7 +73,7 @@ async def cancel_live(
     tell: Callable[[Sequence[Hint]], Awaitable[None]],
     on_progress: Callable[[int], object] = lambda done: None,
 ) -> int:
-    """Cancel these runs; how many. `on_progress` is told how many there were so far. Raises StoreUnavailable."""
+    """Cancel these runs; return how many. `on_progress` gets the number of runs so far. Raises StoreUnavailable."""
     body, found, count = cancel_reason(reason), 0, 0
     async for page in live_pages(session, selection):
         async with session.deadline() as store:
@@ -88,7 +88,7 @@ async def cancel_live(
 
 
 async def live_pages(session: StoreSession, selection: Selection) -> AsyncIterator[list[str]]:
-    """The runs of the selection that nobody has asked to end so far."""
+    """The runs of the selection, page by page, without those that were asked to end already."""
     pages = selected_runs(await session.store(), selection, "cancel")
     while True:
         async with session.deadline():

@@ -1,7 +1,7 @@
 """`RunControl`: acts on functions and on runs, of any app. Rules S2.1, S3.4, S6.1, S10.3, S10.4.
 
-It needs the store, a way to tell the broker what a script asked for, and a clock; no app object and no code of the functions.
-The command line and `TaskFlow` are faces of it.
+It needs the store, a courier to the broker, and a clock, but no app object and no code of the functions. The command line and
+`TaskFlow` call it.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from taskflow.values.clock import Clock
 from taskflow.values.durations import EPOCH
 from taskflow.values.ids import new_ulid, run_id_for
 
-MAX_SKEW_MS = 60_000  # a worker's clock may have been behind that of who paused
+MAX_SKEW_MS = 60_000  # a worker's clock may have been behind the clock of the process that paused
 
 Tell: TypeAlias = Callable[[Sequence[Hint]], Awaitable[None]]
-"""Tells workers of ready runs, and apps of events, as a script asked for. A failure costs time only: beat tells it again."""
+"""Tells workers of ready runs, and apps of events, as a script asked for. A failure only costs time: beat tells them again."""
 
 Progress: TypeAlias = Callable[[int], object]
-"""Is told how many runs were looked at so far."""
+"""Gets the number of runs that were looked at so far."""
 
 
 class Cancelled(StrEnum):
-    """What cancelling a run came to."""
+    """The outcome of cancelling a run."""
 
     CANCELLED = "cancelled"
-    CANCELLING = "cancelling"  # it ends after its running steps
+    CANCELLING = "cancelling"  # it ends after its executing steps
     ENDED = "ended"  # it had ended before
 
 
@@ -60,16 +60,16 @@ OUTCOMES = {"cancelled": Cancelled.CANCELLED, "requested": Cancelled.CANCELLING,
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What resuming a function came to."""
+    """The outcome of resuming a function."""
 
     was_paused: bool
-    replayed: int = 0  # runs that were skipped meanwhile
+    replayed: int = 0  # how many runs that were skipped meanwhile are replayed
 
 
 class RunControl:
-    """Each method raises StoreUnavailable. All are safe to repeat unless they say otherwise.
+    """Acts on functions, queues and runs. Each method raises StoreUnavailable, and is safe to repeat unless it says otherwise.
 
-    `functions` are those whose code is here, by full id: their options beat what workers have registered.
+    `functions` are those whose code is here, by full id: their options beat those that workers have registered.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class RunControl:
     # --- functions ---
 
     async def spec(self, function: Function[..., Any] | str) -> FunctionSpec:
-        """What is known of a function, or of "app/function". Raises ConfigError when nobody knows it."""
+        """The spec of a function, given as object or "app/function". Raises ConfigError for a function that is unknown."""
         function_id = id_of(function)
         known = function if isinstance(function, Function) else self.known.get(function_id)
         if known is not None:
@@ -105,19 +105,19 @@ class RunControl:
         return read_spec(manifest)
 
     async def functions(self, app_id: str | None = None) -> list[str]:
-        """The ids of all functions, or of those of one app: the ones whose code is here, and all that ever had runs."""
+        """The ids of all functions, or of one app's: functions whose code is here, and all that were ever registered or invoked."""
         async with self.session.deadline() as store:
             found = {*self.known, *await store.registry.known_functions()}
         return sorted(each for each in found if app_id is None or each.startswith(f"{app_id}/"))
 
     async def check_function(self, function_id: str) -> None:
-        """Raise ConfigError for a function that never was; the code may be gone and its runs still be there."""
+        """Raise ConfigError for a function that never was. Its code may be gone, as its runs may still be there."""
         if function_id not in self.known:
             async with self.session.deadline() as store:
                 await check_known(store, function_id)
 
     async def pause(self, function_id: str, *, cancel_running: bool = False) -> int:
-        """Let no run of the function begin or go on; how many live runs were cancelled. Rule S10.4. Raises ConfigError."""
+        """Let no run of the function begin or go on; return how many live runs were cancelled. Rule S10.4. Raises ConfigError."""
         await self.spec(function_id)
         async with self.session.deadline() as store:
             _, hints = await store.steering.pause(function_id, now_ms=self.clock.now_ms())
@@ -127,19 +127,19 @@ class RunControl:
         return await self.cancel_runs(Selection.live((function_id,)), reason="its function was paused")
 
     async def resume(self, function_id: str, *, replay_skipped: bool = False) -> Resumed:
-        """Let the runs of a paused function go on, and replay those that were skipped meanwhile if asked to. Rule S10.4."""
+        """Let the runs of a paused function go on; with `replay_skipped` replay those that were skipped meanwhile. Rule S10.4."""
         async with self.session.deadline() as store:
             since_ms = await store.steering.paused_since(function_id)
         if since_ms is None or not replay_skipped:
             return Resumed(await self.unpause(function_id))
-        # Reruns are held while it is paused: if this process dies now, it is still paused, and the call can be repeated.
+        # Replay first: reruns are held while the function is paused. If this process dies, it is still paused: call again.
         replayed = await self.replay_paused(function_id, since_ms)
         await self.unpause(function_id)
-        # What came in between.
+        # Replay also the runs that were skipped in between.
         return Resumed(True, replayed + await self.replay_paused(function_id, since_ms))
 
     async def unpause(self, function_id: str) -> bool:
-        """Whether it was paused."""
+        """Lift the pause; return whether the function was paused."""
         async with self.session.deadline() as store:
             since_ms, hints = await store.steering.resume(function_id, now_ms=self.clock.now_ms())
         await self.tell(hints)
@@ -148,18 +148,18 @@ class RunControl:
     # --- queues ---
 
     async def queues(self, app_id: str | None = None) -> list[QueueView]:
-        """The queues of all apps, or of one, with what is live there."""
+        """The queues of all apps, or of one, with the numbers of their live runs."""
         async with self.session.deadline() as store:
             return await find_queues(store, app_id)
 
     async def pause_queue(self, app_id: str, queue: str) -> None:
-        """Let no run of the queue begin or go on. Rule S10.4. Raises ConfigError for a queue that nothing knows."""
+        """Let no run of the queue begin or go on. Rule S10.4. Raises ConfigError for an unknown queue."""
         async with self.session.deadline() as store:
             await check_queue(store, app_id, queue)
             await store.steering.pause_queue(app_id, queue, now_ms=self.clock.now_ms())
 
     async def resume_queue(self, app_id: str, queue: str) -> bool:
-        """Let the queue's runs go on; whether it was paused. Rule S10.4."""
+        """Let the queue's runs go on; return whether it was paused. Rule S10.4."""
         async with self.session.deadline() as store:
             since_ms, hints = await store.steering.resume_queue(app_id, queue, now_ms=self.clock.now_ms())
         await self.tell(hints)
@@ -208,7 +208,7 @@ class RunControl:
         return plan.run_id
 
     async def signal(self, app_id: str, name: str, data: Any) -> str | None:
-        """Resume the run of the app that waits for the signal; its id, or None when none does. Rule S3.4.
+        """Resume the run of the app that waits for the signal; return its id, or None if none does. Rule S3.4.
 
         Not safe to repeat: a second signal may find another run. Raises NonRetriableError, SerializationError.
         """
@@ -222,14 +222,14 @@ class RunControl:
         return run_id
 
     async def whole_run_id(self, given: str) -> str:
-        """The id of the one run whose id begins so. Raises RunNotFound."""
+        """The whole id of the only run whose id begins with `given`. Raises RunNotFound."""
         async with self.session.deadline() as store:
             return await whole_run_id(store, given)
 
     # --- cancel ---
 
     async def cancel(self, run_id: str, reason: str) -> Cancelled:
-        """Cancel a run, at once or after its running steps. Rule S6.2. Raises RunNotFound."""
+        """Cancel a run, at once or after its executing steps. Rule S6.2. Raises RunNotFound."""
         async with self.session.deadline() as store:
             outcome, hints = await store.routing.cancel(
                 run_id, reason=cancel_reason(reason), now_ms=self.clock.now_ms()
@@ -242,7 +242,7 @@ class RunControl:
     async def cancel_runs(
         self, selection: Selection, *, reason: str, on_progress: Progress = lambda done: None
     ) -> int:
-        """Cancel the runs that `select_live` selects; how many. Rule S6.1."""
+        """Cancel the runs of a selection that `select_live` made; return how many. Rule S6.1."""
         return await cancel_live(
             self.session, selection, reason=reason, clock=self.clock, tell=self.tell, on_progress=on_progress
         )
@@ -250,7 +250,7 @@ class RunControl:
     # --- rerun and replay ---
 
     async def rerun(self, run_id: str, edits: Edits = NO_EDITS) -> RunId:
-        """Make a run that has ended anew; the id of the new run. Rule S10.3. Each call makes another one.
+        """Run a run that has ended anew; return the id of the new run. Rule S10.3. Not safe to repeat: each call makes a run.
 
         Raises RunNotFound, RerunRefused, InvalidEvent, SerializationError, ConfigError when its function is gone.
         """
@@ -268,7 +268,7 @@ class RunControl:
             outcome, hints = await store.steering.rerun(
                 run_id, plan.run, cause="rerun", event=plan.event, steps=plan.steps, now_ms=now_ms
             )
-        if outcome is Rerun.UNKNOWN:  # removed since
+        if outcome is Rerun.UNKNOWN:  # the run was removed since it was read
             raise RunNotFound(no_run(run_id))
         await self.tell(hints)
         return plan.run.run_id
@@ -276,7 +276,7 @@ class RunControl:
     async def replay(
         self, request: ReplayRequest, run_ids: Sequence[str], *, on_progress: Progress = lambda done: None
     ) -> int:
-        """Rerun the runs that `find_replayed` found; how many. Rule S10.3."""
+        """Rerun the runs that `find_replayed` found; return how many. Rule S10.3."""
         return await replay_runs(
             self.session, request, run_ids, now_ms=self.clock.now_ms(), max_event_bytes=self.max_event_bytes, tell=self.tell,
             on_progress=on_progress,
@@ -287,7 +287,7 @@ class RunControl:
         return await find_runs(self.session, request)
 
     async def replay_paused(self, function_id: str, since_ms: int) -> int:
-        """Replay the runs that were skipped since then because the function was paused."""
+        """Replay the runs that were skipped since `since_ms` because the function was paused."""
         request = plan_replay(
             await self.spec(function_id), since=EPOCH + timedelta(milliseconds=since_ms - MAX_SKEW_MS), status=["skipped"],
             skipped_for=PAUSED, replay_id=f"resume-{since_ms}", now_ms=self.clock.now_ms(),

@@ -1,4 +1,4 @@
-"""How many runs there are, by function and status, from counts and lists that the store keeps. Rule S10.7."""
+"""Counts runs by function and status, from counts and lists that the store keeps. Rule S10.7."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from taskflow.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class RunCounts:
-    """Runs by status; those that have ended count as long as they are kept."""
+    """Numbers of runs by status; runs that have ended count as long as they are kept."""
 
     by_status: Mapping[RunStatus, int]
 
     def of(self, statuses: Collection[str] = ()) -> int:
-        """How many have one of these statuses; without any, all."""
+        """How many runs have one of these statuses; without a status, how many there are."""
         return sum(count for status, count in self.by_status.items() if not statuses or status in statuses)
 
     @property
     def live(self) -> int:
-        """How many have not ended."""
+        """How many runs have not ended."""
         return sum(count for status, count in self.by_status.items() if not status.is_final)
 
     def to_json(self) -> dict[str, int]:
         return {status.value: count for status, count in self.by_status.items()}
 
     def __str__(self) -> str:
-        """ "2 queued, 1,013 completed" """
+        """The counts as text: "2 queued, 1,013 completed"."""
         return ", ".join(f"{count:,} {status}" for status, count in self.by_status.items() if count)
 
 
 async def count_runs(store: Store, functions: Sequence[str]) -> dict[str, RunCounts]:
-    """By function, how many runs there are. A round trip or two, whatever the history holds."""
+    """Function -> numbers of its runs. Takes one or two round trips, however long the history is."""
     live, rows = await asyncio.gather(
         store.history.live_counts(), asyncio.gather(*[count_ended(store, each) for each in functions])
     )
@@ -46,14 +46,14 @@ async def count_runs(store: Store, functions: Sequence[str]) -> dict[str, RunCou
     found = {}
     for function_id, (kept, ended) in zip(functions, rows, strict=True):
         counts = {status: ended.get(status, living[function_id, status]) for status in RunStatus}
-        # No list has these; a run that ends between two answers is none of less than no run.
+        # No list has the completed runs. A run that ends between two replies must not make their number negative.
         counts[RunStatus.COMPLETED] = max(0, kept - sum(counts.values()))
         found[function_id] = RunCounts(counts)
     return found
 
 
 async def count_ended(store: Store, function_id: str) -> tuple[int, dict[str, int]]:
-    """All runs of the function that are kept, and those of each kind that has a list of its own."""
+    """The number of all runs of the function that are kept, and the numbers of those kinds that have a list of their own."""
     kept, *ended = await asyncio.gather(
         *[store.history.count_runs(function_id, kind=kind) for kind in ("", *ENDED_KINDS)]
     )
@@ -61,7 +61,7 @@ async def count_ended(store: Store, function_id: str) -> tuple[int, dict[str, in
 
 
 def sum_of(counts: Iterable[RunCounts]) -> RunCounts:
-    """All of them together."""
+    """The sum of all counts."""
     total: Counter[RunStatus] = Counter()
     for each in counts:
         total.update(each.by_status)

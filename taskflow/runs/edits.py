@@ -1,4 +1,4 @@
-"""What is to be different in a rerun. Rule S10.3. Apart from `rerun`, since every app imports it, and few rerun."""
+"""Edits: the changes of a rerun against the first run. Rule S10.3. Not in `rerun`, which few apps import, while all import this."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from taskflow.types import JsonObject
 
 
 class Unchanged(Enum):
-    """What is not edited; None is an outcome like others."""
+    """The default of an edit that is not wanted. None could not say that, as None may be the outcome of a step."""
 
     UNCHANGED = "unchanged"
 
@@ -20,7 +20,7 @@ UNCHANGED = Unchanged.UNCHANGED
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edits:
-    """What is to be different in a rerun. `output` is the outcome of `from_step`."""
+    """The changes of a rerun against the first run. `output` is the outcome of `from_step`."""
 
     from_step: str | None = None
     data: JsonObject | None = None

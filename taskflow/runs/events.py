@@ -1,4 +1,4 @@
-"""Events as they are kept: what each came to. Rule S10.2."""
+"""Reads events from the store as views, with what each of them did. Rule S10.2."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SUPERSEDED = re.compile(r"debounced: run (\S+) has a later event")
 
 
 async def find_event(store: Store, event_id: str, name: str | None = None) -> EventView:
-    """What is kept of an event; `event_id` as `send` returned it. Raises EventNotFound.
+    """The view of the event with the id that `send` returned. Raises EventNotFound.
 
-    Where events of several names have the id, that of `name`, or the newest.
+    If events of several names have the id, it is the one of `name`, or the newest.
     """
     for uid in await store.history.uids_of(event_id, name):
         record = await store.history.event(uid)
@@ -34,7 +34,7 @@ async def find_event(store: Store, event_id: str, name: str | None = None) -> Ev
 
 
 async def recent_events(store: Store, *, limit: int, name: str | None = None) -> list[EventView]:
-    """The newest events, of all names or of one, newest first."""
+    """The newest events of all names, or of one, newest first."""
     uids = await store.history.recent_events(limit=limit, name=name)
     records = await asyncio.gather(*[store.history.event(uid) for uid in uids])
     return [event_view(uid, record) for uid, record in zip(uids, records, strict=True) if record]

@@ -1,4 +1,4 @@
-"""What workers have registered: functions, and the code bases that have them. Rule S2.7."""
+"""Reads the functions that workers have registered, and the code bases that have them. Rule S2.7."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from taskflow.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class RegisteredFunction:
-    """A function that counts; `versions` are those of the code bases that have it, oldest first."""
+    """A function that counts; `versions` are the versions of the code bases that have it, the oldest first."""
 
     spec: FunctionSpec
     versions: tuple[str, ...]
@@ -24,7 +24,7 @@ class RegisteredFunction:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """All that workers have registered, by id. `problems`: what is wrong with it, in words."""
+    """All registered functions, by id. `problems` are texts about registrations that can't be read."""
 
     functions: Sequence[RegisteredFunction]
     code_bases: Sequence[LiveCodeBase]
@@ -32,7 +32,7 @@ class Registered:
 
 
 async def find_registered(store: Store) -> Registered:
-    """The functions of all apps. What another version of taskflow wrote unreadably is told as a problem."""
+    """The functions of all apps. A registration of another version of taskflow that can't be read is reported as a problem."""
     apps = list(await store.registry.apps())
     manifests, bases, paused = await asyncio.gather(
         asyncio.gather(*[store.registry.manifests(app_id) for app_id in apps]),

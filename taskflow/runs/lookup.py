@@ -1,6 +1,6 @@
-"""Reads runs from the store as views, with what surrounds them. Rules S10.2, S10.5.
+"""Reads runs from the store as views, with the facts around them that explain why they wait. Rules S10.2, S10.5.
 
-It asks the store by typed methods, side by side where one answer does not need another: then they take one round trip.
+Calls that don't need each other's reply are made side by side, so that they take one round trip.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from taskflow.store.store import Store
 from taskflow.values.ids import time_span
 from taskflow.values.keywords import did_you_mean
 
-# A run in a list is told without what may be large: its event and its output.
+# The fields of a run in a list: all except event and output, which may be large.
 LISTED_FIELDS = (
     "function", "queue", "status", "cause", "version", "created", "started", "ended", "attempt", "error", "last_error",
     "due", "by", "score", "cancel", "crash_log", "parent", "lane", "skipped",
@@ -37,14 +37,14 @@ LISTED_FIELDS = (
 )  # fmt: skip
 RUN_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}-[a-z0-9]{6}")
 PREFIX = re.compile(r"[0-9A-HJKMNP-TV-Z]{1,26}(?:-[a-z0-9]{0,6})?")
-MIN_PREFIX = 6  # characters that must be given of an id: they stand for 17 minutes
+MIN_PREFIX = 6  # at least so many characters of an id must be given: they cover 17 minutes
 PREFIX_WINDOW_MS = 3_600_000  # how long an event may have been on its way before its run was made
-PREFIX_LOOKS = 10_000  # runs of each function
+PREFIX_LOOKS = 10_000  # how many runs of each function are looked at
 UNSETTLED = (
     RunStatus.QUEUED,
     RunStatus.RUNNING,
     RunStatus.WAITING,
-)  # why they don't execute hangs on what surrounds them
+)  # statuses in which facts around the run explain why it does not execute
 
 
 async def find_run(store: Store, run_id: str, moment: Moment) -> RunView:
@@ -59,7 +59,7 @@ async def find_run(store: Store, run_id: str, moment: Moment) -> RunView:
 
 
 async def spec_in(store: Store, function: str) -> FunctionSpec | None:
-    """What a worker has registered of a function."""
+    """The spec of a function as a worker has registered it, or None."""
     return spec_of(await store.registry.manifest(function))
 
 
@@ -71,7 +71,7 @@ async def view_of(store: Store, stored: StoredRun, moment: Moment) -> RunView:
 
 
 async def surroundings(store: Store, stored: StoredRun) -> Surroundings:
-    """What the store knows beside the run; one round trip, or two when a limit holds it."""
+    """The facts around a run that explain why it waits; one round trip, or two if a limit holds the run up."""
     function, lane, queue = (text(stored.fields, name) for name in ("function", "lane", "queue"))
     history = store.history
     ahead, workers, serving, (paused_ms, queue_paused_ms), manifest, children = await asyncio.gather(
@@ -98,7 +98,7 @@ async def surroundings(store: Store, stored: StoredRun) -> Surroundings:
 def is_served(
     function: str, queue: str, workers: Mapping[str, int], serving: Mapping[str, Serving]
 ) -> bool | None:
-    """Whether a worker serves the queue. None: it can't be known, as not all of them tell what they serve."""
+    """Whether a worker serves the queue; None if that is unknown, since not all workers say what they serve."""
     app_id = function.partition("/")[0]
     if any(each.app_id == app_id and queue in each.queues for each in serving.values()):
         return True
@@ -106,7 +106,7 @@ def is_served(
 
 
 async def lane_state(store: Store, spec: FunctionSpec, lane: str, ahead: int | None) -> LaneState:
-    """What limits a queued run, as it is now."""
+    """The limits of a queued run in their present state."""
     limit_ids, throttle_id = split_lane(lane)
     levels: list[ConcurrencyLevel | ThrottleLevel] = []
     if spec.flow.concurrency is not None:
@@ -124,12 +124,12 @@ def spec_of(manifest: bytes | None) -> FunctionSpec | None:
         return None
     try:
         return read_spec(manifest)
-    except ConfigError:  # of another version of taskflow
+    except ConfigError:  # another version of taskflow wrote it
         return None
 
 
 async def children_of(store: Store, stored: StoredRun) -> dict[str, ChildRun]:
-    """The runs that steps of this one have invoked and wait for."""
+    """The runs for which steps of this run wait, since they invoked them; by id."""
     ops = [Operation.unpack(packed) for packed in stored.steps.values()]
     run_ids = [op.child for op in ops if op.child and op.is_pending]
     rows = await store.history.many(run_ids, ("function", "status"))
@@ -142,12 +142,12 @@ async def children_of(store: Store, stored: StoredRun) -> dict[str, ChildRun]:
 
 @dataclass(frozen=True, slots=True)
 class FoundRuns:
-    """Runs, newest first."""
+    """A list of runs, newest first."""
 
     runs: list[RunView]
     has_more: bool
-    total: int | None  # how many there are in all; None where counting them would mean to read them
-    counts: RunCounts | None  # by status; None when only some of the time was asked for
+    total: int | None  # how many runs there are in all; None if counting would mean reading them
+    counts: RunCounts | None  # their numbers by status; None if only a stretch of time was asked for
 
 
 async def recent_runs(
@@ -159,11 +159,11 @@ async def recent_runs(
     statuses: Collection[str] = (),
     since_ms: int | None = None,
 ) -> FoundRuns:
-    """The newest runs of these functions; with `statuses`, as far back as it takes to find `limit` of them."""
+    """The newest runs of these functions. With `statuses` it reads as far back as it takes to find `limit` runs."""
     pages = RunPages(store, functions, since_ms=since_ms, statuses=statuses)
     found: list[StoredRun] = []
     while len(found) <= limit:
-        # Without a status to look for, what comes next is all wanted.
+        # Without statuses all runs are wanted, so no more than needed are read.
         run_ids = await pages.next(PAGE if statuses else min(PAGE, limit + 1 - len(found)))
         if not run_ids:
             break
@@ -186,17 +186,17 @@ async def recent_runs(
 
 
 async def check_known(store: Store, function_id: str) -> None:
-    """Raise ConfigError, which says what may be meant, for a function that was never registered nor invoked."""
+    """Raise ConfigError, which suggests the nearest id, for a function that was never registered or invoked."""
     known = await store.registry.known_functions()
     if function_id not in known:
         raise ConfigError(f"there is no function {function_id!r}{did_you_mean(function_id, known)}")
 
 
 async def whole_run_id(store: Store, given: str) -> str:
-    """The id of the one run whose id begins so; what is a whole id is given back unseen. Raises RunNotFound.
+    """The id of the only run whose id begins with `given`; a whole id is returned unchecked. Raises RunNotFound.
 
-    Runs are looked for that were made within an hour of the time in their ids: for one whose event was on its way for longer it
-    takes the whole id.
+    It finds runs that were made within an hour of the time in their ids. For a run whose event was on its way for longer, give the
+    whole id.
     """
     head, dash, tail = given.partition("-")
     prefix = head.upper() + dash + tail
@@ -219,7 +219,7 @@ async def whole_run_id(store: Store, given: str) -> str:
 
 
 async def listed_view(store: Store, stored: StoredRun, moment: Moment) -> RunView:
-    """The view of a run in a list: its steps are read only when they tell why it waits."""
+    """The view of a run in a list. Its steps are read only if they explain why the run waits."""
     is_waiting = text(stored.fields, "status") == RunStatus.WAITING and number(stored.fields, "due") is None
     if is_waiting:
         stored = await store.history.run(stored.run_id) or stored

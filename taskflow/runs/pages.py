@@ -1,4 +1,4 @@
-"""The runs of some functions, newest first, read page by page: no read grows with the history."""
+"""RunPages: reads the runs of some functions page by page, newest first. No read grows with the history."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from dataclasses import dataclass, field
 from taskflow.store.history import ENDED_KINDS, LIVE
 from taskflow.store.store import Store
 
-PAGE = 100  # runs that are looked at in one round trip
+PAGE = 100  # runs in one round trip
 
 
 @dataclass(slots=True)
 class FunctionHistory:
-    """The runs of one function, newest first; those of `oldest_ms` and before, where that is given."""
+    """Reads the runs of one function, newest first; from `oldest_ms` backwards, if that is given."""
 
     store: Store
     function: str
     since_ms: int | None
-    # all of them, or those of one kind
+    # the index to read: of all runs ("") or of one kind
     kind: str = ""
-    # (run id, created ms) that were read and not taken
+    # (run id, created ms) of runs that were read but not yet taken
     head: deque[tuple[str, int]] = field(default_factory=deque)
     oldest_ms: int | None = None
-    # run ids of `oldest_ms` that were read: a page may end among equals
+    # ids of the runs of `oldest_ms` that were read: a page may end between runs of one ms
     at_oldest: set[str] = field(default_factory=set)
     page: int = PAGE
     is_exhausted: bool = False
 
     async def fill(self) -> None:
-        """Make sure that `head` holds the next run, if there is one."""
+        """Read until `head` has the next run, if there is one."""
         while not self.head and not self.is_exhausted:
             before_ms = None if self.oldest_ms is None else self.oldest_ms + 1
             rows = await self.store.history.recent_runs(
@@ -40,7 +40,7 @@ class FunctionHistory:
             new = [row for row in rows if row[0] not in self.at_oldest]
             self.is_exhausted = len(rows) < self.page
             if not new:
-                self.page *= 2  # a page full of runs of one millisecond that were all read before
+                self.page *= 2  # all runs of the page are of one millisecond, and were read before
                 continue
             if new[-1][1] != self.oldest_ms:
                 self.oldest_ms, self.at_oldest = new[-1][1], set()
@@ -49,9 +49,9 @@ class FunctionHistory:
 
 
 class RunPages:
-    """The runs of these functions that were made from `since_ms` to `until_ms` (ms since the epoch, both included).
+    """Reads the runs of some functions that were made from `since_ms` to `until_ms` (ms since the epoch, both included).
 
-    `statuses`: only those; each index is read that such runs stand in.
+    With `statuses` it reads the indexes in which runs of these statuses stand.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class RunPages:
         ]
 
     async def next(self, count: int = PAGE) -> list[str]:
-        """The next `count` run ids over all functions, newest first; fewer at the end, and then none."""
+        """The next `count` run ids of all functions, newest first; fewer at the end, and then none."""
         taken: list[str] = []
         while len(taken) < count:
             await asyncio.gather(
@@ -84,7 +84,7 @@ class RunPages:
 
 
 def kinds_of(statuses: Collection[str]) -> list[str]:
-    """The indexes in which runs of these statuses stand. Completed ones, the many, are found only among all."""
+    """The indexes in which runs of these statuses stand. Completed runs stand only in the index of all runs."""
     if not statuses or "completed" in statuses:
         return [""]
     kinds = [kind for kind in ENDED_KINDS if kind in statuses]

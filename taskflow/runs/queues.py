@@ -1,4 +1,4 @@
-"""The queues of apps: what waits and executes there, who serves them, which are paused. Rules S7.2, S10.4."""
+"""Reads the queues of apps: their live runs, the workers that serve them, and whether they are paused. Rules S7.2, S10.4."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taskflow.values.keywords import did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """A queue, and how many of its runs are live, by status; `workers` is how many serve it, as far as they tell."""
+    """A queue with the numbers of its live runs by status; `workers` is the number of workers that say that they serve it."""
 
     app: str
     name: str
@@ -29,7 +29,7 @@ class QueueView:
 
     @property
     def id(self) -> str:
-        """ "app/queue" """
+        """The full id of the queue: "app/queue"."""
         return f"{self.app}/{self.name}"
 
     def to_json(self) -> dict[str, Any]:
@@ -37,9 +37,9 @@ class QueueView:
 
 
 async def find_queues(store: Store, app_id: str | None = None) -> list[QueueView]:
-    """The queues of all apps, or of one, by id: those that functions name, that workers serve, and where runs are.
+    """The queues of all apps, or of one, ordered by id: those that functions name, that workers serve, or that have live runs.
 
-    It reads counts that the store keeps, so it takes no longer when there are more runs.
+    It reads counts that the store keeps, so its time does not grow with the runs.
     """
     registered, counts, serving, paused = await asyncio.gather(
         find_registered(store), store.history.live_counts(), store.history.serving(), store.steering.paused_queues()
@@ -71,7 +71,7 @@ async def find_queues(store: Store, app_id: str | None = None) -> list[QueueView
 
 
 async def check_queue(store: Store, app_id: str, queue: str) -> None:
-    """Raise ConfigError, which says what may be meant, for a queue that nothing knows."""
+    """Raise ConfigError, which suggests the nearest id, for an unknown queue."""
     known = [each.id for each in await find_queues(store)]
     queue_id = f"{app_id}/{queue}"
     if queue_id not in known:

@@ -1,6 +1,6 @@
-"""Why a run or a step is not executing, in words. Rule S10.5.
+"""Says in words why a run or a step is not executing. Rule S10.5.
 
-Pure functions of what is stored and of the time; points in time are told in `zone`, by default the local one.
+Pure functions of the stored facts and of the time. Points in time are shown in `zone`, by default the local time zone.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from taskflow.values.durations import format_duration
 from taskflow.values.times import time_of_day
 
 SILENT_MS = 6_000  # a worker's heartbeats come every 3 s
-LONG_READY_MS = 3_000  # a run that is ready and next for this long is not waiting for a busy slot alone
+LONG_READY_MS = 3_000  # a run that is ready and next for longer than this waits for more than a busy slot
 
 
 @dataclass(frozen=True, slots=True)
 class ChildRun:
-    """A run that a step of this one has invoked."""
+    """A run that a step of this run has invoked."""
 
     function: str
     status: str
@@ -32,17 +32,19 @@ class ChildRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What the store knows beside the run itself, as far as it tells why the run does not execute."""
+    """The stored facts around a run that explain why it does not execute."""
 
-    retries: int | None = None  # of its function after the first attempt; None: no worker has registered it
-    ahead: int | None = None  # ready runs of its function that go first; None: the run isn't ready
-    lane: LaneState | None = None  # what limits the run, when something does
+    # its function's attempts after the first; None if no worker has registered the function
+    retries: int | None = None
+    ahead: int | None = None  # how many ready runs of its function go first; None if the run isn't ready
+    lane: LaneState | None = None  # the limits that hold the run up, if there are any
     paused_ms: int | None = None  # when its function was paused
     queue_paused_ms: int | None = None  # when its queue was
     # worker id -> its last heartbeat (ms since epoch)
     workers: Mapping[str, int] = field(default_factory=dict)
-    is_served: bool | None = None  # whether one of them serves the run's queue; None: not all tell
-    # by run id, those of invoke
+    # whether a worker serves the run's queue; None if not all workers say what they serve
+    is_served: bool | None = None
+    # run id -> run that a step has invoked
     children: Mapping[str, ChildRun] = field(default_factory=dict)
 
 
@@ -51,7 +53,7 @@ NOTHING_KNOWN = Surroundings()
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When, and where, the reasons are told."""
+    """The time, and the time zone, for which reasons are given."""
 
     now_ms: int
     zone: tzinfo | None = None
@@ -60,18 +62,18 @@ class Moment:
         return time_of_day(ms, now_ms=self.now_ms, zone=self.zone)
 
     def left(self, ms: int) -> str:
-        """ "in 3.2 s", or "now" for what is due and not yet done."""
+        """The time until `ms`: "in 3.2 s", or "now" if it is due."""
         return f"in {format_duration(ms - self.now_ms)}" if ms > self.now_ms else "now"
 
 
 def retry_reason(attempt: int, retries: int | None, due_ms: int, error: str, moment: Moment) -> str:
-    """ "retry 2 of 4 in 37 s (ValueError: no)" """
+    """The reason of a run or step that waits for its next attempt: "retry 2 of 4 in 37 s (ValueError: no)"."""
     of = f" of {retries}" if retries is not None else ""
     return f"retry {attempt}{of} {moment.left(due_ms)}" + (f" ({error})" if error else "")
 
 
 def step_reason(op: Operation, around: Surroundings, moment: Moment) -> str | None:
-    """Why a step has no outcome yet; None when it has one, or is given up."""
+    """The reason why a step has no outcome yet; None if it has one, or was dropped."""
     if op.state == DUE:
         return "its retry is due"
     if op.state == RETRY:
@@ -95,7 +97,7 @@ def child_text(op: Operation, around: Surroundings) -> str:
 
 
 def waiting_reason(ops: list[Operation], around: Surroundings, moment: Moment) -> str:
-    """What a suspended run waits for: the step that is due first, and how many others."""
+    """The reason of a suspended run: the step that is due first, and the number of others."""
     pending = sorted(
         (op for op in ops if op.is_pending), key=lambda op: (op.due is None, op.due or 0, op.index)
     )
@@ -108,7 +110,7 @@ def waiting_reason(ops: list[Operation], around: Surroundings, moment: Moment) -
 def scheduled_reason(
     due_ms: int | None, gathers: str, batched: int, batch_size: int, behind: str, moment: Moment
 ) -> str:
-    """What a run waits for before it is ready: its time, its debounce, its batch, or the end of another run."""
+    """The reason of a run that is not ready yet: its time, its debounce, its batch, or the end of another run."""
     if behind:
         return singleton_reason(behind)
     if due_ms is None:
@@ -123,7 +125,7 @@ def scheduled_reason(
 def queued_reason(
     function: str, queue: str, ready_since_ms: int, around: Surroundings, moment: Moment
 ) -> str:
-    """Why a ready run is not claimed."""
+    """The reason why a ready run is not claimed yet."""
     if around.paused_ms is not None:
         return f"paused since {moment.at(around.paused_ms)}: taskflow resume {function}"
     if around.queue_paused_ms is not None:
@@ -149,7 +151,7 @@ def queued_reason(
 
 
 def running_reason(child_id: str, cancel: str | None, around: Surroundings, moment: Moment) -> str:
-    """Where it executes; says so when that worker has gone silent, or the run is about to be cancelled."""
+    """Where the run executes; also whether that worker is silent, and whether the run is to be cancelled or paused."""
     text = f"running on {child_id}"
     last_ms = around.workers.get(child_id.rpartition(":")[0])
     if last_ms is not None and moment.now_ms - last_ms > SILENT_MS:

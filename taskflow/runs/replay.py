@@ -1,6 +1,6 @@
-"""Replay in bulk: reruns of the runs of a function that did not end as they should have, spread over time. Rule S10.3.
+"""Replay in bulk: reruns runs of a function that failed, were cancelled or were skipped, spread over time. Rule S10.3.
 
-The ids of the new runs derive from that of the replay and from those of the first runs: a replay that was broken off is asked for
+The ids of the new runs derive from the replay's id and from the first runs' ids. So a replay that was broken off can be called
 again, and goes on where it was.
 """
 
@@ -34,19 +34,19 @@ REPLAYED = (
     "failed",
     "cancelled",
     "skipped",
-)  # the statuses of the runs that are replayed unless told otherwise
+)  # the statuses that are replayed by default
 NEEDED = ("status", "event", "created", "batched")
-PAUSED = "paused"  # why a run was skipped that came while its function was paused
+PAUSED = "paused"  # the reason of a run that was skipped because its function was paused
 
 
 class ReplayOptions(TypedDict, total=False):
-    """Which runs `replay` runs anew, and when.
+    """The options that say which runs `replay` runs anew, and when.
 
-    since, until  when they were made: "1d" is a day ago; also a timedelta, an aware datetime, ISO-8601 text
-    status        one or several of completed, failed, cancelled, skipped; the last three unless given
-    if_exp        CEL over their event
-    over          a duration over which their starts are spread evenly
-    replay_id     of your own: then the call can be repeated after a crash, and no run is replayed twice
+    since, until  the time when the runs were made: "1d" (a day ago), a timedelta, an aware datetime, or ISO-8601 text
+    status        one or several of completed, failed, cancelled, skipped; by default the last three
+    if_exp        CEL over the runs' event
+    over          a duration over which the starts are spread evenly
+    replay_id     an id of your own: with it the call can be repeated after a crash, and no run is replayed twice
     """
 
     since: Required[Past]
@@ -59,13 +59,13 @@ class ReplayOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayRequest:
-    """Which runs of a function to replay, and over how long (ms) to spread their starts."""
+    """The checked options of a replay: which runs of a function, and over how long (ms) to spread their starts."""
 
     spec: FunctionSpec
     selection: Selection
     replay_id: str
     over_ms: int = 0
-    skipped_for: str | None = None  # of skipped runs only those with this reason
+    skipped_for: str | None = None  # replay skipped runs only if they have this reason
 
 
 def plan_replay(
@@ -80,7 +80,7 @@ def plan_replay(
     skipped_for: str | None = None,
     now_ms: int,
 ) -> ReplayRequest:
-    """Check what a user asked for. Raises ConfigError, InvalidDuration."""
+    """Check the options of a replay. Raises ConfigError, InvalidDuration."""
     statuses = frozenset([status] if isinstance(status, str) else status)
     if not statuses or not statuses <= set(FINAL):
         raise ConfigError(
@@ -106,7 +106,7 @@ def plan_replay(
 async def find_runs(session: StoreSession, request: ReplayRequest) -> list[str]:
     """The runs to replay, oldest first.
 
-    Those that were rerun or replayed before are left out, since the rerun stands for them, and so are those that this replay made.
+    Runs that were rerun before are left out, since the rerun stands for them; so are runs that this replay has made.
     Raises StoreUnavailable.
     """
     found: list[str] = []
@@ -120,7 +120,7 @@ async def find_runs(session: StoreSession, request: ReplayRequest) -> list[str]:
 
 
 def is_wanted(request: ReplayRequest, fields: Mapping[str, bytes]) -> bool:
-    """Whether the run was not rerun before, is none that this replay made, and was skipped for the reason asked for."""
+    """Whether to replay the run: it was not rerun before, this replay has not made it, and it was skipped for the right reason."""
     if "rerun_by" in fields or text(fields, "replay") == request.replay_id:
         return False
     return request.skipped_for is None or text(fields, "skipped") in ("", request.skipped_for)
@@ -136,9 +136,9 @@ async def replay_runs(
     tell: Callable[[Sequence[Hint]], Awaitable[None]],
     on_progress: Callable[[int], object],
 ) -> int:
-    """Make the reruns, and return how many; `on_progress` is told after every 100 runs how many are done.
+    """Make the reruns, and return how many; after every 100 runs `on_progress` gets the number so far.
 
-    Raises StoreUnavailable: then those of the pages before are made, and the same call again makes the others.
+    Raises StoreUnavailable. Then the reruns of earlier pages are made, and the same call again makes the others.
     """
     made = 0
     for first in range(0, len(run_ids), PAGE):
@@ -160,7 +160,7 @@ async def replay_runs(
                         max_event_bytes=max_event_bytes,
                     )
                     for run, start_ms in zip(stored, starts, strict=True)
-                    if run.fields  # it was not removed meanwhile
+                    if run.fields  # else the run was removed meanwhile
                 ]
             )
         made += sum(outcome is Rerun.MADE for outcome, _ in replies)
@@ -178,7 +178,7 @@ async def replay_run(
     now_ms: int,
     max_event_bytes: int,
 ) -> tuple[Rerun, list[Hint]]:
-    """Rerun one run, to start at `start_at_ms`."""
+    """Make the rerun of one run, which starts at `start_at_ms`."""
     plan = plan_rerun(
         run, request.spec, new_id=new_run_id(store, request, run), start_at_ms=start_at_ms, max_event_bytes=max_event_bytes,
         now_ms=now_ms,
@@ -189,7 +189,7 @@ async def replay_run(
 
 
 def new_run_id(store: Store, request: ReplayRequest, run: StoredRun) -> RunId:
-    """The same for the same run and replay."""
+    """The id of the new run: always the same for one run and one replay."""
     source = SEPARATOR.join((CAUSE, request.replay_id, run.run_id))
     uid = store.registry.derive_uid(source, number(run.fields, "created") or 0)
     return run_id_for(uid, request.spec.id)

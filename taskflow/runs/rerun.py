@@ -1,7 +1,7 @@
-"""Rerun: a run that has ended is made anew, from its start or from one of its steps. Rule S10.3.
+"""Rerun: runs a run that has ended anew, from its start or from one of its steps. Rule S10.3.
 
-The rerun is a run of its own: with a new id, and the event of the first one. From a step, it takes over the memos of the
-steps that had ended before that one, so these are not executed again.
+The rerun is a run of its own, with a new id, and with the event of the first run. If it starts from a step, it takes over the memos
+of the steps that had ended before that one, so these are not executed again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHOWN_STEPS = 10
 
 @dataclass(frozen=True, slots=True)
 class RerunPlan:
-    """A rerun to make. `event` is JSON, and empty when it is that of the first run."""
+    """A rerun to make. `event` is JSON, or empty if it is the event of the first run."""
 
     run: RunPlan
     event: bytes
@@ -49,7 +49,7 @@ def plan_rerun(
     max_event_bytes: int,
     now_ms: int,
 ) -> RerunPlan:
-    """What to make of a stored run. Raises RerunRefused, InvalidEvent, SerializationError, ExpressionError."""
+    """Plan the rerun of a stored run. Raises RerunRefused, InvalidEvent, SerializationError, ExpressionError."""
     status = RunStatus(text(stored.fields, "status"))
     if not status.is_final:
         raise RerunRefused(
@@ -58,7 +58,7 @@ def plan_rerun(
         )
     event = edited_event(stored, edits.data, max_event_bytes) if edits.data is not None else b""
     wire = orjson.loads(event or stored.fields.get("event") or b"{}")
-    # In the queue of the run: it may have been sent there.
+    # In the queue of the first run, which may have been sent to a queue of its own.
     queue = text(stored.fields, "queue") or None
     run = plan_run(spec, wire, run_id=new_id, queue=queue, start_at_ms=start_at_ms)
     return RerunPlan(run, event, kept_steps(stored, edits, now_ms))
@@ -80,9 +80,9 @@ def edited_event(stored: StoredRun, data: JsonObject, max_bytes: int) -> bytes:
 
 
 def kept_steps(stored: StoredRun, edits: Edits, now_ms: int) -> KeptSteps:
-    """The steps that the rerun takes over: those whose outcomes the handler had before that of `from_step`.
+    """The steps that the rerun takes over: those whose outcome the handler got before the outcome of `from_step`.
 
-    One that ended later may follow from that outcome. A step that has no outcome came after all that have one.
+    A step that ended later may depend on that outcome. A step without outcome counts as later than all that have one.
     """
     if edits.from_step is None:
         if edits.output is not UNCHANGED:
@@ -108,7 +108,7 @@ def kept_steps(stored: StoredRun, edits: Edits, now_ms: int) -> KeptSteps:
 
 
 def edited_outcome(key: str, step: Operation, output: Any, *, order: int, now_ms: int) -> Operation:
-    """The step as if it had returned `output`."""
+    """The operation of the step, changed as if the step had returned `output`."""
     if step.kind not in RESULTS and output is not None:
         raise RerunRefused(
             f"step {key!r} is a {step.kind}, whose outcome can only be None: the time is over. To go on with an event or a "
@@ -121,7 +121,7 @@ def edited_outcome(key: str, step: Operation, output: Any, *, order: int, now_ms
 
 
 def known_steps(operations: Mapping[str, Operation]) -> str:
-    """Which steps a run has, in words."""
+    """The steps of a run, in words."""
     keys = sorted(operations, key=lambda key: operations[key].index)
     if not keys:
         return "it has none"

@@ -1,4 +1,4 @@
-"""Which runs a bulk operation is for: by function, status, time and CEL over the event. Rules S6.1, S10.3."""
+"""Selection: the runs of a bulk operation, chosen by function, status, time and CEL over the event. Rules S6.1, S10.3."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from taskflow.values.durations import parse_duration_ms, parse_when_ms
 LIVE = frozenset(status.value for status in RunStatus if not status.is_final)
 
 Past: TypeAlias = str | timedelta | datetime
-"""A point in the past: "1d" or a timedelta (so long ago), an aware datetime, or ISO-8601 text with an offset."""
+"""A point in the past: "1d" or a timedelta (that long ago), an aware datetime, or ISO-8601 text with an offset."""
 
 
 class ListedRuns(TypedDict, total=False):
-    """Which runs `runs` lists.
+    """The options that say which runs `TaskFlow.runs` lists.
 
-    status  one or several of them; all unless given
-    since   when they were made: "1h" is an hour ago; also a timedelta, an aware datetime, ISO-8601 text
+    status  one or several statuses; by default all
+    since   the time when the runs were made: "1h" (an hour ago), a timedelta, an aware datetime, or ISO-8601 text
     """
 
     status: str | Sequence[str] | None
@@ -36,7 +36,7 @@ class ListedRuns(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Runs of `functions` that were made from `since_ms` to `until_ms` (ms since epoch, both included)."""
+    """The runs of `functions` that were made from `since_ms` to `until_ms` (ms since epoch, both included), and more conditions."""
 
     functions: Sequence[str]
     statuses: frozenset[str]
@@ -53,7 +53,7 @@ class Selection:
 async def selected_runs(
     store: Store, selection: Selection, *names: str
 ) -> AsyncIterator[list[tuple[str, dict[str, bytes]]]]:
-    """The runs, newest first, page by page, each with these fields of its hash as far as it has them."""
+    """The selected runs, newest first and page by page, with these fields of their hashes, if they have them."""
     pages = RunPages(
         store,
         selection.functions,
@@ -70,7 +70,7 @@ async def selected_runs(
 
 
 def meets(selection: Selection, fields: Mapping[str, bytes]) -> bool:
-    """Whether a run's status, and its event where there is a condition, are those asked for."""
+    """Whether a run has a wanted status, and its event meets the condition, if there is one."""
     if text(fields, "status") not in selection.statuses:
         return False
     return selection.condition is None or selection.condition.matches(
@@ -79,7 +79,7 @@ def meets(selection: Selection, fields: Mapping[str, bytes]) -> bool:
 
 
 def parse_past_ms(value: Past, *, now_ms: int, what: str) -> int:
-    """The point in time (ms since epoch). Raises InvalidDuration, which names `what`."""
+    """A point in the past in ms since epoch. Raises InvalidDuration, which names `what`."""
     if isinstance(value, timedelta):
         return now_ms - parse_duration_ms(value, what=what)
     if isinstance(value, datetime) or (isinstance(value, str) and is_iso(value)):
@@ -93,7 +93,7 @@ def parse_past_ms(value: Past, *, now_ms: int, what: str) -> int:
 
 
 def parse_listed(which: ListedRuns, *, now_ms: int) -> tuple[frozenset[str], int | None]:
-    """The statuses (none: all) and the time since when. Raises ConfigError, InvalidDuration."""
+    """Check the options of `TaskFlow.runs`: statuses (empty for all), and since when (ms). Raises ConfigError, InvalidDuration."""
     status, since = which.get("status"), which.get("since")
     statuses = frozenset([status] if isinstance(status, str) else status or ())
     if not statuses <= set(RunStatus):
@@ -102,5 +102,5 @@ def parse_listed(which: ListedRuns, *, now_ms: int) -> tuple[frozenset[str], int
 
 
 def is_iso(text: str) -> bool:
-    """Whether it begins like a date: no duration has a hyphen there."""
+    """Whether the text begins like a date: no duration has a hyphen at that place."""
     return text.strip()[4:5] == "-"

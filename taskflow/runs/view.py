@@ -1,6 +1,6 @@
-"""What is stored of a run, and what surrounds it, as a `RunView`: for the command line, the API, the tests. Rules S10.2, S10.5.
+"""Makes a `RunView` of a stored run, for the command line, the API and the testing tools. Rules S10.2, S10.5.
 
-`run_view` is a pure function of the stored hash, the stored operations, the time, and what surrounds the run.
+`run_view` is a pure function of the stored hash, the stored operations, the time, and the facts around the run.
 Times are ms since the epoch.
 """
 
@@ -29,7 +29,7 @@ from taskflow.store.keys import SEPARATOR
 from taskflow.store.operation import DONE, FAILED, RETRY, WAIT, Operation
 from taskflow.values.text import short
 
-CAUSE_END = re.compile(r"; (?![^()]*\))")  # not the one within "killed by signal 9 (SIGKILL; out of memory?)"
+CAUSE_END = re.compile(r"; (?![^()]*\))")  # not the ";" in "killed by signal 9 (SIGKILL; out of memory?)"
 
 
 def run_view(
@@ -40,7 +40,7 @@ def run_view(
     moment: Moment,
     around: Surroundings = NOTHING_KNOWN,
 ) -> RunView:
-    """The view of a run: `fields` is its hash, `steps` its packed operations by step key."""
+    """The view of a run; `fields` is its hash, `steps` has its packed operations by step key."""
     ops = sorted(
         ((key, Operation.unpack(packed)) for key, packed in steps.items()), key=lambda item: item[1].index
     )
@@ -79,7 +79,7 @@ def run_view(
 def run_reason(
     fields: Mapping[str, bytes], ops: list[Operation], around: Surroundings, moment: Moment
 ) -> str | None:
-    """Why the run is not executing, or where it is, or why it ended; None for one that completed. Rule S10.5."""
+    """Why the run is not executing, or where it executes, or why it ended; None for a completed run. Rule S10.5."""
     status, error = text(fields, "status"), stored_error(fields.get("error"))
     due_ms = start_due_ms(fields)
     if status == RunStatus.SCHEDULED:
@@ -107,7 +107,7 @@ def run_reason(
 
 
 def failed_attempts(fields: Mapping[str, bytes]) -> Iterator[AttemptView]:
-    """The attempts of the code outside of steps that failed since the last step that completed."""
+    """The failed attempts at the code outside of steps, since the last step that completed."""
     if number(fields, "attempt"):
         rows = b",".join(fields[name] for name in ("earlier_errors", "last_error") if name in fields)
         for told in orjson.loads(b"[%b]" % rows):
@@ -120,7 +120,7 @@ def failed_attempts(fields: Mapping[str, bytes]) -> Iterator[AttemptView]:
 
 
 def step_view(key: str, op: Operation, around: Surroundings, moment: Moment, *, kept: int) -> StepView:
-    """The view of a step. Those below `kept` in the order of outcomes are kept from an earlier run."""
+    """The view of a step. Steps with an `order` below `kept` were taken over from an earlier run."""
     failed = tuple(
         AttemptView(row[0], row[1], row[2], ErrorView(row[3], row[4], row[5] if len(row) > 5 else ""))
         for row in op.attempts

@@ -1,8 +1,8 @@
-"""Watching a run: its view each time something of it has changed. Rule S10.7.
+"""Watches a run: yields its view each time it has changed. Rule S10.7.
 
-The store tells the run's channel of changes only while somebody listens there, so a run that nobody watches costs nothing. A
-message says that there is something new, not what: that is read from the store, now and then without a message too. So neither a
-lost message nor a lost connection does harm, and a slow reader gets several changes at once.
+Scripts publish changes of a run only while it is watched, so a run that nobody watches costs nothing. A message says that something
+is new, but not what: the view is read from the store, now and then also without a message. So a lost message or connection does no
+harm, and a slow reader gets several changes at once.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from taskflow.errors import RunNotFound
 from taskflow.run import RunStatus, RunView, no_run
 from taskflow.store.session import StoreSession
 
-LOOK_EVERY_S = 2.0  # without a message
-MARK_EVERY_S = 10.0  # the store may have taken the mark away while the connection was lost
+LOOK_EVERY_S = 2.0  # how often the run is read without a message
+MARK_EVERY_S = 10.0  # how often the run is marked as watched: the mark may go while the connection is lost
 
 
 async def watch_run(
     session_here: Callable[[], StoreSession], run_id: str, view: Callable[[], Awaitable[RunView]]
 ) -> AsyncGenerator[RunView]:
-    """What `view` reads of the run, at once and after each change; the last one is that of its end.
+    """Yield what `view` reads, at once and after each change; the last view is that of the run's end.
 
-    `session_here` gives the session of the loop that it runs on. Raises RunNotFound, StoreUnavailable.
+    `session_here` returns the session of the running loop. Raises RunNotFound, StoreUnavailable.
     """
     session = session_here()
     store = await session.store()
@@ -50,7 +50,7 @@ async def watch_run(
 
 
 def facts_of(view: RunView) -> RunView:
-    """A view without the reasons for waiting: they tell how long that will be, so they change all the time."""
+    """The view without the reasons for waiting, which name the time that is left, and so change all the time."""
     steps = {key: replace(step, why=None) for key, step in view.steps.items()}
     return replace(view, why=view.why if view.status is RunStatus.RUNNING else None, steps=steps)
 

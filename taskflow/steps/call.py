@@ -1,4 +1,4 @@
-"""A call of a step tool, as the tools and the engine hand it to each other."""
+"""Call, StepCall and Done: what the step tools and the engine hand to each other for one call of a tool."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from taskflow.store.operation import Operation
 from taskflow.values.shape import ANY, Shape
 
 MAX_STEP_ID_CHARS = 256
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls, and halves of characters
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters and lone surrogates
 
 
 @dataclass(slots=True)
 class Call:
-    """One call of a step tool. `known` is what the store knew of it when this process got the run."""
+    """A call of a step tool. `known` is its operation, if the store had one when this process got the run."""
 
     id: str
     # the step id, with #1, #2, ... when it was used before (S3.8)
@@ -29,7 +29,7 @@ class Call:
 
 
 class StepCall(NamedTuple):
-    """A call of `step.run`: the function that is to be called, with what and how, and of which type its result is (S11.3)."""
+    """A call of `step.run`: the function to call, its arguments, the step's options, and the type of the result (S11.3)."""
 
     call: Call
     fn: Callable[..., Any]
@@ -40,13 +40,13 @@ class StepCall(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A step has been executed here, and its outcome is stored: what the handler gets."""
+    """The outcome of a step that was executed here and is stored; the handler gets it."""
 
     value: Any
 
 
 def check_step_id(step_id: object) -> None:
-    """Refuse an id that can't name a step."""
+    """Raise NonRetriableError unless this can be the id of a step."""
     if isinstance(step_id, str) and 0 < len(step_id) <= MAX_STEP_ID_CHARS and not UNPRINTABLE.search(step_id):
         return
     raise NonRetriableError(
@@ -56,7 +56,7 @@ def check_step_id(step_id: object) -> None:
 
 
 def check_output_size(data: bytes | str, what: str, max_bytes: int, *, verb: str = "returned") -> None:
-    """Refuse what is too large to be the outcome of a step, or its input that is to be kept. Rule S3.10."""
+    """Raise LimitExceeded for JSON that is too large to be the outcome, or the kept input, of a step. Rule S3.10."""
     size = len(data) if isinstance(data, bytes) else len(data.encode())
     if size > max_bytes:
         raise LimitExceeded(

@@ -1,4 +1,4 @@
-"""What a step waits for, in words: a line for each kind of operation that something else resolves. Rule S10.5."""
+"""Says in words what a step waits for; there is a line for each kind of operation that waits. Rule S10.5."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ DESCRIBE: Mapping[str, Callable[[Operation], str]] = {
 
 
 def describe(op: Operation) -> str:
-    """ "event paid with data.order_id=7", "signal approve", "run 01J..." """
+    """What the operation waits for: "event paid with data.order_id=7", "signal approve", "run 01J..."."""
     known = DESCRIBE.get(op.kind)
     return known(op) if known else op.kind

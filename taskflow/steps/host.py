@@ -1,4 +1,4 @@
-"""What the step tools ask of the engine. The engine's `HandlerCall` implements it; the tools know nothing else of it."""
+"""StepHost: the methods of the engine that the step tools call. `HandlerCall` implements it; tools know no more of the engine."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ R = TypeVar("R")
 
 
 class RunFacts(Protocol):
-    """What a tool may know of its run."""
+    """The facts of its run that a tool may use."""
 
     run_id: str
     function_id: str
     event: ReceivedEvent
     """The event that started the run; the first one of a batch."""
     event_obj: WireEvent
-    """The same as it came from the wire, for expressions."""
+    """The same event as a wire object, for expressions."""
 
     @property
     def had(self) -> set[str]:
-        """The uids of the events that the handler got: a wait that looks back passes over them."""
+        """The uids of the events that the handler has got; a wait that looks back ignores them."""
         ...
 
 
 class StepHost(Protocol):
-    """What the tools of one handler ask for. Its coroutines run on the worker's loop, inside the run's task tree.
+    """The engine as the tools of one handler see it. Its coroutines run on the worker's loop, inside the run's task tree.
 
     All of them raise Suspend when the run ends here, or goes on elsewhere.
     """
@@ -53,39 +53,39 @@ class StepHost(Protocol):
     # --- one call of a tool ---
 
     async def begin(self, step_id: str) -> Call:
-        """A tool is called: which call is it, and what is known of it? Raises NestedStepError inside a step (S3.9)."""
+        """Begin a call of a tool; return its key, its place, and what is known of it. Raises NestedStepError in a step (S3.9)."""
         ...
 
     async def recall(self, call: Call) -> Operation:
-        """The operation that is known to be finished, once it is the turn of its outcome. Rule S4.5."""
+        """Wait until it is this outcome's turn, and return the operation, which is finished already. Rule S4.5."""
         ...
 
     def check_outcome(self, call: Call, data: bytes | str) -> None:
-        """Raises LimitExceeded when an outcome that came from outside is too large, or the run holds too much. Rule S3.10."""
+        """Raise LimitExceeded when an outcome from outside is too large, or the run holds too much. Rule S3.10."""
         ...
 
     async def execute(self, step: StepCall, op: Operation) -> Done | Operation:
-        """Call the step's function, as soon as there is a slot, and store what comes of it.
+        """Call the step's function as soon as there is a slot, and store the outcome.
 
-        Done; or the operation: RETRY with the time of the next attempt, or what another process made of it. Raises StepError when
-        no attempt is left.
+        Returns Done, or the operation: in state RETRY with the time of the next attempt, or as another process left it. Raises
+        StepError when no attempt is left.
         """
         ...
 
     async def wait(
         self, call: Call, op: Operation, *, is_stored: bool = False, child: InvokedRun | None = None
     ) -> Operation:
-        """Wait for what something else resolves: time, an event, another run (`child` is the one to start)."""
+        """Wait until the operation is resolved: by time, by an event, or by the end of another run (`child`, which is started)."""
         ...
 
     async def keep(self, call: Call, op: Operation) -> None:
-        """Store an operation that is over at once."""
+        """Store an operation that needs no wait."""
         ...
 
     async def look_back(self, call: Call, op: Operation, plan: WaitPlan, *, since_ms: int) -> bool:
-        """End the wait `op` with the oldest event since then that meets it, and that the run has not had. Rule S3.3.
+        """End the wait `op` with the oldest event since `since_ms` that meets it and that the run has not had. Rule S3.3.
 
-        False when there is none: the wait is stored then.
+        Returns False if there is none; then the wait is stored.
         """
         ...
 
@@ -96,7 +96,7 @@ class StepHost(Protocol):
     # --- what the worker process does for a tool ---
 
     async def find_manifest(self, function_id: str) -> bytes | None:
-        """What some worker has registered of a function; None when none has."""
+        """The manifest of a function that a worker has registered, or None."""
         ...
 
     async def publish(self, events: Sequence[bytes]) -> None:
@@ -106,7 +106,7 @@ class StepHost(Protocol):
     # --- threads of a `def` handler ---
 
     def block_on(self, work: Coroutine[Any, Any, R]) -> R:
-        """Wait on a thread for work on the loop."""
+        """Wait, on a handler's thread, for the result of a coroutine on the loop."""
         ...
 
     async def start_threads(self, branches: Sequence[Callable[[], Any]]) -> list[asyncio.Future[Any]]:

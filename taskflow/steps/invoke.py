@@ -1,4 +1,4 @@
-"""`step.invoke`: another run, which the store starts with the operation and whose end resolves it. Rule S3.6."""
+"""`step.invoke`: starts another run, together with the operation, and waits for its end. Rule S3.6."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def invoke(
 def plan_child(
     host: StepHost, call: Call, spec: FunctionSpec, options: StepInvokeOptions, now_ms: int
 ) -> InvokedRun:
-    """The run to start. Its id derives from this run and the step: the script may be repeated."""
+    """Plan the run to start. Its id derives from this run and the step, so that the script may be repeated."""
     uid = host.derive_uid(f"{host.run.run_id}:{call.key}", now_ms)
     event = Event(
         INVOKED, options.get("data") or {}, user=options.get("user"), headers=options.get("headers")

@@ -1,4 +1,4 @@
-"""`step.parallel`: branches side by side, all of them or the first to finish. Rule S3.7."""
+"""`step.parallel`: runs branches side by side, and waits for all of them or for the first. Rule S3.7."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ async def parallel(
 
 
 async def parallel_threads(host: StepHost, branches: Sequence[Callable[[], Any]], mode: ParallelMode) -> Any:
-    """Of a `def` handler."""
+    """`step.parallel` for a `def` handler: each branch runs in a thread of its own."""
     return await join(host, await host.start_threads(branches), mode)
 
 
 async def join(host: StepHost, tasks: list[asyncio.Future[Any]], mode: ParallelMode) -> Any:
-    """The results of all, in order; or, in a race, the result of the first, with the others cancelled."""
+    """Wait for the branches: return all results in order, or in a race the result of the first, and cancel the others."""
     if mode == "all":
         return await asyncio.gather(*tasks)
     if not tasks:
@@ -41,7 +41,7 @@ async def join(host: StepHost, tasks: list[asyncio.Future[Any]], mode: ParallelM
 
 
 def fetch_outcome(task: asyncio.Future[Any]) -> None:
-    """Nobody asks for the outcomes of losers; asyncio complains of errors that nobody has fetched."""
+    """Mark the outcome of a loser as fetched: nobody needs it, and asyncio would complain of its error."""
     if not task.cancelled():
         task.exception()
 

@@ -1,4 +1,4 @@
-"""`step.run`: a function of the user's, called once; its outcome is kept. Rules S3.1, S5.1."""
+"""`step.run`: calls a function of the user, and stores its outcome. Rules S3.1, S5.1."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def run_call(host: StepHost, step: StepCall) -> Any:
             "Pass the function, not its result."
         )
     op = known or Operation("step", WAIT, call.index)
-    if known is not None and op.is_pending:  # to be retried later, or offered to other processes
+    if known is not None and op.is_pending:  # it waits for its next attempt, or is offered to other processes
         op = await host.wait(call, op, is_stored=True)
     if step.settings.records_input and op.input is None:
         op.input = dump_input(step, max_bytes=host.config.max_step_output_bytes)

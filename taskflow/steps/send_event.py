@@ -1,4 +1,4 @@
-"""`step.send_event`: one set of events, however often the step is tried: their ids derive from run and step. Rule S3.5."""
+"""`step.send_event`: sends one set of events, however often it is tried, since their ids derive from run and step. Rule S3.5."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all tools that wait have in common: the outcome is known, or comes from outside later."""
+"""The common part of all tools that wait: take the outcome if it is known, else wait for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taskflow.values.shape import ANY, Shape
 async def settle(
     host: StepHost, call: Call, op: Operation, child: InvokedRun | None = None, output: Shape = ANY
 ) -> Any:
-    """The result of an operation that something else resolves. `op` is what to store if nothing is known of it."""
+    """The result of an operation that time, an event or another run resolves. `op` is stored if nothing is known of the call."""
     known = call.known
     if known is None:
         resolved = await host.wait(call, op, child=child)
@@ -26,7 +26,7 @@ async def settle(
 
 
 def take_outcome(host: StepHost, call: Call, op: Operation, output: Shape = ANY) -> Any:
-    """What the handler gets. What came from outside is checked here; what steps return, before it is stored."""
+    """The outcome for the handler. Outcomes from outside are checked here; those of steps were checked before they were stored."""
     if op.data is not None:
         host.check_outcome(call, op.data)
     return op.outcome(call.id, output)

@@ -1,4 +1,4 @@
-"""`step.sleep` and `step.sleep_until`: nothing but time resolves them. Rule S3.2."""
+"""`step.sleep` and `step.sleep_until`: wait for a time. Rule S3.2."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def sleep_to(host: StepHost, step_id: str, due: Callable[[int], int]) -> N
     now_ms = host.now_ms()
     due_ms = due(now_ms) if call.known is None else now_ms
     op = Operation("sleep", WAIT, call.index, started=now_ms, due=due_ms)
-    if call.known is None and due_ms <= now_ms:  # the past: a memo, and on
+    if call.known is None and due_ms <= now_ms:  # in the past: store a memo, and go on
         await host.keep(call, op)
     else:
         await settle(host, call, op)

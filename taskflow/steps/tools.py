@@ -1,4 +1,4 @@
-"""The engine behind `Step` and `BlockingStep`, for one run: a line for each tool."""
+"""Tools: connects `Step` and `BlockingStep` of one run to the modules of the tools; a line for each tool."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Work = Coroutine[Any, Any, R]
 
 
 class Tools:
-    """Implements `StepEngine`. Each method is that of `Step` with its name."""
+    """Implements `StepEngine` for one run. Each method does the work of the `Step` method with the same name."""
 
     __slots__ = ("host",)
 

@@ -1,4 +1,4 @@
-"""`step.wait_for_event`: a wait for an event by its name, by a value that both events share, or by an expression. Rule S3.3."""
+"""`step.wait_for_event`: waits for an event by its name, by a value that both events share, or by an expression. Rule S3.3."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def wait_for_event(
 def plan_wait(
     step_id: str, events: Sequence[str], match: str | None, if_exp: str | None, *, event: EventFields
 ) -> WaitPlan:
-    """Check the arguments of a wait and work out its place in the index; `event` is the run's own wire object."""
+    """Check the arguments of a wait, and plan its place in the index; `event` is the wire object of the run's own event."""
     what = f"step.wait_for_event({step_id!r})"
     if not events:
         raise NonRetriableError(f"{what}: give the name of an event, or several")
@@ -73,7 +73,7 @@ def describe(op: Operation) -> str:
 
 
 def match_text(op: Operation) -> str:
-    """What the event must meet: " with data.order_id=7"."""
+    """The condition that the event must meet, in words: " with data.order_id=7"."""
     if op.token == NOTHING_EQUAL:
         return f" with {op.path} equal to what this run's event lacks"
     terms = [short(text, 60) for text in (op.token, op.condition) if text]

@@ -1,4 +1,4 @@
-"""`step.wait_for_signal`: a wait for what `app.send_signal` sends to the one run that waits for its name. Rule S3.4."""
+"""`step.wait_for_signal`: waits for `app.send_signal` of that name; at most one run of an app waits for a name. Rule S3.4."""
 
 from __future__ import annotations
 

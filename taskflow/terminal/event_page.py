@@ -1,4 +1,4 @@
-"""An event on a page, and as a row of a list: what it holds, and what it came to. For `taskflow events`."""
+"""Shows an event on a page, and as a row of a list: its content, and what it started. For `taskflow events`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taskflow.values.times import date_and_time, relative
 
 INDENT = "  "
 LIST_HEADER = ("event", "name", "received", "came to")
-SHOWN_CHARS = 4_000  # of its data; --json has all
+SHOWN_CHARS = 4_000  # of the event's data; --json has all of it
 
 
 def event_page(event: EventView, *, now_ms: int, zone: tzinfo | None = None) -> Iterator[Line]:
@@ -36,7 +36,7 @@ def event_page(event: EventView, *, now_ms: int, zone: tzinfo | None = None) -> 
 
 
 def outcome_rows(event: EventView) -> Iterator[list[Cell]]:
-    """One row for each function, wait and run that took notice."""
+    """One row for each function that the event started or was refused by, and for each wait and run that it ended."""
     for function, run_id in event.started.items():
         yield [plain("started", "good"), plain(function, "bold"), plain(f"run {run_id}")]
     for function, run_id in event.superseded.items():
@@ -50,7 +50,7 @@ def outcome_rows(event: EventView) -> Iterator[list[Cell]]:
 
 
 def came_to(event: EventView) -> str:
-    """In short: "2 started, 1 skipped"."""
+    """What the event started, in short: "2 started, 1 skipped"."""
     if event.duplicate_of:
         return "a duplicate"
     counts = (

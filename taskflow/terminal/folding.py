@@ -1,4 +1,4 @@
-"""What of a run is shown when it is long: some of many like steps, and the beginning of a large text."""
+"""Folding: shortens the page of a long run. Of many similar steps it shows some, of a large text the beginning."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from itertools import groupby
 
 from taskflow.run import StepView
 
-MANY_STEPS = 12  # like ones in a row, from which on only some are shown
+MANY_STEPS = 12  # from so many similar steps in a row on, only some are shown
 FIRST_SHOWN = 3
-TELLING_SHOWN = 5  # of those that failed or wait
+TELLING_SHOWN = 5  # how many of them that failed or wait
 MAX_LINES = 60  # of an output or an error
 MAX_CHARS = 8_000
-TELLING = ("failed", "retry", "due", "wait", "offer", "taken")  # states that say why a run is where it is
+TELLING = ("failed", "retry", "due", "wait", "offer", "taken")  # states that explain why a run is where it is
 
 NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class FoldedSteps:
-    """Steps in a row, all called alike, that are not shown."""
+    """Similar steps in a row that are not shown."""
 
-    name: str  # their ids, with n for a number
+    name: str  # the common form of their ids, with n for a number
     kind: str
     states: Counter[str]
 
@@ -34,7 +34,7 @@ class FoldedSteps:
 
 
 def folded(steps: Iterable[StepView], *, is_whole: bool) -> Iterator[StepView | FoldedSteps]:
-    """The steps in their order; of many in a row with like ids the first, those that tell something, and a count of the rest."""
+    """The steps in order. Of many in a row with similar ids only the first, those that failed or wait, and a count of the rest."""
     for (name, kind), group in groupby(steps, key=lambda step: (name_of(step.key), step.kind)):
         like = list(group)
         if is_whole or len(like) <= MANY_STEPS:
@@ -47,12 +47,12 @@ def folded(steps: Iterable[StepView], *, is_whole: bool) -> Iterator[StepView | 
 
 
 def name_of(key: str) -> str:
-    """What ids in a loop have in common: "child" of `child#7`, "part n" of `part 7`."""
+    """The common form of the ids of a loop: "child" for `child#7`, "part n" for `part 7`."""
     return NUMBER.sub("n", key.partition("#")[0])
 
 
 def cut(lines: Sequence[str], *, is_whole: bool, how_to_see: str) -> Iterator[str]:
-    """The first lines of a text, and at the end what was left out and how to see it."""
+    """The first lines of a text, and then a line that says how much was left out, and how to see it."""
     size = sum(map(len, lines)) + len(lines)
     if is_whole or (len(lines) <= MAX_LINES and size <= MAX_CHARS):
         yield from lines

@@ -1,4 +1,4 @@
-"""A run on a page: its facts, its steps as a timeline, what it waits for, how it ended. For `taskflow runs show`."""
+"""Shows a run on a page: its facts, its steps as a timeline, what it waits for, how it ended. For `taskflow runs show`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_KEY_CHARS = 40
 INDENT = "  "
 Steps: TypeAlias = Sequence[StepView | FoldedSteps]
 DOT = "  ·  "
-# Frames that lie between a worker and the user's code, and tell nothing of that.
+# Frames between the worker and the user's code, which don't help the user.
 OWN_FRAME = re.compile(
     r'  File ".*[/\\](?:taskflow[/\\](?:engine|testing)|concurrent[/\\]futures|asyncio)[/\\]\w+\.py"'
 )
@@ -35,7 +35,7 @@ def run_page(
 ) -> list[Line]:  # fmt: skip
     """The lines of the page, for a screen of `width` columns.
 
-    Unless it `is_whole`, many like steps are folded and large texts are cut, with a mark that says `how_to_see` the rest.
+    Unless `is_whole`, many similar steps are folded and large texts are cut; a mark says `how_to_see` the rest.
     """
     steps = list(folded(run.steps.values(), is_whole=is_whole))
     return [
@@ -85,7 +85,7 @@ def fact_rows(run: RunView, now_ms: int, zone: tzinfo | None) -> Iterator[tuple[
 
 
 def event_text(run: RunView) -> str:
-    """The event's name, id and data, short; of an invocation the data, as the name is always the same."""
+    """The event's name, id and data, shortened; for an invocation only the data, as its name is always the same."""
     event = run.event
     more = f"and {run.batched - 1} more" if run.batched > 1 else ""
     data = orjson.dumps(event.get("data") or {}).decode()
@@ -111,7 +111,7 @@ def steps_section(run: RunView, steps: Steps, now_ms: int, width: int) -> Iterat
 
 
 def bar_width(run: RunView, steps: Steps, now_ms: int, width: int) -> int:
-    """What the other columns leave for the bars, within limits."""
+    """The width that the other columns leave for the bars, within limits."""
     cells = aligned([cells for cells, _ in timeline_rows(run, steps, now_ms, 0)], indent=INDENT)
     taken = max(cell_width(line) for line in cells)
     return min(max(width - taken, MIN_BAR), MAX_BAR)
@@ -120,7 +120,7 @@ def bar_width(run: RunView, steps: Steps, now_ms: int, width: int) -> int:
 def timeline_rows(
     run: RunView, steps: Steps, now_ms: int, bar_columns: int
 ) -> Iterator[tuple[list[Cell], list[Line]]]:
-    """For each step its cells, and the lines below it: why it waits, and its failed attempts."""
+    """The cells of each step, and the lines below it: why the step waits, and its failed attempts."""
     begin_ms, end_ms = bounds(run, now_ms)
     yield [
         plain("  step", "dim"), plain(""), plain(" " * bar_columns), plain("start", "dim"), plain("took", "dim"),
@@ -128,7 +128,8 @@ def timeline_rows(
     ], []  # fmt: skip
     for step in steps:
         if isinstance(step, FoldedSteps):
-            yield [], [[(str(step), "dim")]]  # as a note: it would widen the column of the ids
+            # As a note and not as a cell, which would widen the column of the ids.
+            yield [], [[(str(step), "dim")]]
             continue
         sign, style = glyph(step.state)
         took_ms = duration_ms(step, now_ms)
@@ -144,14 +145,14 @@ def timeline_rows(
 
 
 def start_text(step: StepView, begin_ms: int) -> str:
-    """When the step started, from the start of the run on."""
+    """When the step started, measured from the start of the run."""
     if step.is_kept:
-        return "kept"  # it was executed in an earlier run
+        return "kept"  # its result comes from an earlier run
     return "" if step.started_ms is None else f"+{format_duration(max(step.started_ms - begin_ms, 0))}"
 
 
 def executing_row(run: RunView, now_ms: int, bar_columns: int) -> list[Cell]:
-    """A step is stored when it ends, so what executes now has no name yet."""
+    """The row of a step that executes now. It has no name, since a step is stored only when it ends."""
     begin_ms, end_ms = bounds(run, now_ms)
     since_ms = max([begin_ms, *(step.ended_ms for step in run.steps.values() if step.ended_ms is not None)])
     sign, style = glyph("running")
@@ -170,7 +171,7 @@ def duration_ms(step: StepView, now_ms: int) -> int | None:
 
 
 def notes(step: StepView, style: str, said: str | None) -> Iterator[Line]:
-    """What is to say of a step below its line; `said` was said of the run already."""
+    """The notes below the line of a step; `said` was already said of the run, and is not repeated."""
     if step.input is not None:
         yield [("input  ", "dim"), (input_text(step.input), "")]
     if step.why is not None and step.why != said:
@@ -190,7 +191,7 @@ def input_text(given: Any) -> str:
 
 
 def attempt_lines(attempts: Sequence[AttemptView]) -> Iterator[Line]:
-    """The failed attempts; those in a row with the same error as one line."""
+    """The failed attempts; attempts in a row with the same error share a line."""
     for error, group in groupby(enumerate(attempts, 1), key=lambda item: str(item[1].error)):
         rows = list(group)
         first, last = rows[0][0], rows[-1][0]
@@ -199,7 +200,7 @@ def attempt_lines(attempts: Sequence[AttemptView]) -> Iterator[Line]:
 
 
 def attempts_section(run: RunView) -> Iterator[Line]:
-    """The attempts of the code outside of steps that failed; one that ended the run is told of at its top."""
+    """The failed attempts of the code outside of steps; the one that ended the run is shown at the top of the page."""
     if not run.failed_attempts or (run.status == "failed" and len(run.failed_attempts) == 1):
         return
     yield []
@@ -208,7 +209,7 @@ def attempts_section(run: RunView) -> Iterator[Line]:
 
 
 def crashes_section(run: RunView) -> Iterator[Line]:
-    """How worker processes died under the run since its last progress. Rule S9.8."""
+    """The deaths of worker processes under the run since its last progress. Rule S9.8."""
     if not run.crashes:
         return
     yield []
@@ -252,7 +253,7 @@ def stack_style(line: str) -> str:
 def list_row(run: RunView, now_ms: int) -> list[Cell]:
     """A run as a row of `taskflow runs list`."""
     sign: Span = glyph(run.status)
-    # A run that is queued again after a wait has started before, and executes nothing now.
+    # A run that is queued again after a wait has started before, but executes nothing now.
     took_ms = None if run.status == RunStatus.QUEUED else run.duration_ms(now_ms)
     return [
         plain(run.run_id), plain(run.function, "bold"), [sign, (f" {run.status}", sign[1])],

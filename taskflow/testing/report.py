@@ -1,4 +1,4 @@
-"""What a failed test is told: the pages of the runs that it is probably about."""
+"""The note on a failed test: the pages of the runs that the failure is probably about."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from taskflow.store.store import Store
 from taskflow.testing.runs import page_of
 
 SHOWN = 3
-LOOKED_AT = 20  # newest runs of each function
+LOOKED_AT = 20  # how many of each function's newest runs
 LIMIT_S = 2.0  # the test may have stopped the servers
 RANK = {RunStatus.FAILED: 0, RunStatus.CANCELLED: 1, RunStatus.SKIPPED: 1, RunStatus.COMPLETED: 3}
 
 
 async def describe_runs(store: Store, function_ids: Sequence[str], *, now_ms: int, said: str) -> str:
-    """The pages of some runs: failed ones first, then those that have not ended, the newest of each first.
+    """The pages of some runs: failed runs first, then runs that have not ended, and the newest of each first.
 
-    Leaves out those whose page stands in `said` already. Raises nothing.
+    Runs whose page stands in `said` already are left out. Raises nothing.
     """
     try:
         async with asyncio.timeout(LIMIT_S):

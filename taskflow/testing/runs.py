@@ -1,4 +1,4 @@
-"""HarnessRun: the handle of a run in a test. What it raises comes with the run's timeline."""
+"""HarnessRun: the handle of a run in a test. Its errors show the run's page."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from taskflow.testing.engine import EngineInTest
 from taskflow.types import Duration, RunId
 from taskflow.values.shape import ANY
 
-__tracebackhide__ = True  # pytest leaves frames of this module out: a test is shown its own lines
+__tracebackhide__ = True  # pytest then leaves out frames of this module, and shows the test's own lines
 
 PAGE_COLUMNS = 100
-# Errors that say all themselves: the frames in which they came up tell a test nothing.
+# Errors whose message says everything; their traceback through the engine would not help.
 TOLD = (TaskFlowError, TimeoutError, AssertionError)
 
 T = TypeVar("T")
 
 
 class HarnessRun(Run[Any]):
-    """A `Run` that does not wait in vain, and tells what happened when it raises.
+    """A `Run` for tests: it does not wait for a result that can't come, and its errors show the run's page.
 
-    `result`, `status` and `cancel` are for a SyncHarness; with a Harness await `aresult`, `astatus` and `acancel`.
+    With a Harness, await `aresult`, `astatus` and `acancel`; with a SyncHarness, call `result`, `status` and `cancel`.
     """
 
     __slots__ = ("_app", "_harness")
@@ -43,10 +43,10 @@ class HarnessRun(Run[Any]):
         self._harness = harness
 
     async def aresult(self, timeout: Duration | None = None) -> Any:
-        """What the handler returned. The clock stands still meanwhile: a run that sleeps ends by `advance`, not by waiting.
+        """Return what the handler returned. The clock stands still meanwhile, so a run that sleeps needs `advance` to end.
 
-        Raises RunFailed, RunCancelled and RunSkipped, each with the run's page, and TimeoutError, which says what the run waits
-        for: at once when nothing executes, else after `timeout`, by default the harness's `deadline_s`.
+        Raises RunFailed, RunCancelled and RunSkipped, each with the run's page; and TimeoutError, which says what the run waits
+        for: at once if nothing executes, else after `timeout` (a duration, by default the harness's `deadline_s`).
         """
         self._harness.check_open()
         if timeout is None and await self._is_idle():
@@ -67,10 +67,10 @@ class HarnessRun(Run[Any]):
             raise error.with_traceback(None) from error.__cause__
 
     async def _is_idle(self) -> bool:
-        """Whether the run has not ended, and will not unless the clock or the test does something: waiting for it is in vain."""
+        """Whether waiting is useless: the run has not ended, and will not end unless the clock or the test does something."""
         if (await self.astatus()).is_final:
             return False
-        with contextlib.suppress(TimeoutError):  # somebody else's step may hang
+        with contextlib.suppress(TimeoutError):  # a step of another run may hang
             await self._harness.settled_from_anywhere()
         return not (await self.astatus()).is_final and self._harness.slots_in_use == 0
 
@@ -78,7 +78,7 @@ class HarnessRun(Run[Any]):
         return f"run {self.id} has not ended. Turn the clock with advance(), or send what it waits for.\n{await self.apage()}"
 
     async def apage(self) -> str:
-        """The run as `taskflow runs show` prints it: why it waits, its steps as a timeline, its error."""
+        """The run's page, as `taskflow runs show` prints it: why the run waits, its steps as a timeline, its error."""
         self._harness.check_open()
         async with self._app._link.session().deadline() as store:
             return await page_of(store, self.id, now_ms=self._harness.clock.now_ms())
@@ -89,12 +89,12 @@ class HarnessRun(Run[Any]):
 
 
 async def page_of(store: Store, run_id: str, *, now_ms: int) -> str:
-    """A run as text. Raises RunNotFound."""
+    """The page of a run as text. Raises RunNotFound."""
     return page_text(await find_run(store, run_id, Moment(now_ms, UTC)), now_ms=now_ms)
 
 
 def page_text(view: RunView, *, now_ms: int) -> str:
-    """The page of a run without colours, as wide as a report."""
+    """The page of a run without colours, `PAGE_COLUMNS` wide."""
     stream = io.StringIO()
     Screen(stream).print(
         run_page(view, now_ms=now_ms, width=PAGE_COLUMNS, zone=UTC, how_to_see="harness.view(run) has it")

@@ -1,4 +1,4 @@
-"""Sent: what `harness.send` gives back."""
+"""Sent: the result of `harness.send`, the events' ids and their runs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from taskflow.testing.runs import HarnessRun
 from taskflow.types import Duration, RunId
 from taskflow.values.ids import run_id_for
 
-__tracebackhide__ = True  # pytest leaves frames of this module out: a test is shown its own lines
+__tracebackhide__ = True  # pytest then leaves out frames of this module, and shows the test's own lines
 
 
 class Sent(list[str]):
-    """The ids of the events, as `app.send` returns them, and the runs that the events came to.
+    """The ids of the events, as `app.send` returns them, and the runs that the events led to.
 
         run = await harness.send("shop/user.created", {"id": 7})    # one event, one run: use it as that run
         assert await run.aresult() == "welcomed"
@@ -23,9 +23,8 @@ class Sent(list[str]):
         sent = await harness.send("shop/order.created", {"id": 7})  # several functions listen
         welcome, invoice = sent.runs
 
-    So one object serves a test that has an event in mind, and one that has a run in mind. `runs` are in the order of the events
-    and of the functions' ids; those that flow control skipped are among them. A batch or debounce is the run that has the event
-    now.
+    `runs` are in the order of the events, and for one event in that of the functions' ids; runs that flow control skipped are among
+    them. For a batch or debounce it is the run that has the event now. With one run, the object can be used as that run.
     """
 
     def __init__(self, ids: Sequence[str], runs: Sequence[HarnessRun]) -> None:
@@ -34,7 +33,7 @@ class Sent(list[str]):
 
     @property
     def run(self) -> HarnessRun:
-        """The one run. Raises LookupError when there is none, or more than one."""
+        """The only run of the events. Raises LookupError if there is none, or more than one."""
         if len(self.runs) == 1:
             return self.runs[0]
         if not self.runs:
@@ -49,11 +48,11 @@ class Sent(list[str]):
 
     @property
     def id(self) -> RunId:
-        """The id of the one run."""
+        """The id of the only run. Raises LookupError if there is none, or more than one."""
         return self.run.id
 
     async def aresult(self, timeout: Duration | None = None) -> Any:
-        """See `HarnessRun.aresult`, of the one run."""
+        """Return the result of the only run; see `HarnessRun.aresult`."""
         return await self.run.aresult(timeout)
 
     def result(self, timeout: Duration | None = None) -> Any:
@@ -61,7 +60,7 @@ class Sent(list[str]):
         return self.run.result(timeout)
 
     async def astatus(self) -> RunStatus:
-        """Where the one run is."""
+        """The status of the only run."""
         return await self.run.astatus()
 
     def status(self) -> RunStatus:
@@ -70,6 +69,6 @@ class Sent(list[str]):
 
 
 def runs_of_event(event: EventView) -> Iterator[tuple[str, RunId]]:
-    """The function and run of each that the event came to; those that were skipped are recorded too."""
+    """The id of each function that the event reached, with the id of its run; skipped runs are recorded, and so included."""
     for function_id in sorted({*event.started, *event.skipped}):
         yield function_id, RunId(event.started.get(function_id) or run_id_for(event.uid, function_id))

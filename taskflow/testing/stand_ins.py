@@ -1,4 +1,4 @@
-"""Apps that a Harness makes for stubbed functions of apps that are not in the test."""
+"""StandIns: apps that a Harness makes for stubbed functions whose own apps are not in the test."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from taskflow.worker.child.runner import AppRunner
 
 
 class StandIns:
-    """One app, with a worker of its own, for each app id that a stubbed function names."""
+    """For each app id that a stubbed function names, an app with a worker of its own."""
 
     def __init__(self, *, config: Callable[[], Config], make_worker: Callable[[TaskFlow], AppRunner]) -> None:
-        self.config = config  # of the test's apps: whose servers to use
+        self.config = config  # the config of the test's apps, for the servers to use
         self.make_worker = make_worker
         self.apps: dict[str, TaskFlow] = {}
         self.workers: dict[str, AppRunner] = {}
-        self.wanted: list[str] = []  # ids of functions that are not served yet
+        self.wanted: list[str] = []  # ids of functions that no worker serves yet
 
     def want(self, function_id: str, *, apps: Sequence[TaskFlow]) -> None:
         """Serve the function from the next `start` on, unless one of the apps has it. Raises ConfigError."""
@@ -37,7 +37,7 @@ class StandIns:
         self.wanted.append(function_id)
 
     async def start(self) -> list[AppRunner]:
-        """Serve what is wanted; the workers that are new."""
+        """Start workers for the wanted functions; return the new workers."""
         started: list[AppRunner] = []
         while self.wanted:
             app_id, _, slug = self.wanted.pop(0).partition("/")

@@ -1,4 +1,4 @@
-"""When nothing in the engine moves any more, unless the clock does. Looks at everything, changes nothing."""
+"""Stillness: finds out whether anything in the engine still moves while the clock stands still. It changes nothing."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from taskflow.values.clock import Clock
 from taskflow.worker.child.runner import AppRunner
 
 MACHINERY = (str(Path(__file__).parents[1]), str(Path(asyncio.__file__).parent))
-RAW_IO_S = 0.03  # a run that shows no sign of life for this long waits for something outside the engine
+RAW_IO_S = 0.03  # a run without a sign of life for this long awaits something outside the engine
 
 
 class NoCrons(Crons):
-    """No cron ever fires."""
+    """Crons that never fire."""
 
     async def read_schedules(self) -> dict[str, Schedule]:
         return {}
 
 
 class WatchedBeat(Beat):
-    """The real beat, which also tells whether it is in the middle of a turn."""
+    """The real beat; it also says whether it is in the middle of a turn."""
 
     is_busy = False
-    seen_ms = -1  # the time at which its last turn began
+    seen_ms = -1  # when its last turn began
     fires_crons = True
 
     async def start(self) -> None:
@@ -49,7 +49,7 @@ class WatchedBeat(Beat):
 
 
 class Stillness:
-    """Each method says what still moves, or "" when nothing does."""
+    """Looks for movement in the workers, beat and servers. Methods return what still moves, or "" if nothing does."""
 
     def __init__(
         self, *, store: Store, clock: Clock, workers: Sequence[AppRunner], beat: WatchedBeat
@@ -61,7 +61,7 @@ class Stillness:
         self.resting: dict[Execution, tuple[tuple[int, int, int], float]] = {}  # their marks, and since when
 
     def in_process(self) -> str:
-        """What moves in the workers and in beat."""
+        """What still moves in the workers and in beat, or ""."""
         now_ms = self.clock.now_ms()
         self.forget_ended()
         if self.beat.is_busy or self.beat.courier.tasks:
@@ -95,7 +95,7 @@ class Stillness:
         return ""
 
     def is_at_rest(self, execution: Execution) -> bool:
-        """Whether a resident run seems to wait for raw I/O outside its steps, for who knows how long."""
+        """Whether a run in memory seems to await raw I/O outside its steps, whose end nobody can tell."""
         tree, journal = execution.tree, execution.journal
         # Steps without a slot are offered in a moment.
         busy = (
@@ -116,13 +116,13 @@ class Stillness:
         return time.monotonic() - since > RAW_IO_S
 
     def places(self) -> list[str]:
-        """Where the code of users is that executes now, as far as it is async: "file:line"."""
+        """The places ("file:line") at which async code of users executes now."""
         executions = [each for worker in self.workers for each in worker.executor.executions.values()]
         busy = [task for each in executions for task in each.slots.busy if isinstance(task, asyncio.Task)]
         return [place for task in busy if (place := place_of(task))]
 
     async def in_servers(self) -> str:
-        """What store and broker hold for the workers and for beat."""
+        """What store and broker still have for the workers and for beat, or ""."""
         call, keys = self.store.client.call, self.store.keys
         streams, ready = [], []
         for worker in self.workers:
@@ -154,7 +154,7 @@ class Stillness:
 
 
 def place_of(task: asyncio.Task[object]) -> str:
-    """The innermost line of a waiting task that is neither ours nor asyncio's."""
+    """The innermost line of a waiting task that belongs neither to taskflow nor to asyncio."""
     found = ""
     awaited: object = task.get_coro()
     while awaited is not None:

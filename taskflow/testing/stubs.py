@@ -1,6 +1,6 @@
-"""Stubs: what a test puts in the place of a step's function, or of a function that is invoked.
+"""Stubs: a test replaces the function of a step, or a function that is invoked.
 
-Only the function is replaced. The step still has its memo, attempts and retries, and an invoked function its own run.
+Only the function is replaced: the step keeps its memo, attempts and retries, and an invoked function has a run of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Error = BaseException | type[BaseException]
 
 @dataclass(frozen=True, slots=True)
 class StubCall:
-    """One call of a stub: by which run, and with what. An invoked function's only argument is the event's data."""
+    """A call of a stub: the run that made it, and the arguments. For an invoked function the only argument is the event's data."""
 
     run_id: str
     args: tuple[Any, ...]
@@ -36,14 +36,14 @@ class StubCall:
 
 @dataclass(slots=True, kw_only=True)
 class Stub:
-    """Stands in for a function. `received` tells how it was called so far."""
+    """Replaces a function. `received` lists its calls so far."""
 
-    step_id: str = ""  # empty for a whole function
-    function_id: str = ""  # empty: the step of every function
+    step_id: str = ""  # empty if the stub replaces a whole function
+    function_id: str = ""  # empty for a step of any function
     returns: Any = None
     raises: Error | None = None
     calls: Callable[..., Any] | None = None
-    times: int | None = None  # None: always
+    times: int | None = None  # how many calls it answers; None for any number
     required: bool = True
     received: list[StubCall] = field(default_factory=list)
 
@@ -77,7 +77,7 @@ class Stub:
 
     @property
     def complaint(self) -> str:
-        """What is wrong about how often it was called, or ""."""
+        """A complaint if the stub was not called as often as it should, or ""."""
         if not self.required or (self.received and (self.times is None or self.is_used_up)):
             return ""
         if self.times is None:
@@ -85,7 +85,7 @@ class Stub:
         return f"{self} was called {len(self.received)} of {self.times} times"
 
     def answer(self, *args: Any, **kwargs: Any) -> Any:
-        """What the stub has in place of the function's result; a coroutine when `calls` is async."""
+        """The stub's result, in place of the function's; a coroutine if `calls` is async. Raises the stub's error if it has one."""
         if self.raises is not None:
             raise self.raises
         return self.returns if self.calls is None else self.calls(*args, **kwargs)
@@ -96,11 +96,11 @@ def is_error(value: object) -> bool:
 
 
 class Stubs:
-    """All stubs of a Harness. Of several for the same step the first that is not used up is called."""
+    """All stubs of a Harness. If several fit a call, the first that is not used up answers it."""
 
     def __init__(self) -> None:
         self.all: list[Stub] = []
-        self.lock = threading.Lock()  # steps that are `def` run in threads
+        self.lock = threading.Lock()  # needed since `def` steps run in threads
 
     def add(self, stub: Stub) -> Stub:
         self.all.append(stub)
@@ -117,7 +117,7 @@ class Stubs:
         return [stub for stub in self.all if not stub.step_id and stub.function_id == function_id]
 
     def take(self, candidates: list[Stub], call: StubCall) -> Stub | None:
-        """The stub that answers the call; None when the real function is to."""
+        """The stub that answers the call; None if the real function does."""
         with self.lock:
             found = next((stub for stub in candidates if not stub.is_used_up), None)
             if found is not None:
@@ -130,7 +130,7 @@ class Stubs:
 
 
 class StubbedCall(HandlerCall):
-    """The call of a handler, with the stubs in the place of some steps' functions."""
+    """A handler call in which stubs replace the functions of some steps."""
 
     __slots__ = ("stubs",)
 
@@ -142,7 +142,7 @@ class StubbedCall(HandlerCall):
         run_id, fn = self.run.run_id, step.fn
         candidates = self.stubs.of_step(self.run.function_id, step.call.id)
 
-        # Which one answers is decided anew for each attempt. The engine calls this in a thread, and awaits a coroutine on the loop.
+        # Each attempt picks its stub anew. The engine calls this in a thread, and awaits a coroutine on the loop.
         def choose(*args: Any, **kwargs: Any) -> Any:
             stub = self.stubs.take(candidates, StubCall(run_id, args, kwargs))
             return fn(*args, **kwargs) if stub is None else stub.answer(*args, **kwargs)
@@ -151,7 +151,7 @@ class StubbedCall(HandlerCall):
 
 
 class StubbedFunctions(Mapping[str, Function[Any, Any]]):
-    """An app's functions as the workers of a Harness see them, with the stubs that there are by then."""
+    """An app's functions as the workers of a Harness see them: with the stubs that exist when a function is looked up."""
 
     def __init__(self, app: TaskFlow, stubs: Stubs) -> None:
         self.app = app
@@ -172,7 +172,7 @@ class StubbedFunctions(Mapping[str, Function[Any, Any]]):
 
 
 def stubbed(function: Function[Any, Any], stubs: Stubs) -> Function[Any, Any]:
-    """The function with a handler that gives way to the stubs."""
+    """The function, with a handler that calls a stub instead if there is one."""
     wrap = stubbed_async if function.is_async else stubbed_blocking
     return Function(wrap(function, stubs), spec=function.spec, app=function._app, output=function.output)
 

@@ -1,4 +1,4 @@
-"""The embedded Valkey of a test process: started once, a database for each Harness."""
+"""The embedded Valkey of a test process. It is started once, and lends each Harness a database."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from taskflow.dev.valkey import EXTRA_HINT, EmbeddedValkey, find_binary
 from taskflow.errors import ConfigError
 
 FOLDER_PREFIX = "taskflow-testing-"  # then the pid of the test process
-DATABASES = 64  # to lend: 1 to 64; database 0 is for what else the tests keep there
+DATABASES = 64  # databases 1 to 64 are lent; 0 is left for other data of the tests
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a Harness keeps its data: an empty database, and a namespace, as channels know no databases."""
+    """The place of a Harness's data: an empty database, and a namespace, since channels don't belong to a database."""
 
     url: str
     namespace: str
@@ -40,8 +40,8 @@ class ProcessValkey(EmbeddedValkey):
         self.numbers = itertools.count(1)
 
     def start(self) -> Self:
-        """Start it unless it runs. Raises ConfigError, which says what to install."""
-        if not self.is_running:  # it ends with the thread that started it
+        """Start the server unless it runs. Raises ConfigError, which says what to install."""
+        if not self.is_running:  # the server ends with the thread that started it
             check_installed()
             remove_orphans()
             if self.folder == Path():
@@ -55,7 +55,7 @@ class ProcessValkey(EmbeddedValkey):
 
     @contextmanager
     def lend(self) -> Iterator[Place]:
-        """An empty database for as long as the block takes. Raises ConfigError when all are taken."""
+        """Lend an empty database for as long as the block takes. Raises ConfigError when all are lent."""
         self.start()
         if not self.free:
             raise ConfigError(
@@ -71,7 +71,7 @@ class ProcessValkey(EmbeddedValkey):
             self.free.append(number)
 
     def remove(self) -> None:
-        """Stop it, and remove its folder."""
+        """Stop the server, and remove its folder."""
         atexit.unregister(self.remove)
         self.stop()
         if self.folder != Path():
@@ -80,18 +80,18 @@ class ProcessValkey(EmbeddedValkey):
 
 
 def process_valkey() -> ProcessValkey:
-    """The one of this process; it is not started yet when nobody has."""
+    """The Valkey of this process, which may not be started yet."""
     return valkey_of(os.getpid())
 
 
 @functools.cache
 def valkey_of(pid: int) -> ProcessValkey:
-    """One a process: a start takes longer than most tests, and a fork must not share its parent's list of databases."""
+    """The Valkey of process `pid`. One a process: a start is slow, and a fork must not share its parent's list of databases."""
     return ProcessValkey()
 
 
 def remove_orphans() -> None:
-    """A test process that was killed took its Valkey along, but not the folder."""
+    """Remove the folders of test processes that were killed: their Valkey ended with them, but the folder stayed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
         owner = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
         if owner.isdecimal() and not is_alive(int(owner)):

@@ -1,4 +1,4 @@
-"""Points an app at other servers and at another clock, for the time of a test."""
+"""Connects an app to other servers and another clock for the time of a test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taskflow.values.clock import Clock
 
 @asynccontextmanager
 async def wired(app: TaskFlow, *, clock: Clock, place: Place | None) -> AsyncIterator[None]:
-    """The app lives by `clock`, and at `place` unless that is None. Afterwards it is as it was."""
+    """Have the app use `clock`, and `place` unless that is None, for as long as the block takes."""
     former = app._link
     config = former.config
     if place is not None:

@@ -1,4 +1,4 @@
-"""Memory that a supervisor shares with each child: its lease (S9.4) and its progress (S9.9)."""
+"""Lease (S9.4) and Progress (S9.9): memory that the supervisor shares with each child."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ NS_PER_S = 1_000_000_000
 
 
 class SharedCells:
-    """A few signed 64-bit integers that a fork shares with its parent, all 0 at first.
+    """A few signed 64-bit integers that a forked process shares with its parent; all are 0 at first.
 
-    A cell is written and read as one aligned 8-byte word: no lock is needed, no reader sees half a value.
+    A cell is written and read as one aligned 8-byte word, so no lock is needed, and no reader sees half a value.
     """
 
     def __init__(self, count: int) -> None:
@@ -27,19 +27,19 @@ class SharedCells:
         self._cells[index] = value
 
     def close(self) -> None:
-        """Unmap it in this process; others keep theirs."""
+        """Unmap the memory in this process; other processes keep it."""
         self._cells.release()
         self._memory.close()
 
 
 class Lease:
-    """How long a child may start steps without news from the store. Rule S9.4.
+    """The time for which a child may start steps without news from the store. Rule S9.4.
 
-    The supervisor writes when it *sent* the last heartbeat that named this child and that the store took; the
-    child looks before it claims, and before it starts a step. So a child of which the store knows nothing yet
-    claims nothing, and one that was paused for longer than its lease starts nothing that somebody else may
-    have done since; neither needs a message to know. `lease_s` must be shorter than the time after which beat
-    declares a worker dead. A laptop that slept for an hour has lost its lease: the clock counts that.
+    The supervisor writes when it *sent* the last heartbeat that named this child and that the store accepted. The child looks
+    before it claims, and before it starts a step. So a child that the store doesn't know yet claims nothing, and a child that was
+    paused for longer than its lease starts nothing that another process may have done since; neither needs a message for that.
+    `lease_s` must be shorter than the time after which beat declares a worker dead. The clock counts a suspend of the machine: a
+    laptop that slept for an hour has lost its lease.
     """
 
     CONFIRMED_NS, EPOCH = 0, 1
@@ -50,10 +50,10 @@ class Lease:
 
     @property
     def epoch(self) -> int:
-        """Grows each time the store says that it had declared this worker dead and handed back its claims.
+        """A number that grows each time the store says that it had declared this worker dead and handed back its claims.
 
-        Read it before you claim. A claim of an older epoch isn't ours any more, even once the lease is valid
-        again: hand it back (its fence makes that harmless) and forget the run.
+        Read it before you claim. A claim of an older epoch isn't ours any more, even if the lease is valid again: hand it back (the
+        fence makes that harmless) and forget the run.
         """
         return self._cells[self.EPOCH]
 
@@ -65,17 +65,17 @@ class Lease:
         return self.lease_s - (boot_ns() - confirmed_ns) / NS_PER_S
 
     def is_valid(self, *, epoch: int | None = None) -> bool:
-        """Whether to claim or start a step: time is left, and `epoch`, if given, is still ours."""
+        """Whether the child may claim, or start a step: time is left, and `epoch`, if given, is the present one."""
         if epoch is not None and epoch != self.epoch:
             return False
         return self.remaining_s() > 0
 
     def renew(self, sent_ns: int) -> None:
-        """The store confirmed a heartbeat that was sent at `sent_ns` (see `boot_ns`). For the supervisor."""
+        """Note that the store confirmed a heartbeat that was sent at `sent_ns` (see `boot_ns`). For the supervisor."""
         self._cells[self.CONFIRMED_NS] = sent_ns
 
     def lose(self) -> None:
-        """The store had declared this worker dead: no claim counts any more. For the supervisor."""
+        """End the lease and begin a new epoch: the store had declared this worker dead, so no claim counts. For the supervisor."""
         self._cells[self.CONFIRMED_NS] = 0
         self._cells[self.EPOCH] += 1
 
@@ -84,7 +84,7 @@ class Lease:
 
 
 class Progress:
-    """When the loop of one child last turned, in shared memory: health by progress, not by being alive. Rule S9.9."""
+    """When a child's loop last turned, in shared memory: a child is healthy if it makes progress, not if it lives. Rule S9.9."""
 
     LOOP = 0
 
@@ -92,7 +92,7 @@ class Progress:
         self._cells = SharedCells(1)
 
     def loop_turned(self) -> None:
-        """The child's event loop turns. Call it at least once a second, from a timer of the loop."""
+        """Note that the child's event loop turns. Call it at least once a second, from a timer of the loop."""
         self._cells[self.LOOP] = boot_ns()
 
     @property

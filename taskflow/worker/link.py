@@ -1,4 +1,4 @@
-"""ChildLink: a child's end of the line to its supervisor."""
+"""ChildLink: a child's connection to its supervisor."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from taskflow.worker.lease import Lease, Progress
 from taskflow.worker.messages import Message, encode
 
 ORPHAN_GRACE_S = 0.7
-"""How long a child may take to hand back its claims when its supervisor is gone, before it is ended."""
+"""The time in which a child whose supervisor is gone may hand back its claims, before it is ended."""
 
 ORPHAN_EXIT_CODE = 70
 
 
 class ChildLink:
-    """What a forked child gets from its supervisor.
+    """A forked child's connection to its supervisor: messages, lease and progress.
 
-    `lease` says whether a step may start, `progress` takes what the child did last. The supervisor gives
-    orders by signals: SIGTERM means drain (a second one means nothing more), SIGQUIT means hand back at once
-    and exit.
+    `lease` says whether a step may start; the child notes in `progress` that its loop turns. The supervisor gives orders by
+    signals: SIGTERM means drain (a second one changes nothing), SIGQUIT means hand back at once and exit.
     """
 
     def __init__(
@@ -44,7 +43,7 @@ class ChildLink:
         self._lock = threading.Lock()
 
     def send(self, message: Message) -> None:
-        """Tell the supervisor; from any thread. Says nothing if it is gone: `supervisor_alive` tells that."""
+        """Send a message to the supervisor, from any thread. No error if it is gone: `supervisor_alive` tells that."""
         data = memoryview(encode(message))
         with self._lock:
             try:
@@ -54,9 +53,9 @@ class ChildLink:
                 return
 
     def fileno(self) -> int:
-        """Becomes readable when the supervisor is gone, and only then: for `loop.add_reader`.
+        """A file descriptor for `loop.add_reader`: it becomes readable when the supervisor is gone, and only then.
 
-        Then hand back at once and exit.
+        The child then has to hand back at once and exit.
         """
         return self._from_supervisor
 
@@ -79,8 +78,8 @@ class ChildLink:
         poller = select.poll()
         poller.register(self._from_supervisor, select.POLLIN)
         poller.poll()
-        # A catchable signal first, so that the runs are handed back now and not by the reaper in 15 s (S9.3).
-        # The kernel's PR_SET_PDEATHSIG can't do that: only SIGKILL would be certain, and that leaves no time.
+        # First a signal that can be caught, so that the runs are handed back now and not by the reaper in 15 s (S9.3).
+        # The kernel's PR_SET_PDEATHSIG is no way to do this: only SIGKILL would be certain, and that leaves no time.
         if signal.getsignal(signal.SIGQUIT) is not signal.SIG_DFL:
             os.kill(os.getpid(), signal.SIGQUIT)
             time.sleep(ORPHAN_GRACE_S)

@@ -1,4 +1,4 @@
-"""What a child tells its supervisor: one JSON object a line, over a pipe."""
+"""The messages of a child to its supervisor: one JSON object a line, over a pipe."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import orjson
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """The child has read the app, and says where its store is. It must not claim anything before `Ready`."""
+    """The child has imported the app, and names its store and broker. It must not claim anything before `Ready`."""
 
     kind: ClassVar[str] = "hello"
     child_id: str
     app_id: str
-    store_url: str  # may hold a password: never log it
+    store_url: str  # may contain a password: never log it
     namespace: str = ""
     app_version: str = ""
-    broker_url: str = ""  # may hold a password, too
+    broker_url: str = ""  # may contain a password too
     retention_ms: int = 0
     queues: tuple[str, ...] = ()
 
@@ -28,8 +28,10 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The child has reached store and broker, and takes work. `about` tells people what it serves, and from where; `warning`
-    what will hardly be meant so."""
+    """The child has reached store and broker, and takes work.
+
+    For the log, `about` says what it serves, and from which servers, and `warning` names a setting that is probably a mistake.
+    """
 
     kind: ClassVar[str] = "ready"
     about: str = ""
@@ -38,7 +40,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The child can't work: it can't import the app, or can't reach broker or store. It exits next.
+    """The child can't work, since it can't import the app, or reach broker or store. It exits next.
 
     `message` says in plain words what went wrong, `hint` what to do.
     """
@@ -68,7 +70,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(line: bytes) -> Message:
-    """Read one line. Raises ValueError when it is no message."""
+    """The message in a line. Raises ValueError if it is none."""
     try:
         fields: dict[str, Any] = orjson.loads(line)
         message_type = MESSAGE_TYPES[fields.pop("kind")]

@@ -1,4 +1,4 @@
-"""The process of one child: its fork, pipes, messages, signals and end."""
+"""ChildProcess: the supervisor's side of a child process, from its fork to its end; with pipes, messages and signals."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from taskflow.worker.messages import Message, decode
 from taskflow.worker.supervisor.wakeup import ignore_here
 
 ChildMain = Callable[[ChildLink], int]
-"""Runs in the forked child; returns its exit code."""
+"""The main function of a forked child; returns the exit code."""
 
 READ_BYTES = 65_536
 LEFT_TO_THE_SUPERVISOR = (signal.SIGINT, signal.SIGHUP)
-"""Ctrl-C and a hang-up reach the whole process group; only the supervisor answers them."""
+"""Signals (Ctrl-C, hang-up) that reach the whole process group; only the supervisor acts on them."""
 
 logger = logging.getLogger("taskflow.worker")
 
@@ -38,12 +38,12 @@ class Exit:
 
     @property
     def was_killed(self) -> bool:
-        """By somebody else: an operator, or a system without memory. Not by a crash of its own."""
+        """Whether somebody else killed the process, an operator or a system without memory: it did not crash by itself."""
         return self.code in (-signal.SIGKILL, -signal.SIGTERM)
 
     @property
     def cause(self) -> str:
-        """In words: 'exit code 3', or 'killed by signal 9 (SIGKILL; out of memory?)'."""
+        """The cause of the end in words: 'exit code 3', or 'killed by signal 9 (SIGKILL; out of memory?)'."""
         if self.code >= 0:
             return f"exit code {self.code}"
         number = -self.code
@@ -57,7 +57,7 @@ class Exit:
 
 @dataclass(slots=True, eq=False)
 class ChildProcess:
-    """The supervisor's end: `pid`, what the child says, how it ends."""
+    """A child process as the supervisor sees it: its pid, its messages, its end."""
 
     pid: int
     child_id: str
@@ -66,14 +66,14 @@ class ChildProcess:
     from_child: int
     to_child: int
     _received: bytearray = field(default_factory=bytearray)
-    is_silent: bool = False  # it has closed its end of the pipe: nothing more will come
+    is_silent: bool = False  # the child has closed its end of the pipe, so no more messages come
 
     @property
     def fds(self) -> tuple[int, int]:
         return self.from_child, self.to_child
 
     def read_messages(self) -> list[Message]:
-        """All complete messages that have arrived; never blocks."""
+        """Return all complete messages that have arrived; never blocks."""
         while not self.is_silent:
             try:
                 data = os.read(self.from_child, READ_BYTES)
@@ -92,15 +92,15 @@ class ChildProcess:
         return messages
 
     def poll_exit(self) -> Exit | None:
-        """How the process ended, or None while it lives. Call no more once it has told."""
+        """Return how the process ended, or None while it lives. Don't call it again after it has returned the end."""
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
-        except ChildProcessError:  # somebody else in this process waited for it
+        except ChildProcessError:  # other code in this process has waited for it
             return Exit(code=0)
         return Exit(code=os.waitstatus_to_exitcode(status)) if pid else None
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Safe until `poll_exit` has told the end: the pid can't be another process's before that."""
+        """Send a signal. Safe until `poll_exit` has returned the end: before that, no other process can have the pid."""
         os.kill(self.pid, number)
 
     def close(self) -> None:
@@ -127,9 +127,8 @@ def fork_child(
         to_supervisor=to_supervisor,
         from_supervisor=from_supervisor,
     )
-    flush_output()  # or both processes would write what is buffered
-    # Until its handlers are reset, the child must get no signal: it would answer as the supervisor, and wake
-    # that up.
+    flush_output()  # or both processes would write the buffered output
+    # The child must get no signal before its handlers are reset: it would act as the supervisor, and wake that up.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
@@ -151,7 +150,7 @@ def fork_child(
 
 
 def open_pipes() -> tuple[int, int, int, int]:
-    """Two pipes: (read, write) from child to supervisor, (read, write) from supervisor to child."""
+    """Make two pipes: (read, write) from child to supervisor, (read, write) from supervisor to child."""
     from_child, to_supervisor = os.pipe()
     try:
         from_supervisor, to_child = os.pipe()
@@ -164,21 +163,22 @@ def open_pipes() -> tuple[int, int, int, int]:
 
 
 def run_child(main: ChildMain, link: ChildLink, *, mask: Iterable[int], close_fds: Iterable[int]) -> NoReturn:
-    """The child's life from fork to exit; it never returns into the frames that it inherited."""
+    """Run the child from fork to exit. It never returns into the frames that it inherited."""
     code = 1
     try:
-        # A sibling's pipe that stays open here would hide the supervisor's death from that sibling.
+        # If a sibling's pipe stayed open here, that sibling would not notice the supervisor's death.
         for fd in close_fds:
             os.close(fd)
         reset_signals()
         ForksOfUserCode().register()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         print_by_lines()
-        atexit._clear()  # those of the supervisor
+        atexit._clear()  # drop the exit functions of the supervisor
         link.watch_supervisor()
         code = main(link)
         if code == 0:
-            atexit._run_exitfuncs()  # those of user code; the supervisor ends us if they hang
+            # run the exit functions of user code; the supervisor ends us if they hang
+            atexit._run_exitfuncs()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:
@@ -188,15 +188,15 @@ def run_child(main: ChildMain, link: ChildLink, *, mask: Iterable[int], close_fd
 
 
 def reset_signals() -> None:
-    """Forget the supervisor's handlers, and leave to it what reaches the whole process group."""
+    """Remove the supervisor's signal handlers, and ignore the signals that reach the whole process group."""
     forget_handlers()
     for number in LEFT_TO_THE_SUPERVISOR:
-        # Not SIG_IGN: a command that a step starts would ignore them too, whereas a handler ends with exec.
+        # Not SIG_IGN: a command that a step starts would inherit it, while a handler is gone after exec.
         signal.signal(number, ignore_here)
 
 
 def forget_handlers() -> None:
-    """SIGPIPE stays ignored, as Python has it."""
+    """Reset all signal handlers to the default. SIGPIPE stays ignored, as in all Python processes."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
@@ -204,17 +204,17 @@ def forget_handlers() -> None:
 
 
 class ForksOfUserCode:
-    """A process that a step forks, by `multiprocessing` or by hand, answers signals as any other does.
+    """Gives a process that a step forks, by `multiprocessing` or by hand, the default signal handlers.
 
-    With the child's handlers and its wake-up socket, which both would share, SIGTERM to that process would drain the child. No
-    signal reaches it before it is rid of them: one that did would be lost.
+    With the child's handlers and its wake-up socket, which both would share, SIGTERM to that process would drain the child. Signals
+    are blocked until the handlers are removed: one that came earlier would be lost.
     """
 
     def __init__(self) -> None:
         self.masks = threading.local()
 
     def register(self) -> None:
-        """For all forks of this process from now on."""
+        """Do this for all further forks of this process."""
         os.register_at_fork(
             before=self.hold_signals, after_in_parent=self.let_signals, after_in_child=self.leave_the_worker
         )  # fmt: skip
@@ -232,14 +232,14 @@ class ForksOfUserCode:
 
 
 def print_by_lines() -> None:
-    """Into a pipe or file, too: what user code printed would be lost with a process that is killed."""
+    """Write stdout and stderr line by line, also to a pipe or file: buffered output would be lost when the process is killed."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)
 
 
 def end_process(code: int) -> NoReturn:
-    """Flush and exit. Threads of user code must not delay it, as they would an exit of Python's own."""
+    """Flush the output and exit at once. Unlike Python's own exit, this does not wait for threads of user code."""
     try:
         logging.shutdown()
         flush_output()
@@ -249,18 +249,18 @@ def end_process(code: int) -> NoReturn:
 
 def flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
+        with contextlib.suppress(OSError, ValueError):  # the stream has no reader any more, or is closed
             stream.flush()
 
 
 def reap_orphans(known: Container[int]) -> None:
-    """Reap the dead processes that are not `known`: as process 1 of a container we inherit what steps have left behind."""
+    """Reap dead processes that are not `known`. As process 1 of a container we inherit processes that steps left behind."""
     while hasattr(os, "waitid"):  # macOS has none, and no containers
         try:
             dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return
-        # A child of ours that has died this very moment: SIGCHLD calls us again once it is reaped.
+        # One of our children has died this very moment: SIGCHLD calls us again once that one is reaped.
         if dead is None or dead.si_pid in known:
             return
         os.waitpid(dead.si_pid, 0)

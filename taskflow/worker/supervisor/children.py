@@ -1,4 +1,4 @@
-"""The children of a worker and their seats: who works where, who takes over next, and when a new child may start."""
+"""Children and seats: which child works in each seat, which one takes over next, and when a new child may start."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from taskflow.worker.messages import Failed, Hello
 from taskflow.worker.supervisor.child_process import ChildProcess, Exit
 
 ORDERLY_EXITS = (0, -signal.SIGTERM, -signal.SIGQUIT)
-"""Exit codes of a child that was told to end, and did."""
+"""Exit codes of a child that ended as it was told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartBackoff:
-    """When to replace a dead child: at once, but ever later while each lives less than `short_life_s`."""
+    """The pause before a dead child is replaced: none at first, then ever longer while children live less than `short_life_s`."""
 
     short_life_s: float = 5.0
     initial_s: float = 0.5
     maximum_s: float = 30.0
 
     def delay_s(self, short_lives: int) -> float:
-        """Pause after the `short_lives`-th short life in a row."""
+        """The pause (s) after so many short lives in a row."""
         if short_lives == 0:
             return 0.0
-        # The exponent is capped, so that a child that dies for weeks overflows no float.
+        # The exponent is capped, so that weeks of dying children don't overflow the float.
         return min(self.maximum_s, self.initial_s * 2.0 ** min(short_lives - 1, 30))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Helper:
-    """A process that a worker runs beside its children: it executes no runs and imports no user code.
+    """A process beside the children, like the beat of `worker -B`: it executes no runs and imports no user code.
 
-    It starts once a child has said hello, and so where store and broker are; it says Ready or Failed itself, and
-    is replaced when it dies, as children are.
+    It starts once a child has said Hello, which names store and broker. It sends Ready or Failed itself, and is replaced when it
+    dies, as children are.
     """
 
     name: str
-    main: Callable[[ChildLink, Hello], int]  # runs in the forked process; returns its exit code
+    main: Callable[[ChildLink, Hello], int]  # the main function of the forked process; returns the exit code
 
 
 class ChildState(Enum):
@@ -59,21 +59,21 @@ class Purpose(Enum):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Child:
-    """One child as its supervisor sees it. Times are time.monotonic()."""
+    """A child as its supervisor sees it. Times are time.monotonic()."""
 
     process: ChildProcess
     purpose: Purpose
-    generation: int  # how many rolling restarts had been asked for when it started
+    generation: int  # the number of rolling restarts that had been asked for when it started
     started_s: float
     state: ChildState = ChildState.STARTING
     said_hello: bool = False
     failure: Failed | None = None
     recycle_reason: str | None = None
-    end_reason: str | None = None  # why we told it to end; None: we did not
+    end_reason: str | None = None  # why we told it to end; None if we did not
     kill_at_s: float | None = None
-    was_killed: bool = False  # by us, with SIGKILL
+    was_killed: bool = False  # whether we have killed it, with SIGKILL
     is_reported: bool = False  # its stall or slow start has been logged
-    name: str = "child"  # for people; a helper has its own
+    name: str = "child"  # for logs; a helper has its own name
 
     @property
     def child_id(self) -> str:
@@ -89,23 +89,23 @@ class Child:
     def has_crashed(self, exit: Exit) -> bool:
         """Whether the exit was the child's own doing (S9.8).
 
-        An exit code 0 that nobody asked for is: user code called `os._exit(0)`.
+        An exit with code 0 that nobody asked for counts: user code has called `os._exit(0)`.
         """
         if self.was_killed:
             return False
         return self.end_reason is None or exit.code not in ORDERLY_EXITS
 
     def cause(self, exit: Exit) -> str:
-        """How and why it ended, for people."""
+        """How and why the child ended, in words."""
         cause = "killed by signal 9 (SIGKILL, from its supervisor)" if self.was_killed else exit.cause
         return cause if self.end_reason is None else f"{self.end_reason}: {cause}"
 
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """A place for one working child. `successor` is getting ready while `current` goes on working."""
+    """A place for one working child. While `current` goes on working, its `successor` gets ready."""
 
-    helper: Helper | None = None  # whom this seat is for; None: a child that executes runs
+    helper: Helper | None = None  # the helper that this seat is for; None for a child that executes runs
     current: Child | None = None
     successor: Child | None = None
     short_lives: int = 0
@@ -113,43 +113,43 @@ class Seat:
 
     @property
     def name(self) -> str:
-        """What sits here, for people."""
+        """What kind of process sits here, for logs."""
         return "child" if self.helper is None else self.helper.name
 
     @property
     def wants_child(self) -> bool:
-        """Whether nobody works here, or who works here asked to be replaced; not: by a rolling restart."""
+        """Whether a child has to be started: none works here, or the working one asked to be replaced. Not for rolling restarts."""
         if self.successor is not None:
             return False
         return self.current is None or self.current.asks_to_be_replaced
 
     def seat_child(self, child: Child) -> None:
-        """A new child has been started for this seat."""
+        """Put a new child into this seat: as `current` if that is empty, else as `successor`."""
         if self.current is None:
             self.current = child
         else:
             self.successor = child
 
     def promote(self) -> Child | None:
-        """The successor is ready: it takes the place. Returns the predecessor."""
+        """Let the successor, which is ready, take the place; return the predecessor."""
         predecessor, self.current, self.successor = self.current, self.successor, None
         return predecessor
 
     def vacate(self, child: Child) -> None:
-        """The child has died. A successor that is getting ready takes its place."""
+        """Remove a child that has died. A successor that is getting ready takes its place."""
         if self.successor is child:
             self.successor = None
         elif self.current is child:
             self.current, self.successor = self.successor, None
 
     def note_death(self, *, lived_s: float, now_s: float, backoff: RestartBackoff) -> float:
-        """A child died that should not have. Returns the pause in seconds before the next may start."""
+        """Note that a child died unexpectedly; return the pause in seconds before the next one may start."""
         self.short_lives = self.short_lives + 1 if lived_s < backoff.short_life_s else 0
         delay_s = backoff.delay_s(self.short_lives)
         self.start_at_s = now_s + delay_s
         return delay_s
 
     def forgive(self) -> None:
-        """Forget the deaths: the next may start at once."""
+        """Forget the deaths, so that the next child may start at once."""
         self.short_lives = 0
         self.start_at_s = 0.0

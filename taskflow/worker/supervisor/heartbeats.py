@@ -1,4 +1,4 @@
-"""A worker's standing with the store: heartbeats, lease, hand-back of dead children's claims. S9.3, S9.4."""
+"""Heartbeats: keeps the worker's children alive in the store, and hands back what dead children held. Rules S9.3, S9.4."""
 
 from __future__ import annotations
 
@@ -14,35 +14,34 @@ from taskflow.worker.lease import Lease
 from taskflow.worker.messages import Hello
 
 RETRY_S = 1.0
-"""Pause after a store call that failed. Calls stall for 1 s at most, so signals wait no longer than that."""
+"""The pause after a failed store call. Calls take at most 1 s, so signals wait no longer than that."""
 
 logger = logging.getLogger("taskflow.worker")
 
 
 class HeartbeatStore(Protocol):
-    """What the supervisor needs of the store. Calls block, for at most 1 s each; any exception is an outage.
+    """The methods of the store that the supervisor needs. Calls block, for at most 1 s each; any exception means an outage.
 
-    `now_ms` is this host's clock (ms since the epoch); to correct it by the store's is the implementation's
-    part (S8.3). Children hold copies of its sockets, so `close`, and each reconnect, has to shut a socket
-    down, not only close it.
+    `now_ms` is this host's clock (ms since the epoch); the implementation corrects it by the store's (S8.3). Children hold copies
+    of its sockets, so `close`, and each reconnect, has to shut a socket down and not only close it.
     """
 
     def heartbeat(self, worker_id: str, child_ids: list[str], *, now_ms: int) -> bool:
         """Register the worker and these children as alive.
 
-        False: the worker was not known. It is new, or had been declared dead and its claims were handed back.
+        Returns False if the store did not know the worker: it is new, or was declared dead and its claims were handed back.
         """
         ...
 
     def hand_back(self, child_id: str, *, cause: str, crashed: bool, now_ms: int) -> int:
-        """Hand back all claims of an ended child, return how many; 0 when repeated.
+        """Hand back all claims of an ended child; return how many (0 when repeated).
 
         `crashed`: it died by itself, which counts towards `max_crashes` (S9.8); `cause` says how it ended.
         """
         ...
 
     def leave(self, worker_id: str) -> None:
-        """The worker stops: forget it."""
+        """Forget the worker, which is stopping."""
         ...
 
     def close(self) -> None: ...
@@ -52,7 +51,7 @@ StoreFactory = Callable[[Hello], HeartbeatStore]
 
 
 def host_now_ms() -> int:
-    """This host's time, ms since the epoch, as the implementation of HeartbeatStore measures its distance to the store's."""
+    """This host's time in ms since the epoch: the clock whose distance to the store's a HeartbeatStore measures."""
     return machine_clock().local_now_ms()
 
 
@@ -66,7 +65,7 @@ class HandBack:
 
 
 class Heartbeats:
-    """Sends heartbeats, renews the lease, hands back, and outlives outages of the store.
+    """Sends heartbeats, renews the children's leases, and hands back the claims of dead children; survives outages of the store.
 
     Times are time.monotonic().
     """
@@ -92,9 +91,10 @@ class Heartbeats:
         self._confirmed_ns: int | None = None
 
     def introduce(self, hello: Hello) -> bool:
-        """A child has said where its store is, and is registered next. False: not the store that we know.
+        """Note the store that a child's Hello names; the next heartbeat registers the child. False if it is another store than
+        before.
 
-        One worker can't be alive in two stores: where its heartbeat doesn't go, its claims are taken away.
+        A worker can't be alive in two stores: the one without its heartbeats would take its claims away.
         """
         known = self._hello
         if known is not None and (known.store_url, known.namespace) != (hello.store_url, hello.namespace):
@@ -104,24 +104,24 @@ class Heartbeats:
         return True
 
     def hand_back(self, child_id: str, *, cause: str, crashed: bool) -> None:
-        """Have the claims of an ended child handed back by the next `run_due`, or when the store is back."""
+        """Have the next `run_due` hand back the claims of an ended child, or a later one, once the store is back."""
         self._hand_backs.append(HandBack(child_id, cause, crashed))
         self._hurry()
 
     @property
     def due_s(self) -> float | None:
-        """When `run_due` has something to do; None before the first child has said hello."""
+        """When `run_due` next has something to do; None before a child has said Hello."""
         return None if self._hello is None else self._due_s
 
     def run_due(self, leases: Mapping[str, Lease], *, now_s: float) -> None:
-        """If it is time, hand back what is to be, and send a heartbeat for the children of `leases`."""
+        """If it is time, hand back the claims of ended children, and send a heartbeat for the children of `leases`."""
         if self._hello is None or now_s < self._due_s:
             return
         try:
             store = self._open(self._hello)
             self._flush_hand_backs(store)
             self._beat(store, leases)
-        except Exception as error:  # whatever the store throws, signals and children must go on being served
+        except Exception as error:  # no error of the store may keep us from serving signals and children
             self._note_outage(error, now_s=now_s)
             self._due_s = time.monotonic() + RETRY_S
             return
@@ -129,7 +129,7 @@ class Heartbeats:
         self._due_s = now_s + self._interval_s
 
     def leave(self) -> None:
-        """All children have ended: hand back, say goodbye, close. Tries once; the rest is the reaper's."""
+        """Hand back the claims, have the store forget the worker, and close. Tries once; the reaper does the rest later."""
         if self._hello is None or self._confirmed_ns is None:
             return  # the store has never heard of this worker
         try:
@@ -154,7 +154,7 @@ class Heartbeats:
         return self._store
 
     def _beat(self, store: HeartbeatStore, leases: Mapping[str, Lease]) -> None:
-        # The time of sending, not of the answer: a late answer says nothing about what happened since.
+        # The time of sending counts, not that of the answer: a late answer says nothing about the time since.
         sent_ns = boot_ns()
         was_known = store.heartbeat(self._worker_id, list(leases), now_ms=self._now_ms())
         if not was_known and self._confirmed_ns is not None:
@@ -183,7 +183,7 @@ class Heartbeats:
         if self._outage_began_s is None:
             self._outage_began_s = now_s
             if self._confirmed_ns is None:
-                return  # most often a child fails there, too, and says why more fully: wait for the next try
+                return  # wait for the next try: most often a child fails too, and says more fully why
         if self._outage_is_logged:
             return
         self._outage_is_logged = True

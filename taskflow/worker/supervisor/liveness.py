@@ -10,13 +10,13 @@ from taskflow.redis.blocking import ServerLost, ServerRefused
 from taskflow.store.liveness import LivenessStore
 from taskflow.worker.messages import Hello
 
-RELEASE_TIMEOUT_S = 1.0  # a supervisor that waits answers no signals
+RELEASE_TIMEOUT_S = 1.0  # short, since a supervisor that waits does not act on signals
 
 logger = logging.getLogger("taskflow.worker")
 
 
 class WorkerLiveness(LivenessStore):
-    """The store, and the broker's messages that a dead child had received."""
+    """HeartbeatStore over the store; it also gives back the broker's messages that a dead child had received."""
 
     def __init__(self, hello: Hello) -> None:
         super().__init__(hello.store_url, namespace=hello.namespace, app_id=hello.app_id, queues=hello.queues)
@@ -26,7 +26,7 @@ class WorkerLiveness(LivenessStore):
         self.queue_names = [queue.name for queue in topology.queues(hello.app_id, hello.queues)]
 
     def hand_back(self, child_id: str, *, cause: str, crashed: bool, now_ms: int) -> int:
-        """As LivenessStore; then give back the child's messages, should the broker keep them for it."""
+        """As in LivenessStore; then give back the child's messages, if the broker keeps them for it."""
         count = super().hand_back(child_id, cause=cause, crashed=crashed, now_ms=now_ms)
         try:
             released = release_messages(

@@ -1,4 +1,4 @@
-"""SupervisorOptions: how a worker's processes are run."""
+"""SupervisorOptions: how many processes a worker has, and the times that they are given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taskflow.worker.supervisor.children import Helper, RestartBackoff
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisorOptions:
-    """How a worker's processes are run. Raises ConfigError for values that can't work."""
+    """The number of a worker's processes, and their time limits. Raises ConfigError for values that can't work."""
 
     child_main: ChildMain
     processes: int = 1

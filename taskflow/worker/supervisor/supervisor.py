@@ -1,7 +1,7 @@
 """Supervisor: starts child processes, keeps them and their claims alive, replaces them, and stops them.
 
-It is one thread that waits in poll(), and imports no user code: nothing that a user's function does can stop
-its heartbeat, and a fork is always safe. Rules S9.3 to S9.6, S9.8, S9.9.
+It is one thread that waits in poll(), and imports no user code. So no function of a user can stop its heartbeat, and a fork is
+always safe. Rules S9.3 to S9.6, S9.8, S9.9.
 """
 
 from __future__ import annotations
@@ -36,17 +36,16 @@ logger = logging.getLogger("taskflow.worker")
 
 
 class Phase(IntEnum):
-    STARTING = 0  # no child has been ready yet: a child that fails by itself ends the worker
+    STARTING = 0  # no child has been ready yet; if a child fails now, the worker ends
     RUNNING = 1
-    DRAINING = 2  # first SIGTERM or SIGINT
-    QUITTING = 3  # second one, SIGQUIT, or a failed start
+    DRAINING = 2  # after the first SIGTERM or SIGINT
+    QUITTING = 3  # after the second one, SIGQUIT, or a failed start
 
 
 class Supervisor:
-    """One worker. `run` returns its exit code: 0 after a clean stop, 1 when it could not start.
+    """The supervisor of one worker. `run` returns the exit code: 0 after a clean stop, 1 if the worker could not start.
 
-    SIGTERM and SIGINT drain, a second one or SIGQUIT hands back at once (S9.6), SIGHUP replaces the children
-    one by one.
+    SIGTERM and SIGINT drain, a second one or SIGQUIT hands back at once (S9.6), SIGHUP replaces the children one by one.
     """
 
     def __init__(
@@ -68,22 +67,23 @@ class Supervisor:
         self._wakeup = Wakeup(SIGNALS)
         self._phase = Phase.STARTING
         self._exit_code = 0
-        # Helpers last: in a rolling restart they then start with what the new children have said.
+        # Helpers last, so that in a rolling restart they start with the Hello of the new children.
         self._seats = [Seat() for _ in range(options.processes)] + [
             Seat(helper) for helper in options.helpers
         ]
-        self._hello: Hello | None = None  # the latest
+        self._hello: Hello | None = None  # the latest one of a child
         self._children: dict[Child, Seat] = {}
-        self._started = 0  # children so far; numbers their ids
+        self._started = 0  # how many children were started so far; numbers their ids
         self._restart_asked = False
         self._generation = 0
         self._is_rolling = False
         self._rolled_out: Child | None = None  # the child that this rolling restart drains now
 
     def run(self) -> int:
-        """Serve until a signal says stop. Call it once, in the main and only thread of a process."""
+        """Serve until a signal says stop; return the exit code. Call it once, in the main and only thread of the process."""
         gc.collect()
-        gc.freeze()  # the collector of a child then leaves these objects alone, and their memory stays shared
+        # so that a child's garbage collector does not touch these objects, and their memory stays shared
+        gc.freeze()
         with self._wakeup:
             try:
                 while self._phase < Phase.DRAINING or self._children:
@@ -94,11 +94,12 @@ class Supervisor:
         return self._exit_code
 
     def run_once(self) -> None:
-        """One turn: start what is missing, wait until something happens or is due, and answer it."""
+        """Do one turn: start missing children, wait until something happens or is due, and act on it."""
         self._fill_seats()
         self._wait()
         signals = self._wakeup.take()
-        for child in list(self._children):  # a child that was ready before the signal came counts as ready
+        # Read messages first: a child that was ready before the signal came counts as ready.
+        for child in list(self._children):
             self._hear(child)
         for number in signals:
             self._on_signal(number)
@@ -139,7 +140,8 @@ class Supervisor:
     def _fill_seats(self) -> None:
         now_s = time.monotonic()
         for seat in self._seats:
-            if self._phase >= Phase.DRAINING:  # from the beginning, or as the last one could not be started
+            # We may be draining from the beginning, or because a child could not be started.
+            if self._phase >= Phase.DRAINING:
                 return
             if self._may_fill(seat) and now_s >= seat.start_at_s:
                 self._start_child(seat, Purpose.FILL if seat.current is None else Purpose.RECYCLE)
@@ -178,7 +180,7 @@ class Supervisor:
         for seat in self._seats:
             seat.forgive()
         for child in self._children:
-            if child.state is ChildState.STARTING:  # it may have read the old code
+            if child.state is ChildState.STARTING:  # it may have imported the old code
                 self._dismiss(child, reason="restart")
 
     def _start_child(self, seat: Seat, purpose: Purpose) -> None:
@@ -231,7 +233,7 @@ class Supervisor:
                 child.failure = message
                 child.kill_at_s = (
                     time.monotonic() + self._options.quit_grace_s
-                )  # should it not exit by itself
+                )  # in case it does not exit by itself
             case Recycle():
                 child.recycle_reason = message.reason
 
@@ -262,7 +264,7 @@ class Supervisor:
         exit = child.process.poll_exit()
         if exit is None:
             return
-        self._hear(child)  # its last words
+        self._hear(child)  # read its last messages
         seat = self._children.pop(child)
         child.process.close()
         was_successor = seat.successor is child
@@ -272,7 +274,7 @@ class Supervisor:
                 child.child_id, cause=child.cause(exit), crashed=child.has_crashed(exit)
             )
         if child.end_reason is not None or self._phase >= Phase.DRAINING:
-            # After a failed start, whose reason stands on the terminal, the end of the others is no news.
+            # After a failed start the reason was already printed, so the end of the other children is not worth a line.
             level = logging.DEBUG if self._exit_code else logging.INFO
             logger.log(level, "%s has ended (%s)", child, child.cause(exit))
         elif self._phase is Phase.STARTING and not (child.failure is None and exit.was_killed):
@@ -331,13 +333,13 @@ class Supervisor:
                 self._dismiss(child, reason="worker stopped")
 
     def _dismiss(self, child: Child, *, reason: str) -> None:
-        """Have a child end: its running steps may still take the drain timeout."""
+        """Have a child end. Its executing steps may take up to the drain timeout."""
         child.end_reason = reason
-        if child.state is ChildState.STARTING:  # it holds nothing yet, and may not listen to signals
+        if child.state is ChildState.STARTING:  # it holds nothing yet, and may not act on signals
             self._kill(child)
             return
         child.state = ChildState.DRAINING
-        # The child itself hands back what is left after the drain timeout; the grace is for doing that.
+        # After the drain timeout the child itself hands back the rest; the grace is the time for that.
         child.kill_at_s = time.monotonic() + self._options.drain_timeout_s + self._options.quit_grace_s
         child.process.send_signal(signal.SIGTERM)
 
@@ -362,19 +364,18 @@ class Supervisor:
                 self._kill(child)
 
     def _kill(self, child: Child) -> None:
-        # Kill first, hand back once it is reaped, a moment later: so no step goes on here while it starts
-        # elsewhere.
+        # Kill first, and hand back a moment later, once the child is reaped: so no step goes on here while it starts elsewhere.
         child.was_killed = True
         child.kill_at_s = None
         child.process.send_signal(signal.SIGKILL)
 
     def _kill_all(self) -> None:
-        """Leave no process behind, whatever went wrong here."""
+        """Kill and reap all children, so that no process is left behind after an error here."""
         for child in self._children:
             child.process.send_signal(signal.SIGKILL)
             os.waitpid(child.process.pid, 0)
 
 
 def new_worker_id() -> str:
-    """Unique among all workers ever: host, pid, and 4 random bytes, as a pid comes back."""
+    """An id that no other worker ever has: host, pid, and 4 random bytes, since pids are used again."""
     return f"{os.uname().nodename}-{os.getpid()}-{os.urandom(4).hex()}"

@@ -1,4 +1,4 @@
-"""Signals as bytes on a socket: a loop that waits in poll() gets them in order, between its other work."""
+"""Wakeup: turns signals into bytes on a socket, so that a loop that waits in poll() gets them in order, between its other work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HandlerOrDefault = Callable[[int, FrameType | None], Any] | int | None
 
 
 class Wakeup:
-    """Catches `signals` while it is entered (in the main thread), and gives them out by `take`."""
+    """A context manager that catches `signals`, in the main thread; `take` returns the caught ones."""
 
     def __init__(self, signals: Iterable[signal.Signals]) -> None:
         self._signals = tuple(signals)
@@ -32,7 +32,7 @@ class Wakeup:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._handlers.items():
-            # None: the former handler wasn't set from Python, and can't be put back.
+            # None means that the former handler wasn't set from Python, and can't be restored.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         signal.set_wakeup_fd(self._wakeup_fd)
         self._reader.close()
@@ -46,7 +46,7 @@ class Wakeup:
         return self._reader.fileno()
 
     def take(self) -> list[signal.Signals]:
-        """The caught signals in their order, each as often as it came; never blocks."""
+        """Return the caught signals in order, each as often as it came; never blocks."""
         try:
             numbers = self._reader.recv(4096)
         except BlockingIOError:
@@ -55,4 +55,4 @@ class Wakeup:
 
 
 def ignore_here(number: int, frame: FrameType | None) -> None:
-    """A handler must be set for a signal to reach the wakeup socket; it has nothing to do itself."""
+    """Do nothing. A signal reaches the wakeup socket only if it has a handler in Python."""
