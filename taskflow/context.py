@@ -71,7 +71,9 @@ class RunLogger(logging.LoggerAdapter[logging.Logger]):
     """Adds run, function and attempt to every line, and is silent during replay. Rule S10.6."""
 
     def __init__(self, facts: dict[str, object], is_replaying: Callable[[], bool]) -> None:
-        super().__init__(logger, facts)
+        # What LoggerAdapter's own does, without its call: each run makes one of these.
+        self.logger = logger
+        self.extra = facts
         self.is_replaying = is_replaying
 
     def isEnabledFor(self, level: int) -> bool:

@@ -125,7 +125,8 @@ class Router:
                 receipt.unreadable[place] = error
             else:
                 receipt.left += len(events)
-                self.waiting.extend(Arrived(event, place, receipt) for event in events)
+                for event in events:
+                    self.waiting.append(Arrived(event, place, receipt))
         if not receipt.left:
             receipt.done.set_result(None)
         self.route_waiting()

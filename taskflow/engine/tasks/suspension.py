@@ -173,9 +173,23 @@ class TaskTree:
         return bool(leftovers)
 
     def close(self) -> None:
-        """The handler has returned and nothing is left over: let go of the tasks, without a turn of the loop."""
+        """The handler has returned, or all its tasks were ended: let go of everything, without a turn of the loop.
+
+        The tasks' contexts hold the tree, and a cycle would outlive the run until the collector comes.
+        """
         self.suspending = True
-        self._close()
+        for task in self._tasks:
+            if task.done():
+                fetch_outcome(task)
+        for future in self._watched or ():
+            future.remove_done_callback(self._unwatch)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+        self._tasks, self._parked = {}, {}
+        self._watched = self._leftovers = self._timer = self._held_by = self._settling = self.root = None
+        self._on_stuck = self._on_idle = do_nothing
 
     @property
     def held_by(self) -> AnyTask | None:
@@ -242,7 +256,7 @@ class TaskTree:
         if self._tasks and (len(self._tasks) > 1 or caller not in self._tasks):
             self._loop.call_soon(self._reap, len(self._tasks), IDLE_TICKS, grace_s, context=self._context)
         else:
-            self._close()
+            self.close()
 
     async def unwound(self) -> list[AnyTask]:
         """Wait until `unwind()` is through, from outside the tree; returns the survivors."""
@@ -362,26 +376,11 @@ class TaskTree:
         elif left:
             self._settling = self._loop.create_task(self._settle(grace_s))
         else:
-            self._close()
+            self.close()
 
     async def _settle(self, grace_s: float) -> None:
         self.survivors = await settle(self._tasks, grace_s=grace_s)
-        self._close()
-
-    def _close(self) -> None:
-        """Let go of everything: the tasks' contexts hold the tree, and a cycle would outlive the run until the collector comes."""
-        for task in self._tasks:
-            if task.done():
-                fetch_outcome(task)
-        for future in self._watched or ():
-            future.remove_done_callback(self._unwatch)
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
-        self._tasks, self._parked = {}, {}
-        self._watched = self._leftovers = self._timer = self._held_by = self._settling = self.root = None
-        self._on_stuck = self._on_idle = do_nothing
+        self.close()
 
 
 def do_nothing() -> None:

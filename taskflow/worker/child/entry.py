@@ -20,7 +20,7 @@ from taskflow.redis.address import parse_server_url, redact
 from taskflow.redis.connection import CommandError
 from taskflow.worker.child.registration import code_base_of
 from taskflow.worker.child.runner import AppRunner, RunnerOptions
-from taskflow.worker.child.surroundings import enable_own_loggers, refuse_green_threads
+from taskflow.worker.child.surroundings import calm_collector, enable_own_loggers, refuse_green_threads
 from taskflow.worker.child.watchdog import Watchdog
 from taskflow.worker.link import ChildLink
 from taskflow.worker.messages import Failed, Hello, Ready, Recycle
@@ -59,6 +59,7 @@ def serve_child(link: ChildLink, options: WorkerOptions) -> int:
         link.send(Failed(str(error)))
         return 1
     enable_own_loggers()
+    calm_collector()
     # Before anything is connected: the supervisor's heartbeat makes the lease valid meanwhile.
     config = app.config
     link.send(

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 
 from taskflow.errors import ConfigError
+
+USUAL_COLLECTOR = gc.get_threshold()  # as Python has it, before any user code runs
+CALM_COLLECTOR = (10_000, *USUAL_COLLECTOR[1:])
+
+
+def calm_collector() -> None:
+    """Have Python look for cycles of garbage after 10,000 new objects instead of 700.
+
+    A hundred runs that begin together are more than 700 objects, so each was looked through several times while it lived, for 7% of
+    a no-op run's CPU; and the engine leaves no cycles behind. User code that has chosen another threshold keeps it.
+    """
+    if gc.get_threshold() == USUAL_COLLECTOR:
+        gc.set_threshold(*CALM_COLLECTOR)
 
 
 def refuse_green_threads() -> None:
