@@ -154,6 +154,15 @@ class Actors:
             case "race":
                 branches = [self.branch(branch, ctx, step) for branch in op.branches]
                 return await step.parallel(branches, mode="race")
+            case "limit":
+                try:
+                    async with asyncio.timeout(op.ms / 1000):
+                        return await self.perform(op.branches[0], ctx, step)
+                except TimeoutError:
+                    return ["timed out"]
+            case "fan":
+                keys = [op.id, *[f"{op.id}#{number}" for number in range(1, op.count)]]
+                return await asyncio.gather(*[self.step(op, key, ctx, step) for key in keys])
             case "try":
                 try:
                     return await self.perform(op.branches[0], ctx, step)

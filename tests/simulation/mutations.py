@@ -382,6 +382,10 @@ MUTATIONS = (
         "takes the refusal of a store that can't write now for its answer", "", 0,
         python(StoreClient, "take_reply", "elif text.startswith(self.topology.refusals):", "elif False:"),
     ),
+    Mutation(
+        "leaves in the store what user code has given up", "S", 0,
+        python(HandlerCall, "wait", "run.give_up(key)", "pass"),
+    ),
     # --- clocks ---
     Mutation(
         "follows the clock of its machine, which somebody sets", "S", 5,

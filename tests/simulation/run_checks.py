@@ -164,7 +164,7 @@ def suspended_runs_have_heard_all(evidence: Evidence) -> Iterator[str]:
         missed = [
             key
             for key in record["untold"]
-            if run and key.partition("#")[0] not in evidence.functions[run.function].raced_ids
+            if run and key.partition("#")[0] not in evidence.functions[run.function].given_up_ids
         ]
         if missed:
             what = ", ".join(missed)
@@ -221,7 +221,13 @@ def steps_are_not_cut_off(evidence: Evidence) -> Iterator[str]:
     """Rule S6.2: whatever ends a run here waits for its executing steps; only their time limit cuts them off."""
     for execution in evidence.executions:
         run = evidence.stored.runs.get(execution.run)
-        if execution.outcome == "stopped" and run and not evidence.functions[run.function].step_timeout_ms:
+        plan = evidence.functions[run.function] if run else None
+        if (
+            execution.outcome == "stopped"
+            and plan
+            and not plan.step_timeout_ms
+            and execution.key not in plan.ids_within("limit")
+        ):
             yield f"S6.2: step {execution.key} of {execution.run} was cut off in {execution.process} at {execution.end}"
 
 
@@ -230,7 +236,7 @@ def drained_bodies_begin_once(evidence: Evidence) -> Iterator[str]:
 
     A process may lose its claim at the end of the drain timeout, by a pause, or with the store away: those are left out.
     """
-    troubles = list(evidence.of("paused", "died", "store_away"))
+    troubles = list(evidence.of("paused", "died", "store_away", "writes_refused"))
     drains = {record.process: record.place for record in evidence.of("drained")}
     by_run: defaultdict[str, list[Execution]] = defaultdict(list)
     for execution in evidence.executions:
@@ -282,7 +288,11 @@ def failed_attempts_are_stored(evidence: Evidence) -> Iterator[str]:
             failures[execution.run, execution.key] += execution.end < claim.ended
     for (run_id, key), count in failures.items():
         run = evidence.stored.runs.get(run_id)
-        if run is None or key == BODY or key.partition("#")[0] in evidence.functions[run.function].raced_ids:
+        if (
+            run is None
+            or key == BODY
+            or key.partition("#")[0] in evidence.functions[run.function].given_up_ids
+        ):
             continue
         stored = len(run.steps.get(key, {}).get("attempts") or [])
         if stored < count:

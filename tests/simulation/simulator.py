@@ -27,6 +27,7 @@ import click
 from taskflow.app import TaskFlow
 from taskflow.courier import Courier
 from taskflow.dev.spawn import end_with
+from taskflow.store import store
 from taskflow.values.ids import GENERATOR
 from tests.simulation.actors import Actors
 from tests.simulation.broker import SimulatedBroker, SimulatedPublisher, is_events_queue
@@ -279,6 +280,7 @@ def isolated(seed: int) -> Iterator[None]:
     state: Any = random.getstate()
     random.seed(seed)
     GENERATOR.reseed(seed.to_bytes(8))
+    new_secret, store.new_secret = store.new_secret, secret_of_a_world  # type: ignore[attr-defined]
     # When the collector runs depends on what ran before, and tasks that it finds complain to the history: here it is told to.
     gc.disable()
     gc.freeze()  # what is there already need not be looked at each time
@@ -290,6 +292,12 @@ def isolated(seed: int) -> Iterator[None]:
         gc.enable()
         random.setstate(state)
         GENERATOR.reseed()
+        store.new_secret = new_secret  # type: ignore[attr-defined]
+
+
+def secret_of_a_world() -> bytes:
+    """What processes offer as the deployment's secret; the store has one already."""
+    return b"not taken"
 
 
 # --- many seeds ---

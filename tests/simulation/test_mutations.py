@@ -24,6 +24,13 @@ def find(mutation: Mutation, server: StoreServer, *, first: int) -> Outcome | No
     return None
 
 
+def test_each_bug_can_be_put_in() -> None:
+    """What they change is still there."""
+    for mutation in MUTATIONS:
+        with mutation.bug():
+            pass
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
 def test_the_simulator_finds_the_bug(server: StoreServer, mutation: Mutation) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -13,12 +13,19 @@ KEYS = 3  # distinct values of data.k
 BODY = "(body)"  # stands for the key of a step, for a function that has none
 QUEUES = ("default", "slow")
 BY_HAND = "sim/by-hand"  # the name of the event of a run that no event started
+WIDTH, WIDE_CHANCE = (
+    1_000,
+    0.003,
+)  # of steps side by side, in few worlds, since where slots are few each is a replay
 SHORT_KEEP_S = 1_200  # longer than any simulation
 
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One piece of a handler. `kind` is step, sleep, wait, invoke, send, parallel, race, loop, fail, try, or work (in no step)."""
+    """One piece of a handler.
+
+    `kind` is step, sleep, wait, invoke, send, parallel, race, limit, fan, loop, fail, try, or work (in no step).
+    """
 
     kind: str
     id: str = ""
@@ -67,10 +74,13 @@ class FunctionPlan:
     keep_failed_s: int = 0
 
     @property
-    def raced_ids(self) -> set[str]:
-        """The ids of what stands in a branch of a race."""
-        races = [op for op in self.body if op.kind == "race"]
-        return {inner.id for op in races for branch in op.branches for inner in branch}
+    def given_up_ids(self) -> set[str]:
+        """The ids of what may be given up: in a branch of a race, or within a time limit of user code."""
+        return self.ids_within("race", "limit")
+
+    def ids_within(self, *kinds: str) -> set[str]:
+        ops = [op for op in self.body if op.kind in kinds]
+        return {inner.id for op in ops for branch in op.branches for inner in branch}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +141,10 @@ class Generator:
             (random.randrange(length_ms), random.choice(functions).name, random.choice(QUEUES))
             for _ in range(random.choice([0, 0, 1, 3]))
         )
+        functions[1] = self.with_limit(functions[1])
+        if self.later.random() < WIDE_CHANCE:
+            functions.append(FunctionPlan("wide", "", (Op("fan", "step-wide", count=WIDTH),)))
+            starts = (*starts, (self.later.randrange(length_ms), "wide", QUEUES[0]))
         return Plan(
             (*functions, *bodies),
             tuple(sendings),
@@ -164,6 +178,16 @@ class Generator:
             keep_s=random.choice([0, 0, SHORT_KEEP_S]),
             keep_failed_s=random.choice([0, 0, SHORT_KEEP_S]),
         )
+
+    def with_limit(self, function: FunctionPlan) -> FunctionPlan:
+        """In some worlds, the function with one of its steps, sleeps or waits in an `asyncio.timeout` of user code."""
+        random = self.later
+        ops = [op for op in function.body if op.kind in ("step", "sleep", "wait", "invoke")]
+        if not ops or random.random() > 0.3:
+            return function
+        limited = random.choice(ops)
+        limit = Op("limit", f"limit-{limited.id}", ms=random.choice([10, 150, 1_000]), branches=((limited,),))
+        return replace(function, body=tuple(limit if op is limited else op for op in function.body))
 
     def bodies(self, events: Sequence[str]) -> list[FunctionPlan]:
         """Functions without steps, which work for a while."""
