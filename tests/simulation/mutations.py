@@ -326,23 +326,23 @@ MUTATIONS = (
     ),
     # --- deploys ---
     Mutation(
-        "takes plans by functions that count no more", "S2.7", 9,
+        "takes plans by functions that count no more", "S2.7", 22,
         lua("== 0 then return {'changed'} end", "== 2 then return {'changed'} end"),
     ),
     Mutation(
-        "gives the last word to the code of the worker that started last", "S2.7", 9,
+        "gives the last word to the code of the worker that started last", "S2.7", 13,
         lua(r"if redis.call('EXISTS', (prefix .. 'code:' .. app_id .. '\31' .. code)) == 0 and", "if"),
     ),
     Mutation(
-        "forgets a version while its worker replaces its only child", "S2.7", 18,
+        "forgets a version while its worker replaces its only child", "S2.7", 22,
         lua("if #siblings > 2 then", "if true then", script="hand_back"),
     ),
     Mutation(
-        "keeps a version whose workers have left", "S2.7", 15,
+        "keeps a version whose workers have left", "S2.7", 20,
         lua("redis.call('HDEL', prefix .. 'running', found[i])", ""),
     ),
     Mutation(
-        "leaves out a function that it has no code for", "S2.7", 4,
+        "leaves out a function that it has no code for", "S2.7", 13,
         python(Router, "plan_event", "for spec in self.known.listeners.of(event)",
                "for spec in self.known.listeners.of(event) if spec.id in self.taker.functions"),
     ),
