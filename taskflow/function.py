@@ -169,8 +169,9 @@ class Function(Generic[P, R]):
         """Whether the handler is called with `(ctx, step)` rather than `(ctx)`."""
         self.is_async = shape.is_async
         """Whether the handler is `async def`."""
-        # The name of its result in errors. Made once, since each run needs it.
+        # Made once, since each run needs them: the name of its result in errors, and the time limit of its body (S4.7).
         self._result_name = f"the result of {spec.id}"
+        self._body_limit_ms = spec.timeouts.step_ms
         self._app = app
         functools.update_wrapper(self, handler)
 

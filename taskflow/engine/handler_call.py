@@ -112,7 +112,7 @@ class HandlerCall:
         args = (context, step) if function.takes_step else (context,)
         run.in_handler = True
         work = contained(handler(*args)) if threads is None else threads.run(handler, args)
-        limit_ms = function.spec.timeouts.step_ms
+        limit_ms = function._body_limit_ms
         return await (work if limit_ms is None or claimed.steps else within_limit(run, work, limit_ms))
 
     def is_silent(self) -> bool:
