@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from taskflow.store.hints import Hint
 from taskflow.store.store import Store
 
-BATCH = 200  # timers in one call of the script, so that it blocks the store for at most about 2 ms
+BATCH = 150  # timers in one call of the script, so that it blocks the store for at most about 2 ms
 
 SendWork = Callable[[Sequence[Hint]], None]
 

@@ -13,7 +13,7 @@ from taskflow.store.routing import Arrival, FoundWaits, Routing
 from taskflow.types import EventFields
 
 # waits in one call of the script, so that an event for which thousands wait does not block the store
-LOOK_AT = 500
+LOOK_AT = 150
 
 
 def lookups_of(event: EventFields, wait_paths: Sequence[str]) -> list[str]:

@@ -28,6 +28,8 @@ class Verdict(StrEnum):
 
 
 FRESH_FIELDS = 5  # of a run as `parse_fresh` reads it
+PARK_PAGE = 150  # operations in one script
+HAND_BACK_PAGE = 150  # runs in one script
 VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
 
 
@@ -180,17 +182,25 @@ class Claims:
 
         `joins`: step key -> number of the join of which all members must succeed before the handler can go on.
         """
-        verdict, hints = await self.scripts.park_run(
-            now_ms=now_ms,
-            child_id=claim.child_id,
-            run_id=claim.run_id,
-            fence=claim.fence,
-            suspends=suspend,
-            version=version,
-            joins=joins.items(),
-            operations=[(op.step_key, op.packed, (op.child,) if op.child else ()) for op in ops],
-        )
-        return VERDICTS[verdict], parse_hints(hints)
+        told: list[Hint] = []
+        # In pages, so that no script is long however wide the run is. What is resolved meanwhile makes the last answer DIRTY.
+        pages = [ops[start : start + PARK_PAGE] for start in range(0, len(ops), PARK_PAGE)] or [ops]
+        for number, page in enumerate(pages, start=1):
+            is_last = number == len(pages)
+            verdict, hints = await self.scripts.park_run(
+                now_ms=now_ms,
+                child_id=claim.child_id,
+                run_id=claim.run_id,
+                fence=claim.fence,
+                suspends=suspend and is_last,
+                version=version,
+                joins=joins.items() if is_last else (),
+                operations=[(op.step_key, op.packed, (op.child,) if op.child else ()) for op in page],
+            )
+            told += parse_hints(hints)
+            if VERDICTS[verdict] is not Verdict.PARKED:
+                break
+        return VERDICTS[verdict], told
 
     async def look_back(
         self, claim: Claim, wait: ParkedOp, *, since_ms: int, after_seq: int, limit: int
@@ -312,7 +322,7 @@ class Claims:
         cause: str,
         now_ms: int,
         tells: bool = True,
-        limit: int = 500,
+        limit: int = HAND_BACK_PAGE,
     ) -> tuple[int, list[Hint]]:
         """Give runs of a child to others; no `run_ids` means all that it holds. Returns how many, and hints for the broker.
 

@@ -20,7 +20,7 @@ from taskflow.store.store import DATA_VERSION, PACKAGE
 from taskflow.values.clock import machine_clock
 
 CALL_TIMEOUT_S = 1.0  # for one round trip, with connecting and greeting where that is needed
-HAND_BACK_BATCH = 500  # runs a script, so that each stays short
+HAND_BACK_BATCH = 150  # runs a script, so that each stays short
 SCRIPTS = ("heartbeat", "hand_back", "forget_worker")
 
 

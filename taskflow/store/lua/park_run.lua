@@ -62,8 +62,11 @@ redis.call('HSET', key, 'status', WAITING)
 move_run(run[4], run[5] or DEFAULT_QUEUE, RUNNING, WAITING)
 redis.call('HDEL', claims_key(child_id), run_id)
 free_place(run[3], run_id, tonumber(now_ms))
+local members, sizes = {}, {}
 for step_key, join in joins do
-  redis.call('HSET', joins_key(run_id), step_key, join)
-  redis.call('HINCRBY', joins_key(run_id), SEP .. join, 1)
+  members[#members + 1], members[#members + 2] = step_key, join
+  sizes[join] = (sizes[join] or 0) + 1
 end
+on_pages('HSET', joins_key(run_id), members)
+for join, size in pairs(sizes) do redis.call('HINCRBY', joins_key(run_id), SEP .. join, size) end
 return {'parked', hints}

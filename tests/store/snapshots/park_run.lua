@@ -466,14 +466,19 @@ end
 local function sweep_operations(run_id, now_ms)
   redis.call('DEL', (prefix .. 'joins:' .. run_id))
   local steps = redis.call('HGETALL', (prefix .. 'steps:' .. run_id))
+  local timers, dropped = {}, {}
   for i = 1, #steps, 2 do
     local op = cmsgpack.unpack(steps[i + 1])
     if (PENDING[op.state]) then
+      if op.due then timers[#timers + 1] = ('op' .. '\31' .. run_id .. '\31' .. (steps[i])) end
+      op.due = nil
       unlist(run_id, steps[i], op, now_ms)
-      op.state, op.due = 'dropped', nil
-      redis.call('HSET', (prefix .. 'steps:' .. run_id), steps[i], cmsgpack.pack(op))
+      op.state = 'dropped'
+      dropped[#dropped + 1], dropped[#dropped + 2] = steps[i], cmsgpack.pack(op)
     end
   end
+  on_pages('ZREM', prefix .. 'timers', timers)
+  on_pages('HSET', (prefix .. 'steps:' .. run_id), dropped)
 end
 local function leave_singleton(id, run_id, now_ms)
   local key = (prefix .. 'singleton:' .. id)
@@ -895,12 +900,15 @@ redis.call('HSET', key, 'status', 'waiting')
 move_run(run[4], run[5] or 'default', 'running', 'waiting')
 redis.call('HDEL', (prefix .. 'claims:' .. child_id), run_id)
 free_place(run[3], run_id, tonumber(now_ms))
+local members, sizes = {}, {}
 for joins_at = 8, 8 + ARGV[7] * 2 - 1, 2 do
 local step_key, join = ARGV[joins_at], ARGV[joins_at + 1]
 
-  redis.call('HSET', (prefix .. 'joins:' .. run_id), step_key, join)
-  redis.call('HINCRBY', (prefix .. 'joins:' .. run_id), '\31' .. join, 1)
+  members[#members + 1], members[#members + 2] = step_key, join
+  sizes[join] = (sizes[join] or 0) + 1
 end
+on_pages('HSET', (prefix .. 'joins:' .. run_id), members)
+for join, size in pairs(sizes) do redis.call('HINCRBY', (prefix .. 'joins:' .. run_id), '\31' .. join, size) end
 return {'parked', hints}
 end
 local is_done, reply = pcall(main)

@@ -284,14 +284,19 @@ end
 local function sweep_operations(run_id, now_ms)
   redis.call('DEL', (prefix .. 'joins:' .. run_id))
   local steps = redis.call('HGETALL', (prefix .. 'steps:' .. run_id))
+  local timers, dropped = {}, {}
   for i = 1, #steps, 2 do
     local op = cmsgpack.unpack(steps[i + 1])
     if (PENDING[op.state]) then
+      if op.due then timers[#timers + 1] = ('op' .. '\31' .. run_id .. '\31' .. (steps[i])) end
+      op.due = nil
       unlist(run_id, steps[i], op, now_ms)
-      op.state, op.due = 'dropped', nil
-      redis.call('HSET', (prefix .. 'steps:' .. run_id), steps[i], cmsgpack.pack(op))
+      op.state = 'dropped'
+      dropped[#dropped + 1], dropped[#dropped + 2] = steps[i], cmsgpack.pack(op)
     end
   end
+  on_pages('ZREM', prefix .. 'timers', timers)
+  on_pages('HSET', (prefix .. 'steps:' .. run_id), dropped)
 end
 local function keep_until(run_id, remove_at_ms)
   local run_ids = expiring_at[remove_at_ms]

@@ -4,14 +4,20 @@
 local function sweep_operations(run_id, now_ms)
   redis.call('DEL', joins_key(run_id))
   local steps = redis.call('HGETALL', steps_key(run_id))
+  -- A command for many of them: a wide run may have thousands.
+  local timers, dropped = {}, {}
   for i = 1, #steps, 2 do
     local op = cmsgpack.unpack(steps[i + 1])
     if is_pending(op) then
+      if op.due then timers[#timers + 1] = op_timer(run_id, steps[i]) end
+      op.due = nil
       unlist(run_id, steps[i], op, now_ms)
-      op.state, op.due = 'dropped', nil
-      redis.call('HSET', steps_key(run_id), steps[i], cmsgpack.pack(op))
+      op.state = 'dropped'
+      dropped[#dropped + 1], dropped[#dropped + 2] = steps[i], cmsgpack.pack(op)
     end
   end
+  on_pages('ZREM', prefix .. 'timers', timers)
+  on_pages('HSET', steps_key(run_id), dropped)
 end
 -- body: the output or the error as JSON. has_pending: false only when the caller knows that no operation is pending.
 local function finalize(run_id, status, body, has_pending, now_ms)
