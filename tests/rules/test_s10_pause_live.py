@@ -84,8 +84,7 @@ async def test_queued_runs_are_held(app: TaskFlow) -> None:
 
 
 async def is_routed(harness: Harness, event_id: str) -> bool:
-    found = await harness.store.client.call("HGET", harness.store.keys.event_id(event_id), "uid")
-    return found is not None
+    return bool(await harness.store.history.uids_of(event_id))
 
 
 @pytest.mark.parametrize("kind", ["sleep", "event", "retry", "handler retry", "scheduled"])
