@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from taskflow.run import RunStatus
+from taskflow.run import RunStatus, RunView
 from taskflow.sent import EventView
 from taskflow.testing.runs import HarnessRun
 from taskflow.types import Duration, RunId
@@ -66,6 +66,22 @@ class Sent(list[str]):
     def status(self) -> RunStatus:
         """See `astatus`, with a SyncHarness."""
         return self.run.status()
+
+    async def aview(self) -> RunView:
+        """What is stored of the one run."""
+        return await self.run.aview()
+
+    def view(self) -> RunView:
+        """See `aview`, with a SyncHarness."""
+        return self.run.view()
+
+    async def acancel(self, reason: str = "cancelled by the caller") -> bool:
+        """Cancel the one run; False when it has ended already."""
+        return await self.run.acancel(reason)
+
+    def cancel(self, reason: str = "cancelled by the caller") -> bool:
+        """See `acancel`, with a SyncHarness."""
+        return self.run.cancel(reason)
 
 
 def runs_of_event(event: EventView) -> Iterator[tuple[str, RunId]]:

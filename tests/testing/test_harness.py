@@ -129,3 +129,26 @@ async def test_what_never_settles_is_named(app: TaskFlow) -> None:
         with pytest.raises(TimeoutError, match="run .* of shop/stuck is executing"):
             await harness.start(stuck)
         gate.set()
+
+
+async def test_a_clock_that_the_test_turns_itself_wakes_what_is_due(app: TaskFlow) -> None:
+    """At once, as `advance` does; beat by itself would look a second later, each time."""
+
+    @app.function(trigger="shop/begun")
+    async def patient(ctx: Context[Step], step: Step) -> str:
+        for _ in range(20):
+            await step.sleep("a day", "1d")
+        return "woken"
+
+    async with Harness(app) as harness:
+        run = await harness.send("shop/begun", {})
+        began_s = time.monotonic()
+        for _ in range(10):
+            await harness.advance(days=1)
+        advanced_s = time.monotonic() - began_s
+        for _ in range(10):
+            harness.clock.advance(days=1)
+            await harness.settled()
+        turned_s = time.monotonic() - began_s - advanced_s
+        assert await run.aresult() == "woken"
+    assert turned_s < 2 * advanced_s + 2

@@ -12,8 +12,8 @@ from taskflow.event import Event
 from taskflow.flow.batch import Batch
 from taskflow.flow.rate_limit import RateLimit
 from taskflow.run import RunStatus
-from taskflow.step import Step
-from taskflow.testing import Harness
+from taskflow.step import BlockingStep, Step
+from taskflow.testing import Harness, SyncHarness
 
 
 def echo(app: TaskFlow, id: str = "echo", **options: Any) -> Any:
@@ -87,3 +87,29 @@ async def test_a_delayed_run_is_found_before_its_time(shop: TaskFlow) -> None:
         assert await run.astatus() is RunStatus.SCHEDULED
         await harness.finish(run)
         assert await run.aresult() == [{}]
+
+
+async def test_what_send_gives_can_be_cancelled_and_viewed_as_the_run(shop: TaskFlow) -> None:
+    @shop.function(trigger="shop/begun")
+    async def patient(ctx: Context[Step], step: Step) -> None:
+        await step.sleep("long", "1d")
+
+    async with Harness(shop) as harness:
+        run = await harness.send("shop/begun", {})
+        assert (await run.aview()).status == "waiting"
+        assert await run.acancel("enough")
+        await harness.settled()
+        assert await run.astatus() == "cancelled"
+
+
+def test_what_send_gives_can_be_cancelled_and_viewed_without_await(shop: TaskFlow) -> None:
+    @shop.function(trigger="shop/begun")
+    def patient(ctx: Context[BlockingStep], step: BlockingStep) -> None:
+        step.sleep("long", "1d")
+
+    with SyncHarness(shop) as harness:
+        run = harness.send("shop/begun", {})
+        assert run.view().status == "waiting"
+        assert run.cancel()
+        harness.settled()
+        assert run.status() == "cancelled"
