@@ -1,4 +1,4 @@
-"""Runs from claim to end, as their owner sees them: every method names the claim by child and fence (S9.4)."""
+"""Claims: the store's methods for the owner of a run, from claim to end. Each names the claim by child and fence (S9.4)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from taskflow.types import RunId
 
 
 class Verdict(StrEnum):
-    """What a commit came to."""
+    """The outcome of a commit."""
 
     OK = "ok"
     PARKED = "parked"
-    FENCED = "fenced"  # the claim is lost: drop the run, nothing was written
-    CANCEL = "cancel"  # stored, and the run shall be cancelled now
-    DIRTY = "dirty"  # not suspended: an operation was resolved meanwhile
+    FENCED = "fenced"  # the claim is lost, and nothing was written: drop the run
+    CANCEL = "cancel"  # stored, and the run has to be cancelled now
+    DIRTY = "dirty"  # not suspended, since an operation was resolved meanwhile
 
 
 FRESH_FIELDS = 5  # of a run as `parse_fresh` reads it
@@ -34,7 +34,7 @@ VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
 
 
 class Claim(NamedTuple):
-    """A child's right to write a run: dead as soon as the run has a higher fence."""
+    """A child's right to write a run. It ends as soon as the run has a higher fence."""
 
     run_id: RunId
     child_id: str
@@ -43,29 +43,30 @@ class Claim(NamedTuple):
 
 @dataclass(slots=True)
 class ClaimedRun:
-    """Everything that is needed to execute a run, from one round trip."""
+    """All that a process needs to execute a run; it comes in one round trip."""
 
     claim: Claim
     function_id: str
     event: bytes  # JSON, as on the wire
-    attempt: int  # of the code between the steps, from 0
+    attempt: int  # the number of the attempt at the code between the steps, from 0
     started_ms: int
-    claimed_ms: int  # this time; `started_ms` is the first
+    claimed_ms: int  # when it was claimed this time; `started_ms` is the first time
     created_ms: int
     cause: str
     crashes: int
-    cancel: bytes  # reason as JSON, or empty
+    cancel: bytes  # the reason of a cancellation as JSON, or empty
     steps: dict[str, bytes]  # step key -> operation (msgpack)
-    step_key: str = ""  # when not the run was claimed, but this one step, which another process offers (S4.4)
-    more_events: Sequence[bytes] = ()  # of a batch, after the first (S7.6)
-    # The event parsed, where the process that routed it executes the run; nobody else holds it.
+    # the step that was claimed, if another process offered it (S4.4); empty for the run itself
+    step_key: str = ""
+    more_events: Sequence[bytes] = ()  # the events of a batch, after the first (S7.6)
+    # The parsed event, if the process that routed it executes the run; nobody else has this object.
     wire: WireEvent | None = None
 
     @classmethod
     def fresh(
         cls, claim: Claim, function_id: str, event: bytes, *, wire: WireEvent | None, now_ms: int
     ) -> ClaimedRun:
-        """A run that was made and claimed in one script, and so has no story yet."""
+        """A run that was made and claimed in one script, and so has no steps yet."""
         return cls(claim, function_id, event, 0, now_ms, now_ms, now_ms, "event", 0, b"", {}, wire=wire)
 
 
@@ -74,12 +75,12 @@ class ClaimReply(NamedTuple):
     has_more: bool
     hints: list[Hint]
     is_for_others: bool = (
-        False  # the message that led here is: all that is left are runs of functions that the child has not
+        False  # the work message is for others: only runs of functions that this child does not have are left
     )
 
 
 class InvokedRun(NamedTuple):
-    """A run that an `invoke` starts, made in the same script that parks its parent, which takes these fields in this order."""
+    """A run that an `invoke` starts. The script that parks its parent makes it, and takes these fields in this order."""
 
     function_id: str
     queue: str
@@ -104,11 +105,11 @@ class PastEvent:
 
     uid: str
     seq: int  # its place in the order of events
-    text: bytes  # JSON, as on the wire; empty when it was removed meanwhile
+    text: bytes  # JSON, as on the wire; empty if the event was removed meanwhile
 
 
 class Claims:
-    """Scripts of a run's owner."""
+    """The scripts that the owner of a run calls."""
 
     def __init__(self, scripts: Scripts, keys: Keys) -> None:
         self.scripts = scripts
@@ -125,7 +126,7 @@ class Claims:
         unknown: Iterable[str],
         now_ms: int,
     ) -> Answer[ClaimReply]:
-        """Take up to `limit` of the best ready runs of a queue. The command is on its way when this returns."""
+        """Claim up to `limit` of the best ready runs of a queue. The command is sent when this returns."""
         reply = self.scripts.claim_runs(
             now_ms=now_ms,
             child_id=child_id,
@@ -138,7 +139,7 @@ class Claims:
         return Answer(reply, partial(parse_claims, child_id=child_id, now_ms=now_ms))
 
     async def commit_step(self, claim: Claim, *keys_and_memos: str | bytes, is_completed: bool) -> Verdict:
-        """Store outcomes: step key, memo, ..."""
+        """Store outcomes of steps, given as step key, memo, ..."""
         memos = (
             (keys_and_memos,)
             if len(keys_and_memos) == 2
@@ -154,11 +155,11 @@ class Claims:
         return VERDICTS[verdict]
 
     async def mark_warned(self, run_id: str) -> bool:
-        """True for the first who asks: a warning is due once a run."""
+        """Note that the run was warned of; True the first time, as a run is warned of once."""
         return bool(await self.scripts.client.call("HSETNX", self.keys.run(run_id), "warned", 1))
 
     async def drop(self, claim: Claim, step_keys: Sequence[str], *, now_ms: int) -> list[Hint]:
-        """Give up pending operations of the run: nothing wakes it for them any more."""
+        """Drop pending operations of the run, so that they don't wake it any more."""
         _, hints = await self.scripts.drop_operations(
             now_ms=now_ms,
             child_id=claim.child_id,
@@ -178,9 +179,9 @@ class Claims:
         joins: Mapping[str, int],
         now_ms: int,
     ) -> tuple[Verdict, list[Hint]]:
-        """Store what the run waits for; with `suspend`, also give up the claim.
+        """Store the operations for which the run waits; with `suspend`, also give up the claim.
 
-        `joins`: step key -> number of the join of which all members must succeed before the handler can go on.
+        `joins`: step key -> number of the join, all of whose members must succeed before the handler can go on.
         """
         told: list[Hint] = []
         # In pages, so that no script is long however wide the run is. What is resolved meanwhile makes the last answer DIRTY.
@@ -205,9 +206,9 @@ class Claims:
     async def look_back(
         self, claim: Claim, wait: ParkedOp, *, since_ms: int, after_seq: int, limit: int
     ) -> tuple[Verdict, list[PastEvent]]:
-        """The next page of the events that came before a wait, oldest first; PARKED when there are none, and the wait is stored.
+        """The next page of the events that came before a wait, oldest first. If there are none, the wait is stored: PARKED.
 
-        `since_ms`: older events don't count. `after_seq` is that of the last event of the page before, or 0.
+        `since_ms`: older events don't count. `after_seq` is the `seq` of the last event of the page before, or 0.
         """
         verdict, flat = await self.scripts.look_back(
             child_id=claim.child_id,
@@ -223,7 +224,7 @@ class Claims:
         return VERDICTS[verdict], page
 
     def note_resumed(self, claim: Claim, step_key: str, event_uid: str) -> asyncio.Future[Any]:
-        """The record of a past event tells that it ended a wait of this run."""
+        """Note in the record of a past event that it ended a wait of this run."""
         return self.scripts.note_resumed(
             child_id=claim.child_id,
             run_id=claim.run_id,
@@ -235,7 +236,7 @@ class Claims:
     async def commit_offered(
         self, claim: Claim, step_key: str, packed: bytes, *, now_ms: int
     ) -> tuple[Verdict, list[Hint]]:
-        """Store the outcome of a step that another process offered; the claim's fence is the job's."""
+        """Store the outcome of a step that another process offered; the fence of the claim is that of the taken step."""
         verdict, hints = await self.scripts.commit_offered(
             now_ms=now_ms,
             child_id=claim.child_id,
@@ -247,7 +248,7 @@ class Claims:
         return VERDICTS[verdict], parse_hints(hints)
 
     async def withdraw_offer(self, claim: Claim, step_key: str, *, now_ms: int) -> tuple[bool, list[Hint]]:
-        """Take back a step that the run offered; False when somebody has taken it."""
+        """Take back a step that the run offered; False if another process has taken it."""
         is_ours, hints = await self.scripts.withdraw_offer(
             now_ms=now_ms,
             child_id=claim.child_id,
@@ -260,7 +261,7 @@ class Claims:
     async def fetch_resolved(
         self, claim: Claim, step_keys: Sequence[str]
     ) -> tuple[Verdict, list[bytes | None]]:
-        """What became of pending operations, while the run stays in memory."""
+        """The present state of pending operations, while the run stays in memory."""
         verdict, ops = await self.scripts.fetch_resolved(
             child_id=claim.child_id, run_id=claim.run_id, fence=claim.fence, step_keys=step_keys
         )
@@ -284,7 +285,7 @@ class Claims:
     async def finish(
         self, claim: Claim, status: str, body: bytes, *, has_pending: bool, kept_ms: int, now_ms: int
     ) -> tuple[Verdict, list[Hint]]:
-        """End the run, to be removed after `kept_ms`."""
+        """End the run, which is removed after `kept_ms`."""
         verdict, hints = await self.scripts.finish_runs(
             child_id=claim.child_id,
             run_id=claim.run_id,
@@ -298,18 +299,18 @@ class Claims:
         return VERDICTS[verdict], parse_hints(hints) if hints else []
 
     async def begin_trial(self, claim: Claim) -> bool:
-        """The run's next crash would be its last, and it executes now, alone of its kind; False when the claim is lost."""
+        """Note that the run is on trial: it executes now, and its next crash would be its last. False if the claim is lost."""
         return bool(
             await self.scripts.begin_trial(child_id=claim.child_id, run_id=claim.run_id, fence=claim.fence)
         )
 
     async def crash_log(self, run_id: str) -> str:
-        """How each process ended that died under the run since its last progress, joined by "; "."""
+        """The causes of death of the processes that died under the run since its last progress, joined by "; "."""
         log: bytes | None = await self.scripts.client.call("HGET", self.keys.run(run_id), "crash_log")
         return (log or b"").decode()
 
     async def cancel_reason(self, run_id: str) -> bytes:
-        """Why a run is to be cancelled, as JSON."""
+        """The reason why a run is to be cancelled, as JSON."""
         reason: bytes | None = await self.scripts.client.call("HGET", self.keys.run(run_id), "cancel")
         return reason or b'{"name":"Cancelled","message":"cancelled"}'
 
@@ -324,9 +325,9 @@ class Claims:
         tells: bool = True,
         limit: int = HAND_BACK_PAGE,
     ) -> tuple[int, list[Hint]]:
-        """Give runs of a child to others; no `run_ids` means all that it holds. Returns how many, and hints for the broker.
+        """Give runs of a child to others; without `run_ids` all that it holds. Returns how many, and hints for the broker.
 
-        With `tells=False`, of a caller without a broker, the reaper tells it in its next turn.
+        A caller without a broker passes `tells=False`: then the reaper tells the broker in its next turn.
         """
         crash = "broke" if run_ids and crashed else "died" if crashed else ""
         total: int = 0

@@ -1,4 +1,4 @@
-"""What beat does in the store: lead, fire what fell due, look for what was lost, trim."""
+"""Duties: the store's methods for beat (lead, fire timers and crons, find lost work, trim history). Rules S8, S9."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Fence = NewType("Fence", int)
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """What a turn of the timers came to."""
+    """The outcome of firing timers."""
 
     count: int
     hints: list[Hint]
@@ -23,29 +23,29 @@ class Fired:
 
 @dataclass(frozen=True, slots=True)
 class DeadWorker:
-    worker_id: str  # empty: of a child that has ended long since, and claimed something nevertheless
+    worker_id: str  # empty for a child that had ended when a late command of it claimed runs
     child_ids: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
-    """What beat has to make up for."""
+    """Lost work, for which beat has to make up."""
 
     hints: list[Hint]  # work messages to send again
-    events: list[OutboxEvent]  # that nobody published
+    events: list[OutboxEvent]  # events that nobody published
     workers: list[DeadWorker]
-    next_ms: int | None  # when something more counts as lost, if nothing changes
+    next_ms: int | None  # when the next entry counts as lost, if nothing changes
     next_timer_ms: int | None  # when the first timer is due
 
 
 class Duties:
-    """Scripts of beat."""
+    """The scripts that beat calls."""
 
     def __init__(self, scripts: Scripts) -> None:
         self.scripts = scripts
 
     async def lead(self, beat_id: str, *, now_ms: int, term_ms: int) -> Fence | None:
-        """Become or stay the leader; the fence, or None while another beat leads."""
+        """Become or stay the leader; return the fence, or None while another beat leads."""
         fence = await self.scripts.lead(now_ms=now_ms, beat_id=beat_id, term_ms=term_ms)
         return Fence(fence) if fence else None
 
@@ -62,7 +62,7 @@ class Duties:
         self, schedule: str, tick_ms: int, *, fence: Fence, plan: RunPlan | None, event: bytes, version: str,
         now_ms: int,
     ) -> tuple[str, list[Hint]]:  # fmt: skip
-        """Start the run of a tick, or only note it (`plan` is None): 'fired', 'known' or 'fenced'."""
+        """Start the run of a tick, or only note the tick (`plan` is None); returns 'fired', 'known' or 'fenced', and hints."""
         outcome, hints = await self.scripts.fire_cron(
             now_ms=now_ms,
             fence=fence,
@@ -75,12 +75,12 @@ class Duties:
         return outcome.decode(), parse_hints(hints)
 
     async def forget_worker(self, worker_id: str, *, silent_since_ms: int | None = None) -> bool:
-        """Forget a worker; with `silent_since_ms`, only when it gave no heartbeat since."""
+        """Forget a worker; with `silent_since_ms`, only if it gave no heartbeat since. Returns whether it is gone."""
         since: str | int = "" if silent_since_ms is None else silent_since_ms
         return bool(await self.scripts.forget_worker(worker_id=worker_id, silent_since_ms=since))
 
     async def find_lost(self, *, hint_age_ms: int, event_age_ms: int, silence_ms: int, now_ms: int) -> Lost:
-        """Queues with ready runs but no fresh work message, events that nobody published, workers without heartbeat."""
+        """Find queues with ready runs but no fresh work message, events that nobody published, and workers without heartbeat."""
         hints, flat, rows, next_ms, timer_ms = await self.scripts.find_lost(
             now_ms=now_ms, hint_age_ms=hint_age_ms, event_age_ms=event_age_ms, silence_ms=silence_ms
         )
@@ -93,7 +93,7 @@ class Duties:
         )
 
     async def trim_history(self, *, event_retention_ms: int, limit: int, now_ms: int) -> int:
-        """Remove runs and events whose retention is over; `limit` or more means that there may be others.
+        """Remove runs and events whose retention is over; return how many. `limit` or more means that there may be others.
 
         Events are kept as long as the longest retention of all apps; `event_retention_ms` counts when there is none.
         """

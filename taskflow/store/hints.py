@@ -1,4 +1,4 @@
-"""What the broker is to be told after a script: it stands in the script's reply, and `courier` tells it."""
+"""Hints: the messages for the broker that a script's reply asks for; `courier` sends them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from taskflow.store.keys import SEPARATOR
 
 
 class WorkHint(NamedTuple):
-    """A queue of an app has ready runs: it needs a work message."""
+    """A work message is needed: a queue of an app has ready runs."""
 
     app_id: str
     queue: str
 
 
 class OutboxEvent(NamedTuple):
-    """An event that tells of the end of a run. It is to be published, and stays in the outbox, by its `uid`, until it is."""
+    """An event about the end of a run, which has to be published. It stays in the outbox, by its `uid`, until it is."""
 
     uid: str
     event: bytes  # JSON
 
 
 Hint: TypeAlias = WorkHint | OutboxEvent
-"""What the broker is to be told after a script."""
+"""A message for the broker that a script's reply asks for."""
 
 
 def parse_hints(flat: Sequence[bytes]) -> list[Hint]:
@@ -37,7 +37,7 @@ def parse_hint(name: str, value: bytes) -> Hint:
 
 
 def queues_of(hints: Iterable[Hint]) -> dict[str, list[str]]:
-    """By app, the queues that need a work message, each once."""
+    """App -> the queues that need a work message, each once."""
     queues: dict[str, list[str]] = {}
     for hint in hints:
         if isinstance(hint, WorkHint) and hint.queue not in (known := queues.setdefault(hint.app_id, [])):
@@ -46,5 +46,5 @@ def queues_of(hints: Iterable[Hint]) -> dict[str, list[str]]:
 
 
 def events_of(hints: Iterable[Hint]) -> list[OutboxEvent]:
-    """The events of the outbox that are to be published."""
+    """The events of the outbox among the hints."""
     return [hint for hint in hints if isinstance(hint, OutboxEvent)]

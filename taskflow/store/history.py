@@ -1,4 +1,4 @@
-"""Runs and events as they are kept, for handles, the CLI and the API. Rules S10.1, S10.2."""
+"""History: reads runs and events, for handles, the command line and the API. Rules S10.1, S10.2."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class StoredRun:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What a worker serves: queues of one app."""
+    """The queues of one app that a worker serves."""
 
     app_id: str
     queues: tuple[str, ...]
 
 
 class LiveCount(NamedTuple):
-    """How many runs of a function in a queue have a status that is not final."""
+    """The number of a function's live runs in one queue and status."""
 
     function_id: str
     queue: str
@@ -40,13 +40,13 @@ class LiveCount(NamedTuple):
     runs: int
 
 
-# What a function's runs are listed by, besides all of them.
+# The kinds of runs that have a list of their own, besides that of all runs.
 LIVE = "live"
 ENDED_KINDS = ("failed", "cancelled", "skipped")
 
 
 class History:
-    """Reads; changes nothing."""
+    """Reads runs, events and counts from the store; it changes only dead letters."""
 
     def __init__(self, client: StoreClient, keys: Keys) -> None:
         self.client = client
@@ -72,7 +72,7 @@ class History:
         return StoredRun(run_id, fields, operations)
 
     async def fields(self, run_id: str, *names: str) -> list[bytes | None]:
-        """Some fields of a run; None for each that it doesn't have."""
+        """Some fields of a run; None for each field that it doesn't have."""
         (found,) = await self.many([run_id], names)
         return [found.get(name) for name in names]
 
@@ -105,24 +105,24 @@ class History:
         return [(flat[i].decode(), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
 
     async def count_runs(self, function_id: str, *, kind: str = "", since_ms: int | None = None) -> int:
-        """How many runs of a function are kept, all or of a kind (LIVE, ENDED_KINDS); those alone that were made since then."""
+        """How many runs of a function are kept, of all or of one kind (LIVE, ENDED_KINDS); with `since_ms` only newer ones."""
         lowest: str | int = "-inf" if since_ms is None else since_ms
         return int(await self.client.call("ZCOUNT", self.keys.runs(function_id, kind), lowest, "+inf"))
 
     async def runs_between(self, function_id: str, first_ms: int, last_ms: int, *, limit: int) -> list[str]:
-        """The oldest runs of a function that were made in this time, both ends included."""
+        """The oldest runs of a function that were made from `first_ms` to `last_ms`, both included."""
         found = await self.client.call(
             "ZRANGEBYSCORE", self.keys.runs(function_id), first_ms, last_ms, "LIMIT", 0, limit
         )
         return [run_id.decode() for run_id in found]
 
     async def many(self, run_ids: Sequence[str], names: Sequence[str] = ()) -> list[dict[str, bytes]]:
-        """Some fields of several runs, or all; empty for those that are gone. One round trip, or two for their events."""
+        """Some fields of several runs, or all fields; empty for runs that are gone. One round trip, or two for their events."""
         if not names:
             whole = [self.client.call("HGETALL", self.keys.run(run_id)) for run_id in run_ids]
             found = [to_fields(await future) for future in whole]
         else:
-            # Each run has a function: that tells one whose fields are all defaults from one that is gone.
+            # Each run has a function, so a run without that field is gone; other fields may be left out as defaults.
             asked = (*names, "uid", "function") if "event" in names else names
             rows = [self.client.call("HMGET", self.keys.run(run_id), *asked) for run_id in run_ids]
             found = [
@@ -136,7 +136,7 @@ class History:
         return found
 
     async def add_events(self, run_ids: Sequence[str], found: Sequence[dict[str, bytes]]) -> None:
-        """The events of runs that refer to the event's record."""
+        """Add the events to runs that only refer to the record of their event."""
         bare = [
             (fields, event_uid(run_id, fields.get("uid")))
             for run_id, fields in zip(run_ids, found, strict=True)
@@ -148,20 +148,20 @@ class History:
                 fields["event"] = text
 
     async def live_counts(self) -> list[LiveCount]:
-        """How many live runs there are, by function, queue and status; what is zero is left out."""
+        """The numbers of live runs by function, queue and status; zeros are left out."""
         found = to_numbers(await self.client.call("HGETALL", self.keys.counts))
         rows = [(name.split(SEPARATOR), count) for name, count in sorted(found.items())]
         return [LiveCount(function_id, queue, status, count) for (function_id, queue, status), count in rows]
 
     async def children(self, run_id: str) -> list[tuple[str, int]]:
-        """The runs that a run has invoked, as (run_id, created_ms), oldest first, as far as they are kept."""
+        """The runs that a run has invoked and that are still kept, as (run_id, created_ms), oldest first."""
         found = to_numbers(await self.client.call("ZRANGE", self.keys.children(run_id), 0, -1, "WITHSCORES"))
         return list(found.items())
 
     async def ended_since(self, cursor: str = "-", *, limit: int = 100) -> tuple[list[tuple[str, str]], str]:
-        """Runs that ended after `cursor` ("-": as far back as is known), as (run_id, status), and the cursor to go on from.
+        """The runs that ended after `cursor` ("-": from the oldest known), as (run_id, status), and the cursor to go on from.
 
-        `limit`: of entries, each of which holds what ended together. Only the last ones are known.
+        `limit` counts entries, each of which has the runs that ended in one script. Only the last entries are kept.
         """
         start = cursor if cursor == "-" else f"({cursor}"
         entries = await self.client.call("XRANGE", self.keys.ended, start, "+", "COUNT", limit)
@@ -169,13 +169,13 @@ class History:
         return list(zip(flat[::2], flat[1::2], strict=True)), entries[-1][0].decode() if entries else cursor
 
     async def ahead_of(self, function_id: str, queue: str, lane: str, run_id: str) -> int | None:
-        """How many ready runs of the function, or of its lane, go before this one in its queue; None when it is not ready."""
+        """How many ready runs of the function, or of the lane, go before this run in its queue; None if it is not ready."""
         ready = self.keys.ready(function_id, queue, lane)
         reply: int | None = await self.client.call("ZRANK", ready, run_id)
         return reply
 
     async def heartbeats(self) -> dict[str, int]:
-        """Every worker with the time (ms) of its last heartbeat."""
+        """All workers, each with the time (ms) of its last heartbeat."""
         return to_numbers(await self.client.call("ZRANGE", self.keys.workers, 0, -1, "WITHSCORES"))
 
     async def leader(self, now_ms: int) -> str | None:
@@ -184,7 +184,7 @@ class History:
         return beat_id.decode() if beat_id and int(until_ms or 0) > now_ms else None
 
     async def serving(self) -> dict[str, Serving]:
-        """What each worker serves, as far as it tells."""
+        """The queues that workers serve, for the workers that say so."""
         told = to_fields(await self.client.call("HGETALL", self.keys.serving))
         parts = {worker: what.decode().split(SEPARATOR) for worker, what in told.items()}
         return {worker: Serving(app_id, tuple(queues)) for worker, (app_id, *queues) in parts.items()}
@@ -199,13 +199,13 @@ class History:
         return int(await self.client.call("GET", self.keys.throttle(throttle_id)) or 0)
 
     async def event(self, uid: str) -> dict[str, bytes]:
-        """What is kept of an event: its text and what it did. Empty when it is unknown."""
+        """The record of an event: its text and what it did. Empty if the event is unknown."""
         return whole_event(uid, to_fields(await self.client.call("HGETALL", self.keys.event(uid))))
 
     async def uids_of(self, event_id: str, name: str | None = None) -> list[str]:
         """The internal ids of the events that were sent with this id, newest first: events of several names may share one.
 
-        With `name` only that event's. An internal id is its own; an id never seen gives none.
+        With `name`, only of events with that name. An internal id gives itself; an unknown id gives none.
         """
         by_name = await self.client.call("HGETALL", self.keys.event_id(event_id))
         found = [
@@ -217,7 +217,7 @@ class History:
         return [uid for _, uid in sorted(found, reverse=True)] or ([event_id] if is_ulid(event_id) else [])
 
     async def recent_events(self, *, limit: int, name: str | None = None) -> list[str]:
-        """The uids of the newest events over all names, or of this name alone, newest first."""
+        """The uids of the newest events of all names, or of one name, newest first."""
         names = [name.encode()] if name else await self.client.call("ZRANGE", self.keys.event_names, 0, -1)
         pages = [
             self.client.call("XREVRANGE", self.keys.events(name.decode()), "+", "-", "COUNT", limit)

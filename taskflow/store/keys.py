@@ -1,4 +1,4 @@
-"""Every key name; the only place that spells "tf:".
+"""Keys: the names of all keys, and the only place that spells "tf:".
 
 The scripts make the same names from the prefix, in `lua/includes/keys.lua`.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-SEPARATOR = "\x1f"  # parts a member or field that is made of several names
+SEPARATOR = "\x1f"  # between the names of which a member or field is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,5 +142,5 @@ class Keys:
 
 
 def signal_key(app_id: str, name: str) -> str:
-    """How a signal of an app stands in the store."""
+    """The field of an app's signal in the hash `signals`."""
     return f"{app_id}{SEPARATOR}{name}"

@@ -1,6 +1,6 @@
-"""The store as a worker's supervisor uses it: blocking, over one socket, never for longer than a second a call.
+"""LivenessStore: the store for a worker's supervisor, with blocking calls over one socket that take a second at most.
 
-A supervisor has neither event loop nor threads, so that it may fork at any time. Rules S9.3, S9.4.
+A supervisor has neither an event loop nor threads, so that it may fork at any time. Rules S9.3, S9.4.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.store.store import DATA_VERSION, PACKAGE
 from taskflow.values.clock import machine_clock
 
-CALL_TIMEOUT_S = 1.0  # for one round trip, with connecting and greeting where that is needed
-HAND_BACK_BATCH = 150  # runs a script, so that each stays short
+CALL_TIMEOUT_S = 1.0  # for one round trip, connecting and login included
+HAND_BACK_BATCH = 150  # runs in one call of the script, so that it stays short
 SCRIPTS = ("heartbeat", "hand_back", "forget_worker")
 
 
 class LivenessStore:
-    """Implements `HeartbeatStore`. Connects when first called; after any failure, anew with the next call.
+    """Implements `HeartbeatStore`. It connects at the first call, and again at the next call after a failure.
 
-    `queues` of `app_id` are what the worker serves: whoever asks why a run is queued is told by them (S10.5).
-    Raises ConfigError for a URL that can't be read; the calls raise StoreUnavailable, or StoreVersionMismatch,
-    in which case nothing was written.
+    `queues` of `app_id` are those that the worker serves; they explain why a run is queued (S10.5). Raises ConfigError for a URL
+    that can't be read. The calls raise StoreUnavailable, or StoreVersionMismatch; then nothing was written.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class LivenessStore:
         self._registered_ms: int | None = None  # when the store registered the worker, by the store's clock
 
     def heartbeat(self, worker_id: str, child_ids: list[str], *, now_ms: int) -> bool:
-        """See HeartbeatStore. Reads the store's clock on the way, for the calls to come."""
+        """See HeartbeatStore. It also reads the store's clock, for later calls."""
         self._begin()
         beat = self._script(
             "heartbeat",
@@ -54,14 +53,14 @@ class LivenessStore:
         )
         registered_ms, now = self._round_trip(beat, ("TIME",))
         self._follow_clock(now)
-        # Not whether the store knows the worker: an earlier heartbeat of ours, held up by the network, may have
-        # registered it anew a moment ago, after it had been declared dead.
+        # It is not enough that the store knows the worker: a late heartbeat of ours, held up by the network, may have registered it
+        # anew a moment ago, after it had been declared dead.
         known: bool = self._registered_ms == registered_ms
         self._registered_ms = registered_ms
         return known
 
     def hand_back(self, child_id: str, *, cause: str, crashed: bool, now_ms: int) -> int:
-        """See HeartbeatStore. However many claims there are: in batches."""
+        """See HeartbeatStore. The claims are handed back in batches, however many there are."""
         total: int = 0
         while True:
             self._begin()
@@ -88,11 +87,11 @@ class LivenessStore:
         self._registered_ms = None
 
     def close(self) -> None:
-        """Disconnect, though forked children hold copies of the socket."""
+        """Disconnect, even if forked children hold copies of the socket."""
         self.client.hang_up()
 
     def _begin(self) -> None:
-        """A call begins: its time runs, and it may have to connect."""
+        """Begin a call: start its time limit, and connect if needed."""
         client = self.client
         client.deadline = time.monotonic() + CALL_TIMEOUT_S
         if client.is_connected and not client.topology.is_current():
@@ -104,7 +103,7 @@ class LivenessStore:
         except ServerLost as error:
             raise self._unavailable(error.__cause__ or error) from error
         version, now = self._round_trip(("GET", f"{self.prefix}version"), ("TIME",))
-        # Before the first write: the keys of another version may mean something else.
+        # Checked before the first write, since the keys of another version may mean something else.
         if version is not None and version.decode() != DATA_VERSION:
             client.hang_up()
             raise StoreVersionMismatch(
@@ -112,7 +111,8 @@ class LivenessStore:
                 f"but this version reads format {DATA_VERSION}"
             )
         self._follow_clock(now)
-        # Not before: a server that wants another password cuts off who sends it long scripts, without saying why.
+        # Not earlier: a server that wants another password closes the connection of a client that sends long scripts, without
+        # saying why.
         self._round_trip(*[("SCRIPT", "LOAD", load_scripts(PACKAGE)[name].source) for name in SCRIPTS])
 
     def _follow_clock(self, now: list[bytes]) -> None:
@@ -124,9 +124,9 @@ class LivenessStore:
         return ("EVALSHA", script.sha, 1, self.prefix, *script.argv(**named))
 
     def _round_trip(self, *commands: Command) -> list[Any]:
-        """Send the commands in one go and return their replies. After a failure the connection is closed.
+        """Send the commands together and return their replies. After a failure the connection is closed.
 
-        So scripts that the server has forgotten (a restart, SCRIPT FLUSH) are there again with the next call.
+        So scripts that the server has forgotten (restart, SCRIPT FLUSH) are loaded again at the next call.
         """
         try:
             replies = self.client.pipeline(commands)

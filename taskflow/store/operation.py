@@ -1,7 +1,7 @@
-"""An operation of a run: what a step call stands for in the store.
+"""Operation: the stored form of a step call.
 
-One field of the hash `steps:<run_id>` each, packed with msgpack so that scripts can read and resolve it too. A finished
-operation is the memo of its step (S4.1).
+Each is a field of the hash `steps:<run_id>`, packed with msgpack so that scripts can read and resolve it too. A finished operation
+is the memo of its step (S4.1).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from taskflow.values.json import pack, unpack
 from taskflow.values.shape import ANY, Shape
 from taskflow.values.stored import load
 
-# States. `offer` is a step that waits for any process with a slot, `taken` one that another process executes (S4.4); `due` is
-# a retry whose time has come; `dropped` belonged to a run that ended, or lost a race.
+# States. `offer`: a step waits for any process with a slot. `taken`: another process executes the step (S4.4). `due`: the time of a
+# retry has come. `dropped`: the run ended, or the step lost a race.
 DONE, FAILED, WAIT, RETRY, OFFER, TAKEN = "done", "failed", "wait", "retry", "offer", "taken"
 DUE, DROPPED = "due", "dropped"
 FINISHED = (DONE, FAILED)
@@ -25,7 +25,7 @@ PENDING = (WAIT, RETRY, OFFER, TAKEN)
 
 @dataclass(slots=True)
 class Operation:
-    """What is known of one step. Times are ms since the epoch; what is empty is not stored."""
+    """A step of a run, as it is stored. Times are ms since the epoch; empty fields are not stored."""
 
     kind: str  # step, sleep, event, signal, invoke
     state: str
@@ -36,21 +36,21 @@ class Operation:
     error: dict[str, Any] | None = None  # name, message, stack of the final error
     attempts: list[list[Any]] = field(
         default_factory=list
-    )  # failed ones: [started, ended, worker, name, message, stack]
+    )  # failed attempts: [started, ended, worker, name, message, stack]
     started: int | None = None
     ended: int | None = None
     worker: str | None = None  # the child that executed it
-    due: int | None = None  # of a sleep, retry or timeout
+    due: int | None = None  # when a sleep, retry or timeout is due
     events: list[str] | None = None  # a wait's event names and patterns
     path: str | None = None  # a wait's equality: the event's path ...
     token: str | None = None  # ... and "path=value", as it stands in the index
-    condition: str | None = None  # what is left of a wait's expression, as CEL
-    signal: str | None = None  # that it waits for, as app SEPARATOR name
-    replaces: bool | None = None  # it takes the signal from who waits for it already
+    condition: str | None = None  # the rest of a wait's expression, as CEL
+    signal: str | None = None  # the signal for which it waits, as app SEPARATOR name
+    replaces: bool | None = None  # whether it takes the signal from the run that waits for it already
     child: str | None = None  # the run that an invoke started
     by: str | None = None  # the child that took the offered step
-    fence: int | None = None  # of that claim
-    seq: int | None = None  # when the wait was stored, in the order of events
+    fence: int | None = None  # the fence of that claim
+    seq: int | None = None  # the place of the wait in the order of events
 
     @property
     def is_finished(self) -> bool:
@@ -61,9 +61,9 @@ class Operation:
         return self.state in PENDING
 
     def outcome(self, step_id: str, output: Shape = ANY) -> Any:
-        """What the handler gets of a finished operation: its result, of the type `output` (S11.3), or StepError is raised (S5.4).
+        """The result of a finished operation, in the type `output` (S11.3). Raises StepError for a failed one (S5.4).
 
-        Raises SerializationError for a result of another type: the code has changed since it was stored.
+        Raises SerializationError for a result of another type: the code has changed since the result was stored.
         """
         if self.error is not None:
             raise step_error(self.error, step_id)
@@ -71,9 +71,9 @@ class Operation:
         return load(self.data, output, what=f"step {step_id!r}")
 
     def pack(self) -> bytes:
-        """As a table by names, which scripts read; a step that is done, at its first attempt, as a list, in a third of the room.
+        """Pack the operation as a table by names, which scripts read. A step that is done at its first attempt is packed as a list.
 
-        To a script that has no state, and so it waits for nothing.
+        The list takes a third of the room. For a script it has no state, and so it waits for nothing.
         """
         took = None if self.started is None or self.ended is None else self.ended - self.started
         is_plain = self.state == DONE and self.kind == "step" and not self.attempts and self.input is None
@@ -105,15 +105,15 @@ NAME_SET = frozenset(NAMES)
 
 
 def step_error(error: dict[str, Any], step_id: str) -> StepError:
-    """What the handler meets for the stored error of an operation."""
+    """The exception for the handler that stands for the stored error of an operation."""
     kind = StepTimeout if error["name"] == "StepTimeout" else StepError
     return kind(error["message"], name=error["name"], step_id=step_id, stack=error.get("stack", ""))
 
 
 def story_of(operations: Mapping[str, Operation]) -> list[tuple[str, Operation]]:
-    """Finished operations in the order in which their outcomes reached the handler.
+    """The finished operations, in the order in which their outcomes reached the handler.
 
-    What was resolved while nobody executed the run comes last: it has no `order` yet.
+    Operations that were resolved while no process had the run come last, as they have no `order` yet.
     """
     unseen = 1 << 62
     finished = [(key, op) for key, op in operations.items() if op.is_finished]

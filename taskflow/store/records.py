@@ -1,4 +1,4 @@
-"""Runs and events in the small form in which the scripts keep them (`lua/includes/event.lua`, `origin.lua`)."""
+"""Reads runs and events in the short form in which scripts store them (`lua/includes/event.lua`, `origin.lua`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 from taskflow.store.keys import SEPARATOR
 
 SEPARATOR_BYTE = SEPARATOR.encode()
-RUN_PREFIX = b"-"  # of a run whose id begins with the event's uid, only the rest is kept
+RUN_PREFIX = b"-"  # if a run's id begins with the event's uid, only the rest of it is stored
 
 
 def kept_event(uid: str, name: str, text: bytes) -> tuple[bytes, bytes]:
@@ -62,16 +62,16 @@ def whole_event(uid: str, fields: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def event_uid(run_id: str, uid: bytes | None = None) -> str:
-    """The event of a run: its field `uid`, or what its id begins with."""
+    """The uid of a run's event: the run's field `uid`, or the beginning of its id."""
     return uid.decode() if uid else run_id.partition("-")[0]
 
 
-# What a run has whose hash does not say it.
+# The values of fields that the hash of a run leaves out.
 DEFAULTS = {"queue": b"default", "cause": b"event"}
 
 
 def add_defaults(fields: dict[str, bytes], names: Sequence[str] = ()) -> None:
-    """Make whole what was read of a run: all of it, or the fields of these names."""
+    """Add the defaults to the fields that were read of a run: to all fields, or to the fields of these names."""
     if not fields:
         return
     for name, value in DEFAULTS.items():

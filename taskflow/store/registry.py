@@ -1,6 +1,6 @@
-"""What workers have registered: code bases of apps, and the functions that count. Read by workers, beat, invokes and the CLI.
+"""Registry: the code bases of apps that workers have registered, and the functions that count. Rule S2.7.
 
-Rule S2.7.
+Workers, beat, invokes and the command line read it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.values.ids import derive_ulid
 
 CODE_CHARS = 40
-VERSION_CHARS = 8  # short, for each run keeps one
+VERSION_CHARS = 8  # short, since each run keeps its version
 FUNCTION_FIELD = "fn:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppSettings:
-    """What the store and beat must know of an app beside its functions."""
+    """The settings of an app that the store and beat need, besides its functions."""
 
     retention_ms: int
     failed_retention_ms: int
@@ -33,16 +33,16 @@ class AppSettings:
 
 
 class RegisteredFunction(NamedTuple):
-    """A function as it stands in the store."""
+    """A function as it is stored."""
 
     slug: str
     manifest: bytes  # JSON
-    flow: str  # what claims must know, see `FlowControl.settings`
+    flow: str  # the settings that claims need; see `FlowControl.settings`
 
 
 @dataclass(frozen=True, slots=True)
 class CodeBase:
-    """What a worker's code says of its app. `code`, a digest of all of it, names it; `version` is for people. Rule S2.7."""
+    """What a worker's code says of its app. Its name is `code`, a digest of all of it; `version` is for people. Rule S2.7."""
 
     app_id: str
     settings: AppSettings
@@ -79,7 +79,7 @@ class LiveCodeBase:
 
 
 class Registry:
-    """Functions by app."""
+    """Registers code bases, and reads functions by app."""
 
     def __init__(self, client: StoreClient, scripts: Scripts, keys: Keys) -> None:
         self.client = client
@@ -94,9 +94,10 @@ class Registry:
     async def register(
         self, code_base: CodeBase, *, child_id: str, is_watched: bool = False, now_ms: int
     ) -> bool:
-        """A child executes this code base; `is_watched`: its supervisor gives heartbeats. True when other functions count now.
+        """Register that a child executes this code base. True if other functions count now.
 
-        Nothing happens for a child that was taken for dead, until its supervisor was heard again.
+        `is_watched`: a supervisor gives heartbeats for the child. If such a child was declared dead, nothing happens until the
+        store hears its supervisor again.
         """
         settings = code_base.settings
         return bool(
@@ -115,12 +116,12 @@ class Registry:
         )
 
     async def is_registered(self, code_base: CodeBase, *, child_id: str) -> bool:
-        """Whether the store knows that the child executes this code base: not any more, once somebody has emptied it."""
+        """Whether the store knows that the child executes this code base. A store that was emptied does not."""
         entry = await self.client.call("HGET", self.keys.running, child_id)
         return bool(entry == SEPARATOR.join((code_base.app_id, code_base.code)).encode())
 
     async def edition(self, app_id: str) -> str:
-        """What names the functions of an app that count now; "" when nobody has registered any. Ask before you read them."""
+        """The edition of an app's functions that count now; "" if none were registered. Read it before the functions."""
         return ((await self.client.call("HGET", self.keys.app(app_id), "edition")) or b"").decode()
 
     async def code_bases(self, app_id: str) -> list[LiveCodeBase]:
@@ -145,7 +146,7 @@ class Registry:
         return reply
 
     async def apps(self) -> dict[str, str]:
-        """Every app that has registered, with the version of its newest code base."""
+        """All registered apps, each with the version of its newest code base."""
         names = sorted(name.decode() for name in await self.client.call("SMEMBERS", self.keys.apps))
         versions = [self.client.call("HGET", self.keys.app(name), "version") for name in names]
         return {
@@ -153,7 +154,7 @@ class Registry:
         }
 
     async def known_functions(self) -> list[str]:
-        """The ids of all functions that have ever been registered or invoked, though their code may be gone."""
+        """The ids of all functions that were ever registered or invoked, even if their code is gone."""
         return sorted(each.decode() for each in await self.client.call("SMEMBERS", self.keys.known_functions))
 
     async def manifests(self, app_id: str) -> dict[str, bytes]:
@@ -161,7 +162,7 @@ class Registry:
         return dict(sorted(to_fields(await self.client.call("HGETALL", self.keys.functions(app_id))).items()))
 
     async def last_ticks(self) -> dict[str, int]:
-        """When each schedule fired last, in ms since the epoch."""
+        """Schedule -> its last tick that was fired, in ms since the epoch."""
         flat = await self.client.call("HGETALL", self.keys.crons)
         return {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
 

@@ -1,4 +1,4 @@
-"""Events into runs and waits, as the router sees them."""
+"""Routing: the store's methods that make runs of events, and resolve waits. Rules S1, S3.3, S3.4."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from taskflow.types import RunId
 
 
 class EditionChanged(Exception):
-    """Other functions of the app count now than those by which runs were planned. Rule S2.7."""
+    """The functions of the app that count have changed since the runs were planned. Rule S2.7."""
 
 
 class RunPlan(NamedTuple):
@@ -24,8 +24,8 @@ class RunPlan(NamedTuple):
     function_id: str
     queue: str
     run_id: RunId
-    start_at_ms: int = 0  # 0: at once
-    start_timeout_ms: int = 0  # 0: none
+    start_at_ms: int = 0  # 0 for at once
+    start_timeout_ms: int = 0  # 0 for none
     finish_timeout_ms: int = 0
     flow: bytes = b""  # its flow control, as `FlowControl.plan` packs it
     is_claimable: bool = False  # whether the child that routes the event serves the run's queue
@@ -53,16 +53,17 @@ class EventPlan(NamedTuple):
 
 
 class Routed(NamedTuple):
-    """What an event came to."""
+    """The outcome of routing an event."""
 
     is_duplicate: bool
     seq: int
     claimed: dict[RunId, int]  # fences of the runs that this child got at once
-    wait_paths: list[str]  # what waits that it may end look at: event name or pattern SEPARATOR path
+    # the paths at which waits look that it may end: event name or pattern SEPARATOR path
+    wait_paths: list[str]
 
 
 class Arrival(NamedTuple):
-    """An event that was routed, and what it looks up in the index of waits: "name:token"."""
+    """An event that was routed, and the entries "name:token" that it looks up in the index of waits."""
 
     uid: str
     seq: int
@@ -72,7 +73,7 @@ class Arrival(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FoundWaits:
-    """What a look at the index came to; `rest` is where to go on, None when all is done: place, lookup and cursor there."""
+    """The outcome of a look at the index. `rest` is where to go on (place, lookup, cursor); None if all was looked at."""
 
     hints: list[Hint]
     open: list[OpenWait]
@@ -81,9 +82,9 @@ class FoundWaits:
 
 @dataclass(frozen=True, slots=True)
 class OpenWait:
-    """A wait whose condition is still to be evaluated, for the event at `place`.
+    """A wait whose condition has to be evaluated for the event at `place`.
 
-    For an event that may cancel a run, `run_id` is empty, and `step_key` names the run and the entry.
+    If the event may cancel a run, `run_id` is empty, and `step_key` names the run and the entry.
     """
 
     place: int
@@ -94,7 +95,7 @@ class OpenWait:
 
 
 class Routing:
-    """Scripts of the router."""
+    """The scripts that the router calls."""
 
     def __init__(self, scripts: Scripts) -> None:
         self.scripts = scripts
@@ -112,8 +113,8 @@ class Routing:
     ) -> Answer[tuple[list[Routed], list[Hint]]]:
         """Record events and make their runs; claim up to `free_slots` of these for the child.
 
-        The command is on its way when this returns, before its outcome is awaited. That raises EditionChanged, and nothing was
-        done, when `edition` does not name the functions of the app that count now; with "" it does not matter.
+        The command is sent when this returns. Awaiting the answer raises EditionChanged, and nothing was done, if `edition` is not
+        the edition of the app's functions that counts now; "" stands for any edition.
         """
         reply = self.scripts.route_events(
             now_ms=now_ms,
@@ -129,7 +130,7 @@ class Routing:
     async def start_run(
         self, plan: RunPlan, *, uid: str, name: str, event: bytes, cause: str, version: str, now_ms: int
     ) -> list[Hint]:
-        """Make one run directly."""
+        """Make one run without routing an event."""
         frame, body = kept_event(uid, name, event)
         return parse_hints(
             await self.scripts.start_run(
@@ -153,7 +154,7 @@ class Routing:
     async def find_waits(
         self, arrivals: Sequence[Arrival], *, limit: int, cursor: bytes = b"0", now_ms: int
     ) -> FoundWaits:
-        """Resolve the waits that events meet by equality, about `limit` of them; return those with an expression to evaluate."""
+        """Resolve the waits that events meet by equality; return those with an expression to evaluate. Looks at about `limit`."""
         hints, flat, rest = await self.scripts.find_waits(
             now_ms=now_ms, limit=limit, cursor=cursor, arrivals=arrivals
         )
@@ -164,7 +165,7 @@ class Routing:
         return FoundWaits(parse_hints(hints), waits, (rest[0], rest[1], rest[2]) if rest else None)
 
     def resolve_wait(self, wait: OpenWait, arrival: Arrival, *, now_ms: int) -> asyncio.Future[Any]:
-        """The event met the wait's expression; `parse_hints` reads the future's value."""
+        """Resolve a wait whose expression the event has met; `parse_hints` reads the future's value."""
         return self.scripts.resolve_wait(
             now_ms=now_ms, run_id=wait.run_id, step_key=wait.step_key, event=arrival.text, uid=arrival.uid
         )
@@ -172,22 +173,22 @@ class Routing:
     async def send_signal(
         self, signal: str, body: bytes, *, uid: str, now_ms: int
     ) -> tuple[str | None, list[Hint]]:
-        """Resolve the wait for a signal; the run that waited, or None. `uid` makes a repeat of this call known (S3.4)."""
+        """Resolve the wait for a signal; return the run that waited, or None. `uid` tells a repeat of this call (S3.4)."""
         run_id, hints = await self.scripts.send_signal(now_ms=now_ms, signal=signal, data=body, uid=uid)
         return run_id.decode() or None, parse_hints(hints)
 
     async def clear_outbox(self, uids: Sequence[str]) -> None:
-        """These events are published."""
+        """Remove published events from the outbox."""
         await self.scripts.clear_outbox(uids=uids)
 
     async def cancel(self, run_id: str, *, reason: bytes, now_ms: int) -> tuple[str, list[Hint]]:
-        """Cancel a run: 'unknown', 'final', 'requested' (it ends after its running steps) or 'cancelled'."""
+        """Cancel a run; returns 'unknown', 'final', 'requested' (it ends after its executing steps) or 'cancelled', and hints."""
         outcome, hints = await self.scripts.cancel_run(now_ms=now_ms, run_id=run_id, reason=reason)
         return outcome.decode(), parse_hints(hints)
 
 
 def parse_routed(events: Sequence[EventPlan], reply: Sequence[Any]) -> tuple[list[Routed], list[Hint]]:
-    """What `route_events` replied. An event that came twice in one batch has its runs, and their slots, only once."""
+    """Read the reply of `route_events`. An event that came twice in one batch gets its runs, and their slots, only once."""
     if len(reply) == 1:
         raise EditionChanged
     hints, outcomes, claimed, lookups = reply
@@ -207,7 +208,7 @@ def parse_routed(events: Sequence[EventPlan], reply: Sequence[Any]) -> tuple[lis
 
 
 def parse_lookups(flat: Sequence[Any]) -> dict[str, list[str]]:
-    """By the name of an event, what waits that it may end look at."""
+    """Name of an event -> the paths at which the waits look that it may end."""
     paths: dict[str, list[str]] = {}
     at = 0
     while at < len(flat):

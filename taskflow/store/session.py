@@ -1,6 +1,6 @@
-"""The store for code that is no worker: web processes, scripts, the CLI. One connection per event loop, with a deadline.
+"""StoreSession: the store for code outside of workers (web, scripts, the CLI): one connection a loop, with deadlines.
 
-It ends with its loop, so code that makes a loop for each call (`asyncio.run`, async views under WSGI) leaves nothing behind.
+A session ends with its loop, so code that makes a loop for each call (`asyncio.run`, async views under WSGI) leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from taskflow.redis.subscriber import Subscriber
 from taskflow.store.store import Store
 
 CALL_TIMEOUT_S = 5.0
-RECHECK_S = 15.0  # a message that a reconnecting subscriber missed delays a waiter no longer than this
+RECHECK_S = 15.0  # a message that a reconnecting subscriber missed delays a waiter by at most this
 
 
 class StoreSession:
-    """Connects when first used. Closes by itself at the end of its loop, if nobody does before."""
+    """The store for one event loop. It connects at the first use, and closes itself when the loop ends."""
 
     def __init__(self, url: str, namespace: str) -> None:
         self.url = url
@@ -29,7 +29,7 @@ class StoreSession:
         self.opened: Store | None = None
         self.subscriber: Subscriber | None = None
         self.watch: AsyncGenerator[None, None] | None = None
-        # Each is set when a message came that it waits for, or when one may have been lost with the connection.
+        # Each event is set when a message for it comes, or when one may have been lost with the connection.
         self.listening: set[asyncio.Event] = set()
 
     async def store(self) -> Store:
@@ -44,7 +44,7 @@ class StoreSession:
     async def watch_loop(self) -> None:
         """Have the loop close this session when it ends.
 
-        A loop tells nobody that it ends, but it closes the async generators that began on it and are not exhausted: `asyncio.run`,
+        A loop does not announce its end, but it closes the async generators that began on it and have not ended: `asyncio.run`,
         `Runner`, asgiref, pytest-asyncio and uvloop all call `shutdown_asyncgens` before they close their loop.
         """
         if self.watch is None:
@@ -59,7 +59,7 @@ class StoreSession:
 
     @asynccontextmanager
     async def deadline(self) -> AsyncIterator[Store]:
-        """The store, for calls that must be through within CALL_TIMEOUT_S, else StoreUnavailable; so is what the server refuses."""
+        """The store, for calls within CALL_TIMEOUT_S. Raises StoreUnavailable past that, and when the server refuses a command."""
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 yield await self.store()
@@ -79,7 +79,7 @@ class StoreSession:
             return await store.history.fields(run_id, *names)
 
     async def wait_until_done(self, run_id: str, timeout_s: float | None) -> None:
-        """Return when the run is final, or unknown. TimeoutError after `timeout_s`."""
+        """Wait until the run is final, or unknown. Raises TimeoutError after `timeout_s`."""
         store = await self.store()
         async with asyncio.timeout(timeout_s), self.listen(store.keys.done_channel(run_id)) as done:
             while not await self.is_done(run_id):
@@ -90,9 +90,9 @@ class StoreSession:
 
     @asynccontextmanager
     async def listen(self, *channels: str) -> AsyncIterator[asyncio.Event]:
-        """An event that is set at each message of these channels, and when messages may have been lost.
+        """Gives an asyncio.Event that is set at each message of these channels, and when messages may have been lost.
 
-        None is missed that is sent once this has entered.
+        No message is missed that is sent inside the block.
         """
         subscriber = await self.connected_subscriber()
         told = asyncio.Event()
@@ -144,7 +144,7 @@ class StoreSession:
             await opened.close()
 
     def abandon(self) -> None:
-        """End the connections of a loop that was closed without `shutdown_asyncgens`: nothing can be awaited there any more."""
+        """End the connections of a loop that was closed without `shutdown_asyncgens`, on which nothing can be awaited any more."""
         subscriber, self.subscriber = self.subscriber, None
         opened, self.opened = self.opened, None
         if subscriber is not None:

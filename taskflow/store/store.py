@@ -1,4 +1,4 @@
-"""The store as the rest of taskflow uses it: one connection, one object a concern."""
+"""Store: one connection to the store, with one object for each group of methods."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from taskflow.store.routing import Routing
 from taskflow.values.clock import SystemClock
 from taskflow.values.ids import new_secret
 
-# Of the keys and their content. A store of another version is refused: before 1.0 nothing is migrated.
+# The version of the keys and their content. A store with another version is refused: before 1.0 nothing is migrated.
 DATA_VERSION = "2"
 PACKAGE = "taskflow.store"
 
-CLOCK_ERROR_MS = 50  # how wrong a clock may stay without being asked about again
-CLOCK_TRIES = 3  # a store that is always that slow can't tell better
+CLOCK_ERROR_MS = 50  # the error of a measurement of the store's clock up to which it is not repeated
+CLOCK_TRIES = 3  # how often it is measured; a slow store does not give better answers later
 
 logger = logging.getLogger("taskflow.store")
 
 
 class Store:
-    """Connect with `await Store.open(url)`; close with `await store.close()`."""
+    """The connected store. Connect with `await Store.open(url)`; close with `await store.close()`."""
 
     def __init__(self, client: StoreClient, keys: Keys) -> None:
         self.client = client
@@ -60,7 +60,7 @@ class Store:
             async with asyncio.timeout(timeout_s):
                 await client.connect(timeout_s=timeout_s)
                 await store.check_version()
-        except TimeoutError as error:  # it let us in, and then could not serve
+        except TimeoutError as error:  # the server accepted the connection, and then gave no answer
             await client.close()
             raise client.unavailable("no answer in time") from error
         except CommandError as refusal:
@@ -87,7 +87,7 @@ class Store:
     async def correct(self, clock: SystemClock) -> None:
         """Set the clock by the store's TIME. Rule S8.3.
 
-        An answer that took long, over a connection that was lost meanwhile perhaps, leaves the clock as wrong as it was: ask again.
+        A slow answer, perhaps over a connection that was lost meanwhile, leaves the clock as wrong as it was: then it asks again.
         """
         for _ in range(CLOCK_TRIES):
             before_ms = clock.local_now_ms()
@@ -103,7 +103,7 @@ class Store:
                 return
 
     def flush(self) -> None:
-        """Send at once what this turn of the loop has asked for so far, not at its end."""
+        """Send the commands of this turn of the loop at once, and not at its end."""
         self.client.flush()
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
--- abdicate: a beat that stops gives the lead away, so that another need not wait for the end of its term. Rule S8.1.
+-- abdicate: give the lead away when a beat stops, so that another one need not wait for the end of the term. Rule S8.1.
 -- KEYS   1 prefix
 --@argv beat_id
 -- Reply  1 when it was the leader

@@ -1,4 +1,4 @@
--- begin_trial: a run whose next crash would be its last executes now, and no other such run in this process. Rule S9.8.
+-- begin_trial: note that a run is on trial: its next crash would be its last, and no other such run executes here. Rule S9.8.
 -- KEYS   1 prefix
 --@argv child_id run_id fence
 -- Reply  1, or 0 when the claim is lost

@@ -1,4 +1,4 @@
--- cancel_run: end a run, at once when nothing of it executes, else after its running steps. Rule S6.2.
+-- cancel_run: cancel a run, at once if nothing of it executes, else after its executing steps. Rule S6.2.
 -- KEYS   1 prefix
 --@argv now_ms:int run_id reason
 --       reason: an error (JSON)

@@ -16,7 +16,7 @@ for function_id in unknown_ids do
   unknown[function_id .. LANES] = true
 end
 
--- The entry of the index whose best run is the oldest, and the score at which the next entry's turn comes.
+-- The entry of the index with the oldest best run, and the score at which the turn of the next entry comes.
 local function best_entry()
   local heads = redis.call('ZRANGE', index, 0, 2 * count_of(unknown_ids) + 1, 'WITHSCORES')
   local entry
@@ -39,7 +39,7 @@ local function take_any(member, lane)
   local run = redis.call('HMGET', key, 'function', 'event', 'created', 'cause', 'fence', 'start_timeout_ms',
     'finish_timeout_ms', 'batched', 'kept', 'uid', 'watched', 'tied')
   local fence, steps = tonumber(run[5] or 0) + 1, ''
-  -- A run that nobody has claimed yet, as most are, has none of these.
+  -- A run that was never claimed, as most runs, has none of these.
   local past = run[5] and redis.call('HMGET', key, 'started', 'attempt', 'crashes', 'cancel', 'dirty') or {}
   local started = past[1]
   if step_key then
@@ -56,7 +56,7 @@ local function take_any(member, lane)
     local limits = lane and count_start(run[1], lane, tonumber(now_ms))
     if limits and limits ~= lane then fields[9], fields[10] = 'lane', limits end
     redis.call('HSET', key, unpack(fields))
-    -- Of the run that it is a rerun of.
+    -- Memos of the run of which it is a rerun.
     if run[9] then steps = redis.call('HGETALL', steps_key(run_id)) end
     if run[6] or run[7] then start_clocks(run_id, run[6], run[7], tonumber(now_ms)) end
   end
@@ -94,7 +94,7 @@ end
 
 -- A function that has more ready runs.
 local left
--- Take runs of a function without limits, up to the score at which another one's turn comes.
+-- Take runs of a function without limits, up to the score at which the turn of another function comes.
 local function take_ready(fn, turn_ends)
   local best = redis.call('ZRANGE', ready_key(fn, queue), 0, limit - #claimed - 1, 'WITHSCORES')
   local taken = 0
@@ -159,7 +159,7 @@ if claims[1] then on_pages('HSET', claims_key(child_id), claims) end
 
 local has_more = (left or best_entry()) and 1 or 0
 if by_hint then
-  -- This message is spent. With work left, one more wakes another child; without, the next ready run sends one.
+  -- The work message is used up. If work is left, one more message wakes another child; if not, the next ready run sends one.
   if has_more == 1 and claimed[1] then hint(app_id, queue, tonumber(now_ms), true)
   elseif has_more == 0 and count_of(unknown_ids) > 0 and redis.call('EXISTS', index) == 1 then
     -- The child passes the message on.

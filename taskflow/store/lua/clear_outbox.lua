@@ -1,4 +1,4 @@
--- clear_outbox: these events are published. Rule S9.1.
+-- clear_outbox: remove published events from the outbox. Rule S9.1.
 -- KEYS   1 prefix
 --@argv uids[]
 -- Reply  how many were there

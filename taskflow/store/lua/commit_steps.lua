@@ -1,4 +1,4 @@
--- commit_steps: store the outcomes of attempts that ended, of one run or several. Rules S4.1, S5.1, S9.4.
+-- commit_steps: store the outcomes of ended attempts of one run or several. Rules S4.1, S5.1, S9.4.
 -- KEYS   1 prefix
 --@argv child_id
 --@together commits[run_id fence is_completed:flag memos[step_key memo]]

@@ -1,4 +1,4 @@
--- drop_operations: give up pending operations of a run, the losers of a race. Rule S3.7.
+-- drop_operations: drop pending operations of a run, which lost a race. Rule S3.7.
 -- KEYS   1 prefix
 --@argv now_ms:int child_id run_id fence step_keys[]
 -- Reply  {how many were dropped; 0 also when the claim is lost, hints}

@@ -1,4 +1,4 @@
--- fetch_resolved: what became of the operations that a resident run waits for. Rule S4.3.
+-- fetch_resolved: read the operations for which a run waits in its process. Rule S4.3.
 -- KEYS   1 prefix
 --@argv child_id run_id fence step_keys[]
 -- Reply  {'fenced' | 'cancel' | 'ok', the operations in the order asked for}

@@ -23,7 +23,7 @@ for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'queues')) do
     look_at(sent_ms + hint_age_ms)
   end
 end
--- Limits with lanes that wait for them: one that was raised has room that nobody gave back.
+-- Limits for which lanes wait: a limit that was raised has room that no claim gave back.
 for _, limit in ipairs(redis.call('ZRANGE', prefix .. 'blocked', 0, 49)) do
   redis.call('ZADD', prefix .. 'blocked', 'XX', now_ms, limit)
   for _ = 1, 10 do
@@ -48,8 +48,8 @@ for _, worker_id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'workers', '-in
   table.insert(row, 1, worker_id)
   dead[#dead + 1] = row
 end
--- What a child sent may arrive after its claims were handed back: what it claims then is nobody's. A kernel tries for 16 minutes at
--- most to deliver what a dead process has left.
+-- A command of a child may arrive after its claims were handed back; nobody owns what it claims then. A kernel tries for at most
+-- 16 minutes to deliver data of a dead process.
 redis.call('ZREMRANGEBYSCORE', prefix .. 'graves', '-inf', now_ms - GRAVE_MS)
 for _, child_id in ipairs(redis.call('ZRANGE', prefix .. 'graves', 0, -1)) do
   if redis.call('EXISTS', claims_key(child_id)) == 1 then dead[#dead + 1] = {'', child_id} end

@@ -29,7 +29,7 @@ local function meet(member, number, uid, seq, event)
   if run_id == '' then return meet_cancel(step_key, number, uid, seq) end
   local packed = redis.call('HGET', steps_key(run_id), step_key)
   local op = packed and cmsgpack.unpack(packed)
-  -- A wait that was stored after the event was first seen is not met by it, even when the event is routed again.
+  -- An event does not meet a wait that was stored after the event was first seen, even if the event is routed again.
   if not op or op.state ~= 'wait' or op.seq >= seq then return end
   if op.condition then
     note_open(number, run_id, step_key, op.condition, run_id)

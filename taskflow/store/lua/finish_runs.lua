@@ -1,4 +1,4 @@
--- finish_runs: the owner of some runs brings them to their end. Rules S5.5, S6.2, S9.4.
+-- finish_runs: end runs, for their owner. Rules S5.5, S6.2, S9.4.
 -- KEYS   1 prefix
 --@argv child_id
 --@together ends[run_id fence status body has_pending:flag now_ms remove_at_ms]
@@ -7,9 +7,9 @@
 local ids = {}
 for run_id in ends do ids[#ids + 1] = run_id end
 local ended = {}
--- By lane, the runs that gave their places back.
+-- Lane -> the runs that gave their places back.
 local freed, freed_ms = {}, nil
--- What `finalize` does, for a run that nothing but places hangs on.
+-- The same as `finalize`, for a run that holds at most places.
 local function complete(run_id, body, now_ms, remove_at_ms, fn, queue)
   if body == 'null' then
     redis.call('HSET', run_key(run_id), 'status', COMPLETED, 'ended', now_ms)

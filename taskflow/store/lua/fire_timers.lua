@@ -1,4 +1,4 @@
--- fire_timers: do what fell due. Rules S3.2, S6.3, S7.3, S7.5, S7.6, S8.2.
+-- fire_timers: fire the timers that are due. Rules S3.2, S6.3, S7.3, S7.5, S7.6, S8.2.
 -- KEYS   1 prefix
 --@argv now_ms:int limit:int
 -- Reply  {how many fired, hints, due time of the next timer or ''}

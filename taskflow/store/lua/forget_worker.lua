@@ -1,4 +1,4 @@
--- forget_worker: a worker left, or all that it held was handed back. Rules S2.7, S9.3.
+-- forget_worker: remove a worker that has left, or all of whose claims were handed back. Rules S2.7, S9.3.
 -- KEYS   1 prefix
 --@argv worker_id silent_since_ms
 --       silent_since_ms: only when its last heartbeat is not younger than this, or '' for always

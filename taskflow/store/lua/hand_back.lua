@@ -5,14 +5,14 @@
 --       it ended. tells: the caller has a broker, and sends the hints. jobs: runs, or steps that others offered; none: all that the
 --       child holds
 -- Reply  {runs handed back, runs left, hints}
--- A work message is asked for although one is marked as under way, which may have died with the child. A supervisor has no broker:
--- the mark is taken off, so that the reaper sends a message with its next turn.
--- Who claims a run that crashed too often fails it.
+-- A work message is asked for even if one is marked as under way: that one may have died with the child. For a caller without
+-- broker the mark is removed, so that the reaper sends a message in its next turn.
+-- The next owner fails a run that crashed too often.
 local held = {}
 for job in jobs do held[#held + 1] = job end
 if count_of(jobs) == 0 then held = redis.call('HKEYS', claims_key(child_id)) end
--- A run whose next crash would be its last executes alone of its kind in a process: on trial. Then only the one on trial is blamed,
--- and not those that waited for theirs. Before that all go on at once (S9.3).
+-- A run whose next crash would be its last executes while no other such run does in its process: it is on trial. Only the run on
+-- trial is blamed, and not those that waited for theirs. Before that all runs go on at once (S9.3).
 local function note_crash(key, is_certain)
   if crashed == '' then return end
   local before = redis.call('HMGET', key, 'crashes', 'trial', 'function')
@@ -35,7 +35,7 @@ local function hand_back_step(run_id, step_key)
   local packed = redis.call('HGET', steps_key(run_id), step_key)
   local op = packed and cmsgpack.unpack(packed)
   if not op or op.state ~= 'taken' or op.by ~= child_id then
-    -- It was given up while it executed here (see unlist), and counted until now.
+    -- The step was dropped while it executed here (see unlist), and held its places until now.
     free_place(redis.call('HGET', run_key(run_id), 'lane'), job_of(run_id, step_key), now_ms, not tells)
     return 0
   end
@@ -50,7 +50,7 @@ local function hand_back_step(run_id, step_key)
   free_place(run[3], job_of(run_id, step_key), now_ms, not tells)
   return 1
 end
--- Who claims a run that is to be cancelled ends it. Of a paused function nobody does (S10.4).
+-- The next owner ends a run that is to be cancelled. Nobody claims runs of a paused function, so those end here (S10.4).
 local function end_cancelled(run_id, reason)
   --@late finalize
   finalize(run_id, CANCELLED, reason, true, now_ms)
@@ -65,7 +65,7 @@ for i = 1, math.min(#held, limit) do
   local run = redis.call('HMGET', key, 'by', 'function', 'queue', 'score', 'status', 'lane', 'cancel', 'created', 'watched')
   if run[1] == child_id and run[5] == RUNNING then
     count = count + 1
-    -- A new fence: what the old owner still commits is refused from now on.
+    -- A new fence, so that commits of the old owner are refused from now on.
     redis.call('HINCRBY', key, 'fence', 1)
     redis.call('HSET', key, 'status', QUEUED)
     note_crash(key, crashed == 'broke')

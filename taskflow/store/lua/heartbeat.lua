@@ -1,4 +1,4 @@
--- heartbeat: a worker host and its children are alive. Rules S9.3, S9.4, S10.5.
+-- heartbeat: note that a worker and its children are alive. Rules S9.3, S9.4, S10.5.
 -- KEYS   1 prefix
 --@argv now_ms worker_id serving child_ids[]
 --       serving: app SEP queue SEP queue ..., or '' to leave what is known

@@ -1,4 +1,4 @@
--- note_resumed: an event that a wait found by looking back says what it did. Rules S3.3, S10.5.
+-- note_resumed: note in the record of an event that a wait, which looked back, has found it. Rules S3.3, S10.5.
 -- KEYS   1 prefix
 --@argv child_id run_id fence step_key uid
 -- Reply  1, or 0 when the claim is lost or the event is gone

@@ -1,10 +1,10 @@
--- pause_function: no run of a function begins or goes on until it is resumed. Rule S10.4.
+-- pause_function: let no run of a function begin or go on until it is resumed. Rule S10.4.
 -- KEYS   1 prefix
 --@argv now_ms function_id
 -- Reply  {since when it is paused (ms), which is before now_ms when it was so already, hints}
 local app_id = app_of(function_id)
 redis.call('HSETNX', prefix .. 'paused', function_id, now_ms)
--- Its ready runs stay where they are, but nobody finds them: they are claimed by way of the indexes.
+-- Its ready runs stay where they are, but claims don't find them, since the function is removed from the indexes of its queues.
 for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'queues')) do
   local its_app, queue = string.match(name, '^(.-)' .. SEP .. '(.*)$')
   if its_app == app_id and redis.call('ZREM', queue_key(app_id, queue), function_id, function_id .. LANES) > 0 then

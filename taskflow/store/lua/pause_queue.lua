@@ -1,4 +1,4 @@
--- pause_queue: no run of a queue begins or goes on until it is resumed; those that execute go on until they wait. Rule S10.4.
+-- pause_queue: let no run of a queue begin or go on until it is resumed; runs that execute go on until they wait. Rule S10.4.
 -- KEYS   1 prefix
 --@argv now_ms app_id queue
 -- Reply  since when it is paused (ms), which is before now_ms when it was so already

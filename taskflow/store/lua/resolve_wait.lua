@@ -1,4 +1,4 @@
--- resolve_wait: an event met the condition of a wait, or of an event that cancels a run. Rules S3.3, S6.1.
+-- resolve_wait: resolve a wait whose condition an event met, or cancel a run that the event cancels. Rules S3.3, S6.1.
 -- KEYS   1 prefix
 --@argv now_ms:int run_id step_key event uid
 --       to cancel: run_id is '', and step_key is run_id SEP place. event: JSON

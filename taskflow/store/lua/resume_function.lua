@@ -1,4 +1,4 @@
--- resume_function: the runs of a paused function begin and go on again. Rule S10.4.
+-- resume_function: let the runs of a paused function begin and go on again. Rule S10.4.
 -- KEYS   1 prefix
 --@argv now_ms:int function_id
 -- Reply  {since when it was paused (ms), or '' when it was not, hints}

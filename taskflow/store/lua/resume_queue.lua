@@ -1,4 +1,4 @@
--- resume_queue: the runs of a paused queue begin and go on again. Rule S10.4.
+-- resume_queue: let the runs of a paused queue begin and go on again. Rule S10.4.
 -- KEYS   1 prefix
 --@argv now_ms:int app_id queue
 -- Reply  {since when it was paused (ms), or '' when it was not, hints}

@@ -1,4 +1,4 @@
--- retry_run: the code between the steps failed; call the handler again at `due_ms`. Rules S5.1, S5.6.
+-- retry_run: have the handler called again at `due_ms`, as the code between the steps failed. Rules S5.1, S5.6.
 -- KEYS   1 prefix
 --@argv now_ms:int child_id run_id fence attempts due_ms error
 --       attempts: so far. error: JSON, with when the attempt started and ended (ms), and the worker

@@ -1,4 +1,4 @@
--- send_signal: hand data to the run that waits for a signal. Rule S3.4.
+-- send_signal: give data to the run that waits for a signal. Rule S3.4.
 -- KEYS   1 prefix
 --@argv now_ms:int signal data uid
 --       signal: app SEP name. data: what the wait returns (JSON). uid: of this call

@@ -1,6 +1,6 @@
--- admission: what an event comes to when the function it starts picks among events: a run, a part of one, or none (S7.4 to S7.9).
--- run and flow as in create_run. Refusals are looked for first and counted last, so that an event that is refused for one reason
--- uses nothing up.
+-- admission: decide, for a function that picks among events, whether an event makes a run, joins one, or is skipped (S7.4 to S7.9).
+-- `run` and `flow` are as in create_run. All refusals are checked before any limit counts the event, so that an event that is
+-- refused for one reason uses nothing of the other limits up.
 local function refusal(run, flow, is_immediate, now_ms)
   return flow.idem and idempotency_refusal(run.fn, flow.idem, now_ms)
     or is_immediate and flow.single and singleton_refusal(run.fn, flow.single, run.id)
@@ -8,8 +8,8 @@ local function refusal(run, flow, is_immediate, now_ms)
 end
 -- What the event's record says when no run is to be made: 'skipped: <reason>', or the run that the event went to. nil: make it,
 -- with run.fields and, when run.behind, only once that run has ended.
--- flow may be false. A rerun was asked for by somebody who knows: it is made, and held like other live runs, while the function is
--- paused (S10.4).
+-- `flow` may be false. A rerun is made even while the function is paused, since a person asked for it; it is held then, like other
+-- live runs (S10.4).
 local function admit(run, flow, now_ms)
   if is_paused(run.fn) and not run.rerun_of then
     skip_run(run, 'paused', now_ms)
@@ -17,7 +17,7 @@ local function admit(run, flow, now_ms)
   end
   if not flow then return nil end
   local is_delayed = run.start_at_ms > now_ms
-  -- An event whose time is still to come waits alone: a batch that starts when it is full could not wait for it.
+  -- An event with a future time waits alone: a batch starts when it is full, and could not wait for that time.
   local batch = not is_delayed and flow.batch
   local is_immediate = not (is_delayed or batch or flow.debounce)
   local reason = refusal(run, flow, is_immediate, now_ms)

@@ -1,13 +1,13 @@
 -- batch: one run for many events (S7.6). `batching:<id>` leads to the run that gathers them; its first event is in its hash, the
 -- others are in the list `batch:<run_id>`.
 local MAX_BATCH_BYTES = 4194304
--- The run that the event went to; nil when it makes a run, to start at run.start_at_ms.
+-- The run that the event joined; nil if it makes a run, which starts at run.start_at_ms.
 local function join_batch(run, batch, now_ms)
   local text = event_json(run.uid, run.frame, run.event)
   local name, size, bytes = 'batching:' .. batch[1], batch[2], #text
   local run_id = redis.call('GET', prefix .. name)
   local open = run_id and redis.call('HMGET', run_key(run_id), 'due', 'batched', 'bytes')
-  -- Its time is over, and its timer is about to fire.
+  -- The batch's time is over, and its timer is about to fire.
   if open and tonumber(open[1]) <= now_ms then
     start_scheduled(run_id, now_ms)
     open = nil

@@ -1,5 +1,5 @@
 -- cancel_by_event: an event meets one of those that cancel a run (S6.1).
--- The entry, or nil when this event does not count for it. What is too late for ever leaves the index.
+-- The entry, or nil if this event does not count for it. An entry whose time is over is removed from the index.
 local function open_cancel(run_id, place, seq, now_ms)
   local field = redis.call('HGET', run_key(run_id), 'cancels')
   local entry = field and cmsgpack.unpack(field)[tonumber(place)]

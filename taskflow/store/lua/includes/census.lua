@@ -1,5 +1,5 @@
--- census: what people ask for of runs, kept where a run's status changes, in the same script.
--- `counts` is a hash: how many live runs there are, by function SEP queue SEP status; what is zero has no field.
+-- census: counts and lists of runs for people, which the script that changes a run's status keeps up to date.
+-- `counts` is a hash: how many live runs there are, by function SEP queue SEP status; a zero has no field.
 -- `runs:<fn>` SEP kind are sorted sets by when the run was made: `live` ones, and those that ended as `failed`, `cancelled` or
 -- `skipped`.
 -- `ended` is a stream of the runs that ended last, an entry for all of a script: run_id SEP status SEP run_id ...

@@ -1,4 +1,4 @@
--- code_bases: which functions of an app count while workers of several code bases execute it (S2.7).
+-- code_bases: the functions of an app that count while workers of several code bases execute it (S2.7).
 -- A code base is what a worker's code says of its app: its functions, with their manifests, and its settings. `code` is a digest of
 -- all that, and names it; its `version` is for people.
 -- `codes:<app>` is a sorted set of the code bases that count, in the order in which they were registered.
@@ -16,7 +16,7 @@ local function edition_key(app, edition) return prefix .. 'edition:' .. app .. S
 local function functions_key(app) return prefix .. 'functions:' .. app end
 local function split_running(entry) return string.match(entry, '^([^\31]*)\31([^\31]*)\31?(.*)$') end
 local function worker_of(child_id) return string.match(child_id, '^(.*):') end
--- What the children of a worker execute: child id, entry, ...
+-- The entries of a worker's children in `running`: child id, entry, ...
 local function running_of(worker_id)
   local found, start = {}, worker_id .. ':'
   local flat = redis.call('HGETALL', prefix .. 'running')
@@ -28,8 +28,8 @@ local function running_of(worker_id)
   end
   return found
 end
--- The code bases that count, oldest first: those that somebody executes, or while nobody does, those that counted last. The others
--- are forgotten.
+-- The code bases that count, oldest first: those that workers execute, or if there are no workers, those that counted last. The
+-- others are forgotten.
 local function counting_codes(app)
   local is_live, live, all = {}, {}, redis.call('ZRANGE', codes_key(app), 0, -1)
   for _, entry in ipairs(redis.call('HVALS', prefix .. 'running')) do
@@ -48,7 +48,7 @@ local function counting_codes(app)
   end
   return live
 end
--- What the code bases know together, the newest having the last word: manifests and flows by slug.
+-- The manifests and flows of all code bases, by slug; the newest code base wins.
 local function union_of(app, codes)
   local manifests, flows = {}, {}
   for _, code in ipairs(codes) do
@@ -93,7 +93,7 @@ local function count_codes(app)
   if redis.call('LLEN', prefix .. 'nudge') == 0 then redis.call('LPUSH', prefix .. 'nudge', 'functions') end
   return 1
 end
--- A child has ended, as far as is known.
+-- Note that a child has ended.
 local function end_running(child_id)
   local entry = redis.call('HGET', prefix .. 'running', child_id)
   if not entry then return end
@@ -103,7 +103,7 @@ local function end_running(child_id)
   else redis.call('HSET', prefix .. 'running', child_id, app .. SEP .. code .. SEP .. ENDED) end
   if #siblings > 2 then count_codes(app) end
 end
--- A worker has left, or is taken for dead.
+-- Remove a worker that has left, or was declared dead.
 local function end_worker(worker_id)
   local apps, found = {}, running_of(worker_id)
   for i = 1, #found, 2 do

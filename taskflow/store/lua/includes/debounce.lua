@@ -29,7 +29,7 @@ local function join_debounce(run, flow, now_ms)
   local name, ts, uid = 'debounce:' .. debounce[1], debounce[4], debounce[5]
   local window = redis.call('HMGET', prefix .. name, 'run', 'first', 'due', 'ts', 'uid', 'start_at', 'last')
   local run_id = window[1]
-  -- The window is over, and its timer is about to fire.
+  -- The window of the debounce is over, and its timer is about to fire.
   if run_id and tonumber(window[3]) <= now_ms then
     start_scheduled(run_id, now_ms)
     run_id = nil
@@ -52,7 +52,7 @@ local function join_debounce(run, flow, now_ms)
   else
     text = debounced_text(run_id)
   end
-  -- A command that the network held up says an old time: it must not bring the start forward.
+  -- A command that the network held up has an old time, which must not bring the start forward.
   local last_ms = math.max(tonumber(window[7] or 0), now_ms)
   local due_ms = debounce_due(debounce, tonumber(window[2]), start_at, last_ms)
   redis.call('HSET', prefix .. name, 'due', due_ms, 'last', last_ms)

@@ -1,4 +1,4 @@
--- event: what is kept of an event, and the index of events by name.
+-- event: the record of an event, and the index of events by name.
 -- `event:<uid>` is a hash: `at`, which is seq-received (ms), or -received for one that came by no route; what became of it:
 -- `fn:<function>` with its run (from its `-` on, when the uid is what stands before), `app:<app>` when that app has routed it and
 -- no function took it, `wait:...`, `cancel:...`; and its text: `event` (JSON), or only its `data` and its `frame`, ts SEP name,
@@ -23,7 +23,7 @@ local function event_text(uid)
   local kept = redis.call('HMGET', event_key(uid), 'frame', 'data', 'event')
   return event_json(uid, kept[1], kept[2] or kept[3]) or nil
 end
--- How a run stands in the record of an event.
+-- The form of a run's id in the record of an event.
 local function short_run(uid, run_id)
   if string.sub(run_id, 1, #uid + 1) == uid .. '-' then return string.sub(run_id, #uid + 1) end
   return run_id
@@ -32,7 +32,7 @@ end
 local function list_event(name, uid, at, now)
   local key = events_key(name)
   if redis.call('XADD', key, 'NOMKSTREAM', at, 'u', uid) then return end
-  -- The first of its name.
+  -- It is the first event of its name.
   redis.call('XADD', key, at, 'u', uid)
   redis.call('ZADD', prefix .. 'event_names', now, name)
 end

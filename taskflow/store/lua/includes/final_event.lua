@@ -1,4 +1,4 @@
--- final_event: the event that tells of a run that did not complete, `taskflow/function.failed` or `.cancelled` (S5.5, S6.2).
+-- final_event: the event about a run that did not complete, `taskflow/function.failed` or `.cancelled` (S5.5, S6.2).
 -- It is stored in the outbox together with the end, and stands among the hints: the caller publishes it and clears the outbox, or
 -- the reaper does when the caller died. Ids of runs and functions need no escapes in JSON; `event` and `error` are JSON.
 local BASE32 = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'

@@ -1,6 +1,6 @@
 -- hint: note that a queue needs a work message.
--- One message in flight a queue is enough: who gets it claims what it can, and asks for another when work is left. The
--- mark is renewed after HINT_LIFE_MS, so a message that the broker lost delays work, but never strands it (S9.2).
+-- One message in flight for each queue is enough: its receiver claims what it can, and asks for another message if work is left.
+-- The mark is renewed after HINT_LIFE_MS, so a lost message delays work, but never strands it (S9.2).
 local HINT_LIFE_MS = 2000
 -- For the reply: app, queue, ...; among them events of the outbox, to be published now: SEP uid, event (JSON).
 local hints, hinted = {}, {}

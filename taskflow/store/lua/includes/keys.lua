@@ -1,7 +1,7 @@
 -- keys: every key that a script makes. KEYS[1] is the partition's prefix, "tf:{0}:"; it carries the hash tag that puts them
 -- all in one cluster slot. The Python side of the same names is store/keys.py.
 local prefix = KEYS[1]
-local SEP = '\31'  -- parts a member or field that is made of several names
+local SEP = '\31'  -- between the names of which a member or field is made
 local function run_key(run_id) return prefix .. 'run:' .. run_id end
 local function steps_key(run_id) return prefix .. 'steps:' .. run_id end
 local function batch_key(run_id) return prefix .. 'batch:' .. run_id end

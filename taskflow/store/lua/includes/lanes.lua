@@ -74,7 +74,8 @@ local function unblock(limit, now_ms, silent)
   if is_full(limit, most) then return false end
   redis.call('ZREM', blocked_key(limit), first[1])
   if redis.call('EXISTS', blocked_key(limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
-  -- Who gives a place back claims the next run itself, whatever message is under way to others: a place shall not lie idle.
+  -- The process that gives a place back claims the next run itself, even if a message is under way to others, so that no place is
+  -- idle.
   if not silent then hint(app_of(fn), queue, now_ms, true) end
   serve_lane(queue, fn, lane, first[2], now_ms, silent)
   -- It does not take the place until it is resumed.
@@ -115,7 +116,7 @@ end
 local function take_places(lane, holder)
   each_limit(lane, function(limit) redis.call('SADD', places_key(limit), holder) end)
 end
--- Claims end: their places are free for the next ones. holders: runs, or jobs of offered steps.
+-- Give back the places of claims that end. holders: runs, or jobs of offered steps.
 local function free_places(lane, holders, now_ms, silent)
   each_limit(lane, function(limit)
     for _ = 1, on_pages('SREM', places_key(limit), holders) do

@@ -1,4 +1,4 @@
--- offer: steps that a run lets other processes execute, for want of a slot (S4.4).
+-- offer: steps that a run offers to other processes, since it has no slot for them (S4.4).
 -- A job is run_id SEP step_key. It stands in its function's ready set like a run, then in the claims of the child that took it.
 -- The operation's state is `offer`, then `taken` with the child in `by` and a fence of its own: which of all takings of the run
 -- this is, as a step that was taken back and offered anew is another operation, and who took the first may still execute it.

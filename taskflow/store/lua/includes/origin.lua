@@ -1,6 +1,6 @@
--- origin: what a run comes from, as its hash holds it: its queue, its cause and its event. What most runs have is left out, so that
--- an ended run is small: the queue `default`, the cause `event`, and an event that has a record of its own. store/records.py reads
--- it so.
+-- origin: the queue, the cause and the event of a run, as its hash has them. The common values are left out, so that an ended run
+-- is small: the queue `default`, the cause `event`, and the text of an event that has a record of its own. store/records.py adds
+-- them again.
 local DEFAULT_QUEUE = 'default'
 local DEFAULT_CAUSE = 'event'
 -- own, uid: the fields `event` and `uid` of the run. The uid is kept only when the run's id does not begin with it.

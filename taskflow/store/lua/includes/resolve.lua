@@ -2,7 +2,7 @@
 -- outcome is {data = JSON} or {error = {name, message}}; a resolved or vanished operation is left alone (safe to repeat).
 local PENDING = {wait = true, retry = true, offer = true, taken = true}
 local function is_pending(op) return PENDING[op.state] end
--- Take an operation out of wherever it waits.
+-- Remove an operation from all indexes in which it waits.
 local function unlist(run_id, step_key, op, now_ms)
   local job = run_id .. SEP .. step_key
   -- One that is taken goes on executing, and counts until then (S7.1): who took it ends its claim, or whoever hands that back.

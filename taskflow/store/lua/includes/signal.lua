@@ -1,5 +1,5 @@
--- signal: a wait for a signal takes its name, which one run of an app has at most (S3.4).
--- op.signal is app SEP name. Who comes second fails, or with `op.replaces` the first one does.
+-- signal: let a wait for a signal take the signal's name, for which at most one run of an app waits (S3.4).
+-- op.signal is app SEP name. The second wait fails, or with `op.replaces` the first one.
 local function signal_error(op, kind, what, run_id)
   local name = string.match(op.signal, SEP .. '(.*)$')
   return {name = kind, message = "signal '" .. name .. "' " .. what .. ' run ' .. run_id, stack = ''}

@@ -1,4 +1,4 @@
--- skip: record a run that is not to be, with the reason (S1.3, S7, S10.4).
+-- skip: record a run that flow control or a pause refused, with the reason (S1.3, S7, S10.4).
 -- run is as for create_run. It becomes a final run that a replay can pick up; the `invoke` that it was to serve fails.
 local function skip_run(run, reason, now_ms)
   local fields = {'function', run.fn, 'created', now_ms, 'version', run.version, 'status', SKIPPED, 'ended', now_ms,

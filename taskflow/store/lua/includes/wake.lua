@@ -1,4 +1,4 @@
--- wake: a run may go on, since one of its operations is resolved.
+-- wake: let a run go on, since one of its operations is resolved.
 local function wake(run_id, now_ms)
   local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
     'watched')
