@@ -1,10 +1,9 @@
-"""What an asyncio task waits for, read off the task itself. Rule S4.3.
+"""Finds out for what an asyncio task waits, from the task itself. Rule S4.3.
 
-asyncio keeps no record of who can wake a task. It can be read, though, from what asyncio's own suspended
-code holds: the children of a gather, the locals of `asyncio.wait`, `wait_for`, `as_completed` and
-`TaskGroup.__aexit__`. Their waiters are private to them, so the members found there are *all* that can
-complete the waiter: the answer is a proof. Any other future (raw I/O, an Event, a Lock, a Queue, a sleep)
-can be completed by anyone: the answer is None.
+asyncio keeps no record of who can wake a task. But asyncio's own suspended code shows it: the children of a gather, and the locals
+of `asyncio.wait`, `wait_for`, `as_completed` and `TaskGroup.__aexit__`. Their waiters are private to them, so the members found
+there are *all* that can complete the waiter: the answer is a proof. Anyone can complete any other future (raw I/O, an Event, a
+Lock, a Queue, a sleep): the answer is None.
 
 A timer can let a task go on as well. That of `asyncio.timeout` hangs on no future, but its context manager
 lies on the stack of the suspended coroutine, where the garbage collector's view of the coroutine shows it.
@@ -29,16 +28,16 @@ AnyTask: TypeAlias = asyncio.Task[Any]
 
 
 class Wait(NamedTuple):
-    """What the completion of one future hangs on."""
+    """The futures and timers on which the completion of one future depends."""
 
     members: Collection[AnyFuture]
-    """The futures, not done yet, that can bring it about; nothing else can, but `timer`."""
+    """The futures, not done yet, that can complete it; nothing else can, except `timer`."""
     moving: bool = False
-    """A callback that completes it, or changes what it hangs on, is already scheduled."""
+    """A callback that completes it, or changes these facts, is already scheduled."""
     timer: asyncio.TimerHandle | None = None
     """A pending timer that completes it without any member."""
     throwable: bool = False
-    """The future may be given an exception itself: its waiter meets it, and the members do no harm later."""
+    """An exception may be set on the future itself: its waiter gets it, and the members do no harm later."""
 
 
 MOVING = Wait((), moving=True)
@@ -104,7 +103,7 @@ def await_chain(task: AnyTask) -> list[Any]:
 
 
 def pending_timer(chain: Iterable[Any]) -> asyncio.TimerHandle | None:
-    """A timer of an `asyncio.timeout` or `wait_for` that one of these coroutines is inside of."""
+    """The timer of an `asyncio.timeout` or `wait_for` inside of which one of these coroutines is."""
     for link in chain:
         for held in get_referents(link):
             if type(held) is MethodType:
@@ -131,10 +130,10 @@ def timer_of_exit(method: MethodType) -> asyncio.TimerHandle | None:
 def wait_behind(
     future: AnyFuture, chain: Sequence[Any], candidates: Iterable[Iterable[AnyFuture]] = ()
 ) -> Wait | None:
-    """What `future` hangs on, or None when that can't be known.
+    """The futures and timers on which `future` depends, or None if that can't be known.
 
-    `chain` is that of the task that awaits the future, empty where no task awaits it itself. `candidates` are
-    futures that an `as_completed` may be over: up to Python 3.12 it is found only through its members.
+    `chain` is the await chain of the task that awaits the future, or empty if no task awaits it itself. `candidates` are futures
+    that may be members of an `as_completed`, which up to Python 3.12 is found only through its members.
     """
     if type(future) is GATHERING:
         return behind_gather(future)
@@ -193,7 +192,7 @@ def behind_group(group: Any, future: AnyFuture) -> Wait | None:
 
 
 def behind_release(local: dict[str, Any]) -> Wait:
-    """Of `wait_for` up to Python 3.11, and of what cancels its future in all."""
+    """The Wait of `wait_for` up to Python 3.11, and in all versions of the code that cancels its future."""
     inner = local["fut"]
     return MOVING if inner.done() else Wait((inner,), timer=live(local.get("timeout_handle")))
 
@@ -226,7 +225,7 @@ def is_failed(future: AnyFuture) -> bool:
 
 
 def callbacks(future: AnyFuture) -> list[Any]:
-    """Who is told when the future is done."""
+    """The callbacks of the future, which are called when it is done."""
     return [callback for callback, _ in getattr(future, "_callbacks", None) or ()]
 
 

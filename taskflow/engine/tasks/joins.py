@@ -1,9 +1,9 @@
-"""Which parked futures of a stuck run move nothing alone, so that a run over 1,000 invokes is woken once.
+"""Finds groups of operations that only matter together (a gather, a TaskGroup): the store wakes the run for the last of a group.
 
-A parked future is quiet when its success only ends a step operation's own task, with no user code in
-between, and nobody is told but a join that needs all its members: a gather, a TaskGroup, or a wait for all
-or for the first exception. The quiet futures of one join form a group; so do those of tasks that nobody
-awaits yet. Whatever can't be proved quiet is left out, and wakes the run by itself.
+So a run over 1,000 invokes is woken once. A parked future is quiet if its success only ends the task of its step operation, without
+user code in between, and only tells a join that needs all its members: a gather, a TaskGroup, or a wait for all or for the first
+exception. The quiet futures of one join form a group; so do those of tasks that nobody awaits yet. A future that can't be proved
+quiet is in no group, and wakes the run by itself.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def add_to_group(groups: dict[object, set[AnyFuture]], join: object | None, futu
 
 
 def join_of(observers: list[Any]) -> object | None:
-    """What stands for the one join that needs all its members and is the only observer, or None."""
+    """The join that needs all its members, if it is the only observer; else None."""
     if not observers:
         return UNOBSERVED
     if len(observers) > 1:

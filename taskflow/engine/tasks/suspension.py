@@ -1,4 +1,4 @@
-"""When no branch of a run can go on, and how its tasks end then. Rules S3.7, S4.3, S4.6.
+"""TaskTree: finds out when no branch of a run can go on, and ends its tasks then. Rules S3.7, S4.3, S4.6.
 
 A `TaskTree` knows every asyncio task that a handler has spawned. Step operations that can't go on now
 (sleep, wait, invoke, retry) await a *parked* future. The run is *stuck* once each of its tasks waits only
@@ -84,13 +84,13 @@ class TaskTree:
         self.executing = 0
         """How many steps execute now."""
         self.is_settling = False
-        """Something is about to let a branch go on: nobody looks meanwhile whether the run is stuck. See `settled()`."""
+        """Whether an outcome is about to let a branch go on; until `settled()` the tree does not check whether the run is stuck."""
         self.stuck = False
-        """Nothing has moved since `on_stuck` was called."""
+        """Whether nothing has moved since `on_stuck` was called."""
         self.suspending = False
-        """The tree unwinds: a step that is called now must do nothing but `await refuse()`."""
+        """Whether the tree unwinds; a step that is called now must only `await refuse()`."""
         self.survivors: list[AnyTask] = []
-        """Tasks that did not end, whatever was thrown at them."""
+        """Tasks that did not end, though Suspend was raised in them and they were cancelled."""
 
     def start(self, coro: Coroutine[Any, Any, Any]) -> AnyTask:
         """Spawn the handler's task; every task spawned under it belongs to the tree."""
@@ -122,7 +122,7 @@ class TaskTree:
         return future
 
     def enter(self) -> None:
-        """A step's function begins to execute: the run isn't stuck until `leave()`.
+        """Note that a step's function begins to execute: the run isn't stuck until `leave()`.
 
         The commit that follows belongs inside too. Raises Suspend while the tree unwinds.
         """
@@ -132,7 +132,7 @@ class TaskTree:
         self.stuck = False
 
     def leave(self) -> None:
-        """The step's function has ended; to be called once for each `enter()`, from any task."""
+        """Note that the step's function has ended. Call it once for each `enter()`, from any task."""
         self.executing -= 1
         if self.executing:
             return
@@ -146,7 +146,7 @@ class TaskTree:
         self.stuck = False
 
     def settles(self) -> None:
-        """An outcome is on its way to a branch, until `settled()`. A look costs as much as there are tasks, for each outcome."""
+        """Note that an outcome is on its way to a branch, until `settled()`. This spares a look at all tasks for each outcome."""
         self.is_settling = True
 
     def settled(self) -> None:
@@ -161,7 +161,7 @@ class TaskTree:
 
     @property
     def root_goes_on(self) -> bool:
-        """Whether the handler's own task executes, or awaits what isn't parked."""
+        """Whether the handler's own task executes, or awaits something that isn't parked."""
         return self.root is not None and not self.root.done() and not self._rests(self.root)
 
     @property
@@ -203,15 +203,15 @@ class TaskTree:
             self._loop.call_soon(self._check, context=self._context)
 
     def look_again(self) -> None:
-        """What kept the engine from suspending a stuck run is over: `on_stuck` is called again if it still is."""
+        """Call `on_stuck` again if the run is still stuck: the engine could not suspend it before, and now can."""
         self.stuck = False
         if not self.suspending:
             self.check_soon()
 
     def join_groups(self) -> list[set[AnyFuture]]:
-        """The parked futures that move nothing alone: all of a set must succeed first.
+        """Sets of parked futures that only let user code go on together, when all of a set have succeeded.
 
-        True while the run is stuck. A failure moves at once. A future in no set moves user code by itself,
+        They hold while the run is stuck. A failure lets user code go on at once. A future in no set lets user code go on by itself,
         or can't be proved not to.
         """
         if self._is_operation is None:
@@ -259,7 +259,7 @@ class TaskTree:
             self.close()
 
     async def unwound(self) -> list[AnyTask]:
-        """Wait until `unwind()` is through, from outside the tree; returns the survivors."""
+        """Wait, from outside the tree, until `unwind()` has ended; return the survivors."""
         if not self.suspending:
             raise RuntimeError("the tree isn't being unwound: call unwind() first")
         if self._tasks:
@@ -268,7 +268,7 @@ class TaskTree:
         return self.survivors
 
     def adopt(self, task: AnyTask, birth: int) -> None:
-        """Take up a task that was spawned under the tree. Called by the loop's task factory."""
+        """Add a task that was spawned under the tree. The loop's task factory calls this."""
         tasks = self._tasks
         if len(tasks) >= self._prune_at and not self.suspending:
             self._tasks = tasks = {other: born for other, born in tasks.items() if not other.done()}
@@ -384,4 +384,4 @@ class TaskTree:
 
 
 def do_nothing() -> None:
-    """What a closed tree has to do when it is stuck, or idle."""
+    """The callback of a closed tree for being stuck, or idle."""

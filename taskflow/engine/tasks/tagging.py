@@ -1,7 +1,7 @@
-"""Which run an asyncio task belongs to: the one in whose context it is spawned. Rule S4.3.
+"""Tags asyncio tasks: a task belongs to the run in whose context it is spawned. Rule S4.3.
 
-A task factory hands each new task to the tree that its context names. `create_task(..., context=Context())`
-is the way out, for the engine's own work; `detached()` that for user code inside a step.
+A task factory adds each new task to the tree that its context names. The engine's own tasks avoid that by
+`create_task(..., context=Context())`, and tasks of user code inside a step by `detached()`.
 """
 
 from __future__ import annotations

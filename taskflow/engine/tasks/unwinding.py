@@ -1,8 +1,8 @@
-"""How the tasks of a suspended run end. Rule S4.6.
+"""Ends the tasks of a suspended run. Rule S4.6.
 
-Tasks meet `Suspend` in the same loop iteration, children first, and those in a gather, wait or as_completed
-meet it themselves rather than the outcome of its members: a `gather(..., return_exceptions=True)` that
-returned suspended members would let user code go on and take them for results.
+All tasks get `Suspend` in the same loop iteration, children first. Tasks in a gather, wait or as_completed get it themselves, and
+not through its members: a `gather(..., return_exceptions=True)` that returned suspended members would let user code go on and take
+them for results.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from taskflow.errors import Suspend
 
 logger = logging.getLogger("taskflow.engine")
 
-ROUNDS = 3  # of cancelling what doesn't end
+ROUNDS = 3  # how often tasks that don't end are cancelled
 
 
 def throw_suspend(tasks: Sequence[AnyTask], parked: Sequence[AnyFuture]) -> None:
-    """Let each task meet Suspend at what it awaits; cancel those that wait for what isn't the run's.
+    """Raise Suspend in each task, at the future that it awaits; cancel tasks that await futures that aren't the run's.
 
-    `tasks` come the youngest first: a TaskGroup whose body leaves cancels children that haven't met Suspend.
+    `tasks` are ordered from the youngest: a TaskGroup whose body leaves cancels children that haven't got Suspend.
     """
     silence_joins([*tasks, *parked])
     resting = {*tasks, *parked}
@@ -48,7 +48,7 @@ def throw_suspend(tasks: Sequence[AnyTask], parked: Sequence[AnyFuture]) -> None
 
 
 class Fate(Enum):
-    """How a task comes to its end."""
+    """The way in which a task ends."""
 
     THROWN = auto()
     CANCELLED = auto()

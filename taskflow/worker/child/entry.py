@@ -1,4 +1,4 @@
-"""What a worker's forked processes run: `serve_child` with the user's code, `serve_beat` without it."""
+"""The main functions of a worker's forked processes: `serve_child` with the user's code, `serve_beat` without it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ logger = logging.getLogger("taskflow.worker")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """What `taskflow worker` was asked to do."""
+    """The options of `taskflow worker`."""
 
     target: str  # module[:app]
     processes: int = 1
@@ -41,7 +41,7 @@ class WorkerOptions:
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's where it is installed, for speed."""
+    """A new event loop; for speed one of uvloop, if that is installed."""
     try:
         from uvloop import new_event_loop
     except ImportError:
@@ -51,7 +51,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 
 def serve_child(link: ChildLink, options: WorkerOptions) -> int:
-    """One child: import the app, connect, take work until a signal ends it. Returns the exit code."""
+    """Run a child: import the app, connect, and take work until a signal ends it. Returns the exit code."""
     try:
         app = load_app(options.target)
         refuse_green_threads()
@@ -60,7 +60,7 @@ def serve_child(link: ChildLink, options: WorkerOptions) -> int:
         return 1
     enable_own_loggers()
     calm_collector()
-    # Before anything is connected: the supervisor's heartbeat makes the lease valid meanwhile.
+    # Sent before anything is connected, so that the supervisor's heartbeat makes the lease valid meanwhile.
     config = app.config
     link.send(
         Hello(
@@ -71,14 +71,14 @@ def serve_child(link: ChildLink, options: WorkerOptions) -> int:
     )  # fmt: skip
     loop = new_loop()
     asyncio.set_event_loop(loop)
-    # The loop isn't closed: that would wait for threads and tasks of user code, which is not ours to wait for.
+    # The loop isn't closed, since that would wait for threads and tasks of user code.
     return run_to_the_end(loop, ChildService(app, link, options).serve())
 
 
 def run_to_the_end(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, int]) -> int:
-    """Run a loop on which user code may create tasks: one that raises SystemExit stops the loop, but is not to end the process.
+    """Run work on the loop to its end, even if a task of user code stops the loop by raising SystemExit.
 
-    The task that raised it keeps it as its exception, so whoever waits for that task gets it.
+    That must not end the process. The task keeps SystemExit as its exception, so code that awaits the task gets it.
     """
     main = loop.create_task(work)
     while True:
@@ -115,10 +115,10 @@ class ChildService:
         )
 
     async def serve(self) -> int:
-        """Returns the exit code."""
+        """Connect, and take work until a signal ends the child; return the exit code."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.drain.set)
-        # Also when the supervisor is gone: the link's watching thread then sends it.
+        # The link's watching thread sends SIGQUIT too, when the supervisor is gone.
         loop.add_signal_handler(signal.SIGQUIT, self.quit.set)
         try:
             await self.process.start()
@@ -147,7 +147,7 @@ async def first_of(*events: asyncio.Event) -> None:
 
 
 def failure(error: Exception, config: Config) -> Failed:
-    """Why the child can't work, in plain words: what can't be reached, where, why, and what to do."""
+    """The Failed message in plain words: what can't be reached, where, why, and what to do."""
     if isinstance(error, BrokerUnavailable):
         cause = error.__cause__ or error.__context__ or error
         return Failed(
@@ -188,10 +188,10 @@ def about(app: TaskFlow, options: WorkerOptions) -> str:
 
 
 def serve_beat(link: ChildLink, hello: Hello) -> int:
-    """A beat inside a worker: a process of its own, that knows from a child where store and broker are.
+    """Run the beat of a worker, in a process of its own; a child's Hello names store and broker. Returns the exit code.
 
-    It is no thread of a child, so that no user code can hold up the crons and timers of all workers, and so that
-    neither the death of a child nor its own ends more than itself: the supervisor starts another.
+    It is not a thread of a child, so that user code can't delay the crons and timers of all workers, and so that neither the death
+    of a child ends the beat, nor the death of the beat a child: the supervisor starts another one.
     """
     # Imported by `preload` before the fork where there is a beat, and nowhere else.
     from taskflow.beat.main import run_beat

@@ -1,4 +1,4 @@
-"""What a worker process does with broker messages: events are routed, work messages make it look for work."""
+"""Intake: takes a worker process's broker messages; it routes events, and looks for work when a work message comes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_REFUSED_BYTES = 64 * 1024  # how much of a refused message is kept as a dead
 
 
 class Acknowledger(Protocol):
-    """What the intake needs of the consumer; callable from the loop's thread."""
+    """The methods of the consumer that the intake needs; for the loop's thread."""
 
     def ack(self, deliveries: Sequence[Delivery]) -> None: ...
 
@@ -73,7 +73,7 @@ class Intake:
         executor.on_slot_free = self.slot_is_free
 
     def take(self, deliveries: list[Delivery]) -> None:
-        """Handle what one poll of the broker brought."""
+        """Handle the messages that one poll of the broker brought."""
         if not self.is_listening:  # received before the pause
             self.consumer.reject(deliveries, requeue=True)
             return
@@ -113,7 +113,7 @@ class Intake:
             self.consumer.ack(done)
 
     async def keep_dead_letter(self, delivery: Delivery, error: BaseException) -> None:
-        """A message that makes the router fail must not come back for ever; nothing of it is lost either."""
+        """Keep a message that makes the router fail, so that it neither comes back for ever nor is lost."""
         logger.error("routing a message failed; it is kept: taskflow dead-letters", exc_info=error)
         reason = f"{type(error).__name__}: {error}"
         await self.store.history.keep_dead_letter(delivery.body, reason, now_ms=self.clock.now_ms())
@@ -152,7 +152,7 @@ class Intake:
         self.consumer.ack([delivery])
 
     def pass_on(self, broker_queue: str) -> None:
-        """Still no free slot: let another process have the message, and listen again when there is one."""
+        """Give the messages of a queue to another process, as no slot has come free; listen again when one does."""
         deliveries = self.held.pop(broker_queue, None)
         if not deliveries:
             return
@@ -163,7 +163,7 @@ class Intake:
     def listen(self, is_listening: bool) -> None:
         """Take messages, or leave them all to other processes: this one may not claim, or can't reach the store.
 
-        What it can't route now goes back, too. Should it be routed here as well, later, that does no harm.
+        Events that it can't route now go back too. It does no harm if they are routed here as well, later.
         """
         self.is_listening = is_listening
         if is_listening:
@@ -203,7 +203,7 @@ class Intake:
                 self.consumer.resume(broker_queue)
 
     async def finish(self) -> None:
-        """Wait until what came in is routed, and acknowledged or given back."""
+        """Wait until all messages that came in are routed, and acknowledged or given back."""
         for broker_queue in list(self.held):
             self.pass_on(broker_queue)
         while self.tasks:

@@ -1,4 +1,4 @@
-"""How a worker process tells the store of its code: at its start, and again when the store has forgotten it. Rules S2.7, S9.5."""
+"""Registration: tells the store of a process's code, at its start, and again if the store has forgotten it. Rules S2.7, S9.5."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger("taskflow.worker")
 
 
 class Registration:
-    """`is_watched`: the process has a supervisor, which gives heartbeats; else it leaves by itself."""
+    """Registers one process. `is_watched`: it has a supervisor, which gives heartbeats; if not, the process leaves by itself."""
 
     def __init__(self, app: TaskFlow, store: Store, *, child_id: str, is_watched: bool, clock: Clock) -> None:
         self.app = app
@@ -27,7 +27,7 @@ class Registration:
 
     @property
     def code_base(self) -> CodeBase:
-        """What the code says of the app. Functions can only be added to one."""
+        """The code base of the app. It is made anew if functions were added to the app."""
         if self._code_base is None or len(self._code_base.functions) != len(self.app.functions):
             self._code_base = code_base_of(self.app)
         return self._code_base
@@ -39,7 +39,7 @@ class Registration:
         )
 
     async def register_if_forgotten(self) -> None:
-        """Register again in a store that was emptied, or that took this worker for dead: else nothing starts its functions."""
+        """Register again if the store was emptied, or declared this worker dead: otherwise nothing would start its functions."""
         registry = self.store.registry
         if await registry.is_registered(self.code_base, child_id=self.child_id):
             return
@@ -51,13 +51,13 @@ class Registration:
         await self.register()
 
     async def leave(self) -> None:
-        """The process ends. With a supervisor, that says so for the whole worker."""
+        """Have the store forget the worker at the end of a process without supervisor; a supervisor does that itself."""
         if not self.is_watched:
             await self.store.duties.forget_worker(self.child_id.rpartition(":")[0])
 
 
 def code_base_of(app: TaskFlow) -> CodeBase:
-    """What the code of an app says of it, as of now."""
+    """The code base of an app, with its present functions."""
     config = app.config
     specs = [function.spec for function in app.functions.values()]
     settings = AppSettings(

@@ -1,4 +1,4 @@
-"""Runs an app on an event loop: a consumer, a router, an executor with its slots, and a pool of threads for blocking code."""
+"""AppRunner: runs an app on an event loop, with a consumer, a router, an executor, and a thread pool for blocking code."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ logger = logging.getLogger("taskflow.worker")
 CONNECT_TIMEOUT_S = 5.0
 CHECK_UP_S = 30.0
 FIRST_LEASE_S, FIRST_LEASE_POLL_S = 1.0, 0.005
-GOODBYE_S = 1.0  # how long the end of the process may wait for a store or broker that is away
+GOODBYE_S = 1.0  # how long the end of the process waits for a store or broker that is away
 MAX_THREADS = (
     512  # blocking code waits for a slot before it asks for a thread, so this is a bound, not a setting
 )
@@ -50,14 +50,14 @@ class AlwaysValid:
 
 
 class Beacon(Protocol):
-    """Where the process shows that it makes progress (S9.9)."""
+    """The place where the process shows that it makes progress (S9.9)."""
 
     def loop_turned(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerOptions:
-    """How a worker process works."""
+    """The options of one worker process."""
 
     queues: tuple[str, ...] = ("default",)
     concurrency: int = 100  # slots
@@ -81,7 +81,7 @@ class AppRunner:
         on_recycle: Callable[[str], None] = lambda reason: None,
         functions: Mapping[str, Function[Any, Any]] | None = None,
     ) -> None:
-        """`functions` by id, for tests that put others in the place of the app's."""
+        """`functions` by id replace those of the app, for tests."""
         self.app = app
         self.functions = functions
         self.options = options
@@ -96,7 +96,7 @@ class AppRunner:
         self.lease_epoch = 0  # the last that was seen
 
     async def start(self) -> None:
-        """Connect to store and broker, register the functions, take work. Raises StoreUnavailable or BrokerUnavailable."""
+        """Connect to store and broker, register the functions, and take work. Raises StoreUnavailable or BrokerUnavailable."""
         config = self.app.config
         self.loop = asyncio.get_running_loop()
         install_task_factory(self.loop)
@@ -111,7 +111,7 @@ class AppRunner:
         )  # fmt: skip
         self.known = KnownFunctions(self.store.registry, config.app_id, register=self.registration.register)
         await self.register()
-        # Runs keep the version of the code.
+        # Runs are stored with the version of the code.
         self.config = replace(config, app_version=self.registration.code_base.version)
         self.executor = Executor(
             store=self.store, functions=self.app.functions if self.functions is None else self.functions,
@@ -132,7 +132,7 @@ class AppRunner:
 
     @property
     def topology(self) -> Topology:
-        """Asked of the app each time: a harness points its app at other servers after it has made its workers."""
+        """The names of exchanges and queues. Made anew each time: a harness moves the app to other servers after making workers."""
         return Topology(self.app.config.namespace)
 
     async def start_consuming(self) -> None:
@@ -190,12 +190,12 @@ class AppRunner:
         self.functions_changed()
 
     def functions_changed(self) -> None:
-        """Other functions of the app count now (S2.7)."""
+        """Act on a change of the app's functions that count (S2.7)."""
         self.executor.leave(self.known.ids)
         self.intake.take_events(not self.known.unreadable)
 
     def store_is_back(self) -> None:
-        """The connection to the store was lost and is back: it may have been another server, with less in it."""
+        """Catch up after a lost connection to the store: the server may be another one, with less data."""
         self.courier.spawn(self.catch_up())
 
     async def catch_up(self) -> None:
@@ -211,13 +211,13 @@ class AppRunner:
         self.timers = [self.loop.call_later(self.options.tick_s, self.tick)]
 
     async def lease_begins(self) -> None:
-        """Wait for the supervisor's first heartbeat, a few ms behind us. Should the store be slow, `tick` sees it later."""
+        """Wait for the supervisor's first heartbeat, which comes within a few ms. If the store is slow, `tick` notices it later."""
         give_up_s = self.loop.time() + FIRST_LEASE_S
         while not self.lease.is_valid() and self.loop.time() < give_up_s:  # noqa: ASYNC110  (memory of two processes)
             await asyncio.sleep(FIRST_LEASE_POLL_S)
 
     def follow_lease(self) -> None:
-        """Without a lease this process claims nothing, so a work message here would be lost on it (S9.3)."""
+        """Listen to the broker only with a valid lease: without it the process claims nothing, so a work message is lost (S9.3)."""
         may_listen = self.options.takes_work and self.lease.is_valid()
         if self.lease.epoch != self.lease_epoch:  # the store has forgotten this worker, and perhaps all else
             self.lease_epoch = self.lease.epoch
@@ -249,7 +249,7 @@ class AppRunner:
             self.plan_check_up()
 
     async def stop(self, *, drain_timeout_s: float | None = None) -> None:
-        """Drain: take nothing more, let running steps end, hand back the rest. Rule S9.6."""
+        """Drain: take no more work, let executing steps end, and hand back the rest. Rule S9.6."""
         timeout_s = self.options.drain_timeout_s if drain_timeout_s is None else drain_timeout_s
         self.executor.is_draining = True
         for queue in self.topology.queues(self.app.id, self.options.queues):
@@ -278,7 +278,7 @@ class AppRunner:
             if timer is not None:
                 timer.cancel()
         await self.consumer.close(2.0)
-        with contextlib.suppress(TimeoutError):  # what is not sent now, the reaper sends
+        with contextlib.suppress(TimeoutError):  # the reaper sends the messages that are not sent now
             async with asyncio.timeout(GOODBYE_S):
                 await self.courier.flush()
         await self.loop.run_in_executor(None, self.publisher.close)

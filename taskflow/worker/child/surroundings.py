@@ -1,4 +1,4 @@
-"""What the import of user code may have done to the process, and what we do about it."""
+"""Checks and mends the process after the import of user code, which may have patched modules or disabled loggers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def calm_collector() -> None:
 
 
 def refuse_green_threads() -> None:
-    """Raises ConfigError when gevent or eventlet has replaced parts of the standard library."""
+    """Raise ConfigError if gevent or eventlet has replaced parts of the standard library."""
     for name, module, function in (
         ("gevent", "gevent.monkey", "is_module_patched"),
         ("eventlet", "eventlet.patcher", "is_monkey_patched"),
@@ -38,7 +38,7 @@ def refuse_green_threads() -> None:
 
 
 def enable_own_loggers() -> None:
-    """Undo what `logging.config.dictConfig` does to loggers that exist already, unless it is told not to: it silences them."""
+    """Enable taskflow's loggers again: `logging.config.dictConfig` by default disables all loggers that exist already."""
     for name, logger in logging.root.manager.loggerDict.items():
         if isinstance(logger, logging.Logger) and f"{name}.".startswith("taskflow."):
             logger.disabled = False

@@ -1,4 +1,4 @@
-"""Tells what blocks a child's event loop while it does so: with the stack, which nobody could see from outside. Rule S9.9."""
+"""Watchdog: logs the stack of code that blocks a child's event loop, while it blocks. Rule S9.9."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ logger = logging.getLogger("taskflow.worker")
 
 
 class Watchdog:
-    """A thread that looks whether the loop turns, and says so once when it has stood still for `limit_s`, and when it goes on.
+    """A thread that watches the loop; it logs once when the loop has stood still for `limit_s`, and when the loop goes on.
 
-    The loop has to show a turn a few times within the limit, by `Progress.loop_turned`. Code that never gives the interpreter to
-    another thread is beyond it: the supervisor then reports that, without a stack.
+    The loop has to call `Progress.loop_turned` a few times within the limit. The watchdog can't see code that never lets another
+    thread run: the supervisor then reports that, without a stack.
     """
 
     def __init__(self, progress: Progress, *, limit_s: float) -> None:
