@@ -56,8 +56,7 @@ class ClaimedRun:
     crashes: int
     cancel: bytes  # the reason of a cancellation as JSON, or empty
     steps: dict[str, bytes]  # step key -> operation (msgpack)
-    # the step that was claimed, if another process offered it (S4.4); empty for the run itself
-    step_key: str = ""
+    step_key: str = ""  # the claimed step, if another process offered it (S4.4); empty for the run itself
     more_events: Sequence[bytes] = ()  # the events of a batch, after the first (S7.6)
     # The parsed event, if the process that routed it executes the run; nobody else has this object.
     wire: WireEvent | None = None
