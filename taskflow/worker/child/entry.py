@@ -157,7 +157,7 @@ def failure(error: Exception, config: Config) -> Failed:
     if isinstance(error, CommandError):
         return Failed(
             f"the store at {parse_server_url(config.store, what='store')} refused a command: {error}.",
-            "It must be a Redis 6.2 or Valkey that may be written to, and this user must have all rights there.",
+            "It must be a Redis 7.0 or later, or a Valkey, that may be written to, and this user must have all rights there.",
         )
     return Failed(str(error))
 
