@@ -5,4 +5,5 @@ local function keep_first(name, value)
   if not known then redis.call('SETNX', prefix .. name, value) end
   return known or value
 end
-return {keep_first('version', version), keep_first('secret', secret)}
+local found = keep_first('version', version)
+return {found, found == version and keep_first('secret', secret) or ''}
