@@ -142,6 +142,14 @@ def grants_in(record: Record) -> Iterator[Grant]:
                 yield Grant(row[0].decode(), row[11].decode(), child, row[1])
 
 
+def taken_from_in(record: Record) -> Iterator[tuple[str, str]]:
+    """Runs that a child found in a queue, each with that queue."""
+    if is_answered(record, "claim_runs"):
+        queue = arguments_of(record)["queue"].decode()
+        for row in record["reply"][2]:
+            yield row[0].decode(), queue
+
+
 def queue_steered_in(record: Record) -> Iterator[tuple[str, bool]]:
     """A queue, and whether it is paused from here on."""
     if is_answered(record, "pause_queue", "resume_queue"):

@@ -147,52 +147,52 @@ def wait_for_it(self: Turns, key: str) -> None:
 
 MUTATIONS = (
     Mutation(
-        "commits without a fence", "S9.4", 7,
+        "commits without a fence", "S9.4", 8,
         lua(
             "if not is_plain and (run[1] ~= child_id or run[2] ~= fence or run[6] ~= 'running') then", "if false then",
             script="commit_steps",
         ),
     ),
     Mutation(
-        "suspends without a fence", "S9.4", 17,
+        "suspends without a fence", "S9.4", 9,
         lua("if not owns(run_id, child_id, fence) then return {'fenced', {}} end", "", script="park_run"),
     ),
     Mutation(
-        "finishes without a fence", "S9.4", 476,
+        "finishes without a fence", "S9.4", 165,
         lua("if run[1] ~= child_id or run[2] ~= fence or run[3] ~= 'running' then return 'fenced' end", "", script="finish_runs"),
     ),
-    Mutation("acknowledges events before they are routed", "S9.1", 38, method(Router, "take", acknowledge_first)),
-    Mutation("never doubts its lease", "S", 4, method(SimulatedLease, "is_valid", always_valid)),
+    Mutation("acknowledges events before they are routed", "S9.1", 22, method(Router, "take", acknowledge_first)),
+    Mutation("never doubts its lease", "S", 2, method(SimulatedLease, "is_valid", always_valid)),
     Mutation(
-        "routes an event anew each time", "S", 6,
+        "routes an event anew each time", "S", 7,
         lua(
             "local is_decided = not is_new and redis.call('HEXISTS', key, 'fn:' .. function_id) == 1",
             "local is_decided, is_new = false, true",
         ),
     ),
     Mutation(
-        "loses work messages, and no reaper looks", "S9.2", 11,
+        "loses work messages, and no reaper looks", "S9.2", 8,
         lua("if now_ms - sent_ms >= hint_age_ms then", "if false then", script="find_lost"),
     ),
     Mutation(
-        "never buries a silent worker", "S9.2", 9,
+        "never buries a silent worker", "S9.2", 19,
         lua("dead[#dead + 1] = row", "", script="find_lost"),
     ),
     Mutation(
-        "forgets what a dead child claims late", "S9.2", 66,
+        "forgets what a dead child claims late", "S9.2", 149,
         lua("dead[#dead + 1] = {'', child_id}", "", script="find_lost"),
     ),
     Mutation(
-        "suspends over an operation that was resolved meanwhile", "S9.2", 80,
+        "suspends over an operation that was resolved meanwhile", "S9.2", 2,
         lua("if run[2] then return {'dirty', hints} end", "", script="park_run"),
     ),
     Mutation(
-        "wakes nobody when a retry is due", "S9.2", 0,
+        "wakes nobody when a retry is due", "S9.2", 1,
         lua("op.state, op.due = 'due', nil", "op.state, op.due = 'due', nil\nif true then return end", script="fire_timers"),
     ),
-    Mutation("lets one more than the limit execute", "S7.1", 3, lua(">= most end", "> most end")),
+    Mutation("lets one more than the limit execute", "S7.1", 1, lua(">= most end", "> most end")),
     Mutation(
-        "gives a place back twice", "S7.1", 15,
+        "gives a place back twice", "S7.1", 18,
         lua(
             "for _ = 1, on_pages('SREM', (prefix .. 'places:' .. limit), holders) do",
             "for _ = 1, on_pages('SREM', (prefix .. 'places:' .. limit), holders)"
@@ -213,99 +213,99 @@ MUTATIONS = (
         ),
     ),
     Mutation(
-        "counts no starts for the throttle", "S7.3", 0,
+        "counts no starts for the throttle", "S7.3", 1,
         lua("if throttle and interval_us then", "if false then"),
     ),
     Mutation(
-        "rounds the rate limit up", "S7.4", 10,
+        "rounds the rate limit up", "S7.4", 12,
         lua("> period_ms * (limit - 1) then", "> period_ms * limit then"),
     ),
     Mutation(
-        "keeps the first event of a debounce", "S7.5", 20,
+        "keeps the first event of a debounce", "S7.5", 21,
         lua("    set_debounced_event(run, run_id, flow)\n", ""),
     ),
     Mutation(
-        "moves a debounce's timer, but not its window", "S7.5", 20,
+        "moves a debounce's timer, but not its window", "S7.5", 138,
         lua("redis.call('HSET', prefix .. name, 'due', due_ms, 'last', last_ms)", ""),
     ),
-    Mutation("overfills a batch", "S7.6", 8, lua("if count >= size or", "if count > size or")),
+    Mutation("overfills a batch", "S7.6", 14, lua("if count >= size or", "if count > size or")),
     Mutation(
-        "lets two runs of a singleton live", "S7.7", 12,
+        "lets two runs of a singleton live", "S7.7", 36,
         lua("if cancel(holder, reason, now_ms) == 'requested' then", "if cancel(holder, reason, now_ms) == 'never' then"),
     ),
     Mutation(
-        "meets waits with events from before", "S3.3", 24,
+        "meets waits with events from before", "S3.3", 11,
         lua("or op.state ~= 'wait' or op.seq >= seq then", "or op.state ~= 'wait' then", script="find_waits"),
     ),
     Mutation("leaves waits behind", "S10.1", 0, lua("if op.kind == 'event' then remove_wait(op, job) end", "")),
     Mutation(
-        "tells of an end only as long as its worker lives", "S5.5", 9,
+        "tells of an end only as long as its worker lives", "S5.5", 1,
         lua("redis.call('ZADD', prefix .. 'outbox', now_ms, uid)", ""),
     ),
     Mutation(
-        "forgets which values have run", "S7.8", 0,
+        "forgets which values have run", "S7.8", 1,
         lua("redis.call('HSET', prefix .. 'idempotency:' .. id, 'run', run_id, 'until', now_ms + 86400000)", ""),
     ),
     Mutation(
-        "takes every event for the first with its id", "S1.3", 0,
+        "takes every event for the first with its id", "S1.3", 1,
         lua("if first and first ~= uid and tonumber(until_ms) > tonumber(now_ms) then", "if false then"),
     ),
     Mutation(
-        "promises a cancellation, and forgets it", "S6.2", 44,
+        "promises a cancellation, and forgets it", "S6.2", 46,
         lua("redis.call('HSETNX', (prefix .. 'run:' .. run_id), 'cancel', reason)", "if true then return 'requested' end"),
     ),
     Mutation(
-        "takes the outcome of an offered step from anybody", "S", 15,
+        "takes the outcome of an offered step from anybody", "S", 6,
         lua(
             "if not op or op.state ~= 'taken' or op.by ~= child_id or tostring(op.fence) ~= fence then", "if not op then",
             script="commit_offered",
         ),
     ),
-    Mutation("keeps the slot of a step that executes elsewhere", "S4.3", 17, method(RunSlots, "give_back", keep_slot)),
+    Mutation("keeps the slot of a step that executes elsewhere", "S4.3", 1, method(RunSlots, "give_back", keep_slot)),
     Mutation(
-        "tells a child of more runs than it has slots for", "S4.3", 459,
+        "tells a child of more runs than it has slots for", "S4.3", 73,
         lua("fence = free > 0 and known_fence(run_id, child_id) or 0", "fence = known_fence(run_id, child_id) or 0"),
     ),
     # --- the engine, in Python ---
     Mutation(
-        "drops the note of an outcome's place in the order", "S4.5", 9,
+        "drops the note of an outcome's place in the order", "S4.5", 8,
         python(Journal, "resolved", "packed = self.notes[key] = op.pack()", "packed = op.pack()"),
     ),
-    Mutation("keeps no order of outcomes", "S4.5", 37, python(Turns, "is_next", "self.expected[0] == key", "True")),
-    Mutation("waits for the outcome of a loser", "S9.2", 115, method(Turns, "forget", wait_for_it)),
+    Mutation("keeps no order of outcomes", "S4.5", 172, python(Turns, "is_next", "self.expected[0] == key", "True")),
+    Mutation("waits for the outcome of a loser", "S9.2", 6, method(Turns, "forget", wait_for_it)),
     Mutation("frees the slot of a run twice", "S4.3", 0, python(RunSlots, "give_back_own", "self.has_own = False", "pass")),
     Mutation("keeps the slot of a suspended run", "S4.3", 0, python(Execution, "release", "self.slots.give_back_own()", "pass")),
-    Mutation("keeps the slot of a parallel step", "S4.3", 3, python(HandlerCall, "execute", "run.slots.give_back(slot)", "pass")),
+    Mutation("keeps the slot of a parallel step", "S4.3", 1, python(HandlerCall, "execute", "run.slots.give_back(slot)", "pass")),
     Mutation(
         "sets slots aside that no run came for", "S4.3", 0,
         python(Executor, "take_claimed", "self.unreserve(sent.limit - started)", "self.unreserve(len(reply.runs) - started)"),
     ),
     Mutation(
-        "goes on when it is told that the run is cancelled", "S6.2", 12,
+        "goes on when it is told that the run is cancelled", "S6.2", 39,
         python(HandlerCall, "commit", "if verdict is not Verdict.OK", "if verdict not in (Verdict.OK, Verdict.CANCEL)"),
     ),
     Mutation(
-        "goes on before an outcome is stored", "S4.1", 0,
+        "goes on before an outcome is stored", "S4.1", 1,
         python(
             HandlerCall, "commit", "verdict = await run.ask(",
             "verdict = (lambda reply: (run.spawn(reply), Verdict.OK)[1])(",
         ),
     ),
-    Mutation("cuts off steps that execute", "S6.2", 12, python(Execution, "leave_if_idle", "if not self.slots.is_busy", "if True")),
+    Mutation("cuts off steps that execute", "S6.2", 11, python(Execution, "leave_if_idle", "if not self.slots.is_busy", "if True")),
     Mutation(
-        "has a run tried again while its steps execute", "S9.4", 40,
+        "has a run tried again while its steps execute", "S9.4", 52,
         python(Execution, "retry", "await self.steps_end(keep=True)", "pass"),
     ),
     Mutation(
-        "ends a run while its steps execute", "S7.1", 15,
+        "ends a run while its steps execute", "S7.1", 17,
         python(Execution, "finish", "await self.steps_end(keep=False)", "pass"),
     ),
     Mutation(
-        "does not look at what was resolved while it suspended", "S9.2", 83,
+        "does not look at what was resolved while it suspended", "S9.2", 42,
         python(Execution, "suspend", "await self.fetch(self.parking.fetch())", "pass"),
     ),
     Mutation(
-        "suspends while it fetches what was resolved", "S9.2", 24,
+        "suspends while it fetches what was resolved", "S9.2", 1,
         method(Parking, "may_suspend", property(lambda self: not self.is_suspending)),
     ),
     Mutation(
@@ -313,7 +313,7 @@ MUTATIONS = (
         python(Journal, "take_unstored", ", *self.unstored.values()", ""),
     ),
     Mutation(
-        "executes all steps on the way to an offered one", "S9.4", 12,
+        "executes all steps on the way to an offered one", "S9.4", 0,
         python(OneStep, "may_execute", "key == self.step_key", "True"),
     ),
     Mutation(
@@ -321,7 +321,7 @@ MUTATIONS = (
         python(Execution, "leave_if_idle", "and not self.is_let_go_on:", ":"),
     ),
     Mutation(
-        "throws away what a drained body came to", "S4.7", 60,
+        "throws away what a drained body came to", "S4.7", 18,
         python(HandlerCall, "main", "run.lifecycle.may_begin_step or run.is_let_go_on", "run.lifecycle.may_begin_step"),
     ),
     # --- deploys ---
@@ -366,7 +366,7 @@ MUTATIONS = (
         lua("then return {0, hints, {}} end", "then local none end", script="claim_runs"),
     ),
     Mutation(
-        "hands runs back to the default queue", "S2.5", 53,
+        "hands runs back to the default queue", "S2.5", 9,
         lua("local queue = run[3] or 'default'", "local queue = 'default'", script="hand_back"),
     ),
     Mutation(
@@ -383,7 +383,7 @@ MUTATIONS = (
         python(StoreClient, "take_reply", "elif text.startswith(self.topology.refusals):", "elif False:"),
     ),
     Mutation(
-        "leaves in the store what user code has given up", "S", 0,
+        "leaves in the store what user code has given up", "S", 43,
         python(HandlerCall, "wait", "run.give_up(key)", "pass"),
     ),
     # --- clocks ---

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from tests.simulation.evidence import NEVER, Claim, Evidence, Execution
-from tests.simulation.forms import queue_steered_in
+from tests.simulation.forms import queue_steered_in, taken_from_in
 from tests.simulation.observation import FINAL, StoredRun
 from tests.simulation.workload import BODY
 
@@ -325,15 +325,23 @@ def runs_by_hand_are_there(evidence: Evidence) -> Iterator[str]:
 
 
 def queues_are_kept(evidence: Evidence) -> Iterator[str]:
-    """A run is claimed by who serves its queue, and not while that is paused (S10.4)."""
+    """A run waits in its own queue, and is claimed by who serves that, and not while it is paused (S10.4)."""
     serves = {record["worker"]: record["queues"] for record in evidence.of("serves")}
     started = {record["run"]: record["queue"] for record in evidence.of("started")}
     paused = paused_spans(evidence)
+    queues = {
+        run.id: started.get(run.id, evidence.functions[run.function].queue)
+        for run in evidence.stored.runs.values()
+    }
+    for record in evidence.of("script"):
+        for run_id, found_in in taken_from_in(record):
+            if run_id in queues and found_in != queues[run_id]:
+                yield f"S2.5: {run_id} of the queue {queues[run_id]} waited in the queue {found_in} (place {record.place})"
     for claim in evidence.claims:
         run = evidence.stored.runs.get(claim.run)
         if run is None:
             continue
-        queue = started.get(run.id, evidence.functions[run.function].queue)
+        queue = queues[run.id]
         if queue not in serves[claim.child.rpartition(":")[0]]:
             yield f"S2.5: {run.id} of the queue {queue} was claimed at {claim.granted} by {claim.child}, which does not serve it"
         if any(start < claim.granted < end for start, end in paused[queue]):
