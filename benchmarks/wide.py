@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from typing import NamedTuple
 
 from benchmarks.harness import Stack, Worker
@@ -18,7 +19,7 @@ IN_A_ROW = 500
 
 
 class Took(NamedTuple):
-    """One run: from the handler's first line to the end that is heard, and the CPU of the workers."""
+    """One run: from its event's send to the end that is heard, and the CPU of the workers."""
 
     ms: float
     cpu_ms: float
@@ -63,17 +64,19 @@ def one_run(stack: Stack, worker: Worker, slug: str, data: JsonObject) -> Took:
     pids = worker.pids
     with stack.ends_of_runs() as ends:
         before_s = cpu_s(pids)
+        # Not from the handler's first line: a wide run is replayed, and tells of the last time that it began.
+        sent_ns = time.monotonic_ns()
         stack.producer.send(f"bench/{slug}", data)
-        run_id, heard_ns = ends.next(timeout_s=60.0)
+        _, heard_ns = ends.next(timeout_s=60.0)
         used_ms = (cpu_s(pids) - before_s) * 1000
-    return Took((heard_ns - stack.output(run_id)) / 1e6, used_ms)
+    return Took((heard_ns - sent_ns) / 1e6, used_ms)
 
 
 BENCHMARK = Benchmark(
     name="wide",
     rows=(
         *(
-            Row(f"wide_{size}_ms", f"a run that gathers {size:,} steps: handler start to end heard", "ms")
+            Row(f"wide_{size}_ms", f"a run that gathers {size:,} steps: send to end heard", "ms")
             for size in SIZES[:-1]
         ),
         Row(f"wide_{SIZES[-1]}_ms", f"a run that gathers {SIZES[-1]:,} steps", "ms", at_most(600)),
