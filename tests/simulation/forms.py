@@ -142,6 +142,14 @@ def grants_in(record: Record) -> Iterator[Grant]:
                 yield Grant(row[0].decode(), row[11].decode(), child, row[1])
 
 
+def sent_to_in(record: Record) -> Iterator[tuple[str, str]]:
+    """A run that somebody has started by hand or made anew, with the queue that it is for."""
+    if is_answered(record, "start_run", "rerun_run"):
+        row = arguments_of(record)
+        run_id: bytes = row["new_id" if record["name"] == "rerun_run" else "run_id"]
+        yield run_id.decode(), row["queue"].decode()
+
+
 def taken_from_in(record: Record) -> Iterator[tuple[str, str]]:
     """Runs that a child found in a queue, each with that queue."""
     if is_answered(record, "claim_runs"):

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from tests.simulation.evidence import NEVER, Claim, Evidence, Execution
-from tests.simulation.forms import queue_steered_in, taken_from_in
+from tests.simulation.forms import queue_steered_in, sent_to_in, taken_from_in
 from tests.simulation.observation import FINAL, StoredRun
 from tests.simulation.workload import BODY
 
@@ -327,10 +327,10 @@ def runs_by_hand_are_there(evidence: Evidence) -> Iterator[str]:
 def queues_are_kept(evidence: Evidence) -> Iterator[str]:
     """A run waits in its own queue, and is claimed by who serves that, and not while it is paused (S10.4)."""
     serves = {record["worker"]: record["queues"] for record in evidence.of("serves")}
-    started = {record["run"]: record["queue"] for record in evidence.of("started")}
+    sent_to = dict(sent for record in evidence.of("script") for sent in sent_to_in(record))
     paused = paused_spans(evidence)
     queues = {
-        run.id: started.get(run.id, evidence.functions[run.function].queue)
+        run.id: sent_to.get(run.id, evidence.functions[run.function].queue)
         for run in evidence.stored.runs.values()
     }
     for record in evidence.of("script"):
