@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import sys
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,7 +20,6 @@ from taskflow.step import Step
 from taskflow.testing.harness import Harness
 from taskflow.values.clock import VirtualClock
 from tests.commands.shell import Shell
-from tests.waiting import until
 
 
 def add_functions(app: TaskFlow) -> None:
@@ -139,32 +140,50 @@ async def test_show_as_json_has_everything(harness: Harness, shell: Shell) -> No
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("option", ["--json", "--all"])
-async def test_follow_shows_the_run_at_each_change_until_it_ends(
-    harness: Harness, shell: Shell, option: str
+async def start(shell: Shell, *arguments: str) -> asyncio.subprocess.Process:
+    """A command in a process of its own, whose output can be read while it goes on."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "taskflow", *arguments,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **shell.env},
+    )  # fmt: skip
+
+
+async def test_follow_as_json_prints_a_line_at_each_change_until_the_run_ends(
+    harness: Harness, shell: Shell
 ) -> None:
-    """S10.7: with --json a line each; pages come one below the other where stdout is no terminal."""
+    """S10.7"""
     await harness.send("shop/order", {"id": 7})
-    run_id = await run_id_of(shell, "shop/fulfil")
-    following = asyncio.create_task(shell.arun("runs", "show", run_id[:20], "--follow", option))
-
-    async def is_watched() -> bool:
-        key = harness.store.keys.run(run_id)
-        return bool(await harness.store.client.call("HEXISTS", key, "watched")) or following.done()
-
-    await until(is_watched, description="the run to be watched")
+    following = await start(
+        shell, "runs", "show", (await run_id_of(shell, "shop/fulfil"))[:20], "--follow", "--json"
+    )
+    assert following.stdout is not None
+    first = orjson.loads(await following.stdout.readline())
     await harness.send("shop/paid", {"id": 7})
-    shown = await following
-    assert (shown.code, shown.stderr) == (0, "")
-    if option == "--json":
-        views = [orjson.loads(line) for line in shown.stdout.splitlines()]
-        assert [views[0]["status"], views[-1]["status"]] == ["waiting", "completed"]
-        assert views[-1]["output"] == {"paid": 7}
-    else:
-        first, *_, last = shown.stdout.split("shop/fulfil  ·  ")[1:]
-        assert first.startswith("waiting\n")
-        assert last.startswith("completed in ")
-        assert '"paid": 7' in last
+    rest, stderr = await following.communicate()
+    last = orjson.loads(rest.splitlines()[-1])
+    assert (following.returncode, stderr) == (0, b"")
+    assert (first["status"], last["status"], last["output"]) == ("waiting", "completed", {"paid": 7})
+
+
+async def test_follow_prints_a_page_below_the_other_where_stdout_is_no_terminal(
+    harness: Harness, shell: Shell
+) -> None:
+    """S10.7"""
+    await harness.send("shop/order", {"id": 7})
+    following = await start(shell, "runs", "show", await run_id_of(shell, "shop/fulfil"), "--follow", "--all")
+    assert following.stdout is not None
+    first = (await following.stdout.readline()).decode()
+    await harness.send("shop/paid", {"id": 7})
+    rest, stderr = await following.communicate()
+    assert (following.returncode, stderr) == (0, b"")
+    assert first.endswith("shop/fulfil  ·  waiting\n")
+    last = rest.decode().split("shop/fulfil  ·  ")[-1]
+    assert last.startswith("completed in ")
+    assert '"paid": 7' in last
+
+
+async def test_follow_of_a_run_that_does_not_exist_fails(shell: Shell) -> None:
     missing = await shell.arun("runs", "show", "01ABCDEFGH", "--follow")
     assert (missing.code, missing.stdout) == (1, "")
     assert "there is no run" in missing.stderr
