@@ -41,7 +41,7 @@ DECLARE_AND_SEND = ("get", "hgetall", "hsetnx", "sadd", "smembers", "xadd", "xde
 CONSUME = ("client|unblock", "del", "set", "xack", "xdel", "xpending", "xreadgroup")
 
 CONTROL = (
-    "cancel_run", "check_version", "clear_outbox", "pause_function", "pause_queue", "rerun_run", "resume_function", "resume_queue",
+    "cancel_runs", "check_version", "clear_outbox", "pause_function", "pause_queue", "rerun_run", "resume_function", "resume_queue",
     "send_signal", "start_run", "watch_run",
 )  # fmt: skip
 DUTIES = (

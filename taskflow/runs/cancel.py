@@ -1,12 +1,11 @@
 """Cancels runs in bulk: by function, status, time, and CEL over their event. Rule S6.1.
 
-Runs are read newest first, a page at a time; those of a page are cancelled in one round trip. If the process dies, call again: runs
+Runs are read newest first, a page at a time; a script cancels up to fifty of them. If the process dies, call again: runs
 that have ended, or were asked to end, are left out.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypedDict
 
@@ -76,14 +75,14 @@ async def cancel_live(
     """Cancel these runs; return how many. `on_progress` gets the number of runs so far. Raises StoreUnavailable."""
     body, found, count = cancel_reason(reason), 0, 0
     async for page in live_pages(session, selection):
-        async with session.deadline() as store:
-            replies = await asyncio.gather(
-                *[store.routing.cancel(run_id, reason=body, now_ms=clock.now_ms()) for run_id in page]
-            )
-        await tell([hint for _, hints in replies for hint in hints])
-        count += sum(outcome in CANCELLED for outcome, _ in replies)
-        found += len(page)
-        on_progress(found)
+        while page:
+            async with session.deadline() as store:
+                outcomes, hints = await store.routing.cancel(page, reason=body, now_ms=clock.now_ms())
+            await tell(hints)
+            count += sum(outcome in CANCELLED for outcome in outcomes)
+            found += len(outcomes)
+            on_progress(found)
+            page = page[len(outcomes) :]
     return count
 
 

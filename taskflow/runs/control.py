@@ -231,8 +231,8 @@ class RunControl:
     async def cancel(self, run_id: str, reason: str) -> Cancelled:
         """Cancel a run, at once or after its executing steps. Rule S6.2. Raises RunNotFound."""
         async with self.session.deadline() as store:
-            outcome, hints = await store.routing.cancel(
-                run_id, reason=cancel_reason(reason), now_ms=self.clock.now_ms()
+            (outcome,), hints = await store.routing.cancel(
+                [run_id], reason=cancel_reason(reason), now_ms=self.clock.now_ms()
             )
         if outcome not in OUTCOMES:
             raise RunNotFound(no_run(run_id))

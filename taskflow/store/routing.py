@@ -181,10 +181,15 @@ class Routing:
         """Remove published events from the outbox."""
         await self.scripts.clear_outbox(uids=uids)
 
-    async def cancel(self, run_id: str, *, reason: bytes, now_ms: int) -> tuple[str, list[Hint]]:
-        """Cancel a run; returns 'unknown', 'final', 'requested' (it ends after its executing steps) or 'cancelled', and hints."""
-        outcome, hints = await self.scripts.cancel_run(now_ms=now_ms, run_id=run_id, reason=reason)
-        return outcome.decode(), parse_hints(hints)
+    async def cancel(
+        self, run_ids: Sequence[str], *, reason: bytes, now_ms: int
+    ) -> tuple[list[str], list[Hint]]:
+        """Cancel the first of these runs, at least one, and as many as a short script can; returns an outcome for each, and hints.
+
+        Outcomes: 'unknown', 'final', 'requested' (the run ends after its executing steps), 'cancelled'.
+        """
+        outcomes, hints = await self.scripts.cancel_runs(now_ms=now_ms, reason=reason, run_ids=run_ids)
+        return [outcome.decode() for outcome in outcomes], parse_hints(hints)
 
 
 def parse_routed(events: Sequence[EventPlan], reply: Sequence[Any]) -> tuple[list[Routed], list[Hint]]:

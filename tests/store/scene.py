@@ -136,7 +136,7 @@ class Scene:
     # --- what others do ---
 
     async def cancel(self, run_id: str = "r1") -> str:
-        outcome, _ = await self.store.routing.cancel(run_id, reason=ERROR, now_ms=self.now_ms)
+        (outcome,), _ = await self.store.routing.cancel([run_id], reason=ERROR, now_ms=self.now_ms)
         return outcome
 
     async def route(

@@ -131,9 +131,9 @@ def call(name: str, **named: Any) -> Act:
 
 CASES: dict[str, Case] = {
     "abdicate": Case(call("abdicate", beat_id="beat-1"), leading),
-    "cancel_run, executing": Case(lambda scene: scene.cancel(), claimed),
-    "cancel_run, suspended": Case(lambda scene: scene.cancel(), suspended),
-    "cancel_run, queued": Case(lambda scene: scene.cancel(), lambda scene: scene.make_run(start_timeout_ms=5_000)),
+    "cancel_runs, executing": Case(lambda scene: scene.cancel(), claimed),
+    "cancel_runs, suspended": Case(lambda scene: scene.cancel(), suspended),
+    "cancel_runs, queued": Case(lambda scene: scene.cancel(), lambda scene: scene.make_run(start_timeout_ms=5_000)),
     "resolve_wait, a cancellation": Case(
         call("resolve_wait", now_ms=NOW_MS, run_id="", step_key="r1\x1f1", event=EVENT, uid="U9"),
         lambda scene: scene.make_run(flow=cancellable())
@@ -147,7 +147,7 @@ CASES: dict[str, Case] = {
         lambda scene: scene.route("U2", "r2", flow=cancellable(debounce=["shop/work:", 9_000, 0, NOW_MS, "U2"])),
         lambda scene: scene.route("U1", "r1", flow=cancellable(debounce=["shop/work:", 9_000, 0, NOW_MS, "U1"])),
     ),
-    "cancel_run, scheduled": Case(
+    "cancel_runs, scheduled": Case(
         lambda scene: scene.cancel(), lambda scene: scene.make_run(start_at_ms=NOW_MS + 1, start_timeout_ms=5_000)
     ),
     "check_version": Case(call("check_version", version="2", secret="of the first")),

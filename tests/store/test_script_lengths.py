@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from taskflow.context import Context
 from taskflow.redis.scripts import load_scripts
 from taskflow.step import Step
+from taskflow.store.control import cancel_reason
 from taskflow.store.store import PACKAGE
 from taskflow.testing import Harness
 from tests.conftest import MakeApp
@@ -94,7 +95,7 @@ async def test_a_wide_run_that_is_cancelled(make_app: MakeApp, valkey_server: Va
             assert await run.run.acancel()
             await harness.settled()
         assert await run.astatus() == "cancelled"
-    assert_all_are_short(longest, "cancel_run")
+    assert_all_are_short(longest, "cancel_runs")
 
 
 async def test_many_waits_for_one_event(make_app: MakeApp, valkey_server: ValkeyServer) -> None:
@@ -111,3 +112,21 @@ async def test_many_waits_for_one_event(make_app: MakeApp, valkey_server: Valkey
             await harness.send("go", {})
             assert await run.aresult() == WIDE
     assert_all_are_short(longest, "find_waits", "route_events")
+
+
+async def test_wide_runs_that_are_cancelled_in_bulk(make_app: MakeApp) -> None:
+    """S6.1: one script cancels as many as it can in short time, and leaves the rest to the next."""
+    app = make_app(max_steps=10_000)
+
+    @app.function(trigger="begin")
+    async def sleepy(ctx: Context[Step], step: Step) -> None:
+        await asyncio.gather(*[step.sleep(f"s{n}", 60) for n in range(400)])
+
+    async with Harness(app) as harness:
+        runs = [(await harness.send("begin", {})).run for _ in range(7)]
+        ids = [run.id for run in runs]
+        reason, now_ms = cancel_reason("no more"), harness.clock.now_ms()
+        outcomes, _ = await harness.store.routing.cancel(ids, reason=reason, now_ms=now_ms)
+        assert outcomes == ["cancelled"] * 2
+        assert await app.acancel_runs(sleepy) == 5
+        assert [await run.astatus() for run in runs] == ["cancelled"] * 7

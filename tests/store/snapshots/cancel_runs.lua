@@ -412,8 +412,17 @@ local function note_expiry()
   end
 end
 local function main()
-local now_ms, run_id, reason = tonumber(ARGV[1]), ARGV[2], ARGV[3]
-return {cancel(run_id, reason, now_ms), hints}
+local now_ms, reason = tonumber(ARGV[1]), ARGV[2]
+local MOST_WORK = 1000
+local outcomes, work = {}, 0
+for run_ids_at = 3, #ARGV do
+local run_id = ARGV[run_ids_at]
+
+  work = work + 20 + redis.call('HLEN', (prefix .. 'steps:' .. run_id))
+  if work > MOST_WORK and outcomes[1] then break end
+  outcomes[#outcomes + 1] = cancel(run_id, reason, now_ms)
+end
+return {outcomes, hints}
 end
 local is_done, reply = pcall(main)
 note_census()
