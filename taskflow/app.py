@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from taskflow.config import Config, Settings
 from taskflow.connections import Connections
-from taskflow.errors import ConfigError
 from taskflow.event import Event, encode_events
-from taskflow.function import Function, FunctionOptions, InvokeOptions, build_spec, id_of
+from taskflow.function import Function, FunctionOptions, InvokeOptions, id_of
+from taskflow.functions import Functions
 from taskflow.headers import Headers
 from taskflow.queues import Queues
 from taskflow.run import Run, RunView
 from taskflow.runs.edits import UNCHANGED, Edits
 from taskflow.sent import SentEvent
-from taskflow.triggers import TriggerEvent
-from taskflow.types import Handler, JsonObject, RunId
+from taskflow.types import JsonObject, RunId
 from taskflow.values.keywords import check_keywords
 from taskflow.values.shape import ANY
-from taskflow.values.shapes import shape_of
 
 if TYPE_CHECKING:
     # What looks at runs is imported where it is used: see `connections`.
@@ -32,8 +29,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-FAILED = "taskflow/function.failed"
 
 
 class TaskFlow:
@@ -57,9 +52,9 @@ class TaskFlow:
     def __init__(self, app_id: str, **settings: Unpack[Settings]) -> None:
         self._link = Connections(Config.resolve(app_id, **settings))
         self.queues = Queues(lambda: self._link)
-        self._functions: dict[str, Function[Any, Any]] = {}
+        self._functions = Functions()
         # By full id, "app/function"; handlers of failures (`on_failure`) are functions too.
-        self.functions: Mapping[str, Function[Any, Any]] = MappingProxyType(self._functions)
+        self.functions = self._functions.by_id
 
     def __repr__(self) -> str:
         return f"<TaskFlow {self.id!r}: {len(self.functions)} functions>"
@@ -94,46 +89,13 @@ class TaskFlow:
         Raises ConfigError when the decorator runs, and TypeError for an option that does not exist.
         """
         if handler is None:
-            return lambda handler: self._define(handler, options)
+            return lambda handler: self._functions.define(handler, options, app=self, config=self.config)
         if not callable(handler):
             raise TypeError(
                 f"@app.function takes keywords only, got {handler!r:.80}; to start it by an event write "
                 "@app.function(trigger='shop/order.created')"
             )
-        return self._define(handler, options)
-
-    def _define(self, handler: Callable[P, R], options: FunctionOptions) -> Function[P, R]:
-        output = None if options.get("output_type") is None else shape_of(options["output_type"])
-        if options.get("retries") is None:
-            options["retries"] = self.config.retries
-        if options.get("determinism") is None:
-            options["determinism"] = self.config.determinism
-        function = Function(
-            handler, spec=build_spec(handler, app_id=self.id, **options), app=self, output=output
-        )
-        self._register(function)
-        if (on_failure := options.get("on_failure")) is not None:
-            self._register_failure_handler(function, on_failure)
-        return function
-
-    def _register(self, function: Function[Any, Any]) -> None:
-        spec = function.spec
-        known = self._functions.get(spec.id)
-        if known is not None:
-            raise ConfigError(
-                f"function {spec.id!r} exists already, as {known.handler.__module__}.{known.handler.__qualname__}; "
-                f"give {function.handler.__module__}.{function.handler.__qualname__} another one: @app.function(id='...')"
-            )
-        self._functions[spec.id] = function
-
-    def _register_failure_handler(self, function: Function[Any, Any], handler: Handler) -> None:
-        """Register the handler of `on_failure` as a function that `taskflow/function.failed` of this function starts. Rule S5.5."""
-        spec = build_spec(
-            handler, app_id=self.id, id=f"{function.spec.slug}-on-failure", name=f"{function.spec.name} (on failure)",
-            trigger=TriggerEvent(FAILED, expression=f'event.data.function_id == "{function.spec.id}"'),
-            retries=function.spec.retries, queue=function.spec.queue, determinism=function.spec.determinism,
-        )  # fmt: skip
-        self._register(Function(handler, spec=spec, app=self))
+        return self._functions.define(handler, options, app=self, config=self.config)
 
     # --- events and signals ---
 
@@ -388,7 +350,7 @@ class TaskFlow:
         await self._link.aclose()
 
     def _control(self) -> RunControl:
-        return self._link.control(self._functions)
+        return self._link.control(self.functions)
 
     async def _functions_with_runs(self, function: Function[..., Any] | str | None) -> list[str]:
         """The id of this function, or the ids of all functions of this app. Raises ConfigError for a function that never was."""

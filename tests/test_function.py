@@ -14,11 +14,10 @@ from taskflow.function import (
     Function,
     FunctionOptions,
     FunctionSpec,
-    HandlerShape,
     InvokeOptions,
     build_spec,
-    handler_shape,
 )
+from taskflow.handler_shape import HandlerShape, handler_shape
 from taskflow.retries import Retries
 from taskflow.timeouts import Timeouts
 from taskflow.triggers import TriggerCron, TriggerEvent

@@ -17,7 +17,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("values", "errors", "types"),
     ("redis", "expressions", "observability"),
     ("triggers", "retries", "timeouts", "event", "headers", "config", "signals", "context", "step", "step_options",
-     "function", "run", "sent", "flow", "broker"),
+     "function", "functions", "handler_shape", "run", "sent", "flow", "broker"),
     ("store", "courier", "portal"),
     ("routing", "engine", "steps", "runs"),
     ("app", "connections", "loading", "queues"),

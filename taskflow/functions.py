@@ -1,0 +1,65 @@
+"""Functions: the functions of an app, each made of a handler and the options of `@app.function`. Rules S2.1, S2.5, S5.5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, ParamSpec, TypeVar
+
+from taskflow.config import Config
+from taskflow.errors import ConfigError
+from taskflow.function import Function, FunctionApp, FunctionOptions, build_spec
+from taskflow.triggers import TriggerEvent
+from taskflow.types import Handler
+from taskflow.values.shapes import shape_of
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FAILED = "taskflow/function.failed"
+
+
+class Functions:
+    """The functions of one app. `by_id` has them by full id, "app/function", those that `on_failure` makes too."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Function[Any, Any]] = {}
+        self.by_id: Mapping[str, Function[Any, Any]] = MappingProxyType(self._by_id)
+
+    def define(
+        self, handler: Callable[P, R], options: FunctionOptions, *, app: FunctionApp, config: Config
+    ) -> Function[P, R]:
+        """Make a function of the handler. Raises ConfigError, and TypeError for an option that does not exist."""
+        output = None if options.get("output_type") is None else shape_of(options["output_type"])
+        if options.get("retries") is None:
+            options["retries"] = config.retries
+        if options.get("determinism") is None:
+            options["determinism"] = config.determinism
+        spec = build_spec(handler, app_id=config.app_id, **options)
+        function = Function(handler, spec=spec, app=app, output=output)
+        self._register(function)
+        if (on_failure := options.get("on_failure")) is not None:
+            self._register_failure_handler(function, on_failure, app)
+        return function
+
+    def _register(self, function: Function[Any, Any]) -> None:
+        spec = function.spec
+        known = self._by_id.get(spec.id)
+        if known is not None:
+            raise ConfigError(
+                f"function {spec.id!r} exists already, as {known.handler.__module__}.{known.handler.__qualname__}; "
+                f"give {function.handler.__module__}.{function.handler.__qualname__} another one: @app.function(id='...')"
+            )
+        self._by_id[spec.id] = function
+
+    def _register_failure_handler(
+        self, function: Function[Any, Any], handler: Handler, app: FunctionApp
+    ) -> None:
+        """Register the handler of `on_failure` as a function that `taskflow/function.failed` of this function starts. Rule S5.5."""
+        spec = build_spec(
+            handler, app_id=function.spec.app_id, id=f"{function.spec.slug}-on-failure",
+            name=f"{function.spec.name} (on failure)",
+            trigger=TriggerEvent(FAILED, expression=f'event.data.function_id == "{function.spec.id}"'),
+            retries=function.spec.retries, queue=function.spec.queue, determinism=function.spec.determinism,
+        )  # fmt: skip
+        self._register(Function(handler, spec=spec, app=app))
