@@ -20,6 +20,8 @@ async def harness(app: TaskFlow) -> AsyncIterator[Harness]:
     async def report(ctx: Context[Any]) -> dict[str, Any]:
         if ctx.event.data.get("bad"):
             raise NonRetriableError("no such month")
+        if ctx.headers:
+            return dict(ctx.headers)
         return {"data": ctx.event.data, "user": ctx.event.user}
 
     async with Harness(app, clock=VirtualClock(time.time_ns() // 1_000_000)) as harness:
@@ -39,6 +41,17 @@ async def test_with_wait_the_result_is_printed(harness: Harness, shell: Shell) -
     outcome = await shell.arun("invoke", "shop/report", "--data", '{"bad": true}', "--wait")
     assert (outcome.code, outcome.stdout) == (1, "")
     assert outcome.stderr.endswith("failed: NonRetriableError: no such month\n")
+
+
+async def test_the_run_has_the_headers_that_are_given(harness: Harness, shell: Shell) -> None:
+    outcome = await shell.arun(
+        "invoke", "shop/report", "--header", "tenant=acme", "--header", "q=a=b", "--wait", "--timeout", "5s"
+    )
+    assert (outcome.code, outcome.json) == (0, {"tenant": "acme", "q": "a=b"})
+    outcome = await shell.arun("invoke", "shop/report", "--header", "tenant")
+    assert (outcome.code, "expected NAME=VALUE" in outcome.stderr) == (2, True)
+    outcome = await shell.arun("invoke", "shop/report", "--header", "a b=c")
+    assert (outcome.code, "the name of a header must have" in outcome.stderr) == (1, True)
 
 
 async def test_what_can_not_be_invoked_is_told(harness: Harness, shell: Shell) -> None:

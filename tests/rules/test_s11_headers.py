@@ -11,6 +11,7 @@ import pytest
 from taskflow import (
     Batch,
     Context,
+    Debounce,
     Event,
     InvalidEvent,
     NonRetriableError,
@@ -118,6 +119,39 @@ async def test_on_failure_has_the_headers_of_the_run_that_failed(app: TaskFlow, 
     assert event.data["event"].get("headers", {}) == headers
 
 
+async def test_the_event_that_tells_of_a_cancelled_run_has_its_headers(app: TaskFlow) -> None:
+    seen: list[ReceivedEvent] = []
+
+    @app.function(trigger="taskflow/function.cancelled")
+    async def tell(ctx: Context[Step]) -> None:
+        seen.append(ctx.event)
+
+    @app.function(trigger="paid")
+    async def ship(ctx: Context[Step], step: Step) -> None:
+        await step.sleep("wait", "1h")
+
+    async with Harness(app) as harness:
+        run = (await harness.send("paid", headers=ACME)).run
+        assert await run.acancel("no longer wanted")
+        await harness.settled()
+    (event,) = seen
+    assert dict(event.headers) == ACME
+
+
+async def test_a_debounced_run_has_the_headers_of_the_event_that_it_has(app: TaskFlow) -> None:
+    seen: list[Any] = []
+
+    @app.function(trigger="paid", debounce=Debounce("10s"))
+    async def ship(ctx: Context[Step]) -> None:
+        seen.append((ctx.event.data, dict(ctx.headers)))
+
+    async with Harness(app) as harness:
+        await harness.send("paid", {"n": 1}, headers={"n": "1"})
+        await harness.send("paid", {"n": 2}, headers={"n": "2"})
+        await harness.advance(seconds=11)
+    assert seen == [({"n": 2}, {"n": "2"})]
+
+
 async def test_a_batch_has_the_headers_of_its_first_event(app: TaskFlow) -> None:
     seen: list[Any] = []
 
@@ -221,3 +255,17 @@ async def test_log_records_of_a_run_carry_its_headers(
             await harness.send("paid")
     records = [record for record in caplog.records if record.message == "shipping"]
     assert [getattr(record, "headers", None) for record in records] == [ACME, None]
+
+
+async def test_the_line_about_a_failed_run_carries_its_headers(
+    app: TaskFlow, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.function(trigger="paid")
+    async def ship(ctx: Context[Step]) -> None:
+        raise NonRetriableError("no")
+
+    with caplog.at_level(logging.ERROR, "taskflow.runs"):
+        async with Harness(app) as harness:
+            await harness.send("paid", headers=ACME)
+    (record,) = [record for record in caplog.records if record.name == "taskflow.runs"]
+    assert getattr(record, "headers", None) == ACME
