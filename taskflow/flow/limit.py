@@ -1,8 +1,8 @@
 """Limit: the base of all limits of flow control. Rules S7.
 
 A limit is one file: the option that users write, its checks, and the data that the store's scripts need to apply it to a run. The
-decision itself is an include of the same name in `store/lua`. To add a limit, write both, and a line in `FlowOptions` and in
-`FlowControl`.
+decision itself is an include in `store/lua/includes`, whose `--@at` marks say at which stages of `admission.lua` its code runs. To
+add a limit, write both files, and a line in `FlowOptions` and in `FlowControl`.
 """
 
 from __future__ import annotations

@@ -6,6 +6,10 @@ a function of one line that takes each argument once at most, as `local function
 
 `--@finally note_census when counted`, in an include, ends each script that uses `counted` with a call of `note_census`.
 
+`--@at refuse: flow.rate and rate_refusal(flow.rate)`, in an include, is code for the stage `refuse` of another include. There, a
+line `--@any refuse` stands for one expression, true when that of any include is, and `--@each refuse` for the statements of all, in
+the order of the includes' names. So a limit brings its code for each stage of admission along, and no list names all limits.
+
 `--@late finalize`, above a line that calls `finalize`, says that few calls of the script reach that line: definitions that only
 `finalize` needs are made there and not at the start, since the server makes every local function anew at each call of a script, at
 0.1 to 0.2 us each. What is late only in code that is late itself is made later still.
@@ -24,6 +28,8 @@ DEFINITION = re.compile(r"local (?:function )?([\w, ]+)")
 CONSTANT = re.compile(rf"local ([A-Z][A-Z0-9_]*) = (-?[\d.]+|{STRING}|[A-Z][A-Z0-9_]*)$")
 ONE_LINE = re.compile(r"local function (\w+)\(([\w, ]*)\) return (.+) end$")
 FINALLY = re.compile(r"^--@finally (\w+) when (\w+)$", re.MULTILINE)
+AT = re.compile(r"^--@at (\w+): (.+)$", re.MULTILINE)
+STAGE = re.compile(r"^( *)--@(any|each) (\w+)$", re.MULTILINE)
 LATE = re.compile(r"^( *)--@late ([\w ]+)$", re.MULTILINE)
 
 
@@ -42,7 +48,7 @@ class Library:
         self.constants: dict[str, str] = {}
         self.pieces: dict[str, str] = {}  # by name; a definition of several names stands under each of them
         self.last_calls = [found for text in includes.values() for found in FINALLY.findall(text)]
-        for include, text in includes.items():
+        for include, text in fill_stages(includes).items():
             for piece in split_definitions(strip(text)):
                 self.define(piece, include)
         self.pieces = {name: inline(piece, self.constants) for name, piece in self.pieces.items()}
@@ -207,6 +213,25 @@ class Library:
         for text in [last] if last else sorted(pieces):
             place(text)
         return [text.rstrip("\n") for text in ordered]
+
+
+def fill_stages(includes: Mapping[str, str]) -> dict[str, str]:
+    """The includes with the code of the `--@at` marks in place of the `--@any` and `--@each` marks. Raises ValueError."""
+    code: dict[str, list[str]] = {}
+    for _, text in sorted(includes.items()):
+        for stage, line in AT.findall(text):
+            code.setdefault(stage, []).append(line)
+    stages = {stage for text in includes.values() for _, _, stage in STAGE.findall(text)}
+    if unmatched := stages ^ code.keys():
+        raise ValueError(
+            f"stage {min(unmatched)!r}: it needs an --@any or --@each mark in one include, and an --@at mark in another"
+        )
+
+    def fill(match: re.Match[str]) -> str:
+        indent, kind, stage = match.groups()
+        return indent + f"\n{indent}{'or ' if kind == 'any' else ''}".join(code[stage])
+
+    return {name: STAGE.sub(fill, text) for name, text in includes.items()}
 
 
 def call_late(match: re.Match[str]) -> str:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from taskflow import Context, Event, RateLimit, RunSkipped, RunStatus, Step, TaskFlow
+from taskflow import Context, Event, RateLimit, RunSkipped, RunStatus, Singleton, Step, TaskFlow
 from taskflow.testing import Harness
 from tests.flow.routers import Routers, run_of, wire
 from tests.rules.views import view
@@ -64,6 +64,28 @@ async def test_each_value_has_a_limit_of_its_own_and_a_missing_one_is_one(app: T
         ids = await harness.send([Event("changed", each) for each in data])
         statuses = [await (await harness.run_of(index, event_id)).astatus() for event_id in ids]
         assert statuses == ["completed"] * 3 + ["skipped"] * 2
+
+
+async def test_an_event_that_another_limit_refuses_is_not_counted(app: TaskFlow) -> None:
+    """S7.10"""
+
+    @app.function(trigger="changed", rate_limit=RateLimit(2, "1d"), singleton=Singleton())
+    async def index(ctx: Context[Step], step: Step) -> None:
+        await step.sleep("nap", "1m")
+
+    async with Harness(app) as harness:
+
+        async def outcome() -> str:
+            (event_id,) = await harness.send("changed")
+            return str(await (await harness.run_of(index, event_id)).astatus())
+
+        assert [await outcome(), await outcome()] == ["waiting", "skipped"]
+        await harness.advance(minutes=1)
+        assert [await outcome(), await outcome()] == ["waiting", "skipped"]
+        await harness.advance(minutes=1)
+        (event_id,) = await harness.send("changed")
+        skipped = await view(harness, await harness.run_of(index, event_id))
+        assert skipped.why == "skipped: rate limit: 2 in 86400 s"
 
 
 async def test_an_invocation_is_not_limited(app: TaskFlow) -> None:

@@ -180,6 +180,26 @@ def test_words_in_strings_and_fields_bring_in_nothing() -> None:
     assert made.source == "return t.outer .. 'outer'\n"
 
 
+STAGES = {
+    "ask": "local function ask(n)\n  local why = n and\n    --@any refuse\n  --@each count\n  return why or n\nend\n",
+    "even": "--@at refuse: n % 2 == 0 and even_text\nlocal even_text = 'even'\n",
+    "great": "--@at count: n = n + 1\n--@at refuse: is_great(n) and 'great'\n"
+    "local function is_great(n)\n  return n > 9\nend\n",
+}
+
+
+async def test_an_include_brings_its_code_for_a_stage_of_another_one_along(client: StoreClient) -> None:
+    """In the order of the includes' names."""
+    made = script("--@argv n:int\nreturn {ask(n)}\n", **dict(reversed(STAGES.items())))
+    assert [await run(client, made, n=n) for n in (1, 2, 11, 12)] == [[2], [b"even"], [b"great"], [b"even"]]
+
+
+@pytest.mark.parametrize("missing", [{"ask"}, {"even", "great"}, {"great"}])
+def test_a_stage_without_code_or_without_place_is_refused(missing: set[str]) -> None:
+    with pytest.raises(ValueError, match=r"stage '(count|refuse)': it needs"):
+        script("return 1\n", **{name: text for name, text in STAGES.items() if name not in missing})
+
+
 async def test_what_is_late_is_made_when_it_is_needed_and_once(client: StoreClient) -> None:
     """State that both parts use is made at once."""
     made = script(

@@ -204,11 +204,6 @@ local function set_timer(due_ms, member)
     redis.call('LPUSH', prefix .. 'nudge', due_ms)
   end
 end
-local function idempotency_refusal(fn, id, now_ms)
-  local known = redis.call('HMGET', prefix .. 'idempotency:' .. id, 'run', 'until')
-  if not known[1] or tonumber(known[2]) <= now_ms then return nil end
-  return 'idempotency: ' .. string.sub(id, #fn + 2) .. ' has run as ' .. known[1]
-end
 local FINAL = {['completed'] = true, ['failed'] = true, ['cancelled'] = true, ['skipped'] = true}
 local function singleton_holder(id, run_id)
   local held = redis.call('HMGET', (prefix .. 'singleton:' .. id), 'run', 'next')
@@ -224,24 +219,6 @@ end
 local function singleton_refusal(fn, single, run_id)
   local holder = single[2] == 'skip' and singleton_holder(single[1], run_id)
   return holder and 'singleton: run ' .. holder .. ' is live' .. key_text(fn, single[1]) or nil
-end
-local function rate_refusal(fn, rate, now_ms)
-  local id, period_ms, limit = rate[1], rate[2], rate[3]
-  local key = prefix .. 'rate:' .. id
-  local due_ms, parts = now_ms, 0
-  local ms_text, parts_text = string.match(redis.call('GET', key) or '', '^(%d+) (%d+)$')
-  if ms_text and tonumber(ms_text) >= now_ms then due_ms, parts = tonumber(ms_text), tonumber(parts_text) end
-  if (due_ms - now_ms) * limit + parts > period_ms * (limit - 1) then
-    return 'rate limit: ' .. limit .. ' in ' .. period_ms / 1000 .. ' s' .. key_text(fn, id)
-  end
-  parts = parts + period_ms
-  due_ms = due_ms + math.floor(parts / limit)
-  redis.call('SET', key, string.format('%.0f %.0f', due_ms, parts % limit), 'PX', due_ms - now_ms + 3600000)
-end
-local function refusal(run, flow, is_immediate, now_ms)
-  return flow.idem and idempotency_refusal(run.fn, flow.idem, now_ms)
-    or is_immediate and flow.single and singleton_refusal(run.fn, flow.single, run.id)
-    or flow.rate and rate_refusal(run.fn, flow.rate, now_ms)
 end
 local function leave_census(run_id, fn, queue, from)
   tally(fn, queue, from, -1)

@@ -231,6 +231,11 @@ local function add_cancels(run_id, cancels, seq, made_ms)
   end
   return cmsgpack.pack(cancels)
 end
+local function add_field(run, name, value)
+  run.fields = run.fields or {}
+  run.fields[#run.fields + 1] = name
+  run.fields[#run.fields + 1] = value
+end
 local function keep_until(run_id, remove_at_ms)
   local run_ids = expiring_at[remove_at_ms]
   if not run_ids then
@@ -378,6 +383,20 @@ local function idempotency_refusal(fn, id, now_ms)
   if not known[1] or tonumber(known[2]) <= now_ms then return nil end
   return 'idempotency: ' .. string.sub(id, #fn + 2) .. ' has run as ' .. known[1]
 end
+local function key_text(fn, id)
+  local token = string.sub(id, #fn + 2)
+  return token == '' and '' or ' for key ' .. token
+end
+local function rate_refusal(fn, rate, now_ms)
+  local id, period_ms, limit = rate[1], rate[2], rate[3]
+  local due_ms, parts = now_ms, 0
+  local ms_text, parts_text = string.match(redis.call('GET', (prefix .. 'rate:' .. id)) or '', '^(%d+) (%d+)$')
+  if ms_text and tonumber(ms_text) >= now_ms then due_ms, parts = tonumber(ms_text), tonumber(parts_text) end
+  if (due_ms - now_ms) * limit + parts > period_ms * (limit - 1) then
+    return 'rate limit: ' .. limit .. ' in ' .. period_ms / 1000 .. ' s' .. key_text(fn, id)
+  end
+  rate.due_ms, rate.parts = due_ms, parts
+end
 local function singleton_holder(id, run_id)
   local held = redis.call('HMGET', (prefix .. 'singleton:' .. id), 'run', 'next')
   if not held[1] or held[1] == run_id then return nil end
@@ -385,31 +404,14 @@ local function singleton_holder(id, run_id)
   if not status or FINAL[status] then return nil end
   return held[1], held[2]
 end
-local function key_text(fn, id)
-  local token = string.sub(id, #fn + 2)
-  return token == '' and '' or ' for key ' .. token
-end
 local function singleton_refusal(fn, single, run_id)
   local holder = single[2] == 'skip' and singleton_holder(single[1], run_id)
   return holder and 'singleton: run ' .. holder .. ' is live' .. key_text(fn, single[1]) or nil
 end
-local function rate_refusal(fn, rate, now_ms)
-  local id, period_ms, limit = rate[1], rate[2], rate[3]
-  local key = prefix .. 'rate:' .. id
-  local due_ms, parts = now_ms, 0
-  local ms_text, parts_text = string.match(redis.call('GET', key) or '', '^(%d+) (%d+)$')
-  if ms_text and tonumber(ms_text) >= now_ms then due_ms, parts = tonumber(ms_text), tonumber(parts_text) end
-  if (due_ms - now_ms) * limit + parts > period_ms * (limit - 1) then
-    return 'rate limit: ' .. limit .. ' in ' .. period_ms / 1000 .. ' s' .. key_text(fn, id)
-  end
-  parts = parts + period_ms
-  due_ms = due_ms + math.floor(parts / limit)
-  redis.call('SET', key, string.format('%.0f %.0f', due_ms, parts % limit), 'PX', due_ms - now_ms + 3600000)
-end
-local function refusal(run, flow, is_immediate, now_ms)
-  return flow.idem and idempotency_refusal(run.fn, flow.idem, now_ms)
-    or is_immediate and flow.single and singleton_refusal(run.fn, flow.single, run.id)
-    or flow.rate and rate_refusal(run.fn, flow.rate, now_ms)
+local function event_json(uid, frame, body)
+  if not frame or frame == '' then return body end
+  local ts, name = string.match(frame, '^(%d+)' .. '\31' .. '(.*)$')
+  return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' .. body .. ',"ts":' .. ts .. '}'
 end
 local function leave_census(run_id, fn, queue, from)
   tally(fn, queue, from, -1)
@@ -489,11 +491,6 @@ local function tell_end(run_id, fn, status, event, error, now_ms)
   redis.call('HSET', prefix .. 'outbox:events', uid, text)
   hints[#hints + 1] = '\31' .. uid
   hints[#hints + 1] = text
-end
-local function event_json(uid, frame, body)
-  if not frame or frame == '' then return body end
-  local ts, name = string.match(frame, '^(%d+)' .. '\31' .. '(.*)$')
-  return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' .. body .. ',"ts":' .. ts .. '}'
 end
 local function event_text(uid)
   local kept = redis.call('HMGET', (prefix .. 'event:' .. uid), 'frame', 'data', 'event')
@@ -609,6 +606,32 @@ local function start_scheduled(run_id, now_ms)
   make_ready(run_id, run[2], run[3] or 'default', run[5], tonumber(run[4] or run[10]), now_ms)
   if run[11] then tell_watchers(run_id) end
 end
+local function join_batch(run, batch, now_ms)
+  local text = event_json(run.uid, run.frame, run.event)
+  local name, size, bytes = 'batching:' .. batch[1], batch[2], #text
+  local run_id = redis.call('GET', prefix .. name)
+  local open = run_id and redis.call('HMGET', (prefix .. 'run:' .. run_id), 'due', 'batched', 'bytes')
+  if open and tonumber(open[1]) <= now_ms then
+    start_scheduled(run_id, now_ms)
+    open = nil
+  end
+  if not open then
+    if bytes >= 4194304 then return nil end
+    run.start_at_ms = now_ms + batch[3]
+    run.fields = {'gathers', name, 'due', run.start_at_ms, 'batched', 1, 'batch_size', size, 'bytes', bytes}
+    redis.call('SET', prefix .. name, run.id)
+    return nil
+  end
+  local count = tonumber(open[2]) + 1
+  bytes = bytes + tonumber(open[3])
+  redis.call('RPUSH', (prefix .. 'batch:' .. run_id), text)
+  redis.call('HSET', (prefix .. 'run:' .. run_id), 'batched', count, 'batch_size', size, 'bytes', bytes)
+  if count >= size or bytes >= 4194304 then
+    redis.call('HSET', (prefix .. 'run:' .. run_id), 'score', now_ms)
+    start_scheduled(run_id, now_ms)
+  end
+  return run_id
+end
 local function debounce_due(debounce, first_ms, start_at, now_ms)
   local due_ms = now_ms + debounce[2]
   if debounce[3] > 0 then due_ms = math.min(due_ms, first_ms + debounce[3]) end
@@ -664,35 +687,20 @@ local function join_debounce(run, flow, now_ms)
   if run.start_timeout_ms > 0 then set_timer(due_ms + run.start_timeout_ms, 'start_timeout' .. '\31' .. run_id) end
   return run_id, text
 end
-local function join_batch(run, batch, now_ms)
-  local text = event_json(run.uid, run.frame, run.event)
-  local name, size, bytes = 'batching:' .. batch[1], batch[2], #text
-  local run_id = redis.call('GET', prefix .. name)
-  local open = run_id and redis.call('HMGET', (prefix .. 'run:' .. run_id), 'due', 'batched', 'bytes')
-  if open and tonumber(open[1]) <= now_ms then
-    start_scheduled(run_id, now_ms)
-    open = nil
-  end
-  if not open then
-    if bytes >= 4194304 then return nil end
-    run.start_at_ms = now_ms + batch[3]
-    run.fields = {'gathers', name, 'due', run.start_at_ms, 'batched', 1, 'batch_size', size, 'bytes', bytes}
-    redis.call('SET', prefix .. name, run.id)
-    return nil
-  end
-  local count = tonumber(open[2]) + 1
-  bytes = bytes + tonumber(open[3])
-  redis.call('RPUSH', (prefix .. 'batch:' .. run_id), text)
-  redis.call('HSET', (prefix .. 'run:' .. run_id), 'batched', count, 'batch_size', size, 'bytes', bytes)
-  if count >= size or bytes >= 4194304 then
-    redis.call('HSET', (prefix .. 'run:' .. run_id), 'score', now_ms)
-    start_scheduled(run_id, now_ms)
-  end
-  return run_id
-end
 local function note_idempotency(id, run_id, now_ms)
   redis.call('HSET', prefix .. 'idempotency:' .. id, 'run', run_id, 'until', now_ms + 86400000)
   redis.call('PEXPIRE', prefix .. 'idempotency:' .. id, 86400000 + 3600000)
+end
+local function count_rate(rate, now_ms)
+  local limit, parts = rate[3], rate.parts + rate[2]
+  local due_ms = rate.due_ms + math.floor(parts / limit)
+  redis.call('SET', (prefix .. 'rate:' .. (rate[1])), string.format('%.0f %.0f', due_ms, parts % limit), 'PX', due_ms - now_ms + 3600000)
+end
+local function make_single(run, single, is_scheduled, now_ms)
+  add_field(run, 'single', single[1])
+  add_field(run, 'single_mode', single[2])
+  run.behind = not is_scheduled and enter_singleton(single, run.id, now_ms)
+  if run.behind then add_field(run, 'behind', run.behind) end
 end
 local function admit(run, flow, now_ms)
   if is_paused(run.fn) and not run.rerun_of then
@@ -701,34 +709,25 @@ local function admit(run, flow, now_ms)
   end
   if not flow then return nil end
   local is_delayed = run.start_at_ms > now_ms
-  local batch = not is_delayed and flow.batch
-  local is_immediate = not (is_delayed or batch or flow.debounce)
-  local reason = refusal(run, flow, is_immediate, now_ms)
+  local is_scheduled = is_delayed or
+    flow.batch
+    or flow.debounce
+  local reason =
+    flow.idem and idempotency_refusal(run.fn, flow.idem, now_ms)
+    or flow.rate and rate_refusal(run.fn, flow.rate, now_ms)
+    or flow.single and not is_scheduled and singleton_refusal(run.fn, flow.single, run.id)
   if reason then
     skip_run(run, reason, now_ms)
     return 'skipped: ' .. reason
   end
   local landed, text
+  if flow.batch and not is_delayed then landed = join_batch(run, flow.batch, now_ms) end
   if flow.debounce then landed, text = join_debounce(run, flow, now_ms) end
-  if batch then landed = join_batch(run, batch, now_ms) end
   if flow.idem then note_idempotency(flow.idem, landed or run.id, now_ms) end
+  if flow.rate then count_rate(flow.rate, now_ms) end
   if landed then return text or landed end
-  if flow.single then
-    run.fields = run.fields or {}
-    for _, part in ipairs({'single', flow.single[1], 'single_mode', flow.single[2]}) do run.fields[#run.fields + 1] = part end
-    if is_immediate then
-      run.behind = enter_singleton(flow.single, run.id, now_ms)
-      if run.behind then
-        run.fields[#run.fields + 1] = 'behind'
-        run.fields[#run.fields + 1] = run.behind
-      end
-    end
-  end
-  if flow.cancels then
-    run.fields = run.fields or {}
-    run.fields[#run.fields + 1] = 'cancels'
-    run.fields[#run.fields + 1] = add_cancels(run.id, flow.cancels, run.seq, now_ms)
-  end
+  if flow.cancels then add_field(run, 'cancels', add_cancels(run.id, flow.cancels, run.seq, now_ms)) end
+  if flow.single then make_single(run, flow.single, is_scheduled, now_ms) end
   return nil
 end
 made_admit = admit
@@ -738,8 +737,15 @@ local function create_run(run, child_id, now)
   local key, now_ms = (prefix .. 'run:' .. run.id), tonumber(now)
   local flow = run.flow ~= '' and cmsgpack.unpack(run.flow)
   run.keep = flow and flow.keep
-  local picks = flow and (flow.single or flow.rate or flow.idem or flow.debounce or flow.batch or flow.cancels)
-  if picks or is_paused(run.fn) then
+  local is_limited = flow and (
+    flow.batch
+    or flow.cancels
+    or flow.debounce
+    or flow.idem
+    or flow.rate
+    or flow.single
+  )
+  if is_limited or is_paused(run.fn) then
     local admit = late_admit()
     local landed = admit(run, flow, now_ms)
     if landed then return 0, landed end

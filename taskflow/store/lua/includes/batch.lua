@@ -1,5 +1,9 @@
 -- batch: one run for many events (S7.6). `batching:<id>` leads to the run that gathers them; its first event is in its hash, the
 -- others are in the list `batch:<run_id>`.
+-- An event for later runs alone: a batch starts when it is full, and could not wait for the time of one event.
+--@at limited: flow.batch
+--@at delay: flow.batch
+--@at join: if flow.batch and not is_delayed then landed = join_batch(run, flow.batch, now_ms) end
 local MAX_BATCH_BYTES = 4194304
 -- The run that the event joined; nil if it makes a run, which starts at run.start_at_ms.
 local function join_batch(run, batch, now_ms)

@@ -51,8 +51,10 @@ local function create_run(run, child_id, now)
   local key, now_ms = run_key(run.id), tonumber(now)
   local flow = run.flow ~= '' and cmsgpack.unpack(run.flow)
   run.keep = flow and flow.keep
-  local picks = flow and (flow.single or flow.rate or flow.idem or flow.debounce or flow.batch or flow.cancels)
-  if picks or is_paused(run.fn) then
+  local is_limited = flow and (
+    --@any limited
+  )
+  if is_limited or is_paused(run.fn) then
     --@late admit
     local landed = admit(run, flow, now_ms)
     if landed then return 0, landed end

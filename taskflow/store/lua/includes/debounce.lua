@@ -1,6 +1,9 @@
 -- debounce: the first event makes a run that starts later; those that follow move its start, and the last one is its event (S7.5).
 -- `debounce:<id>` is a hash: the run, when its first and last event came, when it is due; ts, uid and earliest start of its event.
 -- The last event is the one with the latest ts: routers that work side by side may change the order in which events were sent.
+--@at limited: flow.debounce
+--@at delay: flow.debounce
+--@at join: if flow.debounce then landed, text = join_debounce(run, flow, now_ms) end
 local function debounce_due(debounce, first_ms, start_at, now_ms)
   local due_ms = now_ms + debounce[2]
   if debounce[3] > 0 then due_ms = math.min(due_ms, first_ms + debounce[3]) end

@@ -1,4 +1,7 @@
 -- singleton_entry: a run is about to be ready, and takes the key of its singleton (S7.7).
+--@at limited: flow.single
+--@at refuse: flow.single and not is_scheduled and singleton_refusal(run.fn, flow.single, run.id)
+--@at make: if flow.single then make_single(run, flow.single, is_scheduled, now_ms) end
 -- The live run that holds the key, if another one does, and the run that waits for it.
 local function singleton_holder(id, run_id)
   local held = redis.call('HMGET', singleton_key(id), 'run', 'next')
@@ -28,4 +31,11 @@ local function enter_singleton(single, run_id, now_ms)
     end
   end
   redis.call('HSET', singleton_key(id), 'run', run_id)
+end
+-- A run for later takes the key when it is due (`start_scheduled`).
+local function make_single(run, single, is_scheduled, now_ms)
+  add_field(run, 'single', single[1])
+  add_field(run, 'single_mode', single[2])
+  run.behind = not is_scheduled and enter_singleton(single, run.id, now_ms)
+  if run.behind then add_field(run, 'behind', run.behind) end
 end
