@@ -6,7 +6,7 @@
                   ├──no branch can go on──▶ suspend ──▶ leave
                   └──stop(...)──▶ leave: cancelled | fenced off | handed back, once running steps have ended
 
-The parts decide and answer with values; this module and `HandlerCall` act on them. At the end `host.released` is called, once.
+The parts decide and answer with values; this module, `HandlerCall` and `StepCalls` act on them. The end is `host.released`, once.
 References point down: no part knows the driver, so a run is freed without the cyclic garbage collector.
 """
 

@@ -1,60 +1,39 @@
-"""HandlerCall: calls the handler of a run, and does what its step tools ask for. Rules S3, S4.1, S4.4, S5.1.
+"""HandlerCall: calls the handler of a run, once while this process has the run. Rules S4.1, S4.7, S5.1.
 
-User code is called in two places: `call_handler` and `attempt`. `Execution` suspends and ends the run. It does not know this
-object: references point down, so a run is freed without the cyclic garbage collector.
+User code is called in two places: the handler here, and a step's function in `StepCalls.attempt`. `Execution` suspends and ends the
+run. It does not know this object: references point down, so a run is freed without the cyclic garbage collector.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import random
-from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from taskflow.config import Config
 from taskflow.context import Context, RunLogger
 from taskflow.engine.body import within_limit
 from taskflow.engine.execution import Execution
-from taskflow.engine.handler import call_step_function, contained
-from taskflow.engine.lifecycle import Ending, Phase
-from taskflow.engine.lookback import store_or_find
-from taskflow.engine.offers import Offer, Place
-from taskflow.errors import NestedStepError, Suspend
-from taskflow.expressions.matching import WaitPlan
-from taskflow.observability.run_log import ExecutingStep, current_run, current_step, run_started
+from taskflow.engine.handler import contained
+from taskflow.engine.lifecycle import Ending
+from taskflow.engine.step_calls import StepCalls
+from taskflow.errors import Suspend
+from taskflow.observability.run_log import current_run, current_step, run_started
 from taskflow.step import BlockingStep, Step
-from taskflow.steps.attempt import fail, step_failed, succeed
-from taskflow.steps.call import Call, Done, StepCall, check_output_size
+from taskflow.steps.call import check_output_size
 from taskflow.steps.tools import Tools
-from taskflow.store.claims import InvokedRun, ParkedOp, Verdict
-from taskflow.store.operation import DONE, DROPPED, TAKEN, WAIT, Operation, step_error
-from taskflow.values.stored import dump, load
-
-logger = logging.getLogger("taskflow.engine")
-
-R = TypeVar("R")
-PLAIN = (str, int, bool, type(None))  # values that come back from JSON as they were
+from taskflow.values.stored import dump
 
 
 class HandlerCall:
-    """One call of a handler; implements `StepHost`. All methods but `block_on` run on the loop's thread, in the handler's tasks."""
+    """One call of a handler. All methods run on the loop's thread, in the handler's task."""
 
     __slots__ = ("run",)
 
     def __init__(self, run: Execution) -> None:
         self.run = run
 
-    @property
-    def config(self) -> Config:
-        return self.run.host.config
-
     def start(self) -> None:
         """Start the handler's task; returns at once."""
         self.run.tree.start(self.main()).add_done_callback(self.run.report_bug)
-
-    # --- the handler ---
 
     async def main(self) -> None:
         run, claimed, is_whole = self.run, self.run.claimed, self.run.assignment.is_whole
@@ -68,7 +47,7 @@ class HandlerCall:
             body = b""
             if is_whole:
                 body = dump(output, run.function.output, what=run.function._result_name)
-                check_output_size(body, run.function_id, self.config.max_step_output_bytes)
+                check_output_size(body, run.function_id, run.host.config.max_step_output_bytes)
         except Suspend:
             return  # the part that raised it does the rest
         except BaseException as error:
@@ -96,7 +75,7 @@ class HandlerCall:
 
     async def call_handler(self) -> Any:
         run, function, claimed = self.run, self.run.function, self.run.claimed
-        tools = Tools(self)
+        tools = Tools(StepCalls(run))
         threads, handler = run.threads, function.handler
         step = Step(tools) if threads is None else BlockingStep(tools)
         context: Context[Any] = Context(
@@ -123,278 +102,3 @@ class HandlerCall:
         if current_step.get() is not None or run.journal.is_over:
             return False
         return run.journal.is_replaying or bool(run.turns.expected)
-
-    # --- one call of a step tool ---
-
-    async def begin(self, step_id: str) -> Call:
-        run = self.run
-        if (outer := current_step.get()) is not None:
-            outer.misuse = NestedStepError(
-                f"step {step_id!r} was called inside step {outer.id!r}. A step's function is one unit of work: call the step tools "
-                "from the handler, or move the inner work into a function of its own and use step.invoke."
-            )
-            raise outer.misuse
-        if not run.is_going_on:
-            run.refuse_step()
-            await run.tree.refuse()
-        run.races.check()
-        call = run.journal.call(step_id)
-        if run.journal.order_warning:
-            run.spawn(self.warn_once(run.journal.take_warning()))
-        return call
-
-    async def warn_once(self, text: str) -> None:
-        if await self.run.owned.mark_warned():
-            logger.warning("%s: %s (run %s)", self.run.function_id, text, self.run.run_id)
-
-    async def recall(self, call: Call) -> Operation:
-        assert call.known is not None, "only what is known can be recalled"
-        await self.run.turns.take(call.key)
-        self.run.journal.reached(call.key)
-        return call.known
-
-    def check_outcome(self, call: Call, data: bytes | str) -> None:
-        check_output_size(data, f"step {call.id!r}", self.config.max_step_output_bytes)
-        self.run.journal.check_size()
-
-    async def execute(self, step: StepCall, op: Operation) -> Done | Operation:
-        run = self.run
-        if not run.assignment.may_execute(step.call.key):
-            await run.tree.parked()  # rest for ever: the run's own process, or another one, executes it
-        if op.state == DROPPED:
-            await run.races.lose_again()
-        if not run.assignment.needs_slot(run.slots.is_busy):
-            return await self.attempt(step, op)
-        op, slot = await self.find_slot(step.call, op)
-        if slot is None:
-            return op
-        try:
-            return await self.attempt(step, op)
-        finally:
-            run.slots.give_back(slot)
-
-    async def attempt(self, step: StepCall, op: Operation) -> Done | Operation:
-        """Call the step's function once, and store the outcome."""
-        run, host, spec = self.run, self.run.host, self.run.function.spec
-        call, settings = step.call, step.settings
-        timeout_ms = spec.timeouts.step_ms if settings.timeout_ms is None else settings.timeout_ms
-        run.step_begins()
-        try:
-            if not host.lease.is_valid(epoch=run.epoch):
-                # This process was paused: another one may have executed this step by now (S9.4).
-                await self.check_claim()
-            started_ms = host.clock.now_ms()
-            try:
-                executing = ExecutingStep(call.id, len(op.attempts))
-                result = await call_step_function(
-                    executing, step.fn, step.args, step.kwargs, threads=host.threads, timeout_ms=timeout_ms,
-                    on_abandoned=host.abandon_thread,
-                )  # fmt: skip
-                if executing.misuse is not None:
-                    raise executing.misuse
-                what = f"step {call.id!r}"
-                data = dump(result, step.output, what=what)
-                check_output_size(data, what, host.config.max_step_output_bytes)
-                # Load the result as a replay will, so that a type that can't be restored shows at once.
-                if step.output.load is not None or type(result) not in PLAIN:
-                    result = load(data, step.output, what=what)
-            except Exception as error:
-                retries = settings.over(spec.retries)
-                fail(
-                    op, error, retries=retries, started_ms=started_ms, now_ms=host.clock.now_ms(), worker=host.child_id,
-                    jitter=random.random(),
-                )  # fmt: skip
-                step_failed(run.facts, call.id, op, retries=retries.attempts, now_ms=host.clock.now_ms())
-                if op.error is None:
-                    return op
-                await self.commit(call.key, op)
-                raise step_error(op.error, call.id) from error
-            succeed(op, data, started_ms=started_ms, now_ms=host.clock.now_ms(), worker=host.child_id)
-            await self.commit(call.key, op)
-            return Done(result)
-        finally:
-            run.slots.end()
-
-    async def check_claim(self) -> None:
-        """Ask the store whether the claim still holds. Raises Suspend if not. Rule S9.4."""
-        run = self.run
-        if run.taken is not None:
-            run.stop(Ending.HANDED_BACK)  # changes nothing if the run was taken away already
-            raise Suspend
-        epoch = run.host.lease.epoch
-        verdict, _ = await run.ask(run.owned.fetch(()))
-        if verdict is Verdict.FENCED:
-            run.stop(Ending.FENCED)
-            raise Suspend
-        run.epoch = epoch
-
-    async def commit(self, key: str, op: Operation) -> None:
-        """Store an outcome and wait for its turn. On return it is stored, and the claim holds; otherwise Suspend is raised."""
-        run = self.run
-        if run.taken is not None:
-            run.obey(await run.ask(run.taken.commit(op.pack())))
-            raise Suspend
-        turns = run.turns
-        op.order = turns.next_order
-        keys_and_memos = run.journal.ended(key, op)
-        turns.expect(key)
-        try:
-            verdict = await run.ask(run.owned.commit(keys_and_memos, is_completed=op.state == DONE))
-        except BaseException:
-            # The step lost a race: nobody will ask for its outcome, and other outcomes must not wait for it.
-            turns.forget(key)
-            raise
-        if verdict is not Verdict.OK:
-            run.obey(verdict)
-            raise Suspend
-        if run.trial is not None:
-            run.trial.end()
-        run.journal.committed(op)
-        if (
-            run.lifecycle.phase is Phase.FINISHING
-        ):  # the handler has failed meanwhile; its next attempt finds the outcome
-            raise Suspend
-        await turns.take(key)
-        run.journal.went_on()
-
-    async def keep(self, call: Call, op: Operation) -> None:
-        run = self.run
-        if not run.assignment.may_execute(call.key):
-            await run.tree.parked()  # rest for ever: the run's own process stores it
-        op.ended, op.due = self.now_ms(), None
-        if op.state == WAIT:
-            op.state, op.data = DONE, b"null"
-        run.step_begins()
-        try:
-            await self.commit(call.key, op)
-        finally:
-            run.slots.end()
-
-    async def wait(
-        self, call: Call, op: Operation, *, is_stored: bool = False, child: InvokedRun | None = None
-    ) -> Operation:
-        run, key = self.run, call.key
-        if run.taken is not None:
-            return await self.wait_for_taken(key, op, is_stored)
-        waiter = run.tree.parked()
-        run.journal.park(key, waiter)
-        if not is_stored:
-            run.journal.store(key, op, child)
-            run.store_soon()
-        elif run.parking.was_told:  # perhaps this operation was resolved before it was parked
-            run.look()
-        try:
-            resolved: Operation = await waiter
-        except asyncio.CancelledError:
-            # The operation may have been resolved in the turn of the loop in which its branch lost a race.
-            run.turns.forget(key)
-            if run.is_going_on:
-                run.give_up(key)
-            raise
-        finally:
-            run.journal.leave(key)
-            del waiter  # a Suspend in it refers to this frame, which would be a cycle
-        if resolved.is_finished:
-            await run.turns.take(key)
-        return resolved
-
-    async def wait_for_taken(self, key: str, op: Operation, is_stored: bool) -> Operation:
-        """Wait in a process that took an offered step: only that step goes on here, all other operations rest."""
-        if not self.run.assignment.may_execute(key):
-            await self.run.tree.parked()  # rest for ever
-        if not is_stored:
-            await self.commit(key, op)  # the step has failed here, and may be tried again in any process
-        op.state = WAIT
-        return op
-
-    async def look_back(self, call: Call, op: Operation, plan: WaitPlan, *, since_ms: int) -> bool:
-        run, key = self.run, call.key
-        if not run.assignment.may_execute(key):
-            return False  # the run's own process looks back
-        run.tree.enter()
-        try:
-            wait = ParkedOp(key, op.pack())
-            found = await run.ask(
-                store_or_find(run.owned, wait, plan, since_ms=since_ms, had=run.had, run_event=run.event_obj)
-            )
-            if found is Verdict.PARKED:
-                return False
-            if isinstance(found, Verdict):
-                run.obey(found)
-                raise Suspend
-            op.state, op.data, op.due, op.ended = DONE, found.text, None, self.now_ms()
-            # A crash in between does no harm: the replay finds the same event.
-            await run.ask(run.owned.note_resumed(key, found.uid))
-            await self.commit(key, op)
-            return True
-        except asyncio.CancelledError:  # the branch lost a race
-            if run.is_going_on and not op.is_finished:
-                run.give_up(key)
-            raise
-        finally:
-            run.tree.leave()
-
-    def cancel_losers(self, tasks: Sequence[asyncio.Future[Any]]) -> None:
-        self.run.races.cancel_losers(tasks)
-
-    # --- slots for parallel steps ---
-
-    async def find_slot(self, call: Call, op: Operation) -> Place:
-        """Get a slot for a parallel step, or the operation that another process has taken. Rule S4.4."""
-        run, key = self.run, call.key
-        while True:
-            try:
-                place = await run.ask(run.offers.find_slot(key, op, self.on_offer))
-            except BaseException:
-                run.turns.forget(key)
-                if run.offers.forget(key) and run.is_going_on:
-                    run.give_up(key)
-                raise
-            op = place.op
-            if place.slot is not None:
-                return place
-            if op.state == TAKEN:
-                run.parking.was_told = True
-                op = await self.wait(call, op, is_stored=True)
-            elif op.is_finished:
-                await run.turns.take(key)
-            if op.is_finished:
-                return Place(op, None)
-
-    def on_offer(self, offers: Sequence[Offer]) -> None:
-        """Offer steps to other processes: they have waited long enough for a slot here."""
-        run = self.run
-        if run.is_going_on:
-            for key, op, waiter in offers:
-                run.journal.park(key, waiter)
-                run.journal.store(key, op)
-                run.store_soon()
-        # The run may have been stuck before, when there was no operation yet to suspend it with.
-        run.tree.look_again()
-
-    # --- what the worker process does for a tool ---
-
-    def now_ms(self) -> int:
-        return self.run.host.clock.now_ms()
-
-    def derive_uid(self, source: str, at_ms: int) -> str:
-        return self.run.host.registry.derive_uid(source, at_ms)
-
-    async def find_manifest(self, function_id: str) -> bytes | None:
-        run = self.run
-        run.step_begins()
-        try:
-            return await run.ask(run.host.registry.manifest(function_id))
-        finally:
-            run.slots.end()
-
-    async def publish(self, events: Sequence[bytes]) -> None:
-        await self.run.host.publish_events(events)
-
-    def block_on(self, work: Coroutine[Any, Any, R]) -> R:
-        assert self.run.threads is not None, "only a `def` handler has threads that may block"
-        return self.run.threads.block_on(work)
-
-    async def start_threads(self, branches: Sequence[Callable[[], Any]]) -> list[asyncio.Future[Any]]:
-        assert self.run.threads is not None, "only a `def` handler has threads"
-        return await self.run.threads.start_each(branches)

@@ -1,4 +1,4 @@
-"""StepHost: the methods of the engine that the step tools call. `HandlerCall` implements it; tools know no more of the engine."""
+"""StepHost: the methods of the engine that the step tools call. `StepCalls` implements it; tools know no more of the engine."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Any
 from taskflow.app import TaskFlow
 from taskflow.context import Context
 from taskflow.engine.execution import Execution
-from taskflow.engine.handler_call import HandlerCall
+from taskflow.engine.step_calls import StepCalls
 from taskflow.errors import ConfigError
 from taskflow.function import Function
 from taskflow.step import BlockingStep, Step
@@ -129,8 +129,8 @@ class Stubs:
         return [stub.complaint for stub in self.all if stub.complaint]
 
 
-class StubbedCall(HandlerCall):
-    """A handler call in which stubs replace the functions of some steps."""
+class StubbedCalls(StepCalls):
+    """The step calls of a handler, of which some call a stub in place of the step's function."""
 
     __slots__ = ("stubs",)
 
@@ -212,8 +212,8 @@ def take_function(ctx: Context[Any], stubs: Stubs) -> Stub | None:
 
 def stubbed_tools(step: Step | BlockingStep, stubs: Stubs) -> Tools:
     assert isinstance(step._engine, Tools)
-    assert isinstance(step._engine.host, HandlerCall)
-    return Tools(StubbedCall(step._engine.host.run, stubs))
+    assert isinstance(step._engine.host, StepCalls)
+    return Tools(StubbedCalls(step._engine.host.run, stubs))
 
 
 def arguments(function: Function[Any, Any], ctx: Context[Any], step: Any) -> tuple[Any, ...]:

@@ -24,6 +24,7 @@ from taskflow.engine.handler_call import HandlerCall
 from taskflow.engine.journal import Journal
 from taskflow.engine.parking import Parking
 from taskflow.engine.slots import RunSlots
+from taskflow.engine.step_calls import StepCalls
 from taskflow.engine.turns import Turns
 from taskflow.flow import keys
 from taskflow.headers import NO_HEADERS, Headers
@@ -275,19 +276,19 @@ MUTATIONS = (
     Mutation("waits for the outcome of a loser", "S9.2", 6, method(Turns, "forget", wait_for_it)),
     Mutation("frees the slot of a run twice", "S4.3", 0, python(RunSlots, "give_back_own", "self.has_own = False", "pass")),
     Mutation("keeps the slot of a suspended run", "S4.3", 0, python(Execution, "release", "self.slots.give_back_own()", "pass")),
-    Mutation("keeps the slot of a parallel step", "S4.3", 1, python(HandlerCall, "execute", "run.slots.give_back(slot)", "pass")),
+    Mutation("keeps the slot of a parallel step", "S4.3", 1, python(StepCalls, "execute", "run.slots.give_back(slot)", "pass")),
     Mutation(
         "sets slots aside that no run came for", "S4.3", 0,
         python(Executor, "take_claimed", "self.unreserve(sent.limit - started)", "self.unreserve(len(reply.runs) - started)"),
     ),
     Mutation(
         "goes on when it is told that the run is cancelled", "S6.2", 39,
-        python(HandlerCall, "commit", "if verdict is not Verdict.OK", "if verdict not in (Verdict.OK, Verdict.CANCEL)"),
+        python(StepCalls, "commit", "if verdict is not Verdict.OK", "if verdict not in (Verdict.OK, Verdict.CANCEL)"),
     ),
     Mutation(
         "goes on before an outcome is stored", "S4.1", 1,
         python(
-            HandlerCall, "commit", "verdict = await run.ask(",
+            StepCalls, "commit", "verdict = await run.ask(",
             "verdict = (lambda reply: (run.spawn(reply), Verdict.OK)[1])(",
         ),
     ),
@@ -384,7 +385,7 @@ MUTATIONS = (
     ),
     Mutation(
         "leaves in the store what user code has given up", "S", 43,
-        python(HandlerCall, "wait", "run.give_up(key)", "pass"),
+        python(StepCalls, "wait", "run.give_up(key)", "pass"),
     ),
     # --- clocks ---
     Mutation(
