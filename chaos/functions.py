@@ -12,7 +12,7 @@ import time
 import uuid
 
 from taskflow import Concurrency, Context, Debounce, NonRetriableError, Retries, Step, TaskFlow, Throttle
-from taskflow.step import BlockingStep
+from taskflow.blocking_step import BlockingStep
 from tests.robustness.app import note
 
 APP_ID = "chaos"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from taskflow.app import TaskFlow
+    from taskflow.blocking_step import BlockingStep
     from taskflow.config import Settings
     from taskflow.context import Context
     from taskflow.errors import (
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from taskflow.runs.queues import QueueView
     from taskflow.sent import EventView, SentEvent
     from taskflow.signals import ReceivedSignal
-    from taskflow.step import BlockingStep, Step
+    from taskflow.step import Step
     from taskflow.timeouts import Timeouts
     from taskflow.triggers import TriggerCron, TriggerEvent
 
@@ -148,7 +149,7 @@ MODULES = {
     "QueueView": "runs.queues",
     "Context": "context",
     "Step": "step",
-    "BlockingStep": "step",
+    "BlockingStep": "blocking_step",
 }
 """Where the names live that are not in `errors`."""
 

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "taskflow"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("values", "errors", "types"),
     ("redis", "expressions", "observability"),
-    ("triggers", "retries", "timeouts", "event", "headers", "config", "signals", "context", "step", "step_options",
+    ("triggers", "retries", "timeouts", "event", "headers", "config", "signals", "context", "step", "blocking_step", "step_options",
      "function", "functions", "handler_shape", "run", "sent", "flow", "broker"),
     ("store", "courier", "portal"),
     ("routing", "engine", "steps", "runs"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context, RunLogger
 from taskflow.engine.body import within_limit
 from taskflow.engine.execution import Execution
@@ -17,7 +18,7 @@ from taskflow.engine.lifecycle import Ending
 from taskflow.engine.step_calls import StepCalls
 from taskflow.errors import Suspend
 from taskflow.observability.run_log import current_run, current_step, run_started
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.steps.call import check_output_size
 from taskflow.steps.tools import Tools
 from taskflow.values.stored import dump

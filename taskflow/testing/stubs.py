@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.engine.execution import Execution
 from taskflow.engine.step_calls import StepCalls
 from taskflow.errors import ConfigError
 from taskflow.function import Function
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.steps.call import Done, StepCall
 from taskflow.steps.tools import Tools
 from taskflow.store.operation import Operation

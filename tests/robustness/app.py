@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 
 from taskflow import Context, NonRetriableError, Step, TaskFlow
-from taskflow.step import BlockingStep
+from taskflow.blocking_step import BlockingStep
 
 JOURNAL_VARIABLE = "ROBUSTNESS_JOURNAL"
 GATE_VARIABLE = "ROBUSTNESS_GATE"

@@ -9,9 +9,10 @@ from collections import Counter
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.retries import Retries
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import Harness
 
 

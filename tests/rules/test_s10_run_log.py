@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from taskflow import Cancel, Context, Retries, Step, TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context as AnyContext
 from taskflow.observability.logs import JsonLines
 from taskflow.observability.run_log import LIFE_LEVEL_VARIABLE, RunFields
-from taskflow.step import BlockingStep
 from taskflow.testing import Harness
 from tests.rules.givens import both_kinds
 

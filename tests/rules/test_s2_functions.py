@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.errors import ConfigError
 from taskflow.event import Event, ReceivedEvent
 from taskflow.function import Function, FunctionOptions, build_spec
 from taskflow.retries import Retries
 from taskflow.run import RunStatus
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import Harness
 from taskflow.triggers import Trigger, TriggerCron, TriggerEvent
 from tests.conftest import MakeApp

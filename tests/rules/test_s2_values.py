@@ -14,10 +14,11 @@ import pytest
 from pydantic import BaseModel
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.errors import RunFailed
 from taskflow.function import Function
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import Harness
 
 pytestmark = pytest.mark.usefixtures("no_bugs")

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.errors import RunFailed, StepError
 from taskflow.retries import Retries
 from taskflow.run import Run
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.store.operation import Operation
 from taskflow.testing import Harness
 from tests.rules.givens import both_kinds

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.errors import (
     NonRetriableError,
@@ -18,7 +19,7 @@ from taskflow.event import ReceivedEvent
 from taskflow.function import Function
 from taskflow.retries import Retries
 from taskflow.run import RunStatus
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import Harness
 from tests.conftest import MakeApp
 from tests.rules.givens import HOUR_MS, both_kinds

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.errors import (
     RunFailed,
 )
 from taskflow.event import Event
 from taskflow.function import Function
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import Harness
 from tests.conftest import MakeApp
 from tests.rules.givens import both_kinds

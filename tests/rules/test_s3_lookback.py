@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.event import Event
 from taskflow.flow.batch import Batch
 from taskflow.function import Function
 from taskflow.run import RunStatus
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import Harness
 from tests.conftest import MakeApp
 from tests.rules.endings import nothing_is_left_of

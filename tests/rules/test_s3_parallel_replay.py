@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import Harness
 from tests.conftest import MakeApp
 from tests.rules.givens import Gates

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.courier import Courier
 from taskflow.errors import (
@@ -18,7 +19,7 @@ from taskflow.errors import (
 from taskflow.event import Event
 from taskflow.function import Function
 from taskflow.retries import Retries
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import Harness
 from tests.rules.givens import both_kinds, record
 

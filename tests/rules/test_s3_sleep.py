@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.errors import (
     InvalidDuration,
 )
 from taskflow.function import Function
 from taskflow.run import RunStatus
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import Harness
 from taskflow.types import When
 from tests.rules.givens import DAY_MS, both_kinds

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.errors import ConfigError, InvalidDuration, NonRetriableError, RunFailed
 from taskflow.event import Event, encode_events
 from taskflow.function import Function
 from taskflow.run import RunStatus
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import Harness
 from tests.conftest import MakeApp
 from tests.rules.givens import both_kinds, has_step, is_waiting, waiting_function

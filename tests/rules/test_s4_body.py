@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.errors import NonRetriableError, RunCancelled, RunFailed, Suspend
 from taskflow.function import Function
 from taskflow.retries import Retries
 from taskflow.run import Run, RunStatus, RunView
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import Harness
 from taskflow.timeouts import Timeouts
 from tests.rules.givens import both_kinds

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.errors import StepError, Suspend
 from taskflow.function import Function
 from taskflow.run import Run, RunStatus
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.store.operation import Operation
 from taskflow.testing import Harness
 from tests.rules.crashes import Cut, Doomed, new_worker

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from taskflow import Context, NonRetriableError, RunFailed, Step, StepError, TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context as AnyContext
-from taskflow.step import BlockingStep
 from taskflow.testing import Harness
 
 pytestmark = pytest.mark.usefixtures("no_bugs")

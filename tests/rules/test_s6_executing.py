@@ -8,10 +8,11 @@ import threading
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.errors import RunCancelled
 from taskflow.run import RunStatus
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import Harness
 from tests.rules.endings import nothing_is_left_of, watch
 from tests.waiting import until

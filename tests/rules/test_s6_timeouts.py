@@ -8,11 +8,12 @@ import threading
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.errors import ConfigError, RunCancelled, RunFailed, StepError, StepTimeout
 from taskflow.retries import Retries
 from taskflow.run import RunStatus
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import Harness
 from taskflow.timeouts import Timeouts
 from tests.rules.endings import nothing_is_left_of, watch

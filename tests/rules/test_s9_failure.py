@@ -12,10 +12,11 @@ import pytest
 import redis.asyncio as redis
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.errors import RunFailed, StepError
 from taskflow.run import Run, RunStatus
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import Harness
 from tests.rules.crashes import Cut, Doomed, new_worker
 from tests.rules.passing import all_final, pass_time, turn_clock

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.errors import RunNotFound
 from taskflow.run import RunStatus
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import Harness
 from taskflow.triggers import TriggerCron
 from taskflow.values.clock import VirtualClock

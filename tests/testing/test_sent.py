@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.event import Event
 from taskflow.flow.batch import Batch
 from taskflow.flow.rate_limit import RateLimit
 from taskflow.run import RunStatus
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import Harness, SyncHarness
 
 

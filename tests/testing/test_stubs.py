@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.errors import ConfigError, NonRetriableError, RunFailed, StepError
 from taskflow.event import Event
 from taskflow.function import Function
 from taskflow.retries import Retries
 from taskflow.run import RunStatus
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import Harness, StubCall
 from taskflow.timeouts import Timeouts
 from tests.rules.givens import both_kinds

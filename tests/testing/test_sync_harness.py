@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.errors import RunFailed, StoreUnavailable
 from taskflow.event import Event
 from taskflow.run import RunStatus
-from taskflow.step import BlockingStep, Step
+from taskflow.step import Step
 from taskflow.testing import SyncHarness
 from taskflow.triggers import TriggerCron
 
