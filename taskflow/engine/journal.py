@@ -14,7 +14,7 @@ from taskflow.config import Config
 from taskflow.errors import LimitExceeded, NonDeterminismError
 from taskflow.steps.call import Call, check_step_id
 from taskflow.store.claims import InvokedRun, ParkedOp
-from taskflow.store.operation import DONE, DUE, WAIT, Operation, story_of
+from taskflow.store.operation import DONE, DUE, STEP, TOOLS, WAIT, Operation, story_of
 
 Waiter = asyncio.Future[Operation]
 
@@ -102,8 +102,8 @@ class Journal:
         """The operation of a step whose next attempt has ended, with the earlier attempts that the store knows."""
         known = self.operations.get(key)
         if known is None:
-            return Operation("step", WAIT, 0)
-        return Operation("step", WAIT, known.index, input=known.input, attempts=known.attempts)
+            return Operation(STEP, WAIT, 0)
+        return Operation(known.kind, WAIT, known.index, input=known.input, attempts=known.attempts)
 
     def not_met(self, key: str) -> NonDeterminismError:
         """The error for a handler that does not come to the step that another process has offered."""
@@ -132,8 +132,11 @@ class Journal:
         """Note that a new outcome has reached the handler: the replay is over."""
         self.is_over = True
 
-    def call(self, step_id: str) -> Call:
-        """Note the next call of a step tool. Raises LimitExceeded (S3.10) and NonDeterminismError (S4.5)."""
+    def call(self, step_id: str, kind: str = STEP) -> Call:
+        """Note the next call of a step tool. Raises LimitExceeded (S3.10) and NonDeterminismError (S4.5).
+
+        The known operation may be of another kind than `kind`, or dropped: then it does not count, see `forget`.
+        """
         if step_id not in self.used:
             check_step_id(step_id)
         key = self.key_for(step_id)
@@ -149,10 +152,21 @@ class Journal:
             self.check_insertion(step_id, index)
             self.is_over = True
         else:
+            if known.kind != kind and self.is_strict:
+                self.complain(
+                    f"step {step_id!r} was a {TOOLS[known.kind]} before, and is a {TOOLS[kind]} now"
+                )
             self.check_order(step_id, known, index)
             if self.unmet:
                 self.unmet.discard(key)
         return Call(step_id, key, index, known)
+
+    def forget(self, key: str) -> None:
+        """Forget a known operation that does not count any more. The handler now does what it never did before."""
+        assert isinstance(self.operations, dict), "only what was loaded is known"
+        self.bytes -= len(self.operations.pop(key).pack())
+        self.notes.pop(key, None)
+        self.is_over = True
 
     def key_for(self, step_id: str) -> str:
         count = self.used.get(step_id, 0)

@@ -108,6 +108,15 @@ class OwnedRun(Owned):
         if hints:
             self.host.send_hints(hints)
 
+    async def forget(self, step_key: str, kind: str) -> Verdict:
+        """Remove an operation that does not count any more, since it was dropped, or since the run now makes one of `kind`."""
+        verdict, hints = await self.host.claims.forget(
+            self.claim, step_key, kind, now_ms=self.host.clock.now_ms()
+        )
+        if hints:
+            self.host.send_hints(hints)
+        return verdict
+
     async def withdraw(self, step_key: str) -> bool:
         """Take back a step that the run offered; False if another process has taken it."""
         is_ours, hints = await self.host.claims.withdraw_offer(

@@ -6,12 +6,12 @@ It implements `StepHost`. A step's function is called in `attempt`, and nowhere 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from taskflow.config import Config
+from taskflow.engine.changed_code import begin_anew, warn_of_order
 from taskflow.engine.execution import Execution
 from taskflow.engine.handler import call_step_function
 from taskflow.engine.lifecycle import Ending, Phase
@@ -25,8 +25,6 @@ from taskflow.steps.call import Call, Done, StepCall, check_output_size
 from taskflow.store.claims import InvokedRun, ParkedOp, Verdict
 from taskflow.store.operation import DONE, DROPPED, TAKEN, WAIT, Operation, step_error
 from taskflow.values.stored import dump, load
-
-logger = logging.getLogger("taskflow.engine")
 
 R = TypeVar("R")
 PLAIN = (str, int, bool, type(None))  # values that come back from JSON as they were
@@ -44,7 +42,7 @@ class StepCalls:
     def config(self) -> Config:
         return self.run.host.config
 
-    async def begin(self, step_id: str) -> Call:
+    async def begin(self, step_id: str, kind: str) -> Call:
         run = self.run
         if (outer := current_step.get()) is not None:
             outer.misuse = NestedStepError(
@@ -56,14 +54,12 @@ class StepCalls:
             run.refuse_step()
             await run.tree.refuse()
         run.races.check()
-        call = run.journal.call(step_id)
+        call = run.journal.call(step_id, kind)
         if run.journal.order_warning:
-            run.spawn(self.warn_once(run.journal.take_warning()))
+            run.spawn(warn_of_order(run, run.journal.take_warning()))
+        if (known := call.known) is not None and (known.kind != kind or known.state == DROPPED):
+            await begin_anew(run, call, known, kind)
         return call
-
-    async def warn_once(self, text: str) -> None:
-        if await self.run.owned.mark_warned():
-            logger.warning("%s: %s (run %s)", self.run.function_id, text, self.run.run_id)
 
     async def recall(self, call: Call) -> Operation:
         assert call.known is not None, "only what is known can be recalled"
@@ -79,8 +75,6 @@ class StepCalls:
         run = self.run
         if not run.assignment.may_execute(step.call.key):
             await run.tree.parked()  # rest for ever: the run's own process, or another one, executes it
-        if op.state == DROPPED:
-            await run.races.lose_again()
         if not run.assignment.needs_slot(run.slots.is_busy):
             return await self.attempt(step, op)
         op, slot = await self.find_slot(step.call, op)

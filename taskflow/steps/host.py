@@ -52,8 +52,11 @@ class StepHost(Protocol):
 
     # --- one call of a tool ---
 
-    async def begin(self, step_id: str) -> Call:
-        """Begin a call of a tool; return its key, its place, and what is known of it. Raises NestedStepError in a step (S3.9)."""
+    async def begin(self, step_id: str, kind: str) -> Call:
+        """Begin a call of a tool; return its key, its place, and what is known of it. `kind` is that of its operation.
+
+        What is known is an operation of that kind, which was not dropped. Raises NestedStepError in a step (S3.9).
+        """
         ...
 
     async def recall(self, call: Call) -> Operation:

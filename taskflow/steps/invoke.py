@@ -15,7 +15,7 @@ from taskflow.steps.call import Call
 from taskflow.steps.host import StepHost
 from taskflow.steps.settle import settle
 from taskflow.store.claims import InvokedRun
-from taskflow.store.operation import FAILED, WAIT, Operation, step_error
+from taskflow.store.operation import FAILED, INVOKE, WAIT, Operation, step_error
 from taskflow.values.durations import parse_duration_ms
 from taskflow.values.ids import run_id_for
 from taskflow.values.shape import Shape
@@ -31,10 +31,10 @@ async def invoke(
         timeout_ms = parse_duration_ms(timeout, what=f"step.invoke({step_id!r}) timeout")
     if (queue := options.get("queue")) is not None:
         check_slug(queue, what=f"step.invoke({step_id!r}) queue")
-    call = await host.begin(step_id)
+    call = await host.begin(step_id, INVOKE)
     now_ms = host.now_ms()
     due_ms = None if timeout_ms is None else now_ms + timeout_ms
-    op = Operation("invoke", WAIT, call.index, started=now_ms, due=due_ms)
+    op = Operation(INVOKE, WAIT, call.index, started=now_ms, due=due_ms)
     if call.known is not None:
         return await settle(host, call, op, output=output)
     manifest = await host.find_manifest(function_id)

@@ -8,7 +8,7 @@ from typing import Any
 from taskflow.step_options import StepSettings
 from taskflow.steps.call import Done, StepCall, check_output_size
 from taskflow.steps.host import StepHost
-from taskflow.store.operation import WAIT, Operation
+from taskflow.store.operation import STEP, WAIT, Operation
 from taskflow.values.shape import Shape
 from taskflow.values.stored import dump
 
@@ -17,10 +17,10 @@ async def run(
     host: StepHost, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Shape,
     settings: StepSettings,
 ) -> Any:  # fmt: skip
-    return await run_call(host, StepCall(await host.begin(step_id), fn, args, kwargs, output, settings))
+    return await run_call(host, StepCall(await host.begin(step_id, STEP), fn, args, kwargs, output, settings))
 
 
-async def run_call(host: StepHost, step: StepCall) -> Any:
+async def run_call(host: StepHost, step: StepCall, kind: str = STEP) -> Any:
     call, known = step.call, step.call.known
     if known is not None and known.is_finished:
         return (await host.recall(call)).outcome(call.id, step.output)
@@ -29,7 +29,7 @@ async def run_call(host: StepHost, step: StepCall) -> Any:
             f"step.run({call.id!r}, fn, ...): fn must be callable, but is {type(step.fn).__name__}. "
             "Pass the function, not its result."
         )
-    op = known or Operation("step", WAIT, call.index)
+    op = known or Operation(kind, WAIT, call.index)
     if known is not None and op.is_pending:  # it waits for its next attempt, or is offered to other processes
         op = await host.wait(call, op, is_stored=True)
     if step.settings.records_input and op.input is None:

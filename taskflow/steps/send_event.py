@@ -8,11 +8,12 @@ from taskflow.event import Event, encode_event
 from taskflow.steps.call import StepCall
 from taskflow.steps.host import StepHost
 from taskflow.steps.run import run_call
+from taskflow.store.operation import SEND
 from taskflow.values.ids import ulid_ms
 
 
 async def send_event(host: StepHost, step_id: str, events: Sequence[Event]) -> list[str]:
-    call = await host.begin(step_id)
+    call = await host.begin(step_id, SEND)
     born_ms = ulid_ms(host.run.event.uid)
 
     async def publish() -> list[str]:
@@ -27,5 +28,5 @@ async def send_event(host: StepHost, step_id: str, events: Sequence[Event]) -> l
         await host.publish(bodies)
         return ids
 
-    sent: list[str] = await run_call(host, StepCall(call, publish))
+    sent: list[str] = await run_call(host, StepCall(call, publish), SEND)
     return sent

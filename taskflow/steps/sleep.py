@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from taskflow.steps.host import StepHost
 from taskflow.steps.settle import settle
-from taskflow.store.operation import WAIT, Operation
+from taskflow.store.operation import SLEEP, WAIT, Operation
 from taskflow.types import Duration, When
 from taskflow.values.durations import parse_duration_ms, parse_when_ms
 
@@ -22,10 +22,10 @@ async def sleep_until(host: StepHost, step_id: str, when: When) -> None:
 
 
 async def sleep_to(host: StepHost, step_id: str, due: Callable[[int], int]) -> None:
-    call = await host.begin(step_id)
+    call = await host.begin(step_id, SLEEP)
     now_ms = host.now_ms()
     due_ms = due(now_ms) if call.known is None else now_ms
-    op = Operation("sleep", WAIT, call.index, started=now_ms, due=due_ms)
+    op = Operation(SLEEP, WAIT, call.index, started=now_ms, due=due_ms)
     if call.known is None and due_ms <= now_ms:  # in the past: store a memo, and go on
         await host.keep(call, op)
     else:

@@ -10,7 +10,7 @@ from taskflow.expressions.cel import compile_expression
 from taskflow.expressions.matching import NOTHING_EQUAL, VARIABLES, WaitPlan, place_wait
 from taskflow.steps.host import StepHost
 from taskflow.steps.settle import settle, take_outcome
-from taskflow.store.operation import WAIT, Operation
+from taskflow.store.operation import EVENT, WAIT, Operation
 from taskflow.triggers import check_event_name
 from taskflow.types import Duration, EventFields
 from taskflow.values.durations import parse_duration_ms
@@ -25,10 +25,10 @@ async def wait_for_event(
     timeout_ms = parse_duration_ms(timeout, what=f"{what} timeout")
     lookback_ms = None if lookback is None else parse_duration_ms(lookback, what=f"{what} lookback")
     plan = plan_wait(step_id, events, match, if_exp, event=host.run.event_obj)
-    call = await host.begin(step_id)
+    call = await host.begin(step_id, EVENT)
     now_ms = host.now_ms()
     op = Operation(
-        "event", WAIT, call.index, started=now_ms, due=now_ms + timeout_ms, events=plan.events, path=plan.path,
+        EVENT, WAIT, call.index, started=now_ms, due=now_ms + timeout_ms, events=plan.events, path=plan.path,
         token=plan.token, condition=plan.condition,
     )  # fmt: skip
     if lookback_ms is None or call.known is not None:

@@ -6,7 +6,7 @@ from taskflow.signals import OnConflict, ReceivedSignal, check_on_conflict, chec
 from taskflow.steps.host import StepHost
 from taskflow.steps.settle import settle
 from taskflow.store.keys import SEPARATOR, signal_key
-from taskflow.store.operation import WAIT, Operation
+from taskflow.store.operation import SIGNAL, WAIT, Operation
 from taskflow.types import Duration
 from taskflow.values.durations import parse_duration_ms
 
@@ -18,10 +18,10 @@ async def wait_for_signal(
     timeout_ms = parse_duration_ms(timeout, what=f"{what} timeout")
     key = signal_key(host.config.app_id, check_signal_name(signal))
     replaces = check_on_conflict(on_conflict, what=what)
-    call = await host.begin(step_id)
+    call = await host.begin(step_id, SIGNAL)
     now_ms = host.now_ms()
     op = Operation(
-        "signal", WAIT, call.index, started=now_ms, due=now_ms + timeout_ms, signal=key, replaces=True if replaces else None
+        SIGNAL, WAIT, call.index, started=now_ms, due=now_ms + timeout_ms, signal=key, replaces=True if replaces else None
     )  # fmt: skip
     found = await settle(host, call, op)
     return None if found is None else ReceivedSignal.from_wire(found)

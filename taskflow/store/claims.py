@@ -160,13 +160,18 @@ class Claims:
     async def drop(self, claim: Claim, step_keys: Sequence[str], *, now_ms: int) -> list[Hint]:
         """Drop pending operations of the run, so that they don't wake it any more."""
         _, hints = await self.scripts.drop_operations(
-            now_ms=now_ms,
-            child_id=claim.child_id,
-            run_id=claim.run_id,
-            fence=claim.fence,
-            step_keys=step_keys,
-        )
+            now_ms=now_ms, child_id=claim.child_id, run_id=claim.run_id, fence=claim.fence, step_keys=step_keys
+        )  # fmt: skip
         return parse_hints(hints)
+
+    async def forget(
+        self, claim: Claim, step_key: str, kind: str, *, now_ms: int
+    ) -> tuple[Verdict, list[Hint]]:
+        """Remove an operation of the run that was dropped, or that is not of `kind`."""
+        verdict, hints = await self.scripts.forget_operation(
+            now_ms=now_ms, child_id=claim.child_id, run_id=claim.run_id, fence=claim.fence, step_key=step_key, kind=kind
+        )  # fmt: skip
+        return VERDICTS[verdict], parse_hints(hints)
 
     async def park(
         self,
@@ -271,14 +276,9 @@ class Claims:
     ) -> tuple[Verdict, list[Hint]]:
         """Have the handler called again at `due_ms`."""
         verdict, hints = await self.scripts.retry_run(
-            now_ms=now_ms,
-            child_id=claim.child_id,
-            run_id=claim.run_id,
-            fence=claim.fence,
-            attempts=attempts,
-            due_ms=due_ms,
+            now_ms=now_ms, child_id=claim.child_id, run_id=claim.run_id, fence=claim.fence, attempts=attempts, due_ms=due_ms,
             error=error,
-        )
+        )  # fmt: skip
         return VERDICTS[verdict], parse_hints(hints)
 
     async def finish(

@@ -16,9 +16,15 @@ from taskflow.values.shape import ANY, Shape
 from taskflow.values.stored import load
 
 # States. `offer`: a step waits for any process with a slot. `taken`: another process executes the step (S4.4). `due`: the time of a
-# retry has come. `dropped`: the run ended, or the step lost a race.
+# retry has come. `dropped`: the run ended, or the step lost a race or was given up by user code.
 DONE, FAILED, WAIT, RETRY, OFFER, TAKEN = "done", "failed", "wait", "retry", "offer", "taken"
 DUE, DROPPED = "due", "dropped"
+# Kinds, by the tool that makes it.
+STEP, SEND, SLEEP, EVENT, SIGNAL, INVOKE = "step", "send", "sleep", "event", "signal", "invoke"
+TOOLS = {
+    STEP: "step.run", SEND: "step.send_event", SLEEP: "step.sleep", EVENT: "step.wait_for_event", SIGNAL: "step.wait_for_signal",
+    INVOKE: "step.invoke",
+}  # fmt: skip
 FINISHED = (DONE, FAILED)
 PENDING = (WAIT, RETRY, OFFER, TAKEN)
 
@@ -27,7 +33,7 @@ PENDING = (WAIT, RETRY, OFFER, TAKEN)
 class Operation:
     """A step of a run, as it is stored. Times are ms since the epoch; empty fields are not stored."""
 
-    kind: str  # step, sleep, event, signal, invoke
+    kind: str
     state: str
     index: int  # its place in the order of calls, from 0 (S4.5)
     order: int | None = None  # its place in the order in which outcomes reached the handler, from 0
@@ -76,7 +82,7 @@ class Operation:
         The list takes a third of the room. For a script it has no state, and so it waits for nothing.
         """
         took = None if self.started is None or self.ended is None else self.ended - self.started
-        is_plain = self.state == DONE and self.kind == "step" and not self.attempts and self.input is None
+        is_plain = self.state == DONE and self.kind == STEP and not self.attempts and self.input is None
         if is_plain and took is not None:
             return pack((self.index, self.order, self.data, self.started, took, self.worker))
         fields = {name: value for name in NAMES if (value := getattr(self, name)) not in (None, [])}
@@ -88,7 +94,7 @@ class Operation:
         if isinstance(fields, list):
             index, order, data, started, took, worker = fields
             return cls(
-                "step",
+                STEP,
                 DONE,
                 index,
                 order,

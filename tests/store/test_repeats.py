@@ -169,6 +169,12 @@ CASES: dict[str, Case] = {
         ),
         parked,
     ),
+    **{
+        f"forget_operation, {step_key}": Case(
+            call("forget_operation", now_ms=NOW_MS, child_id=CHILD, run_id="r1", fence=1, step_key=step_key, kind=kind), parked,
+        )
+        for step_key, kind in {"nap": "step", "paid": "step", "offered": "sleep", "child": "event"}.items()
+    },
     "fetch_resolved": Case(lambda scene: scene.claims.fetch_resolved(claim_of(), ["nap", "gone"]), parked),
     "find_lost": Case(
         call("find_lost", now_ms=NOW_MS + 9_000, hint_age_ms=3_000, event_age_ms=5_000, silence_ms=11_000),

@@ -8,7 +8,7 @@ if run_id == '' then
   cancel_by_event(string.match(step_key, '^(.-)' .. SEP), uid, now_ms)
   return hints
 end
-if resolve(run_id, step_key, {data = event}, now_ms) then
+if resolve(run_id, step_key, {data = event}, now_ms, 'event') then
   redis.call('HSET', event_key(uid), 'wait:' .. run_id .. ':' .. step_key, 'resumed')
 end
 return hints

@@ -349,11 +349,11 @@ local function wake(run_id, now_ms)
     redis.call('PUBLISH', (prefix .. 'child:' .. (run[5])), 'resolved' .. '\31' .. run_id)
   end
 end
-local function resolve(run_id, step_key, outcome, now_ms)
+local function resolve(run_id, step_key, outcome, now_ms, kind, child)
   local packed = redis.call('HGET', (prefix .. 'steps:' .. run_id), step_key)
   if not packed then return false end
   local op = cmsgpack.unpack(packed)
-  if not (PENDING[op.state]) then return false end
+  if not (PENDING[op.state]) or kind and op.kind ~= kind or child and op.child ~= child then return false end
   unlist(run_id, step_key, op, now_ms)
   op.due, op.ended = nil, now_ms
   if outcome.error then
@@ -517,10 +517,11 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   if run[5] then
     local parent_id, step_key = string.match((run[5]), '^(.-)' .. '\31' .. '(.*)$')
     if status == 'completed' then
-      resolve(parent_id, step_key, {data = body}, now_ms)
+      resolve(parent_id, step_key, {data = body}, now_ms, 'invoke', run_id)
     else
       local cause = cjson.decode(body)
-      resolve(parent_id, step_key, {error = {name = cause.name, message = cause.message, stack = cause.stack}}, now_ms)
+      local error = {name = cause.name, message = cause.message, stack = cause.stack}
+      resolve(parent_id, step_key, {error = error}, now_ms, 'invoke', run_id)
     end
   end
   if run[10] then leave_singleton(run[10], run_id, now_ms) end

@@ -179,11 +179,11 @@ local function wake(run_id, now_ms)
     redis.call('PUBLISH', (prefix .. 'child:' .. (run[5])), 'resolved' .. '\31' .. run_id)
   end
 end
-local function resolve(run_id, step_key, outcome, now_ms)
+local function resolve(run_id, step_key, outcome, now_ms, kind, child)
   local packed = redis.call('HGET', (prefix .. 'steps:' .. run_id), step_key)
   if not packed then return false end
   local op = cmsgpack.unpack(packed)
-  if not (PENDING[op.state]) then return false end
+  if not (PENDING[op.state]) or kind and op.kind ~= kind or child and op.child ~= child then return false end
   unlist(run_id, step_key, op, now_ms)
   op.due, op.ended = nil, now_ms
   if outcome.error then

@@ -46,10 +46,11 @@ local function finalize(run_id, status, body, has_pending, now_ms)
   if run[5] then
     local parent_id, step_key = parent_of(run[5])
     if status == COMPLETED then
-      resolve(parent_id, step_key, {data = body}, now_ms)
+      resolve(parent_id, step_key, {data = body}, now_ms, 'invoke', run_id)
     else
       local cause = cjson.decode(body)
-      resolve(parent_id, step_key, {error = {name = cause.name, message = cause.message, stack = cause.stack}}, now_ms)
+      local error = {name = cause.name, message = cause.message, stack = cause.stack}
+      resolve(parent_id, step_key, {error = error}, now_ms, 'invoke', run_id)
     end
   end
   if run[10] then leave_singleton(run[10], run_id, now_ms) end

@@ -1,5 +1,6 @@
 -- resolve: write the outcome of a pending operation and wake its run.
 -- outcome is {data = JSON} or {error = {name, message}}; a resolved or vanished operation is left alone (safe to repeat).
+-- kind, child: of the operation that is meant, where the key may have become that of another one (S4.5).
 local PENDING = {wait = true, retry = true, offer = true, taken = true}
 local function is_pending(op) return PENDING[op.state] end
 -- Remove an operation from all indexes in which it waits.
@@ -19,11 +20,11 @@ local function is_join_open(run_id, step_key)
   local join = redis.call('HGET', joins_key(run_id), step_key)
   return join and redis.call('HINCRBY', joins_key(run_id), SEP .. join, -1) > 0
 end
-local function resolve(run_id, step_key, outcome, now_ms)
+local function resolve(run_id, step_key, outcome, now_ms, kind, child)
   local packed = redis.call('HGET', steps_key(run_id), step_key)
   if not packed then return false end
   local op = cmsgpack.unpack(packed)
-  if not is_pending(op) then return false end
+  if not is_pending(op) or kind and op.kind ~= kind or child and op.child ~= child then return false end
   unlist(run_id, step_key, op, now_ms)
   op.due, op.ended = nil, now_ms
   if outcome.error then
