@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from taskflow.event import Event, ReceivedEvent
@@ -63,6 +63,32 @@ class BlockingStep:
         """See `Step.run`."""
         output = output_of(fn, output_type)
         return self._engine.block_on(self._engine.run(id, fn, args, kwargs, output, self._settings))
+
+    @overload
+    def map(
+        self,
+        id: str,
+        fn: Callable[..., Any],
+        items: Iterable[Any],
+        *,
+        concurrency: int = 20,
+        output_type: type[T],
+    ) -> list[T]: ...
+
+    @overload
+    def map(
+        self, id: str, fn: Callable[[A], Coroutine[Any, Any, R]], items: Iterable[A], *, concurrency: int = 20
+    ) -> list[R]: ...
+
+    @overload
+    def map(self, id: str, fn: Callable[[A], R], items: Iterable[A], *, concurrency: int = 20) -> list[R]: ...
+
+    def map(
+        self, id: str, fn: Callable[[Any], Any], items: Iterable[Any], *, concurrency: int = 20, output_type: Any = None
+    ) -> list[Any]:  # fmt: skip
+        """See `Step.map`."""
+        output = output_of(fn, output_type)
+        return self._engine.block_on(self._engine.map(id, fn, items, concurrency, output, self._settings))
 
     def sleep(self, id: str, duration: Duration) -> None:
         """See `Step.sleep`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from taskflow.event import Event, ReceivedEvent
@@ -39,6 +39,10 @@ class StepEngine(Protocol):
         self, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Shape,
         settings: StepSettings,
     ) -> Any: ...  # fmt: skip
+
+    async def map(
+        self, step_id: str, fn: Callable[..., Any], items: Iterable[Any], concurrency: int, output: Shape, settings: StepSettings
+    ) -> list[Any]: ...  # fmt: skip
 
     async def sleep(self, step_id: str, duration: Duration) -> None: ...
 
@@ -127,6 +131,40 @@ class Step:
         Raises StepError when the retries are used up.
         """
         return await self._engine.run(id, fn, args, kwargs, output_of(fn, output_type), self._settings)
+
+    @overload
+    async def map(
+        self,
+        id: str,
+        fn: Callable[..., Any],
+        items: Iterable[Any],
+        *,
+        concurrency: int = 20,
+        output_type: type[T],
+    ) -> list[T]: ...
+
+    @overload
+    async def map(
+        self, id: str, fn: Callable[[A], Coroutine[Any, Any, R]], items: Iterable[A], *, concurrency: int = 20
+    ) -> list[R]: ...
+
+    @overload
+    async def map(
+        self, id: str, fn: Callable[[A], R], items: Iterable[A], *, concurrency: int = 20
+    ) -> list[R]: ...
+
+    async def map(
+        self, id: str, fn: Callable[[Any], Any], items: Iterable[Any], *, concurrency: int = 20, output_type: Any = None
+    ) -> list[Any]:  # fmt: skip
+        """Call `fn(item)` for each item, each in a step of its own, and return the results in the order of the items. Rule S3.7.
+
+            thumbnails = await step.map("resize", resize, photos, concurrency=20)
+
+        The steps are "resize:0", "resize:1", ... At most `concurrency` of them are under way, those that wait for a retry included:
+        the next item begins when one is done. The first error is raised, and no more items begin then. With `with_options` each
+        step has options of its own. Raises LimitExceeded for more items than a run may have steps (`max_steps`, S3.10).
+        """
+        return await self._engine.map(id, fn, items, concurrency, output_of(fn, output_type), self._settings)
 
     async def sleep(self, id: str, duration: Duration) -> None:
         """Suspend this branch for `duration`: "1h30m", seconds, or a timedelta; at most 1 year. Rule S3.2.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from taskflow.event import Event, ReceivedEvent
@@ -11,6 +11,7 @@ from taskflow.step import ParallelMode
 from taskflow.step_options import StepInvokeOptions, StepSettings
 from taskflow.steps.host import StepHost
 from taskflow.steps.invoke import invoke
+from taskflow.steps.map import map_items
 from taskflow.steps.parallel import parallel, parallel_threads
 from taskflow.steps.run import run
 from taskflow.steps.send_event import send_event
@@ -37,6 +38,11 @@ class Tools:
         settings: StepSettings,
     ) -> Work[Any]:  # fmt: skip
         return run(self.host, step_id, fn, args, kwargs, output, settings)
+
+    def map(
+        self, step_id: str, fn: Callable[..., Any], items: Iterable[Any], concurrency: int, output: Shape, settings: StepSettings
+    ) -> Work[list[Any]]:  # fmt: skip
+        return map_items(self.host, step_id, fn, items, concurrency, output, settings)
 
     def sleep(self, step_id: str, duration: Duration) -> Work[None]:
         return sleep(self.host, step_id, duration)

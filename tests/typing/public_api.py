@@ -22,6 +22,9 @@ async def fulfil(ctx: Context[Step], step: Step) -> str:
     assert_type(await step.invoke("receipt", function=receipt), bytes)
     assert_type(await step.invoke("again", function=fulfil, data={"n": 1}), str)
     assert_type(await step.invoke("elsewhere", function_id="risk/score"), Any)
+    assert_type(await step.map("reserve", reserve, ["A7", "B1"], concurrency=2), list[int])
+    assert_type(await step.map("slowly", slowly, ["A7"]), list[float])
+    assert_type(await step.map("text", reserve, ["A7"], output_type=str), list[str])
     branches = [lambda n=n: step.run(f"part {n}", reserve, "A7") for n in range(3)]
     assert_type(await step.parallel(branches), tuple[int, ...])
     assert_type(await step.parallel(branches, mode="race"), int)
@@ -36,6 +39,9 @@ def receipt(ctx: Context[BlockingStep], step: BlockingStep) -> bytes:
     assert_type(step.run("price", price, sku="A7"), float)
     assert_type(step.with_options(timeout="5s").run("reserve", reserve, "A7"), int)
     assert_type(step.invoke("fulfil", function=fulfil), str)
+
+    assert_type(step.map("reserve", reserve, ["A7"]), list[int])
+    assert_type(step.map("slowly", slowly, ["A7"]), list[float])
 
     def one() -> int:
         return step.run("one", reserve, "A7")
@@ -53,6 +59,10 @@ def reserve(sku: str) -> int:
 
 
 async def price(*, sku: str) -> float:
+    return len(sku) / 2
+
+
+async def slowly(sku: str) -> float:
     return len(sku) / 2
 
 
