@@ -1,7 +1,8 @@
--- drop_operations: drop pending operations of a run, which lost a race. Rule S3.7.
+-- drop_operations: drop pending operations of a run, which have lost a race. Rule S3.7.
 -- KEYS   1 prefix
 --@argv now_ms:int child_id run_id fence step_keys[]
 -- Reply  {how many were dropped; 0 also when the claim is lost, hints}
+-- Repeat drops none: a dropped operation is not pending
 if not owns(run_id, child_id, fence) then return {0, {}} end
 local dropped = 0
 for step_key in step_keys do

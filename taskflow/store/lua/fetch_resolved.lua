@@ -1,7 +1,8 @@
--- fetch_resolved: read the operations for which a run waits in its process. Rule S4.3.
+-- fetch_resolved: read operations of a run whose process waits for them. Rule S4.3.
 -- KEYS   1 prefix
 --@argv child_id run_id fence step_keys[]
--- Reply  {'fenced' | 'cancel' | 'ok', the operations in the order asked for}
+-- Reply  {'fenced' (the claim is lost) | 'cancel' (the run shall end) | 'ok', the operations (msgpack) in the order of step_keys}
+-- Repeat reads again. The mark `dirty` goes with the first call: an operation that is resolved after it sets the mark anew
 local run = redis.call('HMGET', run_key(run_id), 'by', 'fence', 'cancel', 'status')
 if run[1] ~= child_id or run[2] ~= fence or run[4] ~= RUNNING then return {'fenced', {}} end
 redis.call('HDEL', run_key(run_id), 'dirty')

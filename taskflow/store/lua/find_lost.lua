@@ -1,11 +1,13 @@
--- find_lost: what was lost with a message or with a worker. One script, for an idle beat asks for it all the time. Rules S7.1, S9.1
--- to S9.3.
+-- find_lost: find what was lost with a message or with a worker: work messages, events in the outbox, claims of dead workers. It is
+-- one script, since an idle beat calls it all the time. Rules S7.1, S9.1 to S9.3.
 -- KEYS   1 prefix
 --@argv now_ms:int hint_age_ms:int event_age_ms:int silence_ms:int
---       hint_age_ms: how old a work message must be to count as lost. event_age_ms: how old an unpublished event.
---       silence_ms: for how long a dead worker gave no heartbeat
--- Reply  {hints, {uid, event, ...} to publish, {{worker_id, or '' for a child whose end is known, child_id, ...}, ...} that are
---        dead, when (ms) something of these is lost if nothing changes, or '', due time of the first timer or ''}
+--       hint_age_ms: a work message that was sent this long ago is lost if its queue still has ready runs. event_age_ms: an event
+--       that is in the outbox for this long was not published. silence_ms: a worker without a heartbeat for this long is dead
+-- Reply  {hints; events to publish: {uid, event (JSON), ...}; the dead: {{worker_id, child_id, ...}, ...}, where worker_id is ''
+--        for a single child that is known to have ended; when (ms) the next of all these is lost if nothing changes, or ''; when
+--        (ms) the first timer is due, or ''}
+-- Repeat finds the same events and dead, but asks for no second work message within hint_age_ms
 local GRAVE_MS = 1200000
 local next_ms
 local function look_at(at_ms) next_ms = math.min(next_ms or at_ms, at_ms) end
@@ -23,7 +25,7 @@ for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'queues')) do
     look_at(sent_ms + hint_age_ms)
   end
 end
--- Limits for which lanes wait: a limit that was raised has room that no claim gave back.
+-- Look at the limits for which lanes wait: a limit that a deploy has raised has room that no ended claim gave back.
 for _, limit in ipairs(redis.call('ZRANGE', prefix .. 'blocked', 0, 49)) do
   redis.call('ZADD', prefix .. 'blocked', 'XX', now_ms, limit)
   for _ = 1, 10 do
@@ -48,8 +50,8 @@ for _, worker_id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'workers', '-in
   table.insert(row, 1, worker_id)
   dead[#dead + 1] = row
 end
--- A command of a child may arrive after its claims were handed back; nobody owns what it claims then. A kernel tries for at most
--- 16 minutes to deliver data of a dead process.
+-- A command of a dead child may arrive after its claims were handed back, and claim runs for nobody. So a child is watched for 20
+-- minutes after its end: a kernel tries to deliver the data of a dead process for at most 16.
 redis.call('ZREMRANGEBYSCORE', prefix .. 'graves', '-inf', now_ms - GRAVE_MS)
 for _, child_id in ipairs(redis.call('ZRANGE', prefix .. 'graves', 0, -1)) do
   if redis.call('EXISTS', claims_key(child_id)) == 1 then dead[#dead + 1] = {'', child_id} end

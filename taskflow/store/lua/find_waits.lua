@@ -1,12 +1,15 @@
--- find_waits: resolve the waits that events meet by equality alone, and cancel the runs; return those whose condition is still to
--- be evaluated. Rules S3.3, S6.1.
+-- find_waits: resolve the waits, and cancel the runs, for which an event's name and equality decide; return those whose condition
+-- is still to be evaluated. Rules S3.3, S6.1.
 -- KEYS   1 prefix
 --@argv now_ms:int limit:int cursor arrivals[uid seq:int text lookups[]]
---       limit: how many waits to look at, about. cursor: within the first lookup, or 0. text: the event (JSON). lookups:
---       name:token, where the token is path=value, or ''
--- Reply  {hints, open: {number of the event from 0, run_id, step_key (to cancel: '' and run_id SEP place), its condition
---        (CEL), event of the run (JSON), ...},
---        where to go on: {number of the event, number of its lookup from 0, cursor}, or {} when all is done}
+--       limit: about how many waits this call looks at. cursor: where to go on in the first lookup of the first arrival, or 0.
+--       text: the event (JSON). lookups: event name or pattern `:` token; a token is path=value, or '' for waits without an
+--       equality
+-- Reply  {hints, open, where to go on}
+--        open: {number of the arrival from 0, run_id, step_key, condition (CEL), event of the run (JSON), ...}; for a run to
+--        cancel, run_id is '' and step_key is run_id SEP place
+--        where to go on: {number of the arrival, number of its lookup from 0, cursor}, or {} when all is done
+-- Repeat gives the open ones again; what is resolved or cancelled stays as it is
 local SCAN_COUNT = 100
 local open = {}
 
@@ -29,7 +32,7 @@ local function meet(member, number, uid, seq, event)
   if run_id == '' then return meet_cancel(step_key, number, uid, seq) end
   local packed = redis.call('HGET', steps_key(run_id), step_key)
   local op = packed and cmsgpack.unpack(packed)
-  -- An event does not meet a wait that was stored after the event was first seen, even if the event is routed again.
+  -- A wait that was stored after the event was first routed is not met, even when the event is routed again.
   if not op or op.state ~= 'wait' or op.seq >= seq then return end
   if op.condition then
     note_open(number, run_id, step_key, op.condition, run_id)

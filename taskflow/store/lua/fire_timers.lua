@@ -1,7 +1,9 @@
 -- fire_timers: fire the timers that are due. Rules S3.2, S6.3, S7.3, S7.5, S7.6, S8.2.
 -- KEYS   1 prefix
 --@argv now_ms:int limit:int
--- Reply  {how many fired, hints, due time of the next timer or ''}
+--       limit: fire so many at most
+-- Reply  {how many fired, hints, when (ms) the next timer is due, or ''}
+-- Repeat fires those that are left: a timer is removed when it fires
 local timers = prefix .. 'timers'
 local due = redis.call('ZRANGEBYSCORE', timers, '-inf', now_ms, 'LIMIT', 0, limit)
 local TIMEOUTS = {

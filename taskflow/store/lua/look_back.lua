@@ -1,10 +1,12 @@
--- look_back: events that came before a wait, a page at a time, oldest first; once there are no more, the wait is stored. Rule S3.3.
+-- look_back: read events that came before a wait, a page at a time, oldest first; store the wait once there are no more. Rule S3.3.
 -- KEYS   1 prefix
 --@argv child_id run_id fence step_key packed since_ms:int after_seq:int limit:int
---       packed: the wait (msgpack). since_ms: what is older does not count. after_seq: of the last event that was looked at, or 0.
---       limit: events in a page
--- Reply  {'fenced' | 'cancel' | 'parked' (the wait is stored) | 'ok', the page: {uid, seq, event (JSON), ...}}
--- The last look and the storing are one script: an event is either looked at, or finds the wait.
+--       packed: the wait (msgpack). since_ms: events that were received before this do not count. after_seq: seq of the last event
+--       that was looked at, or 0. limit: events in a page
+-- Reply  {'fenced' (the claim is lost) | 'cancel' (the run shall end) | 'parked' (the wait is stored) | 'ok', page}
+--        page: {uid, seq, event (JSON) or '' for one that ends no wait, ...}
+-- Repeat reads the same page again, or gives 'parked'
+-- One script looks for the last time and stores the wait, so that each event is either looked at or finds the wait.
 local MAX_PAGE_BYTES = 1048576
 if not owns(run_id, child_id, fence) then return {'fenced', {}} end
 if redis.call('HEXISTS', run_key(run_id), 'cancel') == 1 then return {'cancel', {}} end
@@ -29,7 +31,7 @@ local function names_of_wait()
   return names
 end
 
--- The seq at which to begin: no event before it was received at `since_ms` or later.
+-- The seq at which to begin: all events before it were received before since_ms.
 local function first_seq(key)
   local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
   if not last then return 0 end
@@ -66,7 +68,7 @@ if #found == 0 then
 end
 local page, bytes = {}, 0
 for i = 1, math.min(#found, limit) do
-  -- An event without a seq came by invocation, and ends no wait.
+  -- An event without a seq was made by an invoke, and ends no wait.
   local kept = redis.call('HMGET', event_key(found[i][1]), 'at', 'duplicate_of')
   local has_seq = kept[1] and string.sub(kept[1], 1, 1) ~= '-'
   local event = has_seq and not kept[2] and event_text(found[i][1]) or ''

@@ -1,16 +1,18 @@
--- register_app: a child executes a code base of an app: its functions, and the settings that the store and beat need. Rules S2.1,
--- S2.7.
+-- register_app: note that a child executes a code base of an app: the app's functions, and the settings that the store and beat
+-- need. Rules S2.1, S2.7.
 -- KEYS   1 prefix
 --@argv now_ms:int child_id is_watched:flag app_id code version retention_ms failed_retention_ms max_crashes
 --@argv functions[slug manifest flow]
---       is_watched: it has a supervisor, which gives heartbeats. code: a digest of all that follows. manifest: JSON. flow: what
---       claims must know of its flow control, or ''
--- Reply  1 when other functions count now, or others than before are there to execute them
--- What a child sent may arrive after its end; one that was taken for dead registers again once its supervisor was heard.
+--       is_watched: the child has a supervisor, which gives heartbeats. code: a digest of all that follows it. manifest: JSON.
+--       flow: what claims must know of the function's flow control, or ''
+-- Reply  1 when other code bases of the app count now than before, else 0
+-- Repeat gives 0: the code base is known and counts
+-- What a child sent may arrive after its end. A child that was taken for dead and lives registers again after its supervisor's
+-- next heartbeat.
 if redis.call('ZSCORE', prefix .. 'graves', child_id) then return 0 end
 local worker_id = worker_of(child_id)
 redis.call('SADD', prefix .. 'apps', app_id)
--- Should its host die now, it is found dead.
+-- The worker counts as alive from here on, so that it is found dead if its host dies before the first heartbeat.
 if is_watched then see_worker(worker_id, now_ms) end
 if redis.call('EXISTS', code_key(app_id, code)) == 0 and count_of(functions) ~= 0 then
   local fields = {'version', version, 'registered', now_ms, 'retention_ms', retention_ms,
@@ -22,12 +24,12 @@ if redis.call('EXISTS', code_key(app_id, code)) == 0 and count_of(functions) ~= 
     if flow ~= '' then add('flow:' .. slug, flow) end
   end
   on_pages('HSET', code_key(app_id, code), fields)
-  -- Clocks differ by a little: who comes later is the newer one all the same.
+  -- Clocks differ by a little: the code base that is registered later counts as the newer one in any case.
   local newest = redis.call('ZRANGE', codes_key(app_id), -1, -1, 'WITHSCORES')
   redis.call('ZADD', codes_key(app_id), math.max(now_ms, (tonumber(newest[2]) or 0) + 1), code)
 end
 redis.call('HSET', prefix .. 'running', child_id, app_id .. SEP .. code)
--- Its worker is no more without children.
+-- The worker has a live child again: entries that were kept for its ended children are not needed any more.
 local siblings = running_of(worker_id)
 for i = 1, #siblings, 2 do
   local _, _, state = split_running(siblings[i + 1])

@@ -1,12 +1,13 @@
--- rerun_run: make a run that ended anew: of the same function, with its events or an edited one, and with the memos of the steps
--- that are not to be executed again. Rule S10.3.
+-- rerun_run: make a run that ended again as a new run: of the same function, with the same events or an edited one, and with the
+-- memos of the steps that are not to be executed again. Rule S10.3.
 -- KEYS   1 prefix
 --@argv now_ms run_id new_id cause replay_id queue event start_at_ms:int start_timeout_ms:int finish_timeout_ms:int flow
 --@argv next_order edited_key edited kept_keys[]
---       replay_id: or ''. event: JSON, or '' for that of the run. flow: see includes/create_run. next_order: the place, in the
---       order of outcomes, of the first that will be new, or ''. edited_key: the step whose outcome was edited, or ''. edited: that
---       operation (msgpack). kept_keys: the steps whose memos the new run takes over
--- Reply  {'unknown' | 'live' | 'known' (the new run exists) | 'made', hints}
+--       replay_id: of the bulk replay, or ''. event: JSON, or '' for that of the run. flow: see includes/create_run. next_order:
+--       the first place in the order of outcomes that the new run fills itself, or ''. edited_key: the step whose outcome was
+--       edited, or ''. edited: that step's operation (msgpack). kept_keys: the steps whose memos the new run takes over
+-- Reply  {'unknown' (no such run, or its event is gone) | 'live' (it has not ended) | 'known' (the new run exists) | 'made', hints}
+-- Repeat gives 'known'
 local old = redis.call('HMGET', run_key(run_id), 'status', 'function', 'event', 'batched', 'uid')
 if not old[1] then return {'unknown', hints} end
 if not FINAL[old[1]] then return {'live', hints} end

@@ -1,7 +1,8 @@
 -- resume_function: let the runs of a paused function begin and go on again. Rule S10.4.
 -- KEYS   1 prefix
 --@argv now_ms:int function_id
--- Reply  {since when it was paused (ms), or '' when it was not, hints}
+-- Reply  {since when (ms) the function was paused, or '' if it was not, hints}
+-- Repeat gives ''
 local since_ms = redis.call('HGET', prefix .. 'paused', function_id)
 if not since_ms then return {'', hints} end
 redis.call('HDEL', prefix .. 'paused', function_id)

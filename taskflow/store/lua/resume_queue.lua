@@ -1,7 +1,8 @@
 -- resume_queue: let the runs of a paused queue begin and go on again. Rule S10.4.
 -- KEYS   1 prefix
 --@argv now_ms:int app_id queue
--- Reply  {since when it was paused (ms), or '' when it was not, hints}
+-- Reply  {since when (ms) the queue was paused, or '' if it was not, hints}
+-- Repeat gives ''
 local since_ms = redis.call('HGET', prefix .. 'paused', queue_member(app_id, queue))
 if not since_ms then return {'', hints} end
 redis.call('HDEL', prefix .. 'paused', queue_member(app_id, queue))

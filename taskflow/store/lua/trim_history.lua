@@ -1,10 +1,12 @@
--- trim_history: remove finished runs and events whose retention is over, with all their keys. Rule S10.1.
+-- trim_history: remove runs and events whose retention is over, with all their keys. Rule S10.1.
 -- KEYS   1 prefix
 --@argv now_ms:int event_retention_ms:int limit:int
---       event_retention_ms: how long events are kept when no app says so
--- Reply  how many entries were removed; `limit` or more means that there may be others
--- Events stay longer, by a tenth of the retention and at most a minute: by then most runs that they started are gone, and need no
--- copy of the text.
+--       event_retention_ms: how long events are kept while no app has registered. limit: remove so many runs, and so many events,
+--       at most
+-- Reply  how many runs or events were removed, whichever is more; `limit` means that others may be left
+-- Repeat removes those that are left
+-- An event stays for a tenth of the retention longer, at most a minute: by then most runs that it started are gone, and need no
+-- copy of its text.
 local MAX_EVENT_SLACK_MS = 60000
 local function take_expired()
   local runs = {}
@@ -15,7 +17,7 @@ local function take_expired()
   end
   return runs
 end
--- By function; a command for many of them costs a third of one for each.
+-- By index, the runs to remove from it: one command for many costs a third of a command for each.
 local runs, run_ids, keys = take_expired(), {}, {}
 local function forget(index, run_id)
   run_ids[index] = run_ids[index] or {}
@@ -31,7 +33,7 @@ for _, run_id in ipairs(runs) do
 end
 for index, ids in pairs(run_ids) do on_pages('ZREM', index, ids) end
 on_keys('DEL', keys)
--- A run that is kept for longer than its event takes the event over.
+-- A run that is kept for longer than its event gets a copy of the event's text.
 local function leave_text(uid)
   local record = redis.call('HGETALL', event_key(uid))
   for i = 1, #record, 2 do

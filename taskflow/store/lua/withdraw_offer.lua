@@ -1,10 +1,9 @@
--- withdraw_offer: a run takes back a step that it offered: it found a slot itself. Rule S4.4.
+-- withdraw_offer: take back a step that a run has offered to other processes: the run has found a slot for it. Rule S4.4.
 -- KEYS   1 prefix
 --@argv now_ms:int child_id run_id fence step_key
--- Reply  {1, or 0 when somebody has taken the step, or the claim is lost, hints}
--- Nobody but the run's owner removes the operation: when it is not there, this is a repeat after a lost reply, and the step is
--- still the owner's. One with failed attempts stays, so that they count should the owner die now; a repeat is told 0 then, and
--- finds the step due.
+-- Reply  {1, or 0 when another process has taken the step or the claim is lost, hints}
+-- Repeat gives 1: only the owner of the run removes the operation, so when it is gone the step is the owner's. An operation with
+--        failed attempts stays, so that they count if the owner dies now: its repeat gives 0, and the owner then finds the step due
 if not owns(run_id, child_id, fence) then return {0, {}} end
 local packed = redis.call('HGET', steps_key(run_id), step_key)
 if not packed then return {1, {}} end
