@@ -1,9 +1,11 @@
--- cancel_runs: cancel runs, each at once if nothing of it executes, else after its executing steps. Rule S6.2.
--- The script stops before it has worked too long, as runs with many steps take longer: the caller asks again for the rest.
+-- cancel_runs: cancel runs: each at once if nothing of it executes, else once its executing steps have ended. Rule S6.2.
 -- KEYS   1 prefix
 --@argv now_ms:int reason run_ids[]
---       reason: an error (JSON), the same for all
--- Reply  {outcomes, hints}; an outcome is 'unknown' | 'final' | 'requested' | 'cancelled', for the first runs, and at least for one
+--       reason: the error of all these runs (JSON)
+-- Reply  {outcomes, hints}. Outcomes of the first runs, at least of one: 'unknown' (no such run) | 'final' (it has ended) |
+--        'requested' (it executes, and its owner is told) | 'cancelled'. The script stops before it works for too long, since a run
+--        with many steps takes longer: the caller asks again for the other runs
+-- Repeat gives 'final' or 'requested'; the first reason stands
 local MOST_WORK = 1000
 local outcomes, work = {}, 0
 for run_id in run_ids do

@@ -1,12 +1,13 @@
--- commit_offered: store the outcome of an attempt at a step that another process offered. Rules S4.4, S9.4.
+-- commit_offered: store the outcome of an attempt at a step that another process has offered. Rules S4.4, S9.4.
 -- KEYS   1 prefix
 --@argv now_ms:int child_id run_id step_key fence memo
---       fence: that of the job. memo: the operation (msgpack): done, failed or to be retried
--- Reply  {'ok' | 'fenced', hints}
+--       fence: of the job. memo: the operation (msgpack): done, failed or to be retried
+-- Reply  {'ok' | 'fenced' (the step is not the child's any more: nothing is stored), hints}
+-- Repeat gives 'fenced'
 local packed = redis.call('HGET', steps_key(run_id), step_key)
 local op = packed and cmsgpack.unpack(packed)
 local job = run_id .. SEP .. step_key
--- The step may have been dropped while it executed; it held its places until now.
+-- The claim ends, and its places are free, even if the step was dropped while it executed.
 if redis.call('HGET', claims_key(child_id), job) == fence then
   redis.call('HDEL', claims_key(child_id), job)
   free_place(redis.call('HGET', run_key(run_id), 'lane'), job, now_ms)

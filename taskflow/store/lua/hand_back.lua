@@ -1,18 +1,20 @@
--- hand_back: give runs of a child to others: it died, it drains, or its host is silent. Rules S4.1, S9.3, S9.6, S9.8, S10.4.
+-- hand_back: give the runs of a child to others: it has died, it drains, or its host is silent. Rules S4.1, S9.3, S9.6, S9.8,
+-- S10.4.
 -- KEYS   1 prefix
 --@argv now_ms:int child_id crashed cause tells:flag limit:int jobs[]
---       crashed: 'died' when the process did while it held them, 'broke' when the run itself broke the engine, else ''. cause: how
---       it ended. tells: the caller has a broker, and sends the hints. jobs: runs, or steps that others offered; none: all that the
---       child holds
--- Reply  {runs handed back, runs left, hints}
--- A work message is asked for even if one is marked as under way: that one may have died with the child. For a caller without
--- broker the mark is removed, so that the reaper sends a message in its next turn.
--- The next owner fails a run that crashed too often.
+--       crashed: 'died' when the process died while it held the runs, 'broke' when a run broke the engine, else ''. cause: how the
+--       process ended. tells: the caller has a broker, and sends the hints. limit: hand back so many at most. jobs: the runs, or
+--       the steps that others have offered, to hand back; none for all that the child holds
+-- Reply  {how many were handed back, how many are left, hints}
+-- Repeat finds them handed back, and gives 0
+-- A work message is asked for even if one is marked as under way: that one may have died with the child. For a caller without a
+-- broker the mark is removed, so that beat sends a message in its next turn.
+-- A run that crashed too often is failed by its next owner.
 local held = {}
 for job in jobs do held[#held + 1] = job end
 if count_of(jobs) == 0 then held = redis.call('HKEYS', claims_key(child_id)) end
--- A run whose next crash would be its last executes while no other such run does in its process: it is on trial. Only the run on
--- trial is blamed, and not those that waited for theirs. Before that all runs go on at once (S9.3).
+-- A run whose next crash would be its last executes while no other such run does in its process: it is on trial. A crash is blamed
+-- on the run on trial, and not on those that waited for their own trial. Runs with more crashes left go on all at once (S9.3).
 local function note_crash(key, is_certain)
   if crashed == '' then return end
   local before = redis.call('HMGET', key, 'crashes', 'trial', 'function')
@@ -35,7 +37,7 @@ local function hand_back_step(run_id, step_key)
   local packed = redis.call('HGET', steps_key(run_id), step_key)
   local op = packed and cmsgpack.unpack(packed)
   if not op or op.state ~= 'taken' or op.by ~= child_id then
-    -- The step was dropped while it executed here (see unlist), and held its places until now.
+    -- The step was dropped while it executed in the child (see `unlist`); its places are free from now on.
     free_place(redis.call('HGET', run_key(run_id), 'lane'), job_of(run_id, step_key), now_ms, not tells)
     return 0
   end
@@ -50,7 +52,7 @@ local function hand_back_step(run_id, step_key)
   free_place(run[3], job_of(run_id, step_key), now_ms, not tells)
   return 1
 end
--- The next owner ends a run that is to be cancelled. Nobody claims runs of a paused function, so those end here (S10.4).
+-- A run that is to be cancelled is ended by its next owner. Nobody claims runs of a paused function, so those end here (S10.4).
 local function end_cancelled(run_id, reason)
   --@late finalize
   finalize(run_id, CANCELLED, reason, true, now_ms)

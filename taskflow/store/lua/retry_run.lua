@@ -1,13 +1,14 @@
--- retry_run: have the handler called again at `due_ms`, as the code between the steps failed. Rules S5.1, S5.6.
+-- retry_run: have the handler called again at due_ms, since the code between the steps has failed. Rules S5.1, S5.6.
 -- KEYS   1 prefix
 --@argv now_ms:int child_id run_id fence attempts due_ms error
---       attempts: so far. error: JSON, with when the attempt started and ended (ms), and the worker
--- Reply  {'fenced' | 'cancel' (the claim is kept, the run shall end) | 'ok', hints}
+--       attempts: how many were made so far. error: JSON, with when (ms) the attempt began and ended, and the worker
+-- Reply  {'fenced' (the claim is lost) | 'cancel' (nothing is stored: the run keeps its claim, and shall end) | 'ok', hints}
+-- Repeat gives 'fenced': the claim ended with the first call
 local key = run_key(run_id)
 if not owns(run_id, child_id, fence) then return {'fenced', {}} end
 local run = redis.call('HMGET', key, 'cancel', 'lane', 'function', 'queue', 'watched')
 if run[1] then return {'cancel', {}} end
--- The errors of the attempts before, separated by commas, until a step completes.
+-- The run keeps the errors of the attempts before, separated by commas, until one of its steps completes.
 if tonumber(attempts) > 1 then
   local before = redis.call('HMGET', key, 'earlier_errors', 'last_error')
   redis.call('HSET', key, 'earlier_errors', (before[1] and before[1] .. ',' or '') .. before[2])

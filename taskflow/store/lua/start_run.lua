@@ -1,9 +1,10 @@
--- start_run: make one run directly, for an invocation, a cron tick or a replay. Rules S2.1, S8.1.
+-- start_run: make one run directly, for an invoke, a cron tick or a replay. Rules S2.1, S8.1.
 -- KEYS   1 prefix
 --@argv now_ms function_id queue run_id start_at_ms:int start_timeout_ms:int finish_timeout_ms:int flow cause version uid name
 --@argv frame body
---       flow: see includes/create_run. uid, name: the event's. frame, body: the event, as its record keeps it
+--       flow: see includes/create_run. uid, name: of the event. frame, body: the event as its record keeps it (includes/event)
 -- Reply  hints
+-- Repeat makes no second run: the run's id is known
 local is_new = redis.call('EXISTS', event_key(uid)) == 0
 local _, landed = create_run_once({
   id = run_id, fn = function_id, queue = queue, event = body, cause = cause, version = version, start_at_ms = start_at_ms,

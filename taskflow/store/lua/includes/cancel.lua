@@ -1,4 +1,4 @@
--- cancel: request or carry out the cancellation of a run.
+-- cancel: cancel a run, or ask its owner to end it. Returns 'unknown', 'final', 'requested' or 'cancelled' (see cancel_runs).
 local function cancel(run_id, reason, now_ms)
   local run = redis.call('HMGET', run_key(run_id), 'status', 'by')
   if not run[1] then return 'unknown' end

@@ -1,5 +1,5 @@
--- cancel_by_event: an event meets one of those that cancel a run (S6.1).
--- The entry, or nil if this event does not count for it. An entry whose time is over is removed from the index.
+-- cancel_by_event: an event meets an entry that says which events cancel a run (S6.1).
+-- Returns the entry, or nil when this event does not count for it. An entry whose time is over is removed from the index.
 local function open_cancel(run_id, place, seq, now_ms)
   local field = redis.call('HGET', run_key(run_id), 'cancels')
   local entry = field and cmsgpack.unpack(field)[tonumber(place)]
@@ -7,7 +7,7 @@ local function open_cancel(run_id, place, seq, now_ms)
   if entry.until_ms and entry.until_ms < now_ms then return remove_wait(entry, cancel_member(run_id, place)) end
   return entry
 end
--- An event's name, as JSON writes it between quotes. What stands before it has no plain quotes.
+-- An event's name as JSON writes it between quotes. In the event's text no string before the name can hold a plain quote.
 local names_of_events = {}
 local function find_name(uid)
   local record = redis.call('HMGET', event_key(uid), 'frame', 'event')

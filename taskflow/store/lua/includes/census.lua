@@ -1,8 +1,8 @@
--- census: counts and lists of runs for people, which the script that changes a run's status keeps up to date.
+-- census: counts and lists of runs for people. The script that changes a run's status keeps them up to date.
 -- `counts` is a hash: how many live runs there are, by function SEP queue SEP status; a zero has no field.
 -- `runs:<fn>` SEP kind are sorted sets by when the run was made: `live` ones, and those that ended as `failed`, `cancelled` or
 -- `skipped`.
--- `ended` is a stream of the runs that ended last, an entry for all of a script: run_id SEP status SEP run_id ...
+-- `ended` is a stream of the runs that ended last. All runs that one script ends are one entry: run_id SEP status SEP run_id ...
 -- `children:<run_id>` is a sorted set of the runs that a run has invoked, by when they were made.
 -- A script that changes many runs writes once, at its end.
 --@finally note_census when counted
@@ -18,7 +18,7 @@ local function move_run(fn, queue, from, to)
   tally(fn, queue, from, -1)
   tally(fn, queue, to, 1)
 end
--- A run is made, and lives: it stands in the index of all runs of its function, too.
+-- A run is made, and is live. It also enters the index of all runs of its function.
 local function enter_census(run_id, fn, queue, status, created)
   tally(fn, queue, status, 1)
   local rows = made_live[fn]
@@ -29,7 +29,7 @@ local function enter_census(run_id, fn, queue, status, created)
   local at = #rows
   rows[at + 1], rows[at + 2] = created, run_id
 end
--- A run ends; one that is skipped at once was never live.
+-- A run ends. For one that was live, leave_census is called too; one that is skipped at once was never live.
 local function note_ended(run_id, fn, status, created, now_ms)
   local at = #ended_rows
   ended_rows[at + 1], ended_rows[at + 2] = run_id, status
@@ -49,7 +49,7 @@ local function list_ended()
   local key, runs = prefix .. 'ended', table.concat(ended_rows, SEP)
   local added = redis.pcall('XADD', key, 'MAXLEN', '~', MAX_ENDED, census_ms .. '-*', 'runs', runs)
   if type(added) ~= 'table' then return end
-  -- Ids grow, and this clock says an earlier time than the one before.
+  -- The ids of a stream must grow, and this clock shows an earlier time than the clock that wrote the last one.
   local last_ms = string.match(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1], '^(%d+)')
   redis.call('XADD', key, 'MAXLEN', '~', MAX_ENDED, last_ms .. '-*', 'runs', runs)
 end

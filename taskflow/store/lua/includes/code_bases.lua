@@ -1,13 +1,13 @@
--- code_bases: the functions of an app that count while workers of several code bases execute it (S2.7).
+-- code_bases: which functions of an app count while its workers execute several code bases (S2.7).
 -- A code base is what a worker's code says of its app: its functions, with their manifests, and its settings. `code` is a digest of
--- all that, and names it; its `version` is for people.
+-- all that, and names the code base; its `version` is for people.
 -- `codes:<app>` is a sorted set of the code bases that count, in the order in which they were registered.
 -- `code:<app>` SEP code is a hash: version, registered (ms), the settings, fn:<slug> with a manifest, and flow:<slug> with what
 -- claims must know.
--- `running` is a hash: a child's id to app SEP code. The last child of a worker stays in it when it ends, as app SEP code SEP
--- ENDED: the worker lives, and starts another, maybe of the same code.
--- `functions:<app>`, `flow` and `app:<app>` say what counts: of a function that several have, the manifest of the newest one.
--- `edition:<app>` SEP edition is there when these are the code bases that count: who plans runs says by which edition.
+-- `running` is a hash from a child's id to app SEP code. The entry of a worker's last child stays when that child ends, as app SEP
+-- code SEP ENDED: the worker lives, and starts another child, maybe of the same code base.
+-- `functions:<app>`, `flow` and `app:<app>` hold what counts: for a function of several code bases, the manifest of the newest one.
+-- `edition:<app>` SEP edition exists while these code bases count. Who plans runs names the edition that the plan is made for.
 local ENDED = 'ended'
 local SETTINGS = {'version', 'retention_ms', 'failed_retention_ms', 'max_crashes'}
 local function codes_key(app) return prefix .. 'codes:' .. app end
@@ -28,7 +28,7 @@ local function running_of(worker_id)
   end
   return found
 end
--- The code bases that count, oldest first: those that workers execute, or if there are no workers, those that counted last. The
+-- The code bases that count, oldest first: those that workers execute, or if there are no workers, those that counted last. All
 -- others are forgotten.
 local function counting_codes(app)
   local is_live, live, all = {}, {}, redis.call('ZRANGE', codes_key(app), 0, -1)
@@ -75,7 +75,8 @@ local function write_functions(app, manifests, flows)
   on_pages('HSET', functions_key(app), rows)
   on_pages('HSET', flow_key, settings)
 end
--- Somebody executes another code base of the app, or does so no more. Returns 1 when other code bases count now.
+-- Find out which code bases of the app count, now that a child executes another one, or has ended. Returns 1 when they are others
+-- than before.
 local function count_codes(app)
   local codes = counting_codes(app)
   local edition = redis.sha1hex(table.concat(codes, SEP))

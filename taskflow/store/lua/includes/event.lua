@@ -1,24 +1,28 @@
 -- event: the record of an event, and the index of events by name.
--- `event:<uid>` is a hash: `at`, which is seq-received (ms), or -received for one that came by no route; what became of it:
--- `fn:<function>` with its run (from its `-` on, when the uid is what stands before), `app:<app>` when that app has routed it and
--- no function took it, `wait:...`, `cancel:...`; and its text: `event` (JSON), or only its `data` and its `frame`, ts SEP name,
--- when what stands around these is what we would write: the hash takes half the room then. Python makes that form, see
--- store/records.py.
--- `events:<name>` is a stream of `seq-received (ms)`, u: uid; it says what came when without a look at the events.
--- `event_names` holds the names, by when (ms) the oldest event was received that is kept.
+-- `event:<uid>` is a hash:
+--   at                seq-received (ms), or -received for an event that came by no route
+--   fn:<function>     the function's run, from its `-` on when the run's id begins with the uid; or why there is none
+--   app:<app>         the app has routed the event, and no function has taken it
+--   wait:..., cancel:...  the run that goes on, or is cancelled, because of the event
+--   event             its text (JSON), or instead of that:
+--   data, frame       its data (JSON), and ts SEP name, when all the rest of the text is as we would write it. The record then
+-- takes
+--                     half the room. Python decides which form it is (store/records.py)
+-- `events:<name>` is a stream of entries `seq-received (ms)`, u: uid. It says which event came when, so that nobody need read them.
+-- `event_names` is a sorted set of the names, by when (ms) the oldest event that is kept was received.
 -- Add the text of an event to the fields of its record.
 local function add_text(record, frame, body)
   local at = #record
   if frame == '' then record[at + 1], record[at + 2] = 'event', body
   else record[at + 1], record[at + 2], record[at + 3], record[at + 4] = 'frame', frame, 'data', body end
 end
--- An event as JSON, from its frame and its data, or from no frame and the JSON.
+-- An event as JSON. body: its data when it has a frame, else the JSON itself.
 local function event_json(uid, frame, body)
   if not frame or frame == '' then return body end
   local ts, name = string.match(frame, '^(%d+)' .. SEP .. '(.*)$')
   return '{"uid":"' .. uid .. '","id":"' .. uid .. '","name":"' .. name .. '","data":' .. body .. ',"ts":' .. ts .. '}'
 end
--- The text of an event: of its record, or nil when that was removed.
+-- The text of an event as its record has it, or nil when the record was removed.
 local function event_text(uid)
   local kept = redis.call('HMGET', event_key(uid), 'frame', 'data', 'event')
   return event_json(uid, kept[1], kept[2] or kept[3]) or nil
@@ -32,7 +36,7 @@ end
 local function list_event(name, uid, at, now)
   local key = events_key(name)
   if redis.call('XADD', key, 'NOMKSTREAM', at, 'u', uid) then return end
-  -- It is the first event of its name.
+  -- This is the first event of its name.
   redis.call('XADD', key, at, 'u', uid)
   redis.call('ZADD', prefix .. 'event_names', now, name)
 end

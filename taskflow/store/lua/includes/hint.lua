@@ -1,8 +1,8 @@
 -- hint: note that a queue needs a work message.
 -- One message in flight for each queue is enough: its receiver claims what it can, and asks for another message if work is left.
--- The mark is renewed after HINT_LIFE_MS, so a lost message delays work, but never strands it (S9.2).
+-- The mark counts for HINT_LIFE_MS, so that a lost message delays work and never strands it (S9.2).
 local HINT_LIFE_MS = 2000
--- For the reply: app, queue, ...; among them events of the outbox, to be published now: SEP uid, event (JSON).
+-- For the reply: {app, queue, ...}. An event of the outbox that is to be published now stands among them as SEP uid, event (JSON).
 local hints, hinted = {}, {}
 local function hint(app, queue, now_ms, force)
   local name = app .. SEP .. queue

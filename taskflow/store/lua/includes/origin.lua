@@ -1,9 +1,9 @@
--- origin: the queue, the cause and the event of a run, as its hash has them. The common values are left out, so that an ended run
+-- origin: the queue, the cause and the event of a run, as the run's hash has them. Usual values are left out, so that an ended run
 -- is small: the queue `default`, the cause `event`, and the text of an event that has a record of its own. store/records.py adds
--- them again.
+-- them again when a run is read.
 local DEFAULT_QUEUE = 'default'
 local DEFAULT_CAUSE = 'event'
--- own, uid: the fields `event` and `uid` of the run. The uid is kept only when the run's id does not begin with it.
+-- own, uid: the fields `event` and `uid` of the run, which has the uid only when the run's id does not begin with it.
 local function event_uid(run_id, uid) return uid or string.match(run_id, '^(%w+)%-') or '' end
 local function event_of(run_id, own, uid) return own or event_text(event_uid(run_id, uid)) end
 local function add_event(fields, run_id, text, uid)

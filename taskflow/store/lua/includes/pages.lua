@@ -1,6 +1,6 @@
--- pages: commands over many items: a call takes some 8,000 values at most, or Lua says "too many results to unpack".
+-- pages: commands over many items. One call takes some 8,000 values at most, beyond which Lua says "too many results to unpack".
 local PAGE = 1000
--- items: keys, or members, or pairs. The sum of the replies, which are numbers.
+-- items: keys, members or pairs. Returns the sum of the replies, which are numbers.
 local function on_pages(command, key, items, first, last)
   first, last = first or 1, last or #items
   if last - first < PAGE and first <= last then return redis.call(command, key, unpack(items, first, last)) end
@@ -10,7 +10,7 @@ local function on_pages(command, key, items, first, last)
   end
   return sum
 end
--- The values of a hash's fields, in their order; what it does not have is false.
+-- The values of a hash's fields, in the order of `fields`; false for a field that the hash does not have.
 local function values_of(key, fields)
   if #fields <= PAGE then return redis.call('HMGET', key, unpack(fields)) end
   local values = {}

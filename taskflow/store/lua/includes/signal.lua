@@ -1,5 +1,5 @@
--- signal: let a wait for a signal take the signal's name, for which at most one run of an app waits (S3.4).
--- op.signal is app SEP name. The second wait fails, or with `op.replaces` the first one.
+-- signal: let a wait take the name of its signal. At most one run of an app waits for a name (S3.4).
+-- op.signal is app SEP name. A second wait for the name fails, or with op.replaces the first wait does.
 local function signal_error(op, kind, what, run_id)
   local name = string.match(op.signal, SEP .. '(.*)$')
   return {name = kind, message = "signal '" .. name .. "' " .. what .. ' run ' .. run_id, stack = ''}

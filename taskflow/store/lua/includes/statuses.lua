@@ -1,4 +1,4 @@
--- statuses: of a run. The Python side of the same names is RunStatus in run.py.
+-- statuses: the statuses of a run. In Python they are RunStatus in run.py.
 local SCHEDULED = 'scheduled'
 local QUEUED = 'queued'
 local RUNNING = 'running'

@@ -1,7 +1,7 @@
--- wait: the indexes of waiting operations.
--- For events (S3.3), by name and by the value of an equality: `waits:<name>:<token>` is a set of run_id SEP step_key. The name may
--- be a pattern, "shop/*"; the token is `path=value`, or empty without an equality. `waitpaths:<name>` counts the waits of each
--- path, so that an event knows which of its values to look up. `waitpatterns` holds the patterns that waits use now.
+-- wait: the indexes of waits.
+-- For events (S3.3): `waits:<name>:<token>` is a set of run_id SEP step_key. The name is that of an event, or a pattern like
+-- "shop/*". The token is `path=value` for a wait with an equality, else empty. `waitpaths:<name>` counts the waits of each path: an
+-- event looks up its value at these paths only. `waitpatterns` is the set of the patterns that waits have now.
 -- For signals (S3.4): the hash `signals` leads from app SEP signal to run_id SEP step_key.
 local function is_pattern(name) return string.sub(name, -1) == '*' end
 local function fits(name, pattern) return string.sub(name, 1, #pattern - 1) == string.sub(pattern, 1, -2) end
@@ -26,8 +26,8 @@ local function remove_wait(op, member)
     end
   end)
 end
--- What an event of this name is to look up: name or pattern SEP path, ... One command when nothing waits, once a script and name.
--- No helpers here: each would be made anew for every batch of events.
+-- What an event of this name is to look up: {name or pattern SEP path, ...}. It takes one command when nothing waits, and is read
+-- once for each name in a script. It calls no helpers, which would be made anew for every batch of events.
 local lookups_by_name = {}
 local function lookups_of(name)
   local known = lookups_by_name[name]
