@@ -67,7 +67,7 @@ def header_of(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_header_tells_what_the_script_takes_and_gives(name: str) -> None:
-    """What it is for with its rule, KEYS, the arguments, and the reply."""
+    """What it is for with its rule, KEYS, the arguments, the reply, and what becomes of a repeat."""
     header = header_of(name)
     text = "\n".join(header)
     assert header[0].startswith(f"-- {name}: ")
@@ -76,6 +76,7 @@ def test_a_header_tells_what_the_script_takes_and_gives(name: str) -> None:
     assert "-- KEYS   1 prefix" in header
     assert "--@argv " in text
     assert re.search(r"^-- Reply  \S", text, re.MULTILINE)
+    assert re.search(r"^-- Repeat \S", text, re.MULTILINE), "write '-- Repeat ...': what a second call does"
 
 
 @pytest.mark.parametrize("name", NAMES)

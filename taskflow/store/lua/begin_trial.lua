@@ -1,5 +1,5 @@
--- begin_trial: note that a run is on trial: its next crash would be its last, so no other such run executes in its process. Rule
--- S9.8.
+-- begin_trial: note that a run is on trial: its next crash would be its last, so no other such run executes in its process.
+-- Rule S9.8.
 -- KEYS   1 prefix
 --@argv child_id run_id fence
 -- Reply  1, or 0 when the claim is lost

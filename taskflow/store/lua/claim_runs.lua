@@ -1,13 +1,15 @@
 -- claim_runs: a child takes the best ready runs of a queue. Rules S7.1, S7.2, S7.3, S7.11, S9.4.
 -- KEYS   1 prefix
 --@argv now_ms child_id app_id queue limit:int by_hint:flag unknown_ids[]
---       by_hint: a work message brought the child here. unknown_ids: functions that this child does not know (an older or newer
---       code base), which are left to others
--- Reply  {1 when ready runs are left, 2 when only those of unknown functions are, and a message brought the child here, hints,
---        claimed: {run_id, fence, function_id, event, attempt, started, created, cause, crashes, cancel reason or '', steps, key of
---        the offered step or '', the other events of a batch}, ...}; '' for no steps or other events, since each table in a reply
---        takes 0.5 us. Of a run whose first claim this is, and that has no more to it: {run_id, function_id, frame and data of its
---        event (see includes/event), created}
+--       limit: take so many at most. by_hint: a work message brought the child here. unknown_ids: functions that this child does
+--       not know, since their code base is older or newer than the child's: their runs are left to others
+-- Reply  {what is left: 0 (nothing) | 1 (ready runs) | 2 (only runs of unknown functions, and a message brought the child here),
+--        hints, claimed}
+--        claimed: {{run_id, fence, function_id, event (JSON), attempt, started (ms), created (ms), cause, crashes, reason of a
+--        cancel or '', steps: {step_key, operation, ...} or '', step_key of an offered step or '', the other events of a batch or
+--        ''}, ...}; '' stands for no steps and no events, since each table in a reply takes 0.5 us. A run that is claimed for the
+--        first time and that nothing hangs on is {run_id, function_id, frame and data of its event (see includes/event), created}
+-- Repeat takes further runs. Runs of a reply that was lost are in the child's claims: the child hands them back when it looks
 if is_paused(queue_member(app_id, queue)) then return {0, hints, {}} end
 local index = queue_key(app_id, queue)
 local unknown = {}
@@ -16,7 +18,7 @@ for function_id in unknown_ids do
   unknown[function_id .. LANES] = true
 end
 
--- The entry of the index with the oldest best run, and the score at which the turn of the next entry comes.
+-- The entry of the index whose best run is oldest, and the score from which on it is the next entry's turn.
 local function best_entry()
   local heads = redis.call('ZRANGE', index, 0, 2 * count_of(unknown_ids) + 1, 'WITHSCORES')
   local entry
@@ -30,8 +32,8 @@ local function best_entry()
 end
 
 local claimed, claims = {}, {}
--- member: a run, or a step that a run offers (S4.4). lane: what limits it; nil for nothing. False when there is no such step any
--- more.
+-- member: a run, or a step that a run offers (S4.4). lane: what limits it; nil for nothing. Returns false when the step is not
+-- offered any more.
 local function take_any(member, lane)
   local run_id, step_key = split_job(member)
   run_id = run_id or member
@@ -39,7 +41,7 @@ local function take_any(member, lane)
   local run = redis.call('HMGET', key, 'function', 'event', 'created', 'cause', 'fence', 'start_timeout_ms',
     'finish_timeout_ms', 'batched', 'kept', 'uid', 'watched', 'tied')
   local fence, steps = tonumber(run[5] or 0) + 1, ''
-  -- A run that was never claimed, as most runs, has none of these.
+  -- Most runs were never claimed before, and have none of these.
   local past = run[5] and redis.call('HMGET', key, 'started', 'attempt', 'crashes', 'cancel', 'dirty') or {}
   local started = past[1]
   if step_key then
@@ -56,7 +58,7 @@ local function take_any(member, lane)
     local limits = lane and count_start(run[1], lane, tonumber(now_ms))
     if limits and limits ~= lane then fields[9], fields[10] = 'lane', limits end
     redis.call('HSET', key, unpack(fields))
-    -- Memos of the run of which it is a rerun.
+    -- A rerun has memos of the run that it repeats.
     if run[9] then steps = redis.call('HGETALL', steps_key(run_id)) end
     if run[6] or run[7] then start_clocks(run_id, run[6], run[7], tonumber(now_ms)) end
   end
@@ -76,14 +78,14 @@ local function take_any(member, lane)
   return true
 end
 
--- A run that nothing hangs on (see is_tied) and that nobody has claimed yet, as most are: all that is to be known of it is its
--- event. It was made when its score says.
+-- Most runs have nothing that hangs on them (see is_tied), and nobody has claimed them yet. All that is to be known of such a run
+-- is its event, and when it was made, which is its score.
 local function take(member, fn, score)
   local key, dash = run_key(member), string.find(member, '-', 1, true)
   local run = dash and redis.call('HMGET', key, 'tied', 'fence', 'watched')
   if not run or run[1] or run[2] or run[3] or string.find(member, SEP, 1, true) then return take_any(member) end
   local event = redis.call('HMGET', event_key(string.sub(member, 1, dash - 1)), 'frame', 'data')
-  -- Its text is kept as a whole, or in the run by now.
+  -- The event's text is kept as a whole, or the run has it by now.
   if not event[2] then return take_any(member) end
   redis.call('HSET', key, 'status', RUNNING, 'by', child_id, 'fence', '1', 'started', now_ms)
   move_run(fn, queue, QUEUED, RUNNING)
@@ -92,9 +94,9 @@ local function take(member, fn, score)
   claimed[#claimed + 1] = {member, fn, event[1], event[2], score}
 end
 
--- A function that has more ready runs.
+-- A function that has ready runs left.
 local left
--- Take runs of a function without limits, up to the score at which the turn of another function comes.
+-- Take runs of a function without limits, up to the score from which on it is another function's turn.
 local function take_ready(fn, turn_ends)
   local best = redis.call('ZRANGE', ready_key(fn, queue), 0, limit - #claimed - 1, 'WITHSCORES')
   local taken = 0
@@ -159,7 +161,7 @@ if claims[1] then on_pages('HSET', claims_key(child_id), claims) end
 
 local has_more = (left or best_entry()) and 1 or 0
 if by_hint then
-  -- The work message is used up. If work is left, one more message wakes another child; if not, the next ready run sends one.
+  -- The work message is used up. If work is left, another message wakes another child; if not, the next ready run asks for one.
   if has_more == 1 and claimed[1] then hint(app_id, queue, tonumber(now_ms), true)
   elseif has_more == 0 and count_of(unknown_ids) > 0 and redis.call('EXISTS', index) == 1 then
     -- The child passes the message on.

@@ -2,14 +2,15 @@
 -- KEYS   1 prefix
 --@argv child_id
 --@together ends[run_id fence status body has_pending:flag now_ms remove_at_ms]
---       body: output or error (JSON). has_pending: operations of the run are pending. remove_at_ms: when the run is to be removed
--- Reply  {hints, for each run 'fenced' | 'cancel' (cancelled meanwhile: finish it so) | 'ok'}
+--       body: output or error (JSON). has_pending: the run has pending operations. remove_at_ms: when the run is to be removed
+-- Reply  {hints, for each run 'fenced' (the claim is lost) | 'cancel' (it was cancelled meanwhile: finish it so) | 'ok'}
+-- Repeat gives 'ok', since the run has ended with the same fence and status
 local ids = {}
 for run_id in ends do ids[#ids + 1] = run_id end
 local ended = {}
--- Lane -> the runs that gave their places back.
+-- By lane, the runs that give their places back.
 local freed, freed_ms = {}, nil
--- The same as `finalize`, for a run that holds at most places.
+-- Does what `finalize` does, for a completed run that holds nothing but places.
 local function complete(run_id, body, now_ms, remove_at_ms, fn, queue)
   if body == 'null' then
     redis.call('HSET', run_key(run_id), 'status', COMPLETED, 'ended', now_ms)

@@ -58,7 +58,7 @@ end
 table.sort(found, function(one, other) return one[2] < other[2] end)
 
 if #found == 0 then
-  -- Progress, as in park_run (S9.8).
+  -- This is progress, as in park_run (S9.8).
   redis.call('HDEL', run_key(run_id), 'crashes', 'crash_log', 'trial')
   op.seq = redis.call('INCR', prefix .. 'seq')
   add_wait(op, run_id .. SEP .. step_key)

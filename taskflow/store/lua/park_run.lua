@@ -1,16 +1,18 @@
--- park_run: store the operations that a run waits for, and suspend it when nothing else goes on. Rules S3.2, S3.3, S3.4, S3.6,
--- S4.3.
+-- park_run: store the operations that a run waits for, and suspend the run when nothing else of it goes on. Rules S3.2, S3.3, S3.4,
+-- S3.6, S4.3.
 -- KEYS   1 prefix
 --@argv now_ms child_id run_id fence suspends:flag version joins[step_key join]
 --@argv operations[step_key packed children[function_id queue run_id event start_timeout_ms:int finish_timeout_ms:int flow]]
---       joins: pending operations of which all of a join must succeed before the handler can go on. packed: the operation
---       (msgpack).
---       children: the run that an invoke starts, its event as JSON
--- Reply  {'fenced' | 'cancel' | 'parked' | 'dirty', hints}
---        'dirty': an operation was resolved meanwhile; the run keeps its claim and shall fetch it.
+--       suspends: the run gives its slot back. version: of the child's code base. joins: pending operations with the join that they
+--       belong to: all operations of a join must succeed before the handler can go on. packed: the operation (msgpack). children:
+--       the run that an invoke starts; event: JSON
+-- Reply  {'fenced' (the claim is lost) | 'cancel' (the run shall end) | 'parked' | 'dirty', hints}
+--        'dirty': an operation was resolved meanwhile; the run keeps its claim, and shall read what is resolved
+-- Repeat stores nothing anew; for a run that is suspended it gives 'fenced'
 local key = run_key(run_id)
 if not owns(run_id, child_id, fence) then return {'fenced', {}} end
--- Whether the operation is to be stored. A repeat may come late, after a lost connection: what became of it meanwhile stands.
+-- Whether the operation is to be stored. A repeat may come late, after a lost connection: what became of the operation since
+-- stands.
 local function is_news(op, known)
   if not known then return true end
   local old = cmsgpack.unpack(known)
@@ -20,13 +22,13 @@ local function is_news(op, known)
   return #(op.attempts or {}) > #(old.attempts or {})
 end
 local function store(op, step_key, packed)
-  -- Progress: the next crash is the first under another step (S9.8).
+  -- This is progress: the next crash is the first one under another step (S9.8).
   redis.call('HDEL', key, 'crashes', 'crash_log', 'trial')
   if op.kind == 'event' then
     op.seq = redis.call('INCR', prefix .. 'seq')
     add_wait(op, run_id .. SEP .. step_key)
   elseif op.kind == 'signal' and not take_signal(run_id, step_key, op, tonumber(now_ms)) then
-    -- It is resolved already: the run has to fetch it.
+    -- The wait has failed at once: the run has to read that.
     wake(run_id, tonumber(now_ms))
   end
   redis.call('HSET', steps_key(run_id), step_key, (op.seq or op.signal) and cmsgpack.pack(op) or packed)
@@ -38,9 +40,9 @@ for step_key, packed, children in operations do
   local op = cmsgpack.unpack(packed)
   local known = redis.call('HGET', steps_key(parent_id), step_key)
   if op.state == nil or op.state == 'done' or op.state == 'failed' then
-    -- Only its place in the order of outcomes is new.
+    -- Only the operation's place in the order of outcomes is new.
     redis.call('HSET', steps_key(parent_id), step_key, packed)
-    -- A step has completed: code between steps may fail anew (S5.1).
+    -- A step has completed: the code between the steps has all its attempts again (S5.1).
     if op.state ~= 'failed' then redis.call('HDEL', key, 'attempt', 'earlier_errors') end
   elseif is_news(op, known) then
     store(op, step_key, packed)

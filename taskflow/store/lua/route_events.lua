@@ -1,20 +1,21 @@
--- route_events: record events and make the runs they start. Rules S1.3, S1.6, S7.4 to S7.9, S9.1.
+-- route_events: record events, and make the runs that they start. Rules S1.3, S1.6, S7.4 to S7.9, S9.1.
 -- KEYS   1 prefix
 --@argv now_ms child_id free:int version app_id edition
 --@argv events[uid public_id name frame body
 --@argv runs[function_id queue run_id start_at_ms start_timeout_ms finish_timeout_ms flow is_claimable:flag]]
---       free: how many runs the child has slots for. version: that of the child's code. edition: of the app's functions, by which
---       the child has planned (see includes/code_bases), or '' when it does not matter. public_id: when the sender chose it,
---       else ''. frame, body: the event, as its record keeps it. flow: see includes/create_run. is_claimable: the child may claim
---       the run: it has the function, and serves the queue
--- Reply  {hints, for each event: 'routed' or 'duplicate', seq, ...; claimed: run_id, fence, ...; what waits that events may end
---        look at: for each name of an event, the name, how many, event name or pattern SEP path, ...}. Flat, since each table in a
---        reply takes 0.5 us. {'changed'} when other functions of the app count now: nothing was done, plan anew
+--       free: how many runs the child has slots for. version: of the child's code base. edition: the functions of the app by which
+--       the child has planned (see includes/code_bases), or '' when any will do. public_id: the id that the sender chose, or ''.
+--       frame, body: the event as its record keeps it (includes/event). flow: see includes/create_run. is_claimable: the child may
+--       claim the run, since it has the function and serves the queue
+-- Reply  {hints, for each event: 'routed' or 'duplicate', seq, ...; claimed: {run_id, fence, ...}; the waits that the events may
+--        meet: for each event name, the name, how many lookups, event name or pattern SEP path, ...}. It is flat, since each table
+--        in a reply takes 0.5 us. {'changed'} when other functions of the app count now: nothing is done, and the child plans anew
+-- Repeat makes no second run, and tells the fences of the runs that the child holds, for at most as many as it has slots for
 local DEDUPE_MS = 86400000
 local app_field = 'app:' .. app_id
 
--- True when another event of this name with the id that the sender chose came within 24 h: then its uid as well. The hash of an id
--- holds, for each name, until when its first event counts and the uid of that.
+-- True, and the uid of the first event, when another event of this name came with the same chosen id within 24 h. The hash of a
+-- chosen id holds for each name until when the first event counts, and the uid of that event.
 local function is_duplicate(public_id, name, uid)
   local dedupe = prefix .. 'event_id:' .. public_id
   local known = redis.call('HGET', dedupe, name)
@@ -28,20 +29,21 @@ local function is_duplicate(public_id, name, uid)
   return false
 end
 
--- Debounced and batched functions get duplicates as well (S1.3).
+-- Functions with a debounce or a batch get duplicates too (S1.3).
 local function ignores_ids(flow)
   local limits = flow ~= '' and cmsgpack.unpack(flow)
   return limits and (limits.debounce or limits.batch)
 end
 
 if edition ~= '' and redis.call('EXISTS', edition_key(app_id, edition)) == 0 then return {'changed'} end
--- Whether any of the events may be known: one command for a batch of new ones.
+-- One command finds out that all events of a batch are new, as most are.
 local keys = {}
 for uid in events do keys[#keys + 1] = event_key(uid) end
 local event_count = #keys
 local any_known = on_keys('EXISTS', keys) > 0
--- The order of events and waits, free of clocks: an event that is routed again, or by another app later, must not resolve a wait
--- stored since. The first new event takes places for all after it; those of events that turn out to be known stay empty.
+-- seq is the order of events and waits, which needs no clock: an event that is routed again, or later by another app, must not
+-- resolve a wait that was stored since. The first new event takes a place for each event from it on; the places of events that turn
+-- out to be known stay empty.
 local next_seq, last_seq = 1, 0
 local function take_seq(left)
   if next_seq > last_seq then
@@ -51,7 +53,7 @@ local function take_seq(left)
   next_seq = next_seq + 1
   return next_seq - 1
 end
--- Uids of this batch.
+-- The uids of this batch so far.
 local met = {}
 
 -- Whether functions of this app have taken an event.
@@ -63,7 +65,7 @@ local function has_functions(key)
   return false
 end
 local outcomes, claimed, names = {}, {}, {}
--- What was decided for an event stands: routed again, it counts for no limit, and starts only functions that are new.
+-- What was decided for an event stands: when it is routed again it counts under no limit, and starts only functions that are new.
 local function route(uid, public_id, name, frame, body, runs, left)
   local key = event_key(uid)
   local seq, is_new = nil, true
@@ -92,7 +94,7 @@ local function route(uid, public_id, name, frame, body, runs, left)
     local is_decided = not is_new and redis.call('HEXISTS', key, 'fn:' .. function_id) == 1
     local fence, landed = 0, nil
     if is_decided then
-      -- A child that missed the first reply is told again, but never of more runs than it has set slots aside for.
+      -- A child that missed the first reply is told of its runs again, but never of more than it has set slots aside for.
       fence = free > 0 and known_fence(run_id, child_id) or 0
     elseif not duplicate or ignores_ids(flow) then
       local short, claimer = short_run(uid, run_id), free > 0 and is_claimable and child_id or ''
@@ -132,7 +134,7 @@ for uid, public_id, name, frame, body, runs in events do
   route(uid, public_id, name, frame, body, runs, left)
   left = left - 1
 end
--- Last, since an event may cancel a run that an event before it has started.
+-- This comes last, since an event may cancel a run that an event before it has started.
 local lookups = {}
 for name in pairs(names) do
   local found = lookups_of(name)

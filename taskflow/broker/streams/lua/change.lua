@@ -1,8 +1,9 @@
 -- change: alter exchanges, queues and bindings, and give the topology a new version if anything is altered.
 -- KEYS   1 version
 --@argv epoch commands
---       epoch: of the first version, if there is none yet. commands: JSON, [[name, key, ...], ...]
--- Reply  the version: epoch/number
+--       epoch: the first part of the version, if there is no version yet. commands: JSON, [[name, key, ...], ...]
+-- Reply  the version, as epoch/number
+-- Repeat alters nothing, and gives the same version
 local altered, failure = false, nil
 for _, command in ipairs(cjson.decode(commands)) do
   local reply = redis.pcall(unpack(command))

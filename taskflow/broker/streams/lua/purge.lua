@@ -1,7 +1,8 @@
 -- purge: remove the messages of a stream that no consumer holds.
 -- KEYS   1 stream
 --@argv group
--- Reply  how many
+-- Reply  how many were removed
+-- Repeat removes those that came since
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 if groups.err then return 0 end
 local last = '-'

@@ -1,8 +1,9 @@
 -- release: give back all messages that dead consumers hold, marked as redelivered, and forget the consumers. Rule S9.3.
--- KEYS   1 stream   2... further ones
+-- KEYS   1 stream   2... further streams
 --@argv group named alive
---       named: the beginning of the consumers' names. alive: prefix of the keys that live consumers keep
--- Reply  how many messages
+--       named: the beginning of the names of the dead consumers. alive: prefix of the keys that live consumers keep
+-- Reply  how many messages were given back
+-- Repeat finds no such consumers
 local moved = 0
 for _, stream in ipairs(KEYS) do
   for _, facts in ipairs(consumers_of(stream, group)) do

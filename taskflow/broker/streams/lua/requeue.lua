@@ -1,7 +1,8 @@
--- requeue: put messages that this consumer holds at the end of their stream, marked as redelivered. Rule S9.1.
+-- requeue: put messages that a consumer holds at the end of their stream, marked as redelivered. Rule S9.1.
 -- KEYS   1 stream
 --@argv group consumer ids[]
--- Reply  how many it still held; those that another consumer has taken over stay with that one
+-- Reply  how many of them the consumer still held; messages that another consumer has taken over stay with that one
+-- Repeat gives 0: the consumer holds them no more
 local moved = 0
 for id in ids do
   local held = redis.pcall('XPENDING', KEYS[1], group, id, id, 1, consumer)

@@ -1,9 +1,12 @@
--- take_over: claim the messages of dead consumers in these streams; remove dead consumers that hold none. Rules S9.1, S9.3.
--- KEYS   1 stream   2... further ones
+-- take_over: give a consumer the messages of dead consumers of these streams, and remove dead consumers that hold none. Rules S9.1,
+-- S9.3.
+-- KEYS   1 stream   2... further streams
 --@argv group consumer idle_ms limit:int alive dead[]
---       consumer: takes the messages. idle_ms: a dead consumer's message is free after this long. limit: messages of a stream.
---       alive: prefix of the keys that live consumers keep. dead: consumers that are surely dead
--- Reply  entries of each stream: {{{id, {field, value, ...}}, ...}, ...}
+--       consumer: gets the messages. idle_ms: a message is free when its consumer has no live key and has done nothing with it for
+--       this long. limit: take so many messages of a stream at most. alive: prefix of the keys that live consumers keep. dead:
+--       consumers that are certainly dead; their messages are free at once
+-- Reply  for each stream its messages: {{{id, {field, value, ...}}, ...}, ...}
+-- Repeat takes further messages; those of a lost reply are the consumer's, and it finds them among its pending ones
 local is_dead, taken = {}, {}
 for name in dead do is_dead[name] = true end
 

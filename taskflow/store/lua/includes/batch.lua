@@ -1,5 +1,5 @@
--- batch: one run for many events (S7.6). `batching:<id>` leads to the run that gathers them; its first event is in its hash, the
--- others are in the list `batch:<run_id>`.
+-- batch: one run for many events (S7.6). `batching:<id>` leads to the run that gathers them. The run has the first event in its
+-- hash, and the others in the list `batch:<run_id>`.
 -- An event for later runs alone: a batch starts when it is full, and could not wait for the time of one event.
 --@at limited: flow.batch
 --@at delay: flow.batch
@@ -11,7 +11,7 @@ local function join_batch(run, batch, now_ms)
   local name, size, bytes = 'batching:' .. batch[1], batch[2], #text
   local run_id = redis.call('GET', prefix .. name)
   local open = run_id and redis.call('HMGET', run_key(run_id), 'due', 'batched', 'bytes')
-  -- The batch's time is over, and its timer is about to fire.
+  -- The batch's time is over, and the timer of its run is about to fire.
   if open and tonumber(open[1]) <= now_ms then
     start_scheduled(run_id, now_ms)
     open = nil
@@ -28,7 +28,7 @@ local function join_batch(run, batch, now_ms)
   redis.call('RPUSH', batch_key(run_id), text)
   redis.call('HSET', run_key(run_id), 'batched', count, 'batch_size', size, 'bytes', bytes)
   if count >= size or bytes >= MAX_BATCH_BYTES then
-    -- It is as old as this, and not as its timeout.
+    -- The run takes its turn by this time, and not by the batch's timeout.
     redis.call('HSET', run_key(run_id), 'score', now_ms)
     start_scheduled(run_id, now_ms)
   end

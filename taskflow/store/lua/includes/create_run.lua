@@ -1,17 +1,17 @@
--- create_run: make a run and put it where it belongs: claimed at once, ready, or delayed.
--- run: id, fn, queue, event (JSON), uid (of the event, when there is a record of it: then `event` and `frame` are as that keeps
--- it), cause, version, start_at_ms (or 0), start_timeout_ms, finish_timeout_ms (or 0), parent (or ''), flow ('' or a packed table,
--- see FlowControl.plan).
--- now is ARGV's text: a number would be formatted anew at each use.
--- Returns the fence when `child_id` got the claim, else 0; and what `admit` said when it made no run of its own. A run that exists
--- is left as it is, so that routing an event twice makes one run (S1.6); its fence is told again to the child that already holds it
--- and missed the first reply.
+-- create_run: make a run, and put it where it belongs: claimed at once, ready, or delayed.
+-- run is a table: id, fn, queue, event (JSON), uid (of the event, when there is a record of it: `event` and `frame` are then as the
+-- record keeps them), cause, version, start_at_ms, start_timeout_ms, finish_timeout_ms (each 0 for none), parent (or ''), flow (a
+-- packed table, see FlowControl.plan, or '').
+-- now is the text of the argument: a number would be made a text anew at each use.
+-- Returns the fence when `child_id` got the claim, else 0; and what `admit` said when no run is made.
+-- create_run_once leaves a run that exists as it is, so that routing an event twice makes one run (S1.6). It tells the fence again
+-- to a child that holds the run and missed the first reply.
 local function known_fence(run_id, child_id)
   local known = redis.call('HMGET', run_key(run_id), 'function', 'by', 'fence', 'status')
   if not known[1] then return nil end
   return known[2] == child_id and known[4] == RUNNING and tonumber(known[3]) or 0
 end
--- Whether a run that is made now may execute at once: older runs go first (S7.2), and its limits must have room.
+-- Whether a run that is made now may execute at once: older runs go first (S7.2), and the run's limits must have room.
 local function is_first(fn, queue)
   local key = ready_key(fn, queue)
   if has_ready[key] == nil then has_ready[key] = redis.call('EXISTS', key) == 1 end
@@ -23,14 +23,13 @@ local function may_start(fn, queue, lane, now_ms)
   return redis.call('EXISTS', lanes_key(fn, queue), lane_key(fn, queue, lane)) == 0 and not full_limit(fn, lane)
     and opens_at(fn, lane) <= now_ms
 end
--- Whether anything hangs on a run, or its hash says where it comes from. A run that is not tied has been made by the event that
--- its id begins with, and has no more to it.
+-- Whether a run is tied: something hangs on it, or it did not simply come by the event that its id begins with.
 local function is_tied(run, lane, is_scored)
   return run.fields or lane or run.keep or is_scored or run.parent ~= '' or run.finish_timeout_ms > 0
     or run.start_timeout_ms > 0 or run.cause ~= DEFAULT_CAUSE or event_uid(run.id) ~= run.uid
 end
--- Add to the fields of a new run what else hangs on it. `tied` says that it is tied, and whether its end has more to it than to
--- give back places.
+-- Add to the fields of a new run what hangs on it. The field `tied` is 'lane' when its end only has to give back places, else
+-- 'more'.
 local function tie(fields, run, lane, now)
   local function add(name, value)
     fields[#fields + 1] = name

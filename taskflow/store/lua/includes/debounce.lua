@@ -1,6 +1,7 @@
--- debounce: the first event makes a run that starts later; those that follow move its start, and the last one is its event (S7.5).
--- `debounce:<id>` is a hash: the run, when its first and last event came, when it is due; ts, uid and earliest start of its event.
--- The last event is the one with the latest ts: routers that work side by side may change the order in which events were sent.
+-- debounce: the first event makes a run that starts later; the events that follow move its start, and the last one is its event
+-- (S7.5). `debounce:<id>` is a hash: the run, when its first and its last event came, when it is due; ts, uid and earliest start of
+-- the event that it has. The last event is the one with the latest ts: routers that work side by side may take events in another
+-- order than that in which they were sent.
 --@at limited: flow.debounce
 --@at delay: flow.debounce
 --@at join: if flow.debounce then landed, text = join_debounce(run, flow, now_ms) end
@@ -25,14 +26,14 @@ local function set_debounced_event(run, run_id, flow)
   end
 end
 local function debounced_text(run_id) return 'debounced: run ' .. run_id .. ' has a later event' end
--- The run whose window the event falls into, and what the event's record says; nil when it makes a run, to start at
+-- The run whose window the event falls into, and what the event's record says; nil when the event makes a run, which then starts at
 -- run.start_at_ms.
 local function join_debounce(run, flow, now_ms)
   local debounce = flow.debounce
   local name, ts, uid = 'debounce:' .. debounce[1], debounce[4], debounce[5]
   local window = redis.call('HMGET', prefix .. name, 'run', 'first', 'due', 'ts', 'uid', 'start_at', 'last')
   local run_id = window[1]
-  -- The window of the debounce is over, and its timer is about to fire.
+  -- The window is over, and the timer of its run is about to fire.
   if run_id and tonumber(window[3]) <= now_ms then
     start_scheduled(run_id, now_ms)
     run_id = nil
@@ -55,7 +56,7 @@ local function join_debounce(run, flow, now_ms)
   else
     text = debounced_text(run_id)
   end
-  -- A command that the network held up has an old time, which must not bring the start forward.
+  -- A command that the network has held up brings an old time, which must not move the start forward.
   local last_ms = math.max(tonumber(window[7] or 0), now_ms)
   local due_ms = debounce_due(debounce, tonumber(window[2]), start_at, last_ms)
   redis.call('HSET', prefix .. name, 'due', due_ms, 'last', last_ms)

@@ -4,7 +4,7 @@
 local function sweep_operations(run_id, now_ms)
   redis.call('DEL', joins_key(run_id))
   local steps = redis.call('HGETALL', steps_key(run_id))
-  -- A command for many of them: a wide run may have thousands.
+  -- One command for many of them: a wide run may have thousands.
   local timers, dropped = {}, {}
   for i = 1, #steps, 2 do
     local op = cmsgpack.unpack(steps[i + 1])

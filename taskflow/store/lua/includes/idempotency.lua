@@ -1,4 +1,4 @@
--- idempotency: one run for each value in 24 h (S7.8). `idempotency:<id>` is a hash: the run, and until when it counts.
+-- idempotency: one run for each value in 24 h (S7.8). `idempotency:<id>` is a hash: the run, and until when (ms) it counts.
 --@at limited: flow.idem
 --@at refuse: flow.idem and idempotency_refusal(run.fn, flow.idem, now_ms)
 --@at count: if flow.idem then note_idempotency(flow.idem, landed or run.id, now_ms) end

@@ -1,5 +1,5 @@
--- keys: every key that a script makes. KEYS[1] is the partition's prefix, "tf:{0}:"; it carries the hash tag that puts them
--- all in one cluster slot. The Python side of the same names is store/keys.py.
+-- keys: every key that a script makes. KEYS[1] is the prefix of the partition, "tf:{0}:". Its hash tag puts all keys in one slot of
+-- a cluster. In Python store/keys.py has the same names.
 local prefix = KEYS[1]
 local SEP = '\31'  -- between the names of which a member or field is made
 local function run_key(run_id) return prefix .. 'run:' .. run_id end

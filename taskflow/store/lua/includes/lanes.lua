@@ -1,21 +1,22 @@
--- lanes: ready runs of a function with limits, apart by the keys of these limits, so that a key at its limit holds up no other
--- (S7.1, S7.3, S7.11). A lane is the ids of its concurrency limits, joined by \30, then \29 and the id of its throttle
--- as long as its runs have not started; taskflow/flow/plan.py writes it. A lane with ready runs stands in exactly one of
---   lanes:<queue>:<fn>   to be served, by its turn: when its best run was made, or when it was served last, if that is later
---   blocked:<limit id>   it found this limit reached; a place that is given back brings the first one back
+-- lanes: the ready runs of a function with limits stand apart by the keys of these limits, so that a key at its limit holds up no
+-- other one (S7.1, S7.3, S7.11). A lane is the ids of the concurrency limits, joined by \30; as long as its runs have not started,
+-- \29 and the id of their throttle follow. taskflow/flow/lane.py describes it. A lane with ready runs stands in exactly one of
+--   lanes:<queue>:<fn>   it is to be served, by its turn: when its best run was made, or when it was served last, if that is later
+--   blocked:<limit id>   it found this limit reached; a place that is given back brings the first lane back
 --   timers               it found its throttle closed, and comes back when that opens
--- `blocked` lists the limits that lanes wait for, by when they were looked at last.
--- `places:<limit id>` holds the runs and steps that execute under a limit. They belong to claims: who ends a claim gives them back.
--- After a function's name in its queue's index: all its lanes.
+-- `blocked` is a sorted set of the limits for which lanes wait, by when beat has looked at them last.
+-- `places:<limit id>` is a set of the runs and steps that execute under a limit. A place belongs to a claim: who ends the claim
+-- gives it back.
+-- LANES stands after a function's name in its queue's index, for the runs of all its lanes.
 local LANES = SEP
--- Lanes are served in turn even within one millisecond.
+-- So lanes are served in turn even within one millisecond.
 local TURN_MS = 0.001
 local function lane_key(fn, queue, lane) return ready_key(fn .. SEP .. lane, queue) end
 local function lanes_key(fn, queue) return prefix .. 'lanes:' .. queue .. ':' .. fn end
 local function places_key(limit) return prefix .. 'places:' .. limit end
 local function blocked_key(limit) return prefix .. 'blocked:' .. limit end
 local function lane_member(queue, fn, lane) return queue .. SEP .. fn .. SEP .. lane end
--- A lane taken apart, once a script: {text, without the throttle; limits, their ids; throttle or nil}.
+-- A lane taken apart, once a script: {text: the lane without the throttle, limits: their ids, throttle: its id or nil}.
 local known_lanes = {}
 local function parse_lane(lane)
   local known = known_lanes[lane]
@@ -33,8 +34,7 @@ end
 local function each_limit(lane, visit)
   for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
 end
--- What the function's limits are now: {limits = {number, ...}, interval_us, tolerance_us}; those of a function that is gone are
--- not.
+-- What the function's limits are now: {limits = {number, ...}, interval_us, tolerance_us}. All are nil for a function that is gone.
 local known_settings = {}
 local function settings_of(fn)
   local settings = known_settings[fn]
@@ -57,14 +57,14 @@ local function full_limit(fn, lane)
   return full
 end
 
--- Let a lane be served; it was in none of the three places, or has been taken out.
+-- Let a lane be served that stands in none of the three places.
 local function serve_lane(queue, fn, lane, turn, now_ms, silent)
   local head = redis.call('ZRANGE', lane_key(fn, queue, lane), 0, 0, 'WITHSCORES')
   if not head[1] then return end
   redis.call('ZADD', lanes_key(fn, queue), turn, lane)
   list_function(queue, fn, fn .. LANES, head[2], now_ms, silent)
 end
--- A place under this limit may be free: serve the lane that has waited longest for it.
+-- A place under this limit may be free: serve the lane that has waited for it longest.
 local function unblock(limit, now_ms, silent)
   local first = redis.call('ZRANGE', blocked_key(limit), 0, 0, 'WITHSCORES')
   if not first[1] then return false end
@@ -74,15 +74,15 @@ local function unblock(limit, now_ms, silent)
   if is_full(limit, most) then return false end
   redis.call('ZREM', blocked_key(limit), first[1])
   if redis.call('EXISTS', blocked_key(limit)) == 0 then redis.call('ZREM', prefix .. 'blocked', limit) end
-  -- The process that gives a place back claims the next run itself, even if a message is under way to others, so that no place is
-  -- idle.
+  -- A message is asked for even if one is under way to others: the process that gives the place back then claims the next run
+  -- itself, and no place is idle.
   if not silent then hint(app_of(fn), queue, now_ms, true) end
   serve_lane(queue, fn, lane, first[2], now_ms, silent)
-  -- It does not take the place until it is resumed.
+  -- A paused function does not take the place.
   if is_paused(fn) then return unblock(limit, now_ms, silent) end
   return true
 end
--- The lane found `full` reached: it waits for that one. A place under its other limit goes to others.
+-- The lane has found its limit `full` reached, and waits for it. A place under its other limit goes to others.
 local function block_lane(queue, fn, lane, turn, full, now_ms)
   redis.call('ZREM', lanes_key(fn, queue), lane)
   redis.call('ZADD', blocked_key(full), turn, lane_member(queue, fn, lane))
@@ -108,7 +108,7 @@ local function remove_from_lane(member, fn, queue, lane, now_ms)
     if redis.call('ZREM', blocked_key(limit), member_of_lane) == 1 and redis.call('EXISTS', blocked_key(limit)) == 0 then
       redis.call('ZREM', prefix .. 'blocked', limit)
     end
-    -- It may have been brought back for a place that it does not take now.
+    -- The lane may have been served for a place that it does not take now.
     unblock(limit, now_ms)
   end)
 end

@@ -1,7 +1,7 @@
--- listing: the index of a queue, which holds each function with ready runs, with the score of its best.
--- A function that is paused stands in none, so nobody claims its runs (S10.4): `held:<fn>` notes the queues where it is to be
--- listed once it is resumed. Of a queue that is paused nobody claims anything. `paused` is a hash: functions, and queues as app SEP
--- queue, to when they were paused (ms).
+-- listing: the index of a queue, which holds each function that has ready runs, with the score of its best run.
+-- A paused function stands in no index, so that nobody claims its runs (S10.4); `held:<fn>` is the set of queues in whose index it
+-- is to stand once it is resumed. Nobody claims anything of a paused queue. `paused` is a hash from a function, or from a queue as
+-- app SEP queue, to when (ms) it was paused.
 local paused_names
 local function is_paused(name)
   if not paused_names then
@@ -11,8 +11,8 @@ local function is_paused(name)
   return paused_names[name]
 end
 local function queue_member(app, queue) return app .. SEP .. queue end
--- member: the function, or the function and LANES for its runs that are in lanes. A script that makes many runs lists it once.
--- By queue SEP member: its score.
+-- member: the function, or the function and LANES for its runs in lanes. A script that makes many runs lists the function once.
+-- By queue SEP member, the score with which it is listed.
 local listed = {}
 local function unlist_function(queue, fn, member)
   listed[queue .. SEP .. member] = nil
@@ -28,7 +28,7 @@ local function list_function(queue, fn, member, score, now_ms, silent)
     redis.call('SADD', prefix .. 'queues', app .. SEP .. queue)
   end
   if silent then
-    -- The reaper shall send a message in its next turn, whatever was sent before (S9.3).
+    -- Beat shall send a message in its next turn, whatever was sent before (S9.3).
     redis.call('HDEL', prefix .. 'hints', app .. SEP .. queue)
   else
     hint(app, queue, now_ms)

@@ -1,7 +1,8 @@
--- offer: steps that a run offers to other processes, since it has no slot for them (S4.4).
--- A job is run_id SEP step_key. It stands in its function's ready set like a run, then in the claims of the child that took it.
--- The operation's state is `offer`, then `taken` with the child in `by` and a fence of its own: which of all takings of the run
--- this is, as a step that was taken back and offered anew is another operation, and who took the first may still execute it.
+-- offer: steps that a run offers to other processes, since its own process has no slot for them (S4.4).
+-- A job is run_id SEP step_key. It waits in its function's ready set like a run, and then stands in the claims of the child that
+-- has taken it. The operation's state is `offer`, then `taken`, with the child in `by` and a fence of its own: how many steps of
+-- the run were taken so far. A step that is taken back and offered again has another fence, and the child that took it first may
+-- still execute it.
 local function job_of(run_id, step_key) return run_id .. SEP .. step_key end
 local function split_job(job) return string.match(job, '^(.-)' .. SEP .. '(.*)$') end
 local function offer_step(run_id, step_key, now_ms, silent)

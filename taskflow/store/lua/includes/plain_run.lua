@@ -1,9 +1,9 @@
--- plain_run: make a run that nothing hangs on (see is_tied), and that may execute now. Most are so, and this takes a third of what
--- create_run does. Their places among the ready and the claimed are written at the script's end.
+-- plain_run: make a run that nothing hangs on (see is_tied) and that may execute now. Most runs are so, and this takes a third of
+-- what create_run takes. Their places among the ready and the claimed runs are written at the script's end.
 --@finally note_plain when plain_ready
--- By function and queue: score, run, ...
+-- By function and queue: {score, run_id, ...}.
 local plain_ready = {}
--- Of the child that claims, run, text, ...
+-- What the child claims: {run_id, text of the claim, ...}.
 local plain_claimed, plain_child, plain_now = {}, nil, nil
 local function create_plain(run_id, fn, queue, version, child_id, now)
   local key, fence = run_key(run_id), 0

@@ -1,5 +1,5 @@
--- rate_limit: how often events start runs, by GCRA (S7.4). `rate:<id>` is the time at which the next start is due if all keep their
--- distance, as "ms parts": a part is 1/limit ms, so that nothing is ever rounded.
+-- rate_limit: how often events start runs, by GCRA (S7.4). `rate:<id>` is the time at which the next start is due if all starts
+-- keep their distance, as "ms parts": a part is 1/limit ms, so that nothing is ever rounded.
 --@at limited: flow.rate
 --@at refuse: flow.rate and rate_refusal(run.fn, flow.rate, now_ms)
 --@at count: if flow.rate then count_rate(flow.rate, now_ms) end

@@ -1,4 +1,4 @@
--- ready: put a run, or an offered step of one, where it waits for a slot of its queue: oldest first (S7.2).
+-- ready: put a run, or an offered step of one, where it waits for a slot of its queue. The oldest goes first (S7.2).
 -- silent: the caller can't send a work message.
 -- By ready set, whether it has members, as far as this script has found out.
 local has_ready = {}

@@ -1,12 +1,13 @@
--- resolve: write the outcome of a pending operation and wake its run.
--- outcome is {data = JSON} or {error = {name, message}}; a resolved or vanished operation is left alone (safe to repeat).
--- kind, child: of the operation that is meant, where the key may have become that of another one (S4.5).
+-- resolve: write the outcome of a pending operation, and wake its run.
+-- outcome is {data = JSON} or {error = {name, message, stack}}. An operation that is resolved or gone is left alone, so that a
+-- repeat changes nothing.
+-- kind, child: of the operation that is meant, when the key may be that of another operation by now (S4.5).
 local PENDING = {wait = true, retry = true, offer = true, taken = true}
 local function is_pending(op) return PENDING[op.state] end
 -- Remove an operation from all indexes in which it waits.
 local function unlist(run_id, step_key, op, now_ms)
   local job = run_id .. SEP .. step_key
-  -- One that is taken goes on executing, and counts until then (S7.1): who took it ends its claim, or whoever hands that back.
+  -- A step that another process has taken goes on executing, and holds its places until it ends (S7.1) or is handed back.
   if op.state == 'offer' then
     local run = redis.call('HMGET', run_key(run_id), 'function', 'queue', 'lane')
     remove_ready(job, run[1], run[2] or DEFAULT_QUEUE, run[3], now_ms)
@@ -15,7 +16,7 @@ local function unlist(run_id, step_key, op, now_ms)
   if op.kind == 'event' then remove_wait(op, job) end
   if op.kind == 'signal' then remove_signal(op, job) end
 end
--- A run that waits for all of a thousand operations is woken by the last one, not a thousand times.
+-- Whether other operations of its join are pending. A run that waits for all of a thousand operations is woken once, by the last.
 local function is_join_open(run_id, step_key)
   local join = redis.call('HGET', joins_key(run_id), step_key)
   return join and redis.call('HINCRBY', joins_key(run_id), SEP .. join, -1) > 0
@@ -31,7 +32,7 @@ local function resolve(run_id, step_key, outcome, now_ms, kind, child)
     op.state, op.error = 'failed', outcome.error
   else
     op.state, op.data = 'done', outcome.data
-    -- A step that completes resets the counter of the code outside (S5.1).
+    -- A step has completed: the code between the steps has all its attempts again (S5.1).
     redis.call('HDEL', run_key(run_id), 'attempt', 'earlier_errors')
   end
   redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))

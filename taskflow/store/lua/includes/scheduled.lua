@@ -1,5 +1,5 @@
--- scheduled: make a run ready that waited for its time, its debounce or its batch (S1.4, S5.6, S7.5, S7.6). The field `gathers` is
--- the key, without the prefix, that leads further events to the run until then.
+-- scheduled: make a run ready that has waited for its time, its debounce or its batch (S1.4, S5.6, S7.5, S7.6). The field `gathers`
+-- is the key, without the prefix, that leads further events to the run until then.
 local function start_scheduled(run_id, now_ms)
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'status', 'function', 'queue', 'score', 'lane', 'gathers', 'single', 'single_mode',

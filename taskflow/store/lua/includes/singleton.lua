@@ -1,7 +1,7 @@
--- singleton: the holder of a singleton's key (S7.7). `singleton:<id>` is a hash: `run` is the live run, `next` the run that starts
--- once that one has ended.
+-- singleton: who holds the key of a singleton (S7.7). `singleton:<id>` is a hash: `run` is the live run, `next` the run that starts
+-- once the live one has ended.
 local function singleton_key(id) return prefix .. 'singleton:' .. id end
--- At the end of a run: free the key, or give it to the run that waits for it.
+-- A run has ended: free its key, or give it to the run that waits for it.
 local function leave_singleton(id, run_id, now_ms)
   local key = singleton_key(id)
   local held = redis.call('HMGET', key, 'run', 'next')

@@ -2,7 +2,7 @@
 --@at limited: flow.single
 --@at refuse: flow.single and not is_scheduled and singleton_refusal(run.fn, flow.single, run.id)
 --@at make: if flow.single then make_single(run, flow.single, is_scheduled, now_ms) end
--- The live run that holds the key, if another one does, and the run that waits for it.
+-- The live run that holds the key, if it is another one, and the run that waits for its end.
 local function singleton_holder(id, run_id)
   local held = redis.call('HMGET', singleton_key(id), 'run', 'next')
   if not held[1] or held[1] == run_id then return nil end
@@ -15,8 +15,8 @@ local function singleton_refusal(fn, single, run_id)
   local holder = single[2] == 'skip' and singleton_holder(single[1], run_id)
   return holder and 'singleton: run ' .. holder .. ' is live' .. key_text(fn, single[1]) or nil
 end
--- Take the key. The live run is cancelled, and who waits for its end is as well; returns the live run when the new one has to wait
--- too.
+-- Take the key. The live run is cancelled, and so is a run that waits for its end. Returns the live run when the new one has to
+-- wait for its end.
 local function enter_singleton(single, run_id, now_ms)
   local id = single[1]
   local holder, waiting = singleton_holder(id, run_id)

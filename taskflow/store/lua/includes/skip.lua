@@ -1,5 +1,5 @@
--- skip: record a run that flow control or a pause refused, with the reason (S1.3, S7, S10.4).
--- run is as for create_run. It becomes a final run that a replay can pick up; the `invoke` that it was to serve fails.
+-- skip: record a run that flow control or a pause has refused, with the reason (S1.3, S7, S10.4).
+-- run is as for create_run. It is recorded as ended, so that a replay can pick it up; the invoke that it was to serve fails.
 local function skip_run(run, reason, now_ms)
   local fields = {'function', run.fn, 'created', now_ms, 'version', run.version, 'status', SKIPPED, 'ended', now_ms,
     'skipped', reason}
@@ -16,12 +16,12 @@ local function skip_run(run, reason, now_ms)
     resolve(parent_id, step_key, {error = {name = 'RunSkipped', message = message, stack = ''}}, now_ms)
   end
 end
--- The key that a limit is for, as its id ends with it.
+-- The value of a limit's key for the reason: the limit's id ends with it.
 local function key_text(fn, id)
   local token = string.sub(id, #fn + 2)
   return token == '' and '' or ' for key ' .. token
 end
--- The same for a run that exists, and waits for its start.
+-- Skip a run that exists, and waits for its start.
 local function skip_scheduled(run_id, reason, now_ms)
   local message = 'run ' .. run_id .. ' was skipped: ' .. reason
   finalize(run_id, SKIPPED, cjson.encode({name = 'RunSkipped', message = message, stack = ''}), true, now_ms)

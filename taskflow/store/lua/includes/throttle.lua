@@ -1,7 +1,7 @@
 -- throttle: how often runs start, by GCRA (S7.3). `throttle:<id>` is the time (us) at which the next start is due if all keep
 -- their distance; a start is allowed up to the tolerance before that. Whole microseconds: exact in Lua's numbers.
 local function throttle_key(id) return prefix .. 'throttle:' .. id end
--- When (ms) a run of the lane may start; 0 for a lane without a throttle.
+-- When (ms) the next run of the lane may start; 0 for a lane without a throttle.
 local function opens_at(fn, lane)
   local _, throttle = split_lane(lane)
   local tolerance_us = throttle and settings_of(fn).tolerance_us
@@ -9,7 +9,7 @@ local function opens_at(fn, lane)
   local due_us = redis.call('GET', throttle_key(throttle))
   return due_us and math.ceil((tonumber(due_us) - tolerance_us) / 1000) or 0
 end
--- A run of the lane starts: from now on it is limited by the lane that is returned.
+-- A run of the lane starts. Returns the lane that limits it from now on: it has no throttle.
 local function count_start(fn, lane, now_ms)
   local limits, throttle = split_lane(lane)
   local interval_us = settings_of(fn).interval_us

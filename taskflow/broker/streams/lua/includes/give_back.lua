@@ -1,4 +1,4 @@
--- give_back: put a message that a consumer holds at the end of its stream. Returns 1, or 0 if it is gone, or no message.
+-- give_back: put a message that a consumer holds at the end of its stream. Returns 1, or 0 when it is gone or is no message.
 local function give_back(stream, group, id)
   local entry = redis.call('XRANGE', stream, id, id)[1]
   local is_message = entry and entry[2][4]
