@@ -2,8 +2,9 @@
 -- what was dropped. Rules S3.7, S4.5.
 -- KEYS   1 prefix
 --@argv now_ms:int child_id run_id fence step_key kind
---       kind: of the operation that the run makes instead. One of that kind stays, unless it was dropped: a repeat may come late
--- Reply  {'fenced' | 'ok', hints}
+--       kind: of the operation that the run makes instead
+-- Reply  {'fenced' (the claim is lost) | 'ok', hints}
+-- Repeat may come late: an operation of that kind stays, unless it was dropped
 if not owns(run_id, child_id, fence) then return {'fenced', {}} end
 local packed = redis.call('HGET', steps_key(run_id), step_key)
 if not packed then return {'ok', {}} end
