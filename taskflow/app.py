@@ -15,7 +15,7 @@ from taskflow.queues import Queues
 from taskflow.run import Run, RunView
 from taskflow.runs.edits import UNCHANGED, Edits
 from taskflow.sent import SentEvent
-from taskflow.types import JsonObject, RunId
+from taskflow.types import Duration, JsonObject, RunId
 from taskflow.values.keywords import check_keywords
 from taskflow.values.shape import ANY
 
@@ -101,19 +101,21 @@ class TaskFlow:
 
     def send(
         self, event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None,
-        ts: int | None = None, user: JsonObject | None = None, v: str | None = None, headers: Headers | None = None,
+        ts: int | None = None, delay: Duration | None = None, user: JsonObject | None = None, v: str | None = None,
+        headers: Headers | None = None,
     ) -> list[str]:  # fmt: skip
         """Send one event, or a list of at most 5,000; return the ids in order. From any thread. Rules S1.2, S1.5.
 
             app.send("shop/order.created", {"sku": "A7"}, id="order-7")
             app.send([Event("shop/a"), Event("shop/b", {"n": 1})])
 
-        The other arguments are for an event that is given by its name; an `Event` has them as fields. Raises InvalidEvent, and then
-        nothing is published; ConfigError for more than 5,000 events; and BrokerUnavailable, within `send_timeout`.
+        `delay` is a duration before the runs of the events may begin, in place of a `ts` (S1.4). The other arguments are for an
+        event that is given by its name; an `Event` has them as fields. Raises InvalidEvent, and then nothing is published;
+        ConfigError for more than 5,000 events, InvalidDuration, and BrokerUnavailable, within `send_timeout`.
         """
         link = self._link
         ids, messages = encode_events(
-            event, data, id=id, ts=ts, user=user, v=v, headers=headers, now_ms=link.clock.now_ms(),
+            event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=link.clock.now_ms(),
             max_bytes=link.config.max_event_bytes,
         )  # fmt: skip
         link.publisher.publish_events(messages)
@@ -121,12 +123,13 @@ class TaskFlow:
 
     async def asend(
         self, event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None,
-        ts: int | None = None, user: JsonObject | None = None, v: str | None = None, headers: Headers | None = None,
+        ts: int | None = None, delay: Duration | None = None, user: JsonObject | None = None, v: str | None = None,
+        headers: Headers | None = None,
     ) -> list[str]:  # fmt: skip
         """As `send`, for async code. It never blocks the loop, and sends all pending events together."""
         link = self._link
         ids, messages = encode_events(
-            event, data, id=id, ts=ts, user=user, v=v, headers=headers, now_ms=link.clock.now_ms(),
+            event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=link.clock.now_ms(),
             max_bytes=link.config.max_event_bytes,
         )  # fmt: skip
         await link.async_publisher.publish_events(messages)

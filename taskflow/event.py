@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NotRequired, TypedDict
 
 import orjson
 
 from taskflow.errors import ConfigError, InvalidEvent, SerializationError
 from taskflow.headers import NO_HEADERS, Headers, find_header_problem, inherit
-from taskflow.types import JsonObject
+from taskflow.types import Duration, JsonObject
+from taskflow.values.durations import parse_duration_ms
 from taskflow.values.ids import is_ulid, new_ulid
 from taskflow.values.stored import dump
 
@@ -157,9 +158,10 @@ def encode_event(
 
 def encode_events(
     event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None, ts: int | None = None,
-    user: JsonObject | None = None, v: str | None = None, headers: Headers | None = None, now_ms: int, max_bytes: int,
+    user: JsonObject | None = None, v: str | None = None, headers: Headers | None = None, delay: Duration | None = None,
+    now_ms: int, max_bytes: int,
 ) -> tuple[list[str], list[bytes]]:  # fmt: skip
-    """Encode the arguments of `send`: the ids of the events, and the broker messages that carry them. Rules S1.2, S1.5."""
+    """Encode the arguments of `send`: the ids of the events, and the broker messages that carry them. Rules S1.2, S1.4, S1.5."""
     if isinstance(event, str):
         events: Sequence[Event] = (Event(event, {} if data is None else data, id, ts, user, v, headers),)
     else:
@@ -172,12 +174,23 @@ def encode_events(
         raise ConfigError(
             f"send takes at most {MAX_EVENTS:,} events at a time, but got {len(events):,}: send them in parts"
         )
+    if delay is not None:
+        events = delayed(events, delay, now_ms)
     ids, encoded = [], []
     for one in events:
         public_id, body = encode_event(one, now_ms=now_ms, max_bytes=max_bytes)
         ids.append(public_id)
         encoded.append(body)
     return ids, pack_messages(encoded)
+
+
+def delayed(events: Sequence[Event], delay: Duration, now_ms: int) -> list[Event]:
+    """The events, with the `ts` that is `delay` from now. Raises ConfigError for one with a `ts` of its own, InvalidDuration."""
+    due_ms = now_ms + parse_duration_ms(delay, what="delay")
+    for event in events:
+        if event.ts is not None:
+            raise ConfigError(f"event {event.name!r}: send() takes delay=... or a ts, not both")
+    return [replace(event, ts=due_ms) for event in events]
 
 
 def pack_messages(encoded: Sequence[bytes]) -> list[bytes]:

@@ -95,6 +95,7 @@ def read_spec(manifest: bytes) -> FunctionSpec:
 class InvokeOptions(TypedDict, total=False):
     """The options of an invoke; None counts as left out.
 
+    id       the run's own: a second invoke of the function with it within 24 h makes no run, and returns the first one (S1.3)
     user     a JSON object: who asks for the run
     headers  short strings by name, which the run and all that it sends and starts inherit (S11.1)
     delay    a duration before the run may begin, at most 1 year; the run takes no worker's time meanwhile
@@ -102,6 +103,7 @@ class InvokeOptions(TypedDict, total=False):
     queue    the queue in which the run executes, in place of the function's (S7.2); a worker must serve it (`-Q`)
     """
 
+    id: str | None
     user: JsonObject | None
     headers: Headers | None
     delay: Duration | None
@@ -122,8 +124,8 @@ def start_ms(options: InvokeOptions, *, now_ms: int) -> int:
 class FunctionApp(Protocol):
     """The methods of the app that a Function needs."""
 
-    def send(self, event: Event, /) -> list[str]:
-        """Send the event; return its id, in a list. Rule S1.2."""
+    def send(self, event: Event, /, *, delay: Duration | None = None) -> list[str]:
+        """Send the event, whose runs may begin after `delay`; return its id, in a list. Rules S1.2, S1.4."""
         ...
 
     def invoke(
@@ -191,6 +193,7 @@ class Function(Generic[P, R]):
         *,
         id: str | None = None,
         ts: int | None = None,
+        delay: Duration | None = None,
         user: JsonObject | None = None,
         headers: Headers | None = None,
     ) -> str:
@@ -203,7 +206,7 @@ class Function(Generic[P, R]):
         event = Event(
             self._event_name(), {} if data is None else data, id=id, ts=ts, user=user, headers=headers
         )
-        return self._app.send(event)[0]
+        return self._app.send(event, delay=delay)[0]
 
     @overload
     def invoke(

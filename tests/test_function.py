@@ -21,7 +21,7 @@ from taskflow.handler_shape import HandlerShape, handler_shape
 from taskflow.retries import Retries
 from taskflow.timeouts import Timeouts
 from taskflow.triggers import TriggerCron, TriggerEvent
-from taskflow.types import FunctionId, Handler, JsonObject
+from taskflow.types import Duration, FunctionId, Handler, JsonObject
 
 
 class RecordingApp:
@@ -32,7 +32,7 @@ class RecordingApp:
         self.invoked: list[tuple[str, JsonObject | None, JsonObject | None]] = []
         self.run: Any = object()
 
-    def send(self, event: Event, /) -> list[str]:
+    def send(self, event: Event, /, *, delay: Duration | None = None) -> list[str]:
         self.sent.append(event)
         return [event.id or "01"]
 

@@ -29,6 +29,9 @@ from taskflow.function import InvokeOptions
 @click.option(
     "--data", metavar="JSON", callback=parse_json_object, help="A JSON object; - reads it from stdin."
 )
+@click.option(
+    "--id", "run_key", metavar="ID", help="Of the run: a second invoke with it within 24 h starts nothing."
+)
 @click.option("--user", metavar="JSON", callback=parse_json_object, help="A JSON object: who asks for it.")
 @click.option(
     "--header", "headers", metavar="NAME=VALUE", multiple=True, callback=parse_headers,
@@ -50,7 +53,7 @@ from taskflow.function import InvokeOptions
 @connection_options
 @json_option
 def command(
-    function: str, data: dict[str, Any] | None, user: dict[str, Any] | None, headers: dict[str, str] | None,
+    function: str, data: dict[str, Any] | None, run_key: str | None, user: dict[str, Any] | None, headers: dict[str, str] | None,
     delay: str | None, at: str | None, queue: str | None, wait: bool,
     timeout_ms: int | None, app: str | None, store: str | None, broker: str | None, namespace: str | None, as_json: bool,
 ) -> None:  # fmt: skip
@@ -63,7 +66,9 @@ def command(
         raise click.UsageError("--timeout is how long to wait: give --wait too")
     check_broker_is_known(app, store, broker, "workers are told of the run")
     target = find_target(app, store, broker, namespace)
-    options: InvokeOptions = {"user": user, "headers": headers, "delay": delay, "at": at, "queue": queue}
+    options: InvokeOptions = {
+        "id": run_key, "user": user, "headers": headers, "delay": delay, "at": at, "queue": queue,
+    }  # fmt: skip
     run_id = run(start(target, full_function_id(target, function), data, options))
     if wait:
         print_json(run(wait_for(target, run_id, timeout_ms)))

@@ -18,7 +18,7 @@ from taskflow.connections import Connections
 from taskflow.errors import InvalidDuration
 from taskflow.event import encode_events
 from taskflow.headers import Headers
-from taskflow.types import JsonObject
+from taskflow.types import Duration, JsonObject
 from taskflow.values.durations import parse_when_ms
 
 MAX_TS_DIGITS = 15  # enough for ms up to the year 9999
@@ -57,12 +57,13 @@ def send(
     *,
     id: str | None,
     ts: int | None,
+    delay: Duration | None,
     user: JsonObject | None,
     headers: Headers | None,
 ) -> str:
     """Send one event; return its id."""
     (sent_id,), messages = encode_events(
-        name, data, id=id, ts=ts, user=user, headers=headers, now_ms=connections.clock.now_ms(),
+        name, data, id=id, ts=ts, delay=delay, user=user, headers=headers, now_ms=connections.clock.now_ms(),
         max_bytes=connections.config.max_event_bytes,
     )  # fmt: skip
     try:
@@ -81,6 +82,9 @@ def send(
     "--id", "event_id", metavar="ID", help="A second event with this id within 24 h starts nothing."
 )
 @click.option("--ts", metavar="MS|ISO", callback=parse_ts, help="In the future: when its runs start.")
+@click.option(
+    "--delay", metavar="DURATION", help="How long its runs wait before they begin; 30s, 5m, '2 days'."
+)
 @click.option("--user", metavar="JSON", callback=parse_json_object, help="A JSON object: who sends it.")
 @click.option(
     "--header", "headers", metavar="NAME=VALUE", multiple=True, callback=parse_headers,
@@ -95,7 +99,7 @@ def send(
 @connection_options
 @json_option
 def command(
-    name: str, data: dict[str, Any] | None, event_id: str | None, ts: int | None, user: dict[str, Any] | None,
+    name: str, data: dict[str, Any] | None, event_id: str | None, ts: int | None, delay: str | None, user: dict[str, Any] | None,
     headers: dict[str, str] | None, app_id: str | None, app: str | None, store: str | None, broker: str | None,
     namespace: str | None, as_json: bool,
 ) -> None:  # fmt: skip
@@ -111,7 +115,9 @@ def command(
     if not sender_id:
         known = " --broker URL" if not (broker or os.environ.get("TASKFLOW_BROKER")) else ""
         raise click.UsageError(f"which app is the event for? Give -A MODULE[:APP], or --app ID{known}")
-    sent_id = send(target.connections(sender_id), name, data, id=event_id, ts=ts, user=user, headers=headers)
+    sent_id = send(
+        target.connections(sender_id), name, data, id=event_id, ts=ts, delay=delay, user=user, headers=headers
+    )
     if as_json:
         print_json({"id": sent_id})
     else:

@@ -171,11 +171,14 @@ class RunControl:
         self, spec: FunctionSpec, data: JsonObject | None, *, version: str = "", **options: Unpack[InvokeOptions]
     ) -> RunId:  # fmt: skip
         """Start one run of the function, as `start` does; the keywords are those of `InvokeOptions`."""
-        event = Event(INVOKED, data or {}, user=options.get("user"), headers=options.get("headers"))
-        start_at_ms = start_ms(options, now_ms=self.clock.now_ms())
-        return await self.start(
-            spec, event, version=version, queue=options.get("queue"), start_at_ms=start_at_ms
+        chosen_id = options.get("id")
+        event = Event(
+            INVOKED, data or {}, id=chosen_id, user=options.get("user"), headers=options.get("headers")
         )
+        return await self.start(
+            spec, event, version=version, queue=options.get("queue"), chosen_id=chosen_id or "",
+            start_at_ms=start_ms(options, now_ms=self.clock.now_ms()),
+        )  # fmt: skip
 
     async def start(
         self,
@@ -186,11 +189,13 @@ class RunControl:
         version: str = "",
         queue: str | None = None,
         start_at_ms: int = 0,
+        chosen_id: str = "",
     ) -> RunId:
         """Make one run of the function whose event is this, past triggers and flow control that picks among events.
 
         It goes to the function's queue, or to `queue`, which the app's workers must serve, and begins at
-        `start_at_ms`, or at once. Each call makes another run. Raises InvalidEvent, ConfigError for what can't be a queue.
+        `start_at_ms`, or at once. Each call makes another run, but with a `chosen_id` one in 24 h, which all calls return. Raises
+        InvalidEvent, ConfigError for what can't be a queue.
         """
         if queue is not None:
             check_slug(queue, what="queue")
@@ -201,11 +206,11 @@ class RunControl:
         )
         plan = plan_run(spec, orjson.loads(encoded), queue=queue, start_at_ms=start_at_ms)
         async with self.session.deadline() as store:
-            hints = await store.routing.start_run(
-                plan, uid=uid, name=event.name, event=encoded, cause=cause, version=version, now_ms=now_ms
+            run_id, hints = await store.routing.start_run(
+                plan, uid=uid, name=event.name, event=encoded, cause=cause, version=version, now_ms=now_ms, chosen_id=chosen_id
             )  # fmt: skip
         await self.tell(hints)
-        return plan.run_id
+        return run_id
 
     async def signal(self, app_id: str, name: str, data: Any) -> str | None:
         """Resume the run of the app that waits for the signal; return its id, or None if none does. Rule S3.4.

@@ -128,28 +128,28 @@ class Routing:
         return Answer(reply, partial(parse_routed, events))
 
     async def start_run(
-        self, plan: RunPlan, *, uid: str, name: str, event: bytes, cause: str, version: str, now_ms: int
-    ) -> list[Hint]:
-        """Make one run without routing an event."""
+        self, plan: RunPlan, *, uid: str, name: str, event: bytes, cause: str, version: str, now_ms: int, chosen_id: str = ""
+    ) -> tuple[RunId, list[Hint]]:  # fmt: skip
+        """Make one run without routing an event, unless one was made for `chosen_id` in the last 24 h; return which it is."""
         frame, body = kept_event(uid, name, event)
-        return parse_hints(
-            await self.scripts.start_run(
-                now_ms=now_ms,
-                function_id=plan.function_id,
-                queue=plan.queue,
-                run_id=plan.run_id,
-                start_at_ms=plan.start_at_ms,
-                start_timeout_ms=plan.start_timeout_ms,
-                finish_timeout_ms=plan.finish_timeout_ms,
-                flow=plan.flow,
-                cause=cause,
-                version=version,
-                uid=uid,
-                name=name,
-                frame=frame,
-                body=body,
-            )
+        run_id, hints = await self.scripts.start_run(
+            now_ms=now_ms,
+            function_id=plan.function_id,
+            queue=plan.queue,
+            run_id=plan.run_id,
+            start_at_ms=plan.start_at_ms,
+            start_timeout_ms=plan.start_timeout_ms,
+            finish_timeout_ms=plan.finish_timeout_ms,
+            flow=plan.flow,
+            cause=cause,
+            version=version,
+            uid=uid,
+            name=name,
+            frame=frame,
+            body=body,
+            chosen_id=chosen_id,
         )
+        return RunId(run_id.decode()), parse_hints(hints)
 
     async def find_waits(
         self, arrivals: Sequence[Arrival], *, limit: int, cursor: bytes = b"0", now_ms: int

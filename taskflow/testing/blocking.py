@@ -19,7 +19,7 @@ from taskflow.testing.runs import TOLD, HarnessRun
 from taskflow.testing.sent import Sent
 from taskflow.testing.stubs import Error, Stub
 from taskflow.testing.valkey import process_valkey
-from taskflow.types import JsonObject
+from taskflow.types import Duration, JsonObject
 from taskflow.values.clock import VirtualClock
 
 __tracebackhide__ = True  # pytest then leaves out frames of this module, and shows the test's own lines
@@ -104,6 +104,7 @@ class SyncHarness:
         *,
         id: str | None = None,
         ts: int | None = None,
+        delay: Duration | None = None,
         user: JsonObject | None = None,
         v: str | None = None,
         headers: Headers | None = None,
@@ -111,7 +112,9 @@ class SyncHarness:
     ) -> Sent:
         """See `Harness.send`."""
         return self._block_on(
-            lambda: self._harness.send(event, data, id=id, ts=ts, user=user, v=v, headers=headers, app=app)
+            lambda: self._harness.send(
+                event, data, id=id, ts=ts, delay=delay, user=user, v=v, headers=headers, app=app
+            )
         )
 
     def start(

@@ -30,7 +30,7 @@ from taskflow.testing.sent import Sent, runs_of_event
 from taskflow.testing.stubs import Error, Stub
 from taskflow.testing.valkey import process_valkey
 from taskflow.testing.wiring import wired
-from taskflow.types import JsonObject, RunId
+from taskflow.types import Duration, JsonObject, RunId
 from taskflow.values.clock import VirtualClock
 from taskflow.values.ids import run_id_for
 
@@ -119,6 +119,7 @@ class Harness(EngineInTest):
         *,
         id: str | None = None,
         ts: int | None = None,
+        delay: Duration | None = None,
         user: JsonObject | None = None,
         v: str | None = None,
         headers: Headers | None = None,
@@ -134,7 +135,7 @@ class Harness(EngineInTest):
         await self.ready()
         sender = app or self.apps[0]
         ids, messages = encode_events(
-            event, data, id=id, ts=ts, user=user, v=v, headers=headers, now_ms=self.clock.now_ms(),
+            event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=self.clock.now_ms(),
             max_bytes=sender.config.max_event_bytes,
         )  # fmt: skip
         await sender._link.async_publisher.publish_events(messages)

@@ -43,6 +43,13 @@ async def test_with_wait_the_result_is_printed(harness: Harness, shell: Shell) -
     assert outcome.stderr.endswith("failed: NonRetriableError: no such month\n")
 
 
+async def test_an_id_that_is_given_makes_one_run(harness: Harness, shell: Shell) -> None:
+    printed = [await shell.arun("invoke", "shop/report", "--id", "july") for _ in range(2)]
+    assert (printed[0].code, printed[0].stdout) == (0, printed[1].stdout)
+    other = await shell.arun("invoke", "shop/report", "--id", "june")
+    assert (other.code, other.stdout == printed[0].stdout) == (0, False)
+
+
 async def test_the_run_has_the_headers_that_are_given(harness: Harness, shell: Shell) -> None:
     outcome = await shell.arun(
         "invoke", "shop/report", "--header", "tenant=acme", "--header", "q=a=b", "--wait", "--timeout", "5s"

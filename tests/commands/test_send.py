@@ -79,6 +79,19 @@ async def test_event_of_the_future_schedules_its_runs(harness: Harness, shell: S
     assert run["why"].startswith("scheduled for ")
 
 
+async def test_a_delay_schedules_its_runs_too(harness: Harness, shell: Shell) -> None:
+    assert (await shell.arun("send", "shop/order", "--delay", "1h", "--app", "shop")).code == 0
+    await harness.settled()
+    (run,) = (await shell.arun("runs", "list", "--json")).json
+    assert run["status"] == "scheduled"
+    outcome = await shell.arun("send", "shop/order", "--delay", "soon", "--app", "shop")
+    assert (outcome.code, "delay" in outcome.stderr) == (1, True)
+    outcome = await shell.arun(
+        "send", "shop/order", "--delay", "1h", "--ts", "1900000000000", "--app", "shop"
+    )
+    assert (outcome.code, "delay=... or a ts, not both" in outcome.stderr) == (1, True)
+
+
 def test_data_can_come_from_stdin(shell: Shell) -> None:
     assert shell.run("send", "shop/order", "--data", "-", "--app", "shop", stdin='{"n": 1}').code == 0
     assert shell.run("send", "shop/order", "--data", "-", "--app", "shop", stdin="n").code == 2

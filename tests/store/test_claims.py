@@ -110,7 +110,7 @@ async def test_a_child_claims_no_more_than_its_free_slots_while_routing(scene: S
 
 async def start(scene: Scene, run_id: str) -> list[Hint]:
     """What the broker is to be told after a run was made."""
-    return await scene.store.routing.start_run(
+    _, hints = await scene.store.routing.start_run(
         RunPlan("shop/work", "default", RunId(run_id)),
         uid=f"E-{run_id}",
         name="order",
@@ -119,6 +119,7 @@ async def start(scene: Scene, run_id: str) -> list[Hint]:
         version="1",
         now_ms=NOW_MS,
     )
+    return hints
 
 
 async def test_one_message_is_under_way_for_a_queue(scene: Scene) -> None:

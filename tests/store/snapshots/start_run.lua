@@ -1,4 +1,5 @@
 local prefix = KEYS[1]
+local hints, hinted = {}, {}
 local function known_fence(run_id, child_id)
   local known = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'function', 'by', 'fence', 'status')
   if not known[1] then return nil end
@@ -149,7 +150,6 @@ local function start_clocks(run_id, start_timeout_ms, finish_timeout_ms, now_ms)
   if finish_timeout_ms then set_timer(now_ms + tonumber(finish_timeout_ms), 'finish_timeout' .. '\31' .. run_id) end
 end
 local listed = {}
-local hints, hinted = {}, {}
 local function hint(app, queue, now_ms, force)
   local name = app .. '\31' .. queue
   if hinted[name] then return end
@@ -836,7 +836,11 @@ local function note_expiry()
   end
 end
 local function main()
-local now_ms, function_id, queue, run_id, start_at_ms, start_timeout_ms, finish_timeout_ms, flow, cause, version, uid, name, frame, body = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13], ARGV[14]
+local now_ms, function_id, queue, run_id, start_at_ms, start_timeout_ms, finish_timeout_ms, flow, cause, version, uid, name, frame, body, chosen_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13], ARGV[14], ARGV[15]
+local CHOSEN_MS = 86400000
+local chosen = chosen_id ~= '' and prefix .. 'invoked:' .. function_id .. ':' .. chosen_id
+local until_ms, known_id = string.match(chosen and redis.call('GET', chosen) or '', '^(%d+):(.*)$')
+if known_id and tonumber(until_ms) > tonumber(now_ms) then return {known_id, hints} end
 local is_new = redis.call('EXISTS', (prefix .. 'event:' .. uid)) == 0
 local _, landed = create_run_once({
   id = run_id, fn = function_id, queue = queue, event = body, cause = cause, version = version, start_at_ms = start_at_ms,
@@ -850,7 +854,10 @@ if is_new then
   redis.call('HSET', (prefix .. 'event:' .. uid), unpack(record))
   list_event(name, uid, redis.call('INCR', prefix .. 'seq') .. '-' .. now_ms, now_ms)
 end
-return hints
+if chosen then
+  redis.call('SET', chosen, string.format('%d:%s', tonumber(now_ms) + CHOSEN_MS, run_id), 'PX', CHOSEN_MS + 3600000)
+end
+return {run_id, hints}
 end
 local is_done, reply = pcall(main)
 note_census()
