@@ -10,7 +10,7 @@ import redis
 
 from taskflow.broker.consumer import ThreadedConsumer
 from taskflow.broker.consumers import new_consumer
-from taskflow.broker.streams.consumer import StreamConsumer
+from taskflow.broker.streams.consumer import GATHER_S, READ_COUNT, StreamConsumer, pause_after
 from taskflow.broker.streams.entry import Delivery
 from taskflow.broker.topology import Topology
 from taskflow.errors import BrokerUnavailable
@@ -128,6 +128,22 @@ def test_after_several_messages_the_next_read_waits_a_moment_and_after_a_lone_on
         stream = consumer.say.stream(Topology().events_queue(app_id).name)
         with redis.Redis.from_url(streams.url) as admin:
             wait_until(lambda: admin.xlen(stream) == 0, description="all acknowledged")
+
+
+def test_each_pause_is_twice_the_one_before_while_messages_come_together() -> None:
+    shortest_s, longest_s = GATHER_S
+    pauses = [pause_after(2, 0, 0.0)]
+    while pauses[-1] < longest_s:
+        pauses.append(pause_after(2, 0, pauses[-1]))
+    assert pauses == [shortest_s * 2**n for n in range(len(pauses))]
+    assert pause_after(2, 0, longest_s) == longest_s
+    assert pause_after(1, 0, longest_s) == 0
+
+
+def test_a_message_that_comes_while_another_one_is_held_came_together_with_it() -> None:
+    assert pause_after(1, 1, 0.0) == GATHER_S[0]
+    assert pause_after(0, 1, 0.0) == 0, "a read that brought none waits for the next"
+    assert pause_after(READ_COUNT, 0, 0.0) == 0, "there are more to read"
 
 
 def test_messages_of_a_reply_that_was_lost_are_read_again(

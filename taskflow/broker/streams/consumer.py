@@ -44,10 +44,12 @@ BLOCK_S = 5.0
 READ_COUNT = 250
 """The most messages of a queue in one read."""
 
-GATHER_S = 0.002
-"""The pause after a read that brought several messages: under load each read then brings more, and a message costs less.
+GATHER_S = (0.001, 0.008)
+"""The shortest and the longest pause after a read whose messages came together, or while another one is still routed: under load
+each read then brings more, and a message costs less. Each pause is twice the one before, as long as messages come so: a burst waits
+little, a stream longer.
 
-A read that brought one message, as on an idle system or in a chain of runs, has no pause after it."""
+A read that brought one message and found no other one here, as on an idle system or in a chain of runs, has no pause after it."""
 
 INTERRUPT_S = 0.02
 """How often a read that is to end is told so, until it has ended."""
@@ -118,6 +120,7 @@ class StreamConsumer:
         self.plain: set[bytes] = set()  # metadata that was checked and is in order
         self.under_way: Read | None = None
         self.gathering: asyncio.TimerHandle | None = None  # the pause before the next read; see GATHER_S
+        self.pause_s = 0.0  # how long the last one was; 0 for none
         self.is_mending = False
         self.failures = 0
         self.is_closing = False
@@ -181,8 +184,9 @@ class StreamConsumer:
         self.last_poll_ms = self.clock.now_ms()
         self.failures = 0
         entries = self.say.entries_of(reply)
-        if 1 < len(entries) < READ_COUNT:
-            self.gathering = self.loop.call_later(GATHER_S, self.gathered)
+        self.pause_s = pause_after(len(entries), len(self.held), self.pause_s)
+        if self.pause_s:
+            self.gathering = self.loop.call_later(self.pause_s, self.gathered)
         if entries:
             self.deliver(entries)
         self.read()
@@ -379,3 +383,14 @@ class StreamConsumer:
         task = self.loop.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+
+def pause_after(count: int, held: int, last_pause_s: float) -> float:
+    """How long to wait after a read that brought `count` messages while `held` others were not acknowledged; see GATHER_S.
+
+    0 for not at all: messages come one after another, or more of them lie ready.
+    """
+    if not count or count + held == 1 or count >= READ_COUNT:
+        return 0.0
+    shortest_s, longest_s = GATHER_S
+    return min(max(2 * last_pause_s, shortest_s), longest_s)
