@@ -11,7 +11,7 @@ import asyncio
 import orjson
 
 from benchmarks.report import Benchmark, Figures, Row, Scale, at_most
-from taskflow.store.claims import Claim
+from taskflow.store.claimed import Claim
 from taskflow.store.operation import DONE, Operation
 from taskflow.store.registry import AppSettings, CodeBase, RegisteredFunction
 from taskflow.store.routing import EventPlan, RunPlan

@@ -25,7 +25,8 @@ from taskflow.engine.slots import Slots
 from taskflow.engine.tasks.tagging import install_task_factory
 from taskflow.event import decode_message, encode_events
 from taskflow.routing.listeners import Listeners
-from taskflow.store.claims import Claim, ClaimedRun, ClaimReply, Verdict
+from taskflow.store.claimed import Claim, ClaimedRun, ClaimReply
+from taskflow.store.claims import Verdict
 from taskflow.store.routing import EventPlan, RunPlan
 from taskflow.store.store import Store
 from taskflow.types import RunId

@@ -42,7 +42,8 @@ from taskflow.observability.failures import describe_error
 from taskflow.redis.connection import CommandError
 from taskflow.step import is_step_operation
 from taskflow.steps.attempt import fail, next_call_ms
-from taskflow.store.claims import ClaimedRun, Verdict
+from taskflow.store.claimed import ClaimedRun
+from taskflow.store.claims import Verdict
 
 logger = logging.getLogger("taskflow.engine")
 
@@ -170,7 +171,7 @@ class Execution:
             self.turns.give_up()  # steps whose outcome is stored wait for their turn, and would wait for ever
             await self.steps_over
         if keep and self.journal.unstored:
-            await self.store()
+            await self.proceed(self.parking.store())
 
     # --- suspending and resuming in place ---
 
@@ -190,7 +191,7 @@ class Execution:
     async def suspend(self, suspending: Awaitable[Verdict]) -> None:
         verdict = await suspending
         if verdict is Verdict.DIRTY:  # an operation was resolved meanwhile
-            await self.fetch(self.parking.fetch())
+            await self.proceed(self.parking.fetch())
         self.obey(verdict)
 
     def store_soon(self) -> None:
@@ -200,24 +201,21 @@ class Execution:
     def store_and_stay(self) -> None:
         self.parking.close()
         if self.is_going_on and not self.parking.is_suspending and self.journal.unstored:
-            self.spawn(self.store())
-
-    async def store(self) -> None:
-        self.obey(await self.parking.store())
+            self.spawn(self.proceed(self.parking.store()))
 
     def give_up(self, key: str) -> None:
         """Drop the operation of a race's loser, also in the store."""
         self.journal.withdraw(key)
         self.spawn(self.owned.drop(key))
 
-    def look(self) -> None:
-        """Ask the store for outcomes: an operation of this run may have been resolved while it is in memory."""
-        self.parking.was_told = True
-        if self.is_going_on and self.journal.pending and not self.parking.is_suspending:
-            self.spawn(self.fetch(self.parking.fetch()))
+    def look(self, key: str = "") -> None:
+        """Ask the store for outcomes: this operation, or any, may have been resolved while the run is in memory."""
+        self.parking.tell(key)
+        if self.is_going_on and self.parking.may_fetch:
+            self.spawn(self.proceed(self.parking.fetch()))
 
-    async def fetch(self, fetching: Awaitable[Verdict]) -> None:
-        self.obey(await fetching)
+    async def proceed(self, asking: Awaitable[Verdict]) -> None:
+        self.obey(await asking)
         self.tree.look_again()
 
     # --- the handler has ended ---

@@ -23,7 +23,7 @@ from taskflow.errors import StoreUnavailable
 from taskflow.function import Function
 from taskflow.observability.run_log import life_level
 from taskflow.redis.scripts import Answer
-from taskflow.store.claims import ClaimedRun, ClaimReply
+from taskflow.store.claimed import ClaimedRun, ClaimReply
 from taskflow.store.hints import Hint, WorkHint
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.lease import LEASE_LOST, Lease
@@ -274,12 +274,13 @@ class Executor:
 
     def take_message(self, text: str) -> None:
         """Act on a message that a script published for this process: an operation was resolved, or a run is to be cancelled."""
-        kind, _, run_id = text.partition(SEPARATOR)
+        kind, _, rest = text.partition(SEPARATOR)
+        run_id, _, step_key = rest.partition(SEPARATOR)
         execution = self.executions.get(run_id)
         if execution is None:
             return
         if kind == "resolved":
-            execution.look()
+            execution.look(step_key)
         elif kind == "cancel":
             execution.stop(Ending.CANCELLED)
 

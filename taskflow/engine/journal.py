@@ -7,7 +7,7 @@ branches interleave as they did before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from taskflow.config import Config
@@ -257,12 +257,14 @@ class Journal:
         self.notes, self.unstored = {}, {}
         return ops
 
-    def asked(self) -> dict[str, Waiter]:
-        """The pending operations whose outcome the store can know, which are those that are stored.
+    def asked(self, keys: Iterable[str] | None = None) -> dict[str, Waiter]:
+        """The pending operations, of `keys` or of all, whose outcome the store can know, which are those that are stored.
 
         For an operation that is not stored yet, the store may have an earlier state: that its last retry was due, for example.
         """
-        return {key: waiter for key, waiter in self.pending.items() if key not in self.unstored}
+        pending = self.pending
+        found = pending if keys is None else [key for key in keys if key in pending]
+        return {key: pending[key] for key in found if key not in self.unstored}
 
     def news_of(
         self, asked: Mapping[str, Waiter], packed_ops: Sequence[bytes | None]

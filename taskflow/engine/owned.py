@@ -14,7 +14,8 @@ import orjson
 
 from taskflow.engine.host import Host
 from taskflow.observability.run_log import Facts, attempt_failed, run_completed, run_ended
-from taskflow.store.claims import Claim, ParkedOp, PastEvent, Verdict
+from taskflow.store.claimed import Claim
+from taskflow.store.claims import ParkedOp, PastEvent, Verdict
 from taskflow.store.keys import SEPARATOR
 
 
@@ -98,9 +99,9 @@ class OwnedRun(Owned):
             self.host.send_hints(hints)
         return Verdict.OK if verdict is Verdict.PARKED and not suspend else verdict
 
-    async def fetch(self, step_keys: Sequence[str]) -> tuple[Verdict, list[bytes | None]]:
+    async def fetch(self, step_keys: Sequence[str], *, is_all: bool) -> tuple[Verdict, list[bytes | None]]:
         """The present state of pending operations. Without keys it only tells whether the claim still holds."""
-        return await self.host.claims.fetch_resolved(self.claim, step_keys)
+        return await self.host.claims.fetch_resolved(self.claim, step_keys, is_all=is_all)
 
     async def drop(self, step_key: str) -> None:
         """Drop a pending operation, so that it does not wake the run any more."""

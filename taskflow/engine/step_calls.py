@@ -134,7 +134,7 @@ class StepCalls:
             run.stop(Ending.HANDED_BACK)  # changes nothing if the run was taken away already
             raise Suspend
         epoch = run.host.lease.epoch
-        verdict, _ = await run.ask(run.owned.fetch(()))
+        verdict, _ = await run.ask(run.owned.fetch((), is_all=False))
         if verdict is Verdict.FENCED:
             run.stop(Ending.FENCED)
             raise Suspend
@@ -194,7 +194,7 @@ class StepCalls:
             run.journal.store(key, op, child)
             run.store_soon()
         elif run.parking.was_told:  # perhaps this operation was resolved before it was parked
-            run.look()
+            run.look(key)
         try:
             resolved: Operation = await waiter
         except asyncio.CancelledError:

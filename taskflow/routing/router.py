@@ -23,7 +23,7 @@ from taskflow.redis.scripts import Answer
 from taskflow.routing.known import KnownFunctions, UnreadableFunctions
 from taskflow.routing.plan import plan_run
 from taskflow.routing.waits import lookups_of, resume_waits
-from taskflow.store.claims import Claim, ClaimedRun
+from taskflow.store.claimed import Claim, ClaimedRun
 from taskflow.store.hints import Hint
 from taskflow.store.lease import LEASE_LOST, Lease
 from taskflow.store.routing import Arrival, EditionChanged, EventPlan, Routed

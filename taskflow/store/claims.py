@@ -9,11 +9,10 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple
 
-from taskflow.event import WireEvent
 from taskflow.redis.scripts import Answer, Scripts
+from taskflow.store.claimed import Claim, ClaimReply, parse_claims
 from taskflow.store.hints import Hint, parse_hints
 from taskflow.store.keys import Keys
-from taskflow.store.records import event_json, event_uid
 from taskflow.types import RunId
 
 
@@ -27,55 +26,9 @@ class Verdict(StrEnum):
     DIRTY = "dirty"  # not suspended, since an operation was resolved meanwhile
 
 
-FRESH_FIELDS = 5  # of a run as `parse_fresh` reads it
 PARK_PAGE = 150  # operations in one script
 HAND_BACK_PAGE = 150  # runs in one script
 VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
-
-
-class Claim(NamedTuple):
-    """A child's right to write a run. It ends as soon as the run has a higher fence."""
-
-    run_id: RunId
-    child_id: str
-    fence: int
-
-
-@dataclass(slots=True)
-class ClaimedRun:
-    """All that a process needs to execute a run; it comes in one round trip."""
-
-    claim: Claim
-    function_id: str
-    event: bytes  # JSON, as on the wire
-    attempt: int  # the number of the attempt at the code between the steps, from 0
-    started_ms: int
-    claimed_ms: int  # when it was claimed this time; `started_ms` is the first time
-    created_ms: int
-    cause: str
-    crashes: int
-    cancel: bytes  # the reason of a cancellation as JSON, or empty
-    steps: dict[str, bytes]  # step key -> operation (msgpack)
-    step_key: str = ""  # the claimed step, if another process offered it (S4.4); empty for the run itself
-    more_events: Sequence[bytes] = ()  # the events of a batch, after the first (S7.6)
-    # The parsed event, if the process that routed it executes the run; nobody else has this object.
-    wire: WireEvent | None = None
-
-    @classmethod
-    def fresh(
-        cls, claim: Claim, function_id: str, event: bytes, *, wire: WireEvent | None, now_ms: int
-    ) -> ClaimedRun:
-        """A run that was made and claimed in one script, and so has no steps yet."""
-        return cls(claim, function_id, event, 0, now_ms, now_ms, now_ms, "event", 0, b"", {}, wire=wire)
-
-
-class ClaimReply(NamedTuple):
-    runs: list[ClaimedRun]
-    has_more: bool
-    hints: list[Hint]
-    is_for_others: bool = (
-        False  # the work message is for others: only runs of functions that this child does not have are left
-    )
 
 
 class InvokedRun(NamedTuple):
@@ -263,11 +216,15 @@ class Claims:
         return bool(is_ours), parse_hints(hints)
 
     async def fetch_resolved(
-        self, claim: Claim, step_keys: Sequence[str]
+        self, claim: Claim, step_keys: Sequence[str], *, is_all: bool = True
     ) -> tuple[Verdict, list[bytes | None]]:
-        """The present state of pending operations, while the run stays in memory."""
+        """The present state of pending operations, while the run stays in memory. `is_all`: the run waits for no others."""
         verdict, ops = await self.scripts.fetch_resolved(
-            child_id=claim.child_id, run_id=claim.run_id, fence=claim.fence, step_keys=step_keys
+            child_id=claim.child_id,
+            run_id=claim.run_id,
+            fence=claim.fence,
+            is_all=is_all,
+            step_keys=step_keys,
         )
         return VERDICTS[verdict], ops
 
@@ -346,55 +303,3 @@ class Claims:
             run_ids = run_ids[limit:]
             if not left and not run_ids:
                 return total, hints
-
-
-def parse_claims(reply: Sequence[Any], *, child_id: str, now_ms: int) -> ClaimReply:
-    has_more, hints, rows = reply
-    runs = [
-        parse_fresh(row, child_id, now_ms)
-        if len(row) == FRESH_FIELDS
-        else parse_claimed(row, child_id, now_ms)
-        for row in rows
-    ]
-    return ClaimReply(runs, has_more == 1, parse_hints(hints), has_more == 2)
-
-
-def parse_fresh(row: Sequence[bytes], child_id: str, now_ms: int) -> ClaimedRun:
-    """A run whose first claim this is, and that has no more to it."""
-    run_id, function_id, frame, data, created = row
-    claim = Claim(RunId(run_id.decode()), child_id, 1)
-    text = event_json(event_uid(claim.run_id), frame, data)
-    return ClaimedRun(claim, function_id.decode(), text, 0, now_ms, now_ms, int(created), "event", 0, b"", {})
-
-
-def parse_claimed(row: Sequence[Any], child_id: str, now_ms: int) -> ClaimedRun:
-    (
-        run_id,
-        fence,
-        function_id,
-        event,
-        attempt,
-        started,
-        created,
-        cause,
-        crashes,
-        cancel,
-        steps,
-        step_key,
-        more,
-    ) = row
-    return ClaimedRun(
-        claim=Claim(RunId(run_id.decode()), child_id, fence),
-        function_id=function_id.decode(),
-        event=event,
-        attempt=attempt,
-        started_ms=started,
-        claimed_ms=now_ms,
-        created_ms=created,
-        cause=cause.decode(),
-        crashes=crashes,
-        cancel=cancel,
-        step_key=step_key.decode(),
-        more_events=more,
-        steps={steps[i].decode(): steps[i + 1] for i in range(0, len(steps), 2)},
-    )

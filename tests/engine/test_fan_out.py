@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from taskflow.engine.tasks.suspension import TaskTree
 from taskflow.engine.tasks.tagging import install_task_factory
 from taskflow.engine.turns import Turns
 from taskflow.testing import Harness
+from tests.waiting import until
 
 WIDTH = 300
 
@@ -48,6 +50,39 @@ async def test_a_wide_fan_out_is_replayed_without_a_look_at_all_tasks_for_each(
         await harness.advance(hours=2)
         assert await run.aresult("5s") == WIDTH
     assert looks < 20 * WIDTH
+
+
+async def test_a_wide_run_that_gets_stuck_while_its_waits_are_stored_loses_none_of_them(
+    app: TaskFlow,
+) -> None:
+    """S4.3: they are stored in pages, and the claim was given up before the last page came; the run then waited for ever."""
+    stores = asyncio.Event()
+
+    async def until_stored() -> None:
+        await stores.wait()
+
+    @app.function()
+    async def fan(ctx: Context[Step], step: Step) -> int:
+        sleeps = [step.sleep(f"sleep {n}", "1m") for n in range(3 * WIDTH)]
+        await asyncio.gather(*sleeps, step.run("until stored", until_stored))
+        return WIDTH
+
+    async with Harness(app) as harness:
+        claims = harness.workers[0].executor.claims
+        park = claims.park
+
+        async def told(*args: Any, **kwargs: Any) -> Any:
+            stores.set()
+            return await park(*args, **kwargs)
+
+        async def all_stored() -> bool:
+            return len((await harness.view(run)).steps) == 3 * WIDTH + 1
+
+        claims.park = told  # type: ignore[method-assign]
+        run = await harness.start(fan)
+        await until(all_stored, description="all sleeps in the store")
+        await harness.advance(hours=2)
+        assert await run.aresult("5s") == WIDTH
 
 
 async def test_who_waits_first_need_not_be_next() -> None:

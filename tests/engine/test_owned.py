@@ -10,7 +10,8 @@ import pytest
 
 from taskflow.config import Config
 from taskflow.engine.owned import OwnedRun, TakenStep, job_id
-from taskflow.store.claims import Claim, Verdict
+from taskflow.store.claimed import Claim
+from taskflow.store.claims import Verdict
 from taskflow.store.hints import Hint, OutboxEvent
 from taskflow.store.store import Store
 from tests.store.scene import CHILD, NOW_MS, OTHER, Scene, memo, offer_op, sleep_op
@@ -84,7 +85,7 @@ async def test_the_claim_of_an_offered_step_is_over_with_its_outcome(scene: Scen
     step = take(scene, taken.claim, taken.step_key)
     assert await step.commit(memo()) is Verdict.PARKED
     assert await step.commit(memo()) is Verdict.FENCED
-    verdict, (packed,) = await run.fetch(["charge"])
+    verdict, (packed,) = await run.fetch(["charge"], is_all=True)
     assert verdict is Verdict.OK
     assert packed is not None
 
@@ -106,6 +107,6 @@ async def test_a_claim_is_handed_back_as_the_job_that_it_is_for(scene: Scene) ->
     step = take(scene, taken.claim, taken.step_key)
     assert (run.job, step.job) == ("r1", job_id("r1", "charge"))
     await step.hand_back()
-    assert (await run.fetch(()))[0] is Verdict.OK
+    assert (await run.fetch((), is_all=False))[0] is Verdict.OK
     await run.hand_back()
-    assert (await run.fetch(()))[0] is Verdict.FENCED
+    assert (await run.fetch((), is_all=False))[0] is Verdict.FENCED

@@ -10,7 +10,7 @@ import msgpack
 
 from taskflow.redis.scripts import load_scripts
 from taskflow.redis.signature import Parameter
-from taskflow.store.claims import FRESH_FIELDS
+from taskflow.store.claimed import FRESH_FIELDS
 from taskflow.store.store import PACKAGE
 from tests.simulation.history import Record
 

@@ -303,7 +303,7 @@ MUTATIONS = (
     ),
     Mutation(
         "does not look at what was resolved while it suspended", "S9.2", 42,
-        python(Execution, "suspend", "await self.fetch(self.parking.fetch())", "pass"),
+        python(Execution, "suspend", "await self.proceed(self.parking.fetch())", "pass"),
     ),
     Mutation(
         "suspends while it fetches what was resolved", "S9.2", 1,

@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from taskflow.store.claims import Claim, ClaimedRun, ClaimReply, ParkedOp, PastEvent, Verdict
+from taskflow.store.claimed import Claim, ClaimedRun, ClaimReply
+from taskflow.store.claims import ParkedOp, PastEvent, Verdict
 from taskflow.store.duties import Lost
 from taskflow.store.operation import Operation
 from taskflow.store.registry import AppSettings, CodeBase, RegisteredFunction

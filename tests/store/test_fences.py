@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from taskflow.store.claims import Claim, Verdict
+from taskflow.store.claimed import Claim
+from taskflow.store.claims import Verdict
 from tests.store.scene import CHILD, NOW_MS, OTHER, Scene, memo, offer_op, retry_op, sleep_op, wait_op
 
 Write = Callable[[Scene, Claim], Awaitable[Any]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgpack
 
-from taskflow.store.claims import Claim
+from taskflow.store.claimed import Claim
 from taskflow.types import RunId
 from tests.store.scene import CHILD, NOW_MS, OTHER, Scene, offer_op, sleep_op
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgpack
 import pytest
 
-from taskflow.store.claims import Claim
+from taskflow.store.claimed import Claim
 from taskflow.store.hints import Hint, WorkHint
 from tests.store.scene import CHILD, NOW_MS, OTHER, Scene, offer_op, sleep_op
 

@@ -12,7 +12,8 @@ import msgpack
 import pytest
 
 from taskflow.redis.scripts import load_scripts
-from taskflow.store.claims import Claim, InvokedRun, ParkedOp, Verdict
+from taskflow.store.claimed import Claim
+from taskflow.store.claims import InvokedRun, ParkedOp, Verdict
 from taskflow.store.control import KeptSteps
 from taskflow.store.duties import Fence
 from taskflow.store.routing import Arrival, EventPlan, RunPlan

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from taskflow.store.claims import Claim, Verdict
+from taskflow.store.claimed import Claim
+from taskflow.store.claims import Verdict
 from taskflow.store.control import Rerun
 from taskflow.store.routing import RunPlan
 from taskflow.types import RunId

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from taskflow.routing.waits import resume_waits
-from taskflow.store.claims import Claim, ParkedOp, Verdict
+from taskflow.store.claimed import Claim
+from taskflow.store.claims import ParkedOp, Verdict
 from taskflow.store.hints import WorkHint
 from taskflow.store.operation import Operation
 from taskflow.store.routing import Arrival

@@ -19,6 +19,6 @@ redis.call('HSET', steps_key(run_id), step_key, memo)
 if ended.state == 'retry' then
   set_timer(ended.due, op_timer(run_id, step_key))
 elseif ended.state == 'failed' or not is_join_open(run_id, step_key) then
-  wake(run_id, now_ms)
+  wake(run_id, step_key, now_ms)
 end
 return {'ok', hints}

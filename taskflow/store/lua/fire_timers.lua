@@ -18,7 +18,7 @@ local function fire_operation(run_id, step_key)
   if op.state == 'retry' then
     op.state, op.due = 'due', nil
     redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
-    wake(run_id, now_ms)
+    wake(run_id, step_key, now_ms)
   elseif op.kind == 'invoke' then
     local message = 'the invoked run ' .. op.child .. ' did not finish in time'
     resolve(run_id, step_key, {error = {name = 'InvokeTimeout', message = message}}, now_ms)

@@ -29,7 +29,7 @@ local function store(op, step_key, packed)
     add_wait(op, run_id .. SEP .. step_key)
   elseif op.kind == 'signal' and not take_signal(run_id, step_key, op, tonumber(now_ms)) then
     -- The wait has failed at once: the run has to read that.
-    wake(run_id, tonumber(now_ms))
+    wake(run_id, step_key, tonumber(now_ms))
   end
   redis.call('HSET', steps_key(run_id), step_key, (op.seq or op.signal) and cmsgpack.pack(op) or packed)
   if op.state == 'offer' then offer_step(run_id, step_key, tonumber(now_ms)) end

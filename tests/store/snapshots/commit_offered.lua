@@ -139,7 +139,7 @@ local function make_ready(member, fn, queue, lane, score, now_ms, silent)
   has_ready[key] = true
   list_function(queue, fn, fn, score, now_ms, silent)
 end
-local function wake(run_id, now_ms)
+local function wake(run_id, step_key, now_ms)
   local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
     'watched')
   if run[9] then tell_watchers(run_id) end
@@ -150,7 +150,7 @@ local function wake(run_id, now_ms)
     make_ready(run_id, run[2], run[3] or 'default', run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == 'running' then
     redis.call('HSET', (prefix .. 'run:' .. run_id), 'dirty', 1)
-    redis.call('PUBLISH', (prefix .. 'child:' .. (run[5])), 'resolved' .. '\31' .. run_id)
+    redis.call('PUBLISH', (prefix .. 'child:' .. (run[5])), 'resolved' .. '\31' .. run_id .. '\31' .. step_key)
   end
 end
 local census_ms
@@ -190,7 +190,7 @@ redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, memo)
 if ended.state == 'retry' then
   set_timer(ended.due, ('op' .. '\31' .. run_id .. '\31' .. step_key))
 elseif ended.state == 'failed' or not is_join_open(run_id, step_key) then
-  wake(run_id, now_ms)
+  wake(run_id, step_key, now_ms)
 end
 return {'ok', hints}
 end

@@ -68,7 +68,7 @@ local function make_ready(member, fn, queue, lane, score, now_ms, silent)
   has_ready[key] = true
   list_function(queue, fn, fn, score, now_ms, silent)
 end
-local function wake(run_id, now_ms)
+local function wake(run_id, step_key, now_ms)
   local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
     'watched')
   if run[9] then tell_watchers(run_id) end
@@ -79,7 +79,7 @@ local function wake(run_id, now_ms)
     make_ready(run_id, run[2], run[3] or 'default', run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == 'running' then
     redis.call('HSET', (prefix .. 'run:' .. run_id), 'dirty', 1)
-    redis.call('PUBLISH', (prefix .. 'child:' .. (run[5])), 'resolved' .. '\31' .. run_id)
+    redis.call('PUBLISH', (prefix .. 'child:' .. (run[5])), 'resolved' .. '\31' .. run_id .. '\31' .. step_key)
   end
 end
 local PENDING = {wait = true, retry = true, offer = true, taken = true}
@@ -193,7 +193,7 @@ local function resolve(run_id, step_key, outcome, now_ms, kind, child)
     redis.call('HDEL', (prefix .. 'run:' .. run_id), 'attempt', 'earlier_errors')
   end
   redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, cmsgpack.pack(op))
-  if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, now_ms) end
+  if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, step_key, now_ms) end
   return true
 end
 local function set_timer(due_ms, member)
@@ -494,7 +494,7 @@ local function fire_operation(run_id, step_key)
   if op.state == 'retry' then
     op.state, op.due = 'due', nil
     redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, cmsgpack.pack(op))
-    wake(run_id, now_ms)
+    wake(run_id, step_key, now_ms)
   elseif op.kind == 'invoke' then
     local message = 'the invoked run ' .. op.child .. ' did not finish in time'
     resolve(run_id, step_key, {error = {name = 'InvokeTimeout', message = message}}, now_ms)

@@ -181,7 +181,7 @@ local function make_ready(member, fn, queue, lane, score, now_ms, silent)
   has_ready[key] = true
   list_function(queue, fn, fn, score, now_ms, silent)
 end
-local function wake(run_id, now_ms)
+local function wake(run_id, step_key, now_ms)
   local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
     'watched')
   if run[9] then tell_watchers(run_id) end
@@ -192,7 +192,7 @@ local function wake(run_id, now_ms)
     make_ready(run_id, run[2], run[3] or 'default', run[7], tonumber(run[4] or run[8]), now_ms)
   elseif run[1] == 'running' then
     redis.call('HSET', (prefix .. 'run:' .. run_id), 'dirty', 1)
-    redis.call('PUBLISH', (prefix .. 'child:' .. (run[5])), 'resolved' .. '\31' .. run_id)
+    redis.call('PUBLISH', (prefix .. 'child:' .. (run[5])), 'resolved' .. '\31' .. run_id .. '\31' .. step_key)
   end
 end
 local function resolve(run_id, step_key, outcome, now_ms, kind, child)
@@ -209,7 +209,7 @@ local function resolve(run_id, step_key, outcome, now_ms, kind, child)
     redis.call('HDEL', (prefix .. 'run:' .. run_id), 'attempt', 'earlier_errors')
   end
   redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, cmsgpack.pack(op))
-  if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, now_ms) end
+  if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, step_key, now_ms) end
   return true
 end
 local function take_signal(run_id, step_key, op, now_ms)
@@ -867,7 +867,7 @@ local function store(op, step_key, packed)
     op.seq = redis.call('INCR', prefix .. 'seq')
     add_wait(op, run_id .. '\31' .. step_key)
   elseif op.kind == 'signal' and not take_signal(run_id, step_key, op, tonumber(now_ms)) then
-    wake(run_id, tonumber(now_ms))
+    wake(run_id, step_key, tonumber(now_ms))
   end
   redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, (op.seq or op.signal) and cmsgpack.pack(op) or packed)
   if op.state == 'offer' then offer_step(run_id, step_key, tonumber(now_ms)) end

@@ -36,6 +36,6 @@ local function resolve(run_id, step_key, outcome, now_ms, kind, child)
     redis.call('HDEL', run_key(run_id), 'attempt', 'earlier_errors')
   end
   redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
-  if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, now_ms) end
+  if outcome.error or not is_join_open(run_id, step_key) then wake(run_id, step_key, now_ms) end
   return true
 end

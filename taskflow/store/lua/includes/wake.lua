@@ -1,5 +1,5 @@
--- wake: let a run go on, since one of its operations is resolved.
-local function wake(run_id, now_ms)
+-- wake: let a run go on, since this operation of it is resolved.
+local function wake(run_id, step_key, now_ms)
   local run = redis.call('HMGET', run_key(run_id), 'status', 'function', 'queue', 'score', 'by', 'due', 'lane', 'created',
     'watched')
   if run[9] then tell_watchers(run_id) end
@@ -12,6 +12,6 @@ local function wake(run_id, now_ms)
   elseif run[1] == RUNNING then
     -- The mark `dirty` decides: park_run suspends no run that has it. The message only makes the owner look sooner.
     redis.call('HSET', run_key(run_id), 'dirty', 1)
-    redis.call('PUBLISH', child_channel(run[5]), 'resolved' .. SEP .. run_id)
+    redis.call('PUBLISH', child_channel(run[5]), 'resolved' .. SEP .. run_id .. SEP .. step_key)
   end
 end
