@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from taskflow.flow.singleton import Singleton
     from taskflow.flow.throttle import Throttle
     from taskflow.function import Function, FunctionOptions, InvokeOptions
+    from taskflow.middleware.base import Middleware
+    from taskflow.middleware.facts import Activation, Attempt, Outcome
     from taskflow.retries import Retries
     from taskflow.run import Run, RunStatus, RunView, StepView
     from taskflow.runs.queues import QueueView
@@ -90,6 +92,11 @@ __all__ = [
     "BlockingStep",
     "ReceivedEvent",
     "ReceivedSignal",
+    # around user code
+    "Middleware",
+    "Activation",
+    "Attempt",
+    "Outcome",
     # errors to raise in a handler or step
     "NonRetriableError",
     "RetryAfterError",
@@ -148,6 +155,10 @@ MODULES = {
     "EventView": "sent",
     "QueueView": "runs.queues",
     "Context": "context",
+    "Middleware": "middleware.base",
+    "Activation": "middleware.facts",
+    "Attempt": "middleware.facts",
+    "Outcome": "middleware.facts",
     "Step": "step",
     "BlockingStep": "blocking_step",
 }

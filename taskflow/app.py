@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from taskflow.config import Config, Settings
 from taskflow.connections import Connections
-from taskflow.event import Event, encode_events
+from taskflow.event import Event, events_of
 from taskflow.function import Function, FunctionOptions, InvokeOptions, id_of
 from taskflow.functions import Functions
 from taskflow.headers import Headers
+from taskflow.middleware.base import Middleware
 from taskflow.queues import Queues
 from taskflow.run import Run, RunView
 from taskflow.runs.edits import UNCHANGED, Edits
+from taskflow.sending import asend, send
 from taskflow.sent import SentEvent
 from taskflow.types import Duration, JsonObject, RunId
 from taskflow.values.keywords import check_keywords
@@ -49,10 +51,13 @@ class TaskFlow:
     Raises ConfigError, and TypeError for a setting that does not exist.
     """
 
-    def __init__(self, app_id: str, **settings: Unpack[Settings]) -> None:
+    def __init__(
+        self, app_id: str, *, middleware: Sequence[Middleware] = (), **settings: Unpack[Settings]
+    ) -> None:
+        """`middleware` is that of all functions and sends, the outermost first (S11.4)."""
         self._link = Connections(Config.resolve(app_id, **settings))
         self.queues = Queues(lambda: self._link)
-        self._functions = Functions()
+        self._functions = Functions(middleware)
         # By full id, "app/function"; handlers of failures (`on_failure`) are functions too.
         self.functions = self._functions.by_id
 
@@ -114,12 +119,18 @@ class TaskFlow:
         ConfigError for more than 5,000 events, InvalidDuration, and BrokerUnavailable, within `send_timeout`.
         """
         link = self._link
-        ids, messages = encode_events(
-            event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=link.clock.now_ms(),
-            max_bytes=link.config.max_event_bytes,
-        )  # fmt: skip
-        link.publisher.publish_events(messages)
-        return ids
+        events = events_of(
+            event,
+            data,
+            id=id,
+            ts=ts,
+            user=user,
+            v=v,
+            headers=headers,
+            delay=delay,
+            now_ms=link.clock.now_ms(),
+        )
+        return send(link, self._functions.hooks.wrap_send, events)
 
     async def asend(
         self, event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None,
@@ -128,12 +139,18 @@ class TaskFlow:
     ) -> list[str]:  # fmt: skip
         """As `send`, for async code. It never blocks the loop, and sends all pending events together."""
         link = self._link
-        ids, messages = encode_events(
-            event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=link.clock.now_ms(),
-            max_bytes=link.config.max_event_bytes,
-        )  # fmt: skip
-        await link.async_publisher.publish_events(messages)
-        return ids
+        events = events_of(
+            event,
+            data,
+            id=id,
+            ts=ts,
+            user=user,
+            v=v,
+            headers=headers,
+            delay=delay,
+            now_ms=link.clock.now_ms(),
+        )
+        return await asend(link, self._functions.hooks.wrap_send, events)
 
     def send_signal(self, name: str, data: Any = None) -> bool:
         """Resume the run of this app that waits for the signal; return whether one did. `data` is any JSON. Rule S3.4.

@@ -156,26 +156,34 @@ def encode_event(
     return public_id, encoded
 
 
+def events_of(
+    event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None, ts: int | None = None,
+    user: JsonObject | None = None, v: str | None = None, headers: Headers | None = None, delay: Duration | None = None,
+    now_ms: int,
+) -> Sequence[Event]:  # fmt: skip
+    """The events that the arguments of `send` stand for. Rules S1.4, S1.5."""
+    if isinstance(event, str):
+        events: Sequence[Event] = (Event(event, {} if data is None else data, id, ts, user, v, headers),)
+    elif any(given is not None for given in (data, id, ts, user, v, headers)):
+        raise TypeError(
+            "send(Event) and send([Event, ...]) take no further arguments: they are fields of Event"
+        )
+    else:
+        events = (event,) if isinstance(event, Event) else event
+    return events if delay is None else delayed(events, delay, now_ms)
+
+
 def encode_events(
     event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None, ts: int | None = None,
     user: JsonObject | None = None, v: str | None = None, headers: Headers | None = None, delay: Duration | None = None,
     now_ms: int, max_bytes: int,
 ) -> tuple[list[str], list[bytes]]:  # fmt: skip
     """Encode the arguments of `send`: the ids of the events, and the broker messages that carry them. Rules S1.2, S1.4, S1.5."""
-    if isinstance(event, str):
-        events: Sequence[Event] = (Event(event, {} if data is None else data, id, ts, user, v, headers),)
-    else:
-        if any(given is not None for given in (data, id, ts, user, v, headers)):
-            raise TypeError(
-                "send(Event) and send([Event, ...]) take no further arguments: they are fields of Event"
-            )
-        events = (event,) if isinstance(event, Event) else event
+    events = events_of(event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=now_ms)
     if len(events) > MAX_EVENTS:
         raise ConfigError(
             f"send takes at most {MAX_EVENTS:,} events at a time, but got {len(events):,}: send them in parts"
         )
-    if delay is not None:
-        events = delayed(events, delay, now_ms)
     ids, encoded = [], []
     for one in events:
         public_id, body = encode_event(one, now_ms=now_ms, max_bytes=max_bytes)

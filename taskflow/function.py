@@ -20,6 +20,8 @@ from taskflow.flow.checks import period_ms
 from taskflow.flow.options import NO_FLOW_CONTROL, FlowControl, FlowOptions
 from taskflow.handler_shape import handler_shape
 from taskflow.headers import Headers
+from taskflow.middleware.base import Middleware
+from taskflow.middleware.hooks import Hooks
 from taskflow.retries import Exceptions, Retries
 from taskflow.run import Run
 from taskflow.timeouts import Timeouts
@@ -152,9 +154,10 @@ class Function(Generic[P, R]):
     """
 
     def __init__(
-        self, handler: Callable[P, R], *, spec: FunctionSpec, app: FunctionApp, output: Shape | None = None
-    ) -> None:
-        """`output` is the shape of the handler's result, by default that of its annotation (S11.3)."""
+        self, handler: Callable[P, R], *, spec: FunctionSpec, app: FunctionApp, output: Shape | None = None,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:  # fmt: skip
+        """`output` is the shape of the result, by default that of its annotation (S11.3); `middleware` the app's and its own."""
         self.spec = spec
         self.handler = handler
         self._output = output
@@ -163,6 +166,10 @@ class Function(Generic[P, R]):
         """Whether the handler is called with `(ctx, step)` rather than `(ctx)`."""
         self.is_async = shape.is_async
         """Whether the handler is `async def`."""
+        self.middleware = tuple(middleware)
+        hooks = Hooks(self.middleware) if self.middleware else None
+        self.hooks = hooks if hooks is not None and hooks.are_in_runs else None
+        """The methods that its middleware overrides and that a run calls; None without any."""
         # Made once, since each run needs them: the name of its result in errors, and the time limit of its body (S4.7).
         self._result_name = f"the result of {spec.id}"
         self._body_limit_ms = spec.timeouts.step_ms
@@ -269,6 +276,7 @@ class FunctionOptions(FlowOptions, total=False):
     keep         how long runs are kept after their end, a duration from 1 s to 366 days (S10.1); by default the app's retention
     keep_failed  how long failed runs are kept (S10.1); by default the app's failed_retention
     output_type  the type of the result, if the handler is not annotated with it (S11.3)
+    middleware   a list of Middleware, inside that of the app (S11.4)
     on_failure   a handler that gets the event `taskflow/function.failed` when a run has failed (S5.5)
     """
 
@@ -284,6 +292,7 @@ class FunctionOptions(FlowOptions, total=False):
     keep: Duration | None
     keep_failed: Duration | None
     output_type: Any
+    middleware: Sequence[Middleware] | None
     on_failure: Handler | None
 
 

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 from taskflow.config import Config
 from taskflow.errors import ConfigError
 from taskflow.function import Function, FunctionApp, FunctionOptions, build_spec
+from taskflow.middleware.hooks import Hooks, as_sequence
 from taskflow.triggers import TriggerEvent
 from taskflow.types import Handler
 from taskflow.values.shapes import shape_of
@@ -22,7 +23,11 @@ FAILED = "taskflow/function.failed"
 class Functions:
     """The functions of one app. `by_id` has them by full id, "app/function", those that `on_failure` makes too."""
 
-    def __init__(self) -> None:
+    def __init__(self, middleware: object = ()) -> None:
+        """`middleware` is that of all functions, the outermost first. Raises ConfigError."""
+        self.middleware = as_sequence(middleware, what="middleware")
+        # Those of sends; and it is checked here, where the app is made.
+        self.hooks = Hooks(self.middleware)
         self._by_id: dict[str, Function[Any, Any]] = {}
         self.by_id: Mapping[str, Function[Any, Any]] = MappingProxyType(self._by_id)
 
@@ -36,13 +41,14 @@ class Functions:
         if options.get("determinism") is None:
             options["determinism"] = config.determinism
         spec = build_spec(handler, app_id=config.app_id, **options)
-        function = Function(handler, spec=spec, app=app, output=output)
-        self._register(function)
+        own = as_sequence(options.get("middleware"), what=f"function {spec.id!r}: middleware")
+        function = Function(handler, spec=spec, app=app, output=output, middleware=(*self.middleware, *own))
+        self._register(function, app)
         if (on_failure := options.get("on_failure")) is not None:
             self._register_failure_handler(function, on_failure, app)
         return function
 
-    def _register(self, function: Function[Any, Any]) -> None:
+    def _register(self, function: Function[Any, Any], app: FunctionApp) -> None:
         spec = function.spec
         known = self._by_id.get(spec.id)
         if known is not None:
@@ -50,6 +56,8 @@ class Functions:
                 f"function {spec.id!r} exists already, as {known.handler.__module__}.{known.handler.__qualname__}; "
                 f"give {function.handler.__module__}.{function.handler.__qualname__} another one: @app.function(id='...')"
             )
+        for each in function.middleware:
+            each.on_register(app, function)
         self._by_id[spec.id] = function
 
     def _register_failure_handler(
@@ -62,4 +70,4 @@ class Functions:
             trigger=TriggerEvent(FAILED, expression=f'event.data.function_id == "{function.spec.id}"'),
             retries=function.spec.retries, queue=function.spec.queue, determinism=function.spec.determinism,
         )  # fmt: skip
-        self._register(Function(handler, spec=spec, app=app))
+        self._register(Function(handler, spec=spec, app=app, middleware=function.middleware), app)

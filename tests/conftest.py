@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Protocol
 
 import pytest
@@ -11,6 +11,7 @@ import redis
 
 from taskflow.app import TaskFlow
 from taskflow.config import Determinism
+from taskflow.middleware.base import Middleware
 from taskflow.retries import Retries
 from taskflow.types import Duration
 from tests.left_out import pytest_collection_modifyitems, pytest_terminal_summary  # noqa: F401  (hooks)
@@ -57,6 +58,7 @@ class MakeApp(Protocol):
         max_run_bytes: int | None = None,
         determinism: Determinism | None = None,
         retries: int | Retries | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> TaskFlow: ...
 
 
@@ -83,12 +85,14 @@ async def make_app(valkey_url: str, namespace: str) -> AsyncIterator[MakeApp]:
         max_run_bytes: int | None = None,
         determinism: Determinism | None = None,
         retries: int | Retries | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> TaskFlow:
         app = TaskFlow(
             app_id or ("shop" if not apps else f"shop-{len(apps) + 1}"),
             broker=valkey_url, store=valkey_url, namespace=namespace or default_namespace, retention=retention,
             max_event_bytes=max_event_bytes, max_steps=max_steps, max_step_output_bytes=max_step_output_bytes,
             max_run_bytes=max_run_bytes, determinism=determinism, retries=retries,
+            middleware=middleware,
         )  # fmt: skip
         apps.append(app)
         return app

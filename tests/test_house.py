@@ -17,10 +17,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("values", "errors", "types"),
     ("redis", "expressions", "observability"),
     ("triggers", "retries", "timeouts", "event", "headers", "config", "signals", "context", "step", "blocking_step", "step_options",
-     "function", "functions", "handler_shape", "run", "sent", "flow", "broker"),
+     "function", "functions", "handler_shape", "run", "sent", "flow", "middleware", "broker"),
     ("store", "courier", "portal"),
     ("routing", "engine", "steps", "runs"),
-    ("app", "connections", "loading", "queues"),
+    ("app", "connections", "sending", "loading", "queues"),
     ("worker", "beat", "dev", "terminal"),
     ("commands", "testing", "cli", "__main__", "__init__"),
 )  # fmt: skip

@@ -22,8 +22,10 @@ from typing import Any, TypeVar
 import orjson
 
 from taskflow.context import run_facts
+from taskflow.engine.around import around_of
 from taskflow.engine.assignment import WHOLE_RUN, Assignment, OneStep
 from taskflow.engine.host import Host
+from taskflow.engine.input import RunInput
 from taskflow.engine.journal import Journal
 from taskflow.engine.lifecycle import ENDINGS, Ending, Lifecycle, Phase
 from taskflow.engine.offers import Offers
@@ -36,7 +38,6 @@ from taskflow.engine.threads import Threads
 from taskflow.engine.trial import Trial
 from taskflow.engine.turns import Turns
 from taskflow.errors import StoreUnavailable, Suspend
-from taskflow.event import ReceivedEvent, WireEvent, read_event
 from taskflow.function import Function
 from taskflow.observability.failures import describe_error
 from taskflow.redis.connection import CommandError
@@ -54,8 +55,8 @@ class Execution:
     """One run in this process, or one step of it: see `assignment`. All methods run on the loop's thread."""
 
     __slots__ = (
-        "_had", "_offers", "_parking", "_races", "_turns", "assignment", "claimed", "epoch", "event", "event_obj", "events",
-        "facts", "function", "function_id", "host", "in_handler", "is_let_go_on", "job", "journal", "lifecycle", "owned", "run_id",
+        "_offers", "_parking", "_races", "_turns", "around", "assignment", "claimed", "epoch", "facts", "function",
+        "function_id", "host", "in_handler", "input", "is_let_go_on", "job", "journal", "lifecycle", "owned", "run_id",
         "slots", "steps_over", "taken", "threads", "tree", "trial", "was_refused",
     )  # fmt: skip
 
@@ -67,15 +68,13 @@ class Execution:
         self.epoch = epoch
         self.run_id: str = claimed.claim.run_id
         self.function_id = claimed.function_id
-        self.event_obj: WireEvent = orjson.loads(claimed.event) if claimed.wire is None else claimed.wire
-        self.event = ReceivedEvent.from_wire(self.event_obj)
-        self.events = [self.event, *map(read_event, claimed.more_events)]
+        self.input = RunInput(claimed)
         self.assignment: Assignment = OneStep(claimed.step_key) if claimed.step_key else WHOLE_RUN
         self.lifecycle = Lifecycle()
         self.journal = Journal(
             claimed.steps, self.run_id, self.function_id, claimed.attempt, function.spec.determinism == "strict", host.config
         )  # fmt: skip
-        self.facts = run_facts(self.run_id, self.function_id, claimed.attempt, self.event.headers)
+        self.facts = run_facts(self.run_id, self.function_id, claimed.attempt, self.input.event.headers)
         self.owned = OwnedRun(claimed.claim, host, self.facts)
         # the claim of an offered step, which is not the claim of its run
         self.taken = TakenStep(claimed.claim, host, claimed.step_key) if claimed.step_key else None
@@ -87,7 +86,6 @@ class Execution:
         self._parking: Parking | None = None
         self._offers: Offers | None = None
         self._races: Races | None = None
-        self._had: set[str] | None = None
         self.threads: Threads | None = None
         if not function.is_async:
             self.threads = Threads(self.tree, self.turns, self.races, pool=host.threads, loop=host.loop)
@@ -98,6 +96,7 @@ class Execution:
         self.steps_over: asyncio.Future[None] | None = None
         # The handler goes on; the run is to stop, but not before its code has ended or calls a step tool; it has called one.
         self.in_handler = self.is_let_go_on = self.was_refused = False
+        self.around = around_of(function.hooks, claimed, self.input, host)
         if claimed.steps:
             self.turns.load(*self.journal.story())
 
@@ -127,13 +126,6 @@ class Execution:
         if self._races is None:
             self._races = Races(self.tree, self.slots)
         return self._races
-
-    @property
-    def had(self) -> set[str]:
-        """The uids of the events that the handler has got; a wait that looks back ignores them."""
-        if self._had is None:
-            self._had = {event.uid for event in self.events}
-        return self._had
 
     @property
     def is_going_on(self) -> bool:
@@ -232,25 +224,27 @@ class Execution:
         due_ms = next_call_ms(error, retries, self.journal.attempt, now_ms=now_ms, jitter=random.random())
         told = describe_error(error)
         if due_ms is None:
-            await self.finish("failed", orjson.dumps(told))
+            await self.finish("failed", orjson.dumps(told), error)
         else:
             told |= {"started": self.claimed.claimed_ms, "ended": now_ms, "worker": self.host.child_id}
-            await self.retry(orjson.dumps(told), due_ms=due_ms, now_ms=now_ms)
+            await self.retry(orjson.dumps(told), error, due_ms=due_ms, now_ms=now_ms)
 
-    async def retry(self, error: bytes, *, due_ms: int, now_ms: int) -> None:
+    async def retry(self, told: bytes, error: BaseException, *, due_ms: int, now_ms: int) -> None:
         """Give up the run, and have the code between the steps tried again at `due_ms`."""
         self.lifecycle.finishes()
         # Wait for parallel steps that execute: they would be executed once more elsewhere, and what they did now would be lost.
         await self.steps_end(keep=True)
         verdict = await self.owned.retry(
-            attempts=self.journal.attempt + 1, of=self.function.spec.retries.attempts, due_ms=due_ms, error=error, now_ms=now_ms
+            attempts=self.journal.attempt + 1, of=self.function.spec.retries.attempts, due_ms=due_ms, error=told, now_ms=now_ms
         )  # fmt: skip
         if verdict is Verdict.CANCEL and self.lifecycle.refused():
             self.leave_if_idle()
-        else:
-            self.conclude()
+            return
+        if self.around is not None and verdict is not Verdict.FENCED:
+            await self.around.retries(error, due_ms=due_ms, now_ms=now_ms)
+        self.conclude()
 
-    async def finish(self, status: str, body: bytes) -> None:
+    async def finish(self, status: str, body: bytes, error: BaseException | None = None) -> None:
         """End the run."""
         assert self.assignment.is_whole, "an offered step does not end its run"
         if not self.lifecycle.finishes():
@@ -268,8 +262,10 @@ class Execution:
         )  # fmt: skip
         if verdict is Verdict.CANCEL:
             await self.finish("cancelled", await self.owned.cancel_reason())
-        else:
-            self.conclude()
+            return
+        if self.around is not None and verdict is not Verdict.FENCED:
+            await self.around.ends(status, error=error, body=body, now_ms=self.host.clock.now_ms())
+        self.conclude()
 
     async def miss(self, error: BaseException | None) -> None:
         """Record a failed attempt of the offered step, which the handler did not reach: the next attempt may reach it."""
@@ -325,6 +321,8 @@ class Execution:
             return
         if self.lifecycle.ending is Ending.HANDED_BACK:
             await (self.taken or self.owned).hand_back()
+        elif self.lifecycle.ending is Ending.SUSPENDED and self.around is not None:
+            await self.around.suspends(self.host.clock.now_ms())
         self.conclude()
 
     # --- nothing of it stays here ---

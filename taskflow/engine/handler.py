@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from taskflow.engine.tasks.tagging import current_tree
 from taskflow.engine.thread_pool import ThreadPool
@@ -13,6 +14,58 @@ from taskflow.errors import StepTimeout, Suspend
 from taskflow.observability.failures import Raised
 from taskflow.observability.run_log import ExecutingStep, current_step
 from taskflow.values.durations import format_duration
+
+T = TypeVar("T")
+
+NOTHING: Mapping[str, Any] = {}
+
+
+@dataclass(slots=True)
+class StepCode:
+    """One call of a step's function. A `def` one runs in a thread (S3.1); `timeout_ms` is its time limit (S6.3)."""
+
+    step: ExecutingStep
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    threads: ThreadPool
+    timeout_ms: int | None
+    on_abandoned: Callable[[str], None]
+
+    async def call(self) -> Any:
+        """Call the function. Raises StepTimeout when it takes too long."""
+        if self.timeout_ms is None:
+            return await call_function(self.fn, self.args, self.kwargs, self.threads)
+        return await self.within_limit(self.call_limited())
+
+    async def call_limited(self) -> Any:
+        if inspect.iscoroutinefunction(self.fn):
+            return await contained(self.fn(*self.args, **self.kwargs))
+        result = await self.in_thread(self.fn, self.args, self.kwargs)
+        return await contained(result) if inspect.isawaitable(result) else result
+
+    async def in_thread(
+        self, fn: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] = NOTHING
+    ) -> Any:
+        thread = self.threads.call(fn, args, kwargs)
+        if self.timeout_ms is None:
+            return await contained(thread)
+        return await contained(abandonable(thread, self.step.id, self.on_abandoned))
+
+    async def within_limit(self, work: Coroutine[Any, Any, T]) -> T:
+        if self.timeout_ms is None:
+            return await work
+        try:
+            async with asyncio.timeout(self.timeout_ms / 1000) as limit:
+                return await work
+        except TimeoutError:
+            if not limit.expired():  # a timeout of user code inside the step
+                raise
+            raise StepTimeout(
+                f"step {self.step.id!r} took longer than its time limit ({format_duration(self.timeout_ms)})",
+                name="StepTimeout",
+                step_id=self.step.id,
+            ) from None
 
 
 async def call_step_function(
@@ -24,29 +77,17 @@ async def call_step_function(
     threads: ThreadPool,
     timeout_ms: int | None,
     on_abandoned: Callable[[str], None],
+    around: Callable[[StepCode], Awaitable[Any]] | None = None,
 ) -> Any:
-    """Call a step's function; a `def` one runs in a thread (S3.1). Raises StepTimeout when it takes too long (S6.3)."""
+    """Call a step's function, with `around` around it. Raises StepTimeout when it takes too long (S6.3)."""
     step_token = current_step.set(step)
     # tasks that a step spawns, of a connection pool for example, outlive the run
     tree_token = current_tree.set(None)
     try:
-        if timeout_ms is None:
+        if timeout_ms is None and around is None:
             return await call_function(fn, args, kwargs, threads)
-        try:
-            async with asyncio.timeout(timeout_ms / 1000) as limit:
-                if inspect.iscoroutinefunction(fn):
-                    return await contained(fn(*args, **kwargs))
-                thread = threads.call(fn, args, kwargs)
-                result = await contained(abandonable(thread, step.id, on_abandoned))
-                return await contained(result) if inspect.isawaitable(result) else result
-        except TimeoutError:
-            if not limit.expired():  # a timeout of user code inside the step
-                raise
-            raise StepTimeout(
-                f"step {step.id!r} took longer than its time limit ({format_duration(timeout_ms)})",
-                name="StepTimeout",
-                step_id=step.id,
-            ) from None
+        code = StepCode(step, fn, args, kwargs, threads, timeout_ms, on_abandoned)
+        return await (code.call() if around is None else around(code))
     finally:
         try:
             current_tree.reset(tree_token)

@@ -6,17 +6,18 @@ run. It does not know this object: references point down, so a run is freed with
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context, RunLogger
-from taskflow.engine.body import within_limit
 from taskflow.engine.execution import Execution
-from taskflow.engine.handler import contained
 from taskflow.engine.lifecycle import Ending
 from taskflow.engine.step_calls import StepCalls
+from taskflow.engine.wrapped_handler import call_handler
 from taskflow.errors import Suspend
+from taskflow.event import ReceivedEvent
 from taskflow.observability.run_log import current_run, current_step, run_started
 from taskflow.step import Step
 from taskflow.steps.call import check_output_size
@@ -44,7 +45,7 @@ class HandlerCall:
         try:
             if run.trial is not None or claimed.cancel:
                 await self.check_run()
-            output = await self.call_handler()
+            output = await call_handler(run, self.arguments)
             body = b""
             if is_whole:
                 body = dump(output, run.function.output, what=run.function._result_name)
@@ -74,14 +75,14 @@ class HandlerCall:
             run.stop(Ending.FENCED)
             raise Suspend
 
-    async def call_handler(self) -> Any:
-        run, function, claimed = self.run, self.run.function, self.run.claimed
+    def arguments(self, events: Sequence[ReceivedEvent]) -> tuple[Any, ...]:
+        """The arguments of the handler, which gets these events."""
+        run, claimed = self.run, self.run.claimed
         tools = Tools(StepCalls(run))
-        threads, handler = run.threads, function.handler
-        step = Step(tools) if threads is None else BlockingStep(tools)
+        step = Step(tools) if run.threads is None else BlockingStep(tools)
         context: Context[Any] = Context(
-            run.event,
-            run.events,
+            events[0],
+            list(events),
             run.run_id,
             run.function_id,
             claimed.attempt,
@@ -89,11 +90,7 @@ class HandlerCall:
             step,
             RunLogger(run.facts, self.is_silent),
         )
-        args = (context, step) if function.takes_step else (context,)
-        run.in_handler = True
-        work = contained(handler(*args)) if threads is None else threads.run(handler, args)
-        limit_ms = function._body_limit_ms
-        return await (work if limit_ms is None or claimed.steps else within_limit(run, work, limit_ms))
+        return (context, step) if run.function.takes_step else (context,)
 
     def is_silent(self) -> bool:
         """Whether the handler's log lines are dropped now: they were logged before, or the run's own process logs them. S10.6."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from taskflow.config import Config
+from taskflow.engine.around import StepAround
 from taskflow.engine.changed_code import begin_anew, warn_of_order
 from taskflow.engine.execution import Execution
 from taskflow.engine.handler import call_step_function
@@ -18,7 +19,10 @@ from taskflow.engine.lifecycle import Ending, Phase
 from taskflow.engine.lookback import store_or_find
 from taskflow.engine.offers import Offer, Place
 from taskflow.errors import NestedStepError, Suspend
+from taskflow.event import Event, ReceivedEvent
 from taskflow.expressions.matching import WaitPlan
+from taskflow.middleware.facts import Outcome
+from taskflow.middleware.sending import AsyncSend, asend_through
 from taskflow.observability.run_log import ExecutingStep, current_step
 from taskflow.steps.attempt import fail, step_failed, succeed
 from taskflow.steps.call import Call, Done, StepCall, check_output_size
@@ -90,17 +94,20 @@ class StepCalls:
         run, host, spec = self.run, self.run.host, self.run.function.spec
         call, settings = step.call, step.settings
         timeout_ms = spec.timeouts.step_ms if settings.timeout_ms is None else settings.timeout_ms
+        around: StepAround | None = None
         run.step_begins()
         try:
             if not host.lease.is_valid(epoch=run.epoch):
                 # This process was paused: another one may have executed this step by now (S9.4).
                 await self.check_claim()
             started_ms = host.clock.now_ms()
+            if run.around is not None:
+                around = await run.around.step_begins(call.id, call.key, len(op.attempts), started_ms)
             try:
                 executing = ExecutingStep(call.id, len(op.attempts))
                 result = await call_step_function(
                     executing, step.fn, step.args, step.kwargs, threads=host.threads, timeout_ms=timeout_ms,
-                    on_abandoned=host.abandon_thread,
+                    on_abandoned=host.abandon_thread, around=around,
                 )  # fmt: skip
                 if executing.misuse is not None:
                     raise executing.misuse
@@ -117,13 +124,23 @@ class StepCalls:
                     jitter=random.random(),
                 )  # fmt: skip
                 step_failed(run.facts, call.id, op, retries=retries.attempts, now_ms=host.clock.now_ms())
+                if around is not None:
+                    await around.fails(error, op, host.clock.now_ms())
                 if op.error is None:
                     return op
                 await self.commit(call.key, op)
                 raise step_error(op.error, call.id) from error
             succeed(op, data, started_ms=started_ms, now_ms=host.clock.now_ms(), worker=host.child_id)
+            if around is not None:
+                await around.completes(result, host.clock.now_ms())
             await self.commit(call.key, op)
             return Done(result)
+        except (
+            asyncio.CancelledError
+        ):  # by user code: a time limit around the step, or a task that it gave up
+            if around is not None and not around.is_over:
+                await around.ends(Outcome("cancelled"), host.clock.now_ms())
+            raise
         finally:
             run.slots.end()
 
@@ -227,7 +244,9 @@ class StepCalls:
         try:
             wait = ParkedOp(key, op.pack())
             found = await run.ask(
-                store_or_find(run.owned, wait, plan, since_ms=since_ms, had=run.had, run_event=run.event_obj)
+                store_or_find(
+                    run.owned, wait, plan, since_ms=since_ms, had=run.input.had, run_event=run.input.event_obj
+                )
             )
             if found is Verdict.PARKED:
                 return False
@@ -302,6 +321,16 @@ class StepCalls:
 
     async def publish(self, events: Sequence[bytes]) -> None:
         await self.run.host.publish_events(events)
+
+    async def send(self, events: Sequence[Event], send: AsyncSend) -> list[str]:
+        around = self.run.around
+        if around is None or not around.hooks.wrap_send:
+            return await send(events)
+        return await asend_through(around.hooks.wrap_send, events, send)
+
+    async def received(self, event: ReceivedEvent) -> ReceivedEvent:
+        around = self.run.around
+        return event if around is None else await around.received(event)
 
     def block_on(self, work: Coroutine[Any, Any, R]) -> R:
         assert self.run.threads is not None, "only a `def` handler has threads that may block"

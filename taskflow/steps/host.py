@@ -7,8 +7,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from taskflow.config import Config
-from taskflow.event import ReceivedEvent, WireEvent
+from taskflow.event import Event, ReceivedEvent, WireEvent
 from taskflow.expressions.matching import WaitPlan
+from taskflow.middleware.sending import AsyncSend
 from taskflow.steps.call import Call, Done, StepCall
 from taskflow.store.claims import InvokedRun
 from taskflow.store.operation import Operation
@@ -16,11 +17,9 @@ from taskflow.store.operation import Operation
 R = TypeVar("R")
 
 
-class RunFacts(Protocol):
-    """The facts of its run that a tool may use."""
+class Given(Protocol):
+    """The events that a run was given."""
 
-    run_id: str
-    function_id: str
     event: ReceivedEvent
     """The event that started the run; the first one of a batch."""
     event_obj: WireEvent
@@ -30,6 +29,16 @@ class RunFacts(Protocol):
     def had(self) -> set[str]:
         """The uids of the events that the handler has got; a wait that looks back ignores them."""
         ...
+
+
+class RunFacts(Protocol):
+    """The facts of its run that a tool may use."""
+
+    run_id: str
+    function_id: str
+
+    @property
+    def input(self) -> Given: ...
 
 
 class StepHost(Protocol):
@@ -104,6 +113,14 @@ class StepHost(Protocol):
 
     async def publish(self, events: Sequence[bytes]) -> None:
         """Send events to the broker. Raises BrokerUnavailable."""
+        ...
+
+    async def send(self, events: Sequence[Event], send: AsyncSend) -> list[str]:
+        """Call `send` with the events through the `wrap_send` of the function's middleware; return the ids. Rule S11.4."""
+        ...
+
+    async def received(self, event: ReceivedEvent) -> ReceivedEvent:
+        """The event as the function's middleware lets the handler see it (`transform_event`). Rule S11.4."""
         ...
 
     # --- threads of a `def` handler ---

@@ -57,7 +57,7 @@ def plan_child(
     )
     _, body = encode_event(
         event, now_ms=now_ms, max_bytes=host.config.max_event_bytes, uid=uid, internal=True,
-        inherited=host.run.event.headers,
+        inherited=host.run.input.event.headers,
     )  # fmt: skip
     run_id = run_id_for(uid, spec.id)
     plan = plan_run(spec, orjson.loads(body), run_id=run_id, queue=options.get("queue"))

@@ -14,19 +14,22 @@ from taskflow.values.ids import ulid_ms
 
 async def send_event(host: StepHost, step_id: str, events: Sequence[Event]) -> list[str]:
     call = await host.begin(step_id, SEND)
-    born_ms = ulid_ms(host.run.event.uid)
+    born_ms = ulid_ms(host.run.input.event.uid)
 
-    async def publish() -> list[str]:
+    async def encode_and_publish(events: Sequence[Event]) -> list[str]:
         ids, bodies = [], []
         for place, event in enumerate(events):
             public_id, body = encode_event(
                 event, now_ms=host.now_ms(), max_bytes=host.config.max_event_bytes,
-                uid=host.derive_uid(f"{host.run.run_id}:{call.key}:{place}", born_ms), inherited=host.run.event.headers,
+                uid=host.derive_uid(f"{host.run.run_id}:{call.key}:{place}", born_ms), inherited=host.run.input.event.headers,
             )  # fmt: skip
             ids.append(public_id)
             bodies.append(body)
         await host.publish(bodies)
         return ids
+
+    async def publish() -> list[str]:
+        return await host.send(events, encode_and_publish)
 
     sent: list[str] = await run_call(host, StepCall(call, publish), SEND)
     return sent

@@ -24,7 +24,7 @@ async def wait_for_event(
     what = f"step.wait_for_event({step_id!r})"
     timeout_ms = parse_duration_ms(timeout, what=f"{what} timeout")
     lookback_ms = None if lookback is None else parse_duration_ms(lookback, what=f"{what} lookback")
-    plan = plan_wait(step_id, events, match, if_exp, event=host.run.event_obj)
+    plan = plan_wait(step_id, events, match, if_exp, event=host.run.input.event_obj)
     call = await host.begin(step_id, EVENT)
     now_ms = host.now_ms()
     op = Operation(
@@ -40,8 +40,8 @@ async def wait_for_event(
     if found is None:
         return None
     event = ReceivedEvent.from_wire(found)
-    host.run.had.add(event.uid)
-    return event
+    host.run.input.had.add(event.uid)
+    return await host.received(event)
 
 
 def plan_wait(

@@ -15,9 +15,10 @@ import orjson
 from taskflow.app import TaskFlow
 from taskflow.broker.urls import broker_url
 from taskflow.errors import ConfigError, RunNotFound
-from taskflow.event import Event, encode_events
+from taskflow.event import Event, encode_events, events_of
 from taskflow.function import Function, InvokeOptions
 from taskflow.headers import Headers
+from taskflow.middleware.sending import asend_through
 from taskflow.run import Run, RunStatus, no_run
 from taskflow.runs.events import event_view
 from taskflow.runs.lookup import find_run
@@ -134,11 +135,28 @@ class Harness(EngineInTest):
         """
         await self.ready()
         sender = app or self.apps[0]
-        ids, messages = encode_events(
-            event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=self.clock.now_ms(),
-            max_bytes=sender.config.max_event_bytes,
-        )  # fmt: skip
-        await sender._link.async_publisher.publish_events(messages)
+        messages: list[bytes] = []
+
+        async def publish(events: Sequence[Event]) -> list[str]:
+            ids, encoded = encode_events(
+                events, now_ms=self.clock.now_ms(), max_bytes=sender.config.max_event_bytes
+            )
+            messages.extend(encoded)
+            await sender._link.async_publisher.publish_events(encoded)
+            return ids
+
+        events = events_of(
+            event,
+            data,
+            id=id,
+            ts=ts,
+            user=user,
+            v=v,
+            headers=headers,
+            delay=delay,
+            now_ms=self.clock.now_ms(),
+        )
+        ids = await asend_through(sender._functions.hooks.wrap_send, events, publish)
         await self.settled()
         uids = [wire["uid"] for message in messages for wire in orjson.loads(message)]
         records = await asyncio.gather(*[self.store.history.event(uid) for uid in uids])

@@ -175,7 +175,13 @@ class StubbedFunctions(Mapping[str, Function[Any, Any]]):
 def stubbed(function: Function[Any, Any], stubs: Stubs) -> Function[Any, Any]:
     """The function, with a handler that calls a stub instead if there is one."""
     wrap = stubbed_async if function.is_async else stubbed_blocking
-    return Function(wrap(function, stubs), spec=function.spec, app=function._app, output=function.output)
+    return Function(
+        wrap(function, stubs),
+        spec=function.spec,
+        app=function._app,
+        output=function.output,
+        middleware=function.middleware,
+    )
 
 
 def stubbed_async(function: Function[Any, Any], stubs: Stubs) -> Callable[..., Any]:

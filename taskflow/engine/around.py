@@ -1,0 +1,232 @@
+"""Around: the middleware of a run's function, called around the user code of that run in this process. Rule S11.4.
+
+Only a run whose function has middleware has one of these; `HandlerCall` and `StepCalls` ask it at the two places where they call
+user code, and `Execution` tells it how the run went on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Coroutine
+from functools import partial
+from typing import Any
+
+import orjson
+
+from taskflow.engine.handler import StepCode
+from taskflow.engine.host import Host
+from taskflow.engine.input import RunInput
+from taskflow.errors import Suspend
+from taskflow.event import ReceivedEvent
+from taskflow.middleware.facts import Activation, Attempt, Outcome
+from taskflow.middleware.hooks import Hook, Hooks
+from taskflow.middleware.onion import AsyncCode, BlockingCode, Code, call_through
+from taskflow.observability.failures import Raised, original_of
+from taskflow.store.claimed import ClaimedRun
+from taskflow.store.operation import Operation
+
+
+class Around:
+    """The middleware around the user code of one run here."""
+
+    __slots__ = ("attempt", "hooks", "loop", "outcome", "run")
+
+    def __init__(self, hooks: Hooks, run: Activation, loop: asyncio.AbstractEventLoop) -> None:
+        self.hooks = hooks
+        self.run = run
+        self.loop = loop
+        # of the handler
+        self.attempt = Attempt(run, "", "", run.attempt, run.claimed_ms)
+        self.outcome = Outcome("completed")
+
+    # --- what happens to the run ---
+
+    async def begins(self) -> None:
+        """Tell that the run begins, or goes on; not for the sake of an offered step, as the run itself is elsewhere."""
+        run, hooks = self.run, self.hooks
+        if not run.offered_step:
+            await hooks.tell(hooks.on_run_start if run.is_first else hooks.on_resume, run)
+
+    async def suspends(self, now_ms: int) -> None:
+        if not self.run.offered_step:
+            self.run.ended_ms = now_ms
+            await self.hooks.tell(self.hooks.on_suspend, self.run)
+
+    async def retries(self, error: BaseException, *, due_ms: int, now_ms: int) -> None:
+        self.run.ended_ms = self.attempt.ended_ms = now_ms
+        await self.hooks.tell(self.hooks.on_retry, self.attempt, original_of(error), due_ms)
+
+    async def ends(self, status: str, *, error: BaseException | None, body: bytes, now_ms: int) -> None:
+        """Tell that the run has ended with this status. `error` is that of a failed one; `body` is what the store was told."""
+        run, hooks = self.run, self.hooks
+        run.ended_ms = now_ms
+        if status == "cancelled":
+            await hooks.tell(hooks.on_cancel, run, orjson.loads(body).get("message") or "")
+            outcome = Outcome("cancelled")
+        elif status == "failed":
+            outcome = Outcome("failed", error=None if error is None else original_of(error))
+        else:
+            outcome = self.outcome
+        await hooks.tell(hooks.on_run_end, run, outcome)
+
+    async def received(self, event: ReceivedEvent) -> ReceivedEvent:
+        """The event as the handler gets it: through `transform_event` of each middleware, the first of them first."""
+        for hook in self.hooks.transform_event:
+            came = hook.method(event)
+            if hook.is_async or inspect.isawaitable(came):
+                came = await came
+            if came is not None and not isinstance(came, ReceivedEvent):
+                raise TypeError(f"{hook} must return a ReceivedEvent or None, got {came!r:.80}")
+            event = event if came is None else came
+        return event
+
+    # --- the handler ---
+
+    def handler_layers(self) -> list[tuple[Hook, Any]]:
+        """The methods around the handler, the outermost first."""
+        layers: list[tuple[Hook, Any]] = [(hook, self.run) for hook in self.hooks.wrap_run]
+        return layers + [(hook, self.attempt) for hook in self.hooks.wrap_attempt]
+
+    # --- a step ---
+
+    async def step_begins(self, step_id: str, key: str, number: int, now_ms: int) -> StepAround:
+        attempt = Attempt(self.run, step_id, key, number, now_ms)
+        if self.hooks.on_step_start:
+            await self.hooks.tell(self.hooks.on_step_start, attempt)
+        return StepAround(self, attempt)
+
+
+class StepAround:
+    """The middleware around one attempt of a step."""
+
+    __slots__ = ("around", "attempt", "is_over")
+
+    def __init__(self, around: Around, attempt: Attempt) -> None:
+        self.around = around
+        self.attempt = attempt
+        self.is_over = False
+
+    async def __call__(self, code: StepCode) -> Any:
+        """Call the step's function through `wrap_attempt`."""
+        hooks = self.around.hooks.wrap_attempt
+        if hooks and not hooks[-1].is_async and not inspect.iscoroutinefunction(code.fn):
+            inner = Code(partial(blocking_outcome, code, self.around.loop), False)
+        else:
+            inner = Code(lambda: outcome_of(checked(code)), True)
+        layers = [(hook, self.attempt) for hook in hooks]
+        # No local variable holds the outcome: its error would refer to this frame, which refers to it.
+        return value_of(await call_through(layers, inner, StepBridges(code, self.around.loop)))
+
+    async def completes(self, value: object, now_ms: int) -> None:
+        await self.ends(Outcome("completed", value), now_ms)
+
+    async def fails(self, error: BaseException, op: Operation, now_ms: int) -> None:
+        await self.ends(Outcome("failed", error=original_of(error)), now_ms)
+        if op.error is None and op.due is not None and self.around.hooks.on_retry:
+            await self.around.hooks.tell(self.around.hooks.on_retry, self.attempt, original_of(error), op.due)
+
+    async def ends(self, outcome: Outcome, now_ms: int) -> None:
+        self.is_over = True
+        self.attempt.ended_ms = now_ms
+        if self.around.hooks.on_step_end:
+            await self.around.hooks.tell(self.around.hooks.on_step_end, self.attempt, outcome)
+
+
+class StepBridges:
+    """The bridges of a step: its time limit holds for the thread in which its function runs."""
+
+    __slots__ = ("code", "loop")
+
+    def __init__(self, code: StepCode, loop: asyncio.AbstractEventLoop) -> None:
+        self.code = code
+        self.loop = loop
+
+    async def in_thread(self, code: BlockingCode, *, is_own: bool) -> Outcome:
+        work = self.code.in_thread(code)
+        return await outcome_in(self.code.within_limit(work) if is_own else work)
+
+    def on_loop(self, code: AsyncCode) -> Outcome:
+        outcome: Outcome = asyncio.run_coroutine_threadsafe(awaited(code()), self.loop).result()
+        return outcome
+
+
+async def checked(code: StepCode) -> Any:
+    result = await code.call()
+    if code.step.misuse is not None:
+        raise code.step.misuse
+    return result
+
+
+def blocking_outcome(code: StepCode, loop: asyncio.AbstractEventLoop) -> Outcome:
+    """Call a `def` function in the present thread. What it returns may have to be awaited: a lambda that calls a coroutine."""
+    try:
+        result = code.fn(*code.args, **code.kwargs)
+        if inspect.isawaitable(result):
+            result = asyncio.run_coroutine_threadsafe(awaited(result), loop).result()
+        if code.step.misuse is not None:
+            raise code.step.misuse
+    except BaseException as error:
+        return Outcome("failed", error=error)
+    return Outcome("completed", result)
+
+
+async def awaited(work: Awaitable[Any]) -> Any:
+    return await work
+
+
+async def outcome_of(work: Coroutine[Any, Any, Any]) -> Outcome:
+    """The outcome of user code on the loop. What ends the task itself is raised."""
+    try:
+        return Outcome("completed", await work)
+    except (Suspend, GeneratorExit, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        return Outcome("failed", error=original_of(error))
+
+
+async def outcome_in(work: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """The outcome that layers in a thread give, or that they don't give in time."""
+    try:
+        return await work
+    except Exception as error:
+        return Outcome("failed", error=original_of(error))
+
+
+def value_of(outcome: Outcome) -> Any:
+    """The value, for the engine. Raises the error in the form in which `contained` raises it."""
+    error = outcome.error
+    if error is None:
+        return outcome.value
+    try:
+        if isinstance(error, Exception) and not isinstance(error, StopIteration):
+            raise error
+        raise Raised(error) from error
+    finally:
+        del outcome, error
+
+
+def around_of(hooks: Hooks | None, claimed: ClaimedRun, given: RunInput, host: Host) -> Around | None:
+    """What is around the user code of a run that was claimed; None without middleware."""
+    if hooks is None:
+        return None
+    is_first = is_first_activation(claimed)
+    wait_ms = None
+    if is_first:
+        wait_ms = max(claimed.claimed_ms - max(claimed.created_ms, given.event_obj.get("due", 0)), 0)
+    run = Activation(
+        run_id=claimed.claim.run_id, function_id=claimed.function_id, app_id=host.config.app_id, event=given.event,
+        events=given.events, attempt=claimed.attempt, is_first=is_first, offered_step=claimed.step_key, worker=host.child_id,
+        created_ms=claimed.created_ms, started_ms=claimed.started_ms, claimed_ms=claimed.claimed_ms, queue_wait_ms=wait_ms,
+    )  # fmt: skip
+    return Around(hooks, run, host.loop)
+
+
+def is_first_activation(claimed: ClaimedRun) -> bool:
+    """Whether nothing of the run was stored before this claim. A rerun has from its start what it took from the old run."""
+    if claimed.attempt or claimed.step_key:
+        return False
+    if not claimed.steps or claimed.claimed_ms == claimed.started_ms:
+        return True
+    ops = map(Operation.unpack, claimed.steps.values())
+    return all(op.ended is not None and op.ended < claimed.created_ms for op in ops)

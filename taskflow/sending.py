@@ -1,0 +1,38 @@
+"""Sends events from the app: through its middleware, as messages, to the broker. Rules S1.2, S11.4."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from taskflow.connections import Connections
+from taskflow.event import Event, encode_events
+from taskflow.middleware.hooks import Hook
+from taskflow.middleware.sending import asend_through, send_through
+
+
+def send(link: Connections, hooks: Sequence[Hook], events: Sequence[Event]) -> list[str]:
+    """Send events, and block until the broker has them; return their ids. An `async def` hook runs on the app's own loop."""
+    if any(hook.is_async for hook in hooks):
+        return link.block_on(lambda: asend(link, hooks, events))
+
+    def publish(events: Sequence[Event]) -> list[str]:
+        ids, messages = encode(link, events)
+        link.publisher.publish_events(messages)
+        return ids
+
+    return send_through(hooks, events, publish) if hooks else publish(events)
+
+
+async def asend(link: Connections, hooks: Sequence[Hook], events: Sequence[Event]) -> list[str]:
+    """As `send`, without blocking the loop; a `def` hook runs in a thread."""
+
+    async def publish(events: Sequence[Event]) -> list[str]:
+        ids, messages = encode(link, events)
+        await link.async_publisher.publish_events(messages)
+        return ids
+
+    return await asend_through(hooks, events, publish) if hooks else await publish(events)
+
+
+def encode(link: Connections, events: Sequence[Event]) -> tuple[list[str], list[bytes]]:
+    return encode_events(events, now_ms=link.clock.now_ms(), max_bytes=link.config.max_event_bytes)
