@@ -41,6 +41,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "replay": Entry("taskflow.commands.replay:command", "Rerun the runs of a function that failed."),
         "pause": Entry("taskflow.commands.pause:command", "Let no run of a function begin or go on."),
         "resume": Entry("taskflow.commands.resume:command", "Let the runs of a paused function go on."),
+        "api": Entry("taskflow.commands.api:command", "Call an operation of the web API, here or over HTTP."),
         "dead-letters": Entry("taskflow.commands.dead_letters:command", "Messages that could not be routed."),
         "doctor": Entry("taskflow.commands.doctor:command", "Look for what is wrong; print the least rights (--acl)."),
     },

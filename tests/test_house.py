@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("routing", "engine", "steps", "runs"),
     ("app", "connections", "sending", "loading", "queues"),
     ("worker", "beat", "dev", "terminal"),
-    ("commands", "testing", "cli", "__main__", "__init__"),
+    ("commands", "testing", "web", "cli", "__main__", "__init__"),
 )  # fmt: skip
 """What stands on which floor, from the ground up: a module or a folder of the package imports its own floor and those below."""
 

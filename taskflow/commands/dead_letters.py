@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-from typing import Any
+from collections.abc import Sequence
 
 import click
 
@@ -18,6 +17,7 @@ from taskflow.runs.reasons import Moment
 from taskflow.terminal.screen import Screen, plain
 from taskflow.values.text import short
 from taskflow.values.times import date_and_time, relative
+from taskflow.web.catalogue.overview import DeadLetterJson, letter_json
 
 BODY_CHARS = 200
 
@@ -39,27 +39,14 @@ def command(
     """List messages of the broker that could not be read, newest first, with the reason."""
     target = find_target(app, store, broker, namespace)
     rows, moment = look(target, lambda opened, _: opened.history.dead_letters(limit=limit))
-    letters = [to_json(row) for row in rows]
+    letters = [letter_json(row) for row in rows]
     if as_json:
         print_json(letters)
     else:
         show(letters, moment)
 
 
-def to_json(row: dict[str, Any]) -> dict[str, Any]:
-    """A dead letter as a JSON object. If its bytes are no UTF-8, `body` is None, and `body_base64` has them."""
-    body: bytes = row["body"]
-    try:
-        text: str | None = body.decode()
-    except UnicodeDecodeError:
-        text = None
-    return {
-        "id": row["id"], "at_ms": int(row["at"]), "reason": row["reason"].decode(), "body": text,
-        "body_base64": base64.b64encode(body).decode() if text is None else None,
-    }  # fmt: skip
-
-
-def show(letters: list[dict[str, Any]], moment: Moment) -> None:
+def show(letters: Sequence[DeadLetterJson], moment: Moment) -> None:
     screen = Screen.of_stdout()
     if not letters:
         screen.print_line(plain("no dead letters: every message could be read", "dim"))
@@ -76,6 +63,6 @@ def show(letters: list[dict[str, Any]], moment: Moment) -> None:
         shown = (
             short(body, BODY_CHARS)
             if body is not None
-            else f"(no text) {short(letter['body_base64'], BODY_CHARS)}"
+            else f"(no text) {short(letter['body_base64'] or '', BODY_CHARS)}"
         )
         screen.print_line([("  ", ""), (shown, "dim")])

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import click
 
-from taskflow.beat.cron import next_tick_ms
 from taskflow.commands.options import (
     connection_options,
     find_target,
@@ -16,7 +14,6 @@ from taskflow.commands.options import (
     print_json,
     run,
 )
-from taskflow.function import FunctionSpec
 from taskflow.run import RunStatus
 from taskflow.runs.counts import RunCounts, count_runs
 from taskflow.runs.functions import Registered, RegisteredFunction, find_registered
@@ -26,6 +23,7 @@ from taskflow.terminal.screen import Cell, Screen, plain
 from taskflow.triggers import Trigger, TriggerCron
 from taskflow.values.text import printable
 from taskflow.values.times import relative
+from taskflow.web.catalogue.functions import function_json, next_tick
 
 
 @click.command("functions")
@@ -44,7 +42,9 @@ def command(
         for problem in registered.problems:
             click.echo(printable(f"taskflow: {problem}"), err=True)
         if as_json:
-            print_json([to_json(each, counts[each.spec.id], moment.now_ms) for each in registered.functions])
+            print_json(
+                [function_json(each, counts[each.spec.id], moment.now_ms) for each in registered.functions]
+            )
         else:
             show(registered, counts, moment, address=str(opened.client.address))
 
@@ -98,30 +98,5 @@ def trigger_text(trigger: Trigger) -> str:
     return trigger.event if trigger.expression is None else f"{trigger.event} if {trigger.expression}"
 
 
-def next_tick(spec: FunctionSpec, now_ms: int) -> int | None:
-    """The next tick (ms since epoch) of the function's crons, without jitter; None if it has no cron."""
-    ticks = (
-        next_tick_ms(trigger.cron, now_ms) for trigger in spec.triggers if isinstance(trigger, TriggerCron)
-    )
-    return min(ticks, default=None)
-
-
 def pause_text(paused_ms: int | None, moment: Moment) -> str:
     return "" if paused_ms is None else f" (paused since {moment.at(paused_ms)})"
-
-
-def to_json(function: RegisteredFunction, runs: RunCounts, now_ms: int) -> dict[str, Any]:
-    spec = function.spec
-    return {
-        "id": spec.id, "app": spec.app_id, "name": spec.name, "triggers": [trigger_json(each) for each in spec.triggers],
-        "queue": spec.queue,
-        "retries": spec.retries.attempts, "next_tick_ms": next_tick(spec, now_ms), "paused_ms": function.paused_ms,
-        "versions": list(function.versions), "runs": runs.to_json(),
-    }  # fmt: skip
-
-
-def trigger_json(trigger: Trigger) -> dict[str, Any]:
-    """A trigger as a JSON object with all of its fields, also those that a manifest leaves out."""
-    if isinstance(trigger, TriggerCron):
-        return {"cron": trigger.cron, "jitter_ms": trigger.jitter_ms, "catchup": trigger.catchup}
-    return {"event": trigger.event, "expression": trigger.expression}

@@ -41,8 +41,8 @@ DECLARE_AND_SEND = ("get", "hgetall", "hsetnx", "sadd", "smembers", "xadd", "xde
 CONSUME = ("client|unblock", "del", "set", "xack", "xdel", "xpending", "xreadgroup")
 
 CONTROL = (
-    "cancel_runs", "check_version", "clear_outbox", "pause_function", "pause_queue", "rerun_run", "resume_function", "resume_queue",
-    "send_signal", "start_run", "watch_run",
+    "cancel_runs", "check_version", "clear_outbox", "keep_request", "pause_function", "pause_queue", "rerun_run", "resume_function",
+    "resume_queue", "send_signal", "start_run", "watch_run",
 )  # fmt: skip
 DUTIES = (
     "abdicate", "check_version", "clear_outbox", "find_lost", "fire_cron", "fire_timers", "forget_worker", "lead", "trim_history",
@@ -82,7 +82,8 @@ def store_rights(role: str, namespace: str) -> Rights | None:
     everything = (f"~{prefix}*",)
     channels = (f"&{prefix}*",)
     if role == "web":
-        return Rights(frozenset(connect | commands_of(STORE, CONTROL)), everything, channels)
+        # xadd: of the audit list.
+        return Rights(frozenset(connect | commands_of(STORE, CONTROL) | {"xadd"}), everything, channels)
     if role == "worker":
         scripts = tuple(name for name in load_scripts(STORE) if name not in ONLY_DUTIES)
         return Rights(frozenset(connect | commands_of(STORE, scripts) | {"hsetnx"}), everything, channels)

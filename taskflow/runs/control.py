@@ -168,7 +168,8 @@ class RunControl:
     # --- start ---
 
     async def invoke(
-        self, spec: FunctionSpec, data: JsonObject | None, *, version: str = "", **options: Unpack[InvokeOptions]
+        self, spec: FunctionSpec, data: JsonObject | None, *, version: str = "", uid: str | None = None,
+        **options: Unpack[InvokeOptions],
     ) -> RunId:  # fmt: skip
         """Start one run of the function, as `start` does; the keywords are those of `InvokeOptions`."""
         chosen_id = options.get("id")
@@ -176,7 +177,7 @@ class RunControl:
             INVOKED, data or {}, id=chosen_id, user=options.get("user"), headers=options.get("headers")
         )
         return await self.start(
-            spec, event, version=version, queue=options.get("queue"), chosen_id=chosen_id or "",
+            spec, event, version=version, queue=options.get("queue"), chosen_id=chosen_id or "", uid=uid,
             start_at_ms=start_ms(options, now_ms=self.clock.now_ms()),
         )  # fmt: skip
 
@@ -190,17 +191,18 @@ class RunControl:
         queue: str | None = None,
         start_at_ms: int = 0,
         chosen_id: str = "",
+        uid: str | None = None,
     ) -> RunId:
         """Make one run of the function whose event is this, past triggers and flow control that picks among events.
 
         It goes to the function's queue, or to `queue`, which the app's workers must serve, and begins at
-        `start_at_ms`, or at once. Each call makes another run, but with a `chosen_id` one in 24 h, which all calls return. Raises
-        InvalidEvent, ConfigError for what can't be a queue.
+        `start_at_ms`, or at once. Each call makes another run, but for calls with the same `uid`; with a
+        `chosen_id` it is one in 24 h, which all calls return. Raises InvalidEvent, ConfigError for what can't be a queue.
         """
         if queue is not None:
             check_slug(queue, what="queue")
         now_ms = self.clock.now_ms()
-        uid = new_ulid(now_ms)
+        uid = uid or new_ulid(now_ms)
         _, encoded = encode_event(
             event, now_ms=now_ms, max_bytes=self.max_event_bytes, uid=uid, internal=True
         )
@@ -212,16 +214,17 @@ class RunControl:
         await self.tell(hints)
         return run_id
 
-    async def signal(self, app_id: str, name: str, data: Any) -> str | None:
+    async def signal(self, app_id: str, name: str, data: Any, *, uid: str | None = None) -> str | None:
         """Resume the run of the app that waits for the signal; return its id, or None if none does. Rule S3.4.
 
-        Not safe to repeat: a second signal may find another run. Raises NonRetriableError, SerializationError.
+        Safe to repeat only with the same `uid`: else a second signal may find another run.
+        Raises NonRetriableError, SerializationError.
         """
         body = encode_signal(name, data, max_bytes=self.max_event_bytes)
         now_ms = self.clock.now_ms()
         async with self.session.deadline() as store:
             run_id, hints = await store.routing.send_signal(
-                signal_key(app_id, name), body, uid=new_ulid(now_ms), now_ms=now_ms
+                signal_key(app_id, name), body, uid=uid or new_ulid(now_ms), now_ms=now_ms
             )
         await self.tell(hints)
         return run_id
@@ -254,8 +257,10 @@ class RunControl:
 
     # --- rerun and replay ---
 
-    async def rerun(self, run_id: str, edits: Edits = NO_EDITS) -> RunId:
-        """Run a run that has ended anew; return the id of the new run. Rule S10.3. Not safe to repeat: each call makes a run.
+    async def rerun(self, run_id: str, edits: Edits = NO_EDITS, *, uid: str | None = None) -> RunId:
+        """Run a run that has ended anew; return the id of the new run. Rule S10.3.
+
+        Each call makes a run, but for calls with the same `uid`.
 
         Raises RunNotFound, RerunRefused, InvalidEvent, SerializationError, ConfigError when its function is gone.
         """
@@ -266,7 +271,7 @@ class RunControl:
         spec = await self.spec(text(stored.fields, "function"))
         now_ms = self.clock.now_ms()
         plan = plan_rerun(
-            stored, spec, new_id=run_id_for(new_ulid(now_ms), spec.id), edits=edits,
+            stored, spec, new_id=run_id_for(uid or new_ulid(now_ms), spec.id), edits=edits,
             max_event_bytes=self.max_event_bytes, now_ms=now_ms,
         )  # fmt: skip
         async with self.session.deadline() as store:

@@ -33,9 +33,18 @@ async def find_event(store: Store, event_id: str, name: str | None = None) -> Ev
     )
 
 
-async def recent_events(store: Store, *, limit: int, name: str | None = None) -> list[EventView]:
-    """The newest events of all names, or of one, newest first."""
-    uids = await store.history.recent_events(limit=limit, name=name)
+async def recent_events(
+    store: Store, *, limit: int, name: str | None = None, before_uid: str | None = None
+) -> list[EventView]:
+    """The newest events of all names, or of one, newest first; after the event `before_uid`. Raises EventNotFound for that one."""
+    before_seq = None
+    if before_uid is not None:
+        before_seq = number(await store.history.event(before_uid), "seq")
+        if before_seq is None:
+            raise EventNotFound(
+                f"the list can't go on after event {before_uid}, which has been removed: begin anew"
+            )
+    uids = await store.history.recent_events(limit=limit, name=name, before_seq=before_seq)
     records = await asyncio.gather(*[store.history.event(uid) for uid in uids])
     return [event_view(uid, record) for uid, record in zip(uids, records, strict=True) if record]
 

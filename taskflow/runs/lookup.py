@@ -146,8 +146,10 @@ class FoundRuns:
 
     runs: list[RunView]
     has_more: bool
-    total: int | None  # how many runs there are in all; None if counting would mean reading them
-    counts: RunCounts | None  # their numbers by status; None if only a stretch of time was asked for
+    total: int | None  # how many runs there are in all; None if nothing was counted
+    counts: (
+        RunCounts | None
+    )  # their numbers by status; None if not counted, or if only a stretch of time was asked for
 
 
 async def recent_runs(
@@ -158,9 +160,14 @@ async def recent_runs(
     moment: Moment,
     statuses: Collection[str] = (),
     since_ms: int | None = None,
+    before: tuple[int, str] | None = None,
+    counts_all: bool = True,
 ) -> FoundRuns:
-    """The newest runs of these functions. With `statuses` it reads as far back as it takes to find `limit` runs."""
-    pages = RunPages(store, functions, since_ms=since_ms, statuses=statuses)
+    """The newest runs of these functions. With `statuses` it reads as far back as it takes to find `limit` runs.
+
+    `before`, the (created ms, run id) of a run, goes on after that run. Without `counts_all` nothing is counted.
+    """
+    pages = RunPages(store, functions, since_ms=since_ms, statuses=statuses, before=before)
     found: list[StoredRun] = []
     while len(found) <= limit:
         # Without statuses all runs are wanted, so no more than needed are read.
@@ -178,6 +185,8 @@ async def recent_runs(
         part = found[first : min(first + PAGE, limit)]
         views += await asyncio.gather(*[listed_view(store, stored, moment) for stored in part])
     has_more = len(found) > limit
+    if not counts_all:
+        return FoundRuns(views, has_more, None, None)
     if since_ms is None:
         counts = sum_of((await count_runs(store, functions)).values())
         return FoundRuns(views, has_more, counts.of(statuses), counts)

@@ -20,6 +20,8 @@ class FunctionHistory:
     store: Store
     function: str
     since_ms: int | None
+    # (created ms, run id): only older runs are read, and of runs of the same ms those whose id sorts below
+    before: tuple[int, str] | None = None
     # the index to read: of all runs ("") or of one kind
     kind: str = ""
     # (run id, created ms) of runs that were read but not yet taken
@@ -37,7 +39,7 @@ class FunctionHistory:
             rows = await self.store.history.recent_runs(
                 self.function, limit=self.page, kind=self.kind, before_ms=before_ms, since_ms=self.since_ms
             )
-            new = [row for row in rows if row[0] not in self.at_oldest]
+            new = [row for row in rows if row[0] not in self.at_oldest and self.is_older(row)]
             self.is_exhausted = len(rows) < self.page
             if not new:
                 self.page *= 2  # all runs of the page are of one millisecond, and were read before
@@ -47,11 +49,16 @@ class FunctionHistory:
             self.at_oldest |= {run_id for run_id, at_ms in new if at_ms == self.oldest_ms}
             self.head.extend(new)
 
+    def is_older(self, row: tuple[str, int]) -> bool:
+        run_id, at_ms = row
+        return self.before is None or (at_ms, run_id) < self.before
+
 
 class RunPages:
     """Reads the runs of some functions that were made from `since_ms` to `until_ms` (ms since the epoch, both included).
 
-    With `statuses` it reads the indexes in which runs of these statuses stand.
+    With `statuses` it reads the indexes in which runs of these statuses stand. `before`, the (created ms, run id) of a run, goes on
+    after that run.
     """
 
     def __init__(
@@ -62,9 +69,11 @@ class RunPages:
         since_ms: int | None = None,
         until_ms: int | None = None,
         statuses: Collection[str] = (),
+        before: tuple[int, str] | None = None,
     ) -> None:
+        newest_ms = until_ms if before is None else before[0]
         self.functions = [
-            FunctionHistory(store, each, since_ms, kind, oldest_ms=until_ms)
+            FunctionHistory(store, each, since_ms, before, kind, oldest_ms=newest_ms)
             for each in functions
             for kind in kinds_of(statuses)
         ]
@@ -79,7 +88,7 @@ class RunPages:
             filled = [one for one in self.functions if one.head]
             if not filled:
                 break
-            taken.append(max(filled, key=lambda one: one.head[0][1]).head.popleft()[0])
+            taken.append(max(filled, key=lambda one: one.head[0][::-1]).head.popleft()[0])
         return taken
 
 

@@ -216,11 +216,14 @@ class History:
         ]
         return [uid for _, uid in sorted(found, reverse=True)] or ([event_id] if is_ulid(event_id) else [])
 
-    async def recent_events(self, *, limit: int, name: str | None = None) -> list[str]:
-        """The uids of the newest events of all names, or of one name, newest first."""
+    async def recent_events(
+        self, *, limit: int, name: str | None = None, before_seq: int | None = None
+    ) -> list[str]:
+        """The uids of the newest events of all names, or of one name, newest first; with `before_seq` only of older ones."""
+        newest = "+" if before_seq is None else max(0, before_seq - 1)
         names = [name.encode()] if name else await self.client.call("ZRANGE", self.keys.event_names, 0, -1)
         pages = [
-            self.client.call("XREVRANGE", self.keys.events(name.decode()), "+", "-", "COUNT", limit)
+            self.client.call("XREVRANGE", self.keys.events(name.decode()), newest, "-", "COUNT", limit)
             for name in names
         ]
         rows = [

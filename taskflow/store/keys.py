@@ -140,6 +140,10 @@ class Keys:
     def dead_letters(self) -> str:
         return f"{self.prefix}dead_letters"
 
+    @property
+    def audit(self) -> str:
+        return f"{self.prefix}audit"
+
 
 def signal_key(app_id: str, name: str) -> str:
     """The field of an app's signal in the hash `signals`."""

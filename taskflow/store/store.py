@@ -12,6 +12,7 @@ from taskflow.redis.client import StoreClient
 from taskflow.redis.connection import CommandError
 from taskflow.redis.scripts import Scripts, loading_commands
 from taskflow.store.claims import Claims
+from taskflow.store.clients import Clients
 from taskflow.store.control import Steering
 from taskflow.store.duties import Duties
 from taskflow.store.history import History
@@ -45,6 +46,7 @@ class Store:
         self.registry = Registry(client, scripts, keys)
         self.history = History(client, keys)
         self.steering = Steering(client, scripts, keys)
+        self.clients = Clients(client, scripts, keys)
 
     @classmethod
     async def open(cls, url: str, *, namespace: str = "tf", timeout_s: float = 3.0) -> Store:

@@ -236,6 +236,7 @@ CASES: dict[str, Case] = {
     "pause_function": Case(
         lambda scene: scene.store.steering.pause("shop/work", now_ms=NOW_MS), lambda scene: scene.make_run()
     ),
+    "keep_request": Case(lambda scene: scene.store.clients.keep_request("k1", "f1", uid="E1")),
     "pause_queue": Case(
         lambda scene: scene.store.steering.pause_queue("shop", "default", now_ms=NOW_MS), lambda scene: scene.make_run()
     ),

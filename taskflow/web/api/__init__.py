@@ -1,0 +1,1 @@
+"""Operations over HTTP: routes under /api/v1, OpenAPI, problems, long polls and streams. Rule S14.2."""

@@ -1,0 +1,20 @@
+"""The table of all operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from taskflow.web.catalogue import audit, events, functions, overview, runs
+from taskflow.web.catalogue.operation import Operation
+
+OPERATIONS: Mapping[str, Operation] = {
+    each.name: each
+    for each in (
+        *overview.OPERATIONS,
+        *runs.OPERATIONS,
+        *events.OPERATIONS,
+        *functions.OPERATIONS,
+        *audit.OPERATIONS,
+    )
+}
+"""All operations by name."""

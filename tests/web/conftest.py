@@ -1,0 +1,68 @@
+"""An app with a worker, and its site, which is called without a network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from taskflow import Context, Step, TaskFlow
+from taskflow.connections import Connections
+from taskflow.testing import Harness
+from taskflow.values.clock import VirtualClock
+from taskflow.web.api.guard import OpenOnThisMachine
+from taskflow.web.site import SiteOptions, make_site
+from tests.commands.shell import Shell
+
+BASE = "http://localhost:8288"
+
+
+@pytest.fixture
+def shell(valkey_url: str, namespace: str) -> Shell:
+    """A user's shell in which TASKFLOW_* names this test's servers."""
+    return Shell(
+        {"TASKFLOW_STORE": valkey_url, "TASKFLOW_BROKER": valkey_url, "TASKFLOW_NAMESPACE": namespace}
+    )
+
+
+@pytest.fixture
+async def harness(app: TaskFlow) -> AsyncIterator[Harness]:
+    """Functions of each kind, and a worker that executes them."""
+
+    @app.function(trigger="shop/order")
+    async def fulfil(ctx: Context[Step]) -> str:
+        await ctx.step.run("reserve", lambda: "shelf 7")
+        if ctx.event.data.get("waits"):
+            await ctx.step.wait_for_signal("approval", signal="approve", timeout="1h")
+        return f"sent {ctx.event.data.get('sku')}"
+
+    @app.function(trigger="shop/broken", retries=0)
+    async def broken(ctx: Context[Step]) -> None:
+        raise ValueError("no stock")
+
+    @app.function(queue="mail")
+    async def post(ctx: Context[Step]) -> str:
+        return "posted"
+
+    # By the real clock: the web goes by it.
+    async with Harness(app, clock=VirtualClock(time.time_ns() // 1_000_000)) as harness:
+        yield harness
+
+
+@pytest.fixture
+async def link(app: TaskFlow) -> AsyncIterator[Connections]:
+    """The connections of the web process."""
+    link = Connections(app.config)
+    yield link
+    await link.aclose()
+
+
+@pytest.fixture
+async def web(link: Connections) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a site that is open to this machine."""
+    site = make_site(link, SiteOptions(guard=OpenOnThisMachine(), version="1.2.3"))
+    transport = httpx.ASGITransport(site)
+    async with httpx.AsyncClient(transport=transport, base_url=BASE, timeout=10) as client:
+        yield client
