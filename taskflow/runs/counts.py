@@ -1,4 +1,4 @@
-"""Counts runs by function and status, from counts and lists that the store keeps. Rule S10.7."""
+"""Counts runs by function and status, from counts and lists that the store keeps. Rule S10.8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many runs there are, by function, queue and status: told from counts that the store keeps. Rule S10.7."""
+"""How many runs there are, by function, queue and status: told from counts that the store keeps. Rule S10.8."""
 
 from __future__ import annotations
 
