@@ -38,11 +38,11 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "functions": Entry("taskflow.commands.functions:command", "List the functions that workers registered."),
         "queues": Entry("taskflow.commands.queues:command", "List, pause and resume queues."),
         "runs": Entry("taskflow.commands.runs:command", "List, show, cancel and rerun runs."),
-        "replay": Entry("taskflow.commands.replay:command", "Rerun the runs of a function that failed."),
+        "replay": Entry("taskflow.commands.replay:command", "Rerun the failed runs of a function."),
         "pause": Entry("taskflow.commands.pause:command", "Let no run of a function begin or go on."),
         "resume": Entry("taskflow.commands.resume:command", "Let the runs of a paused function go on."),
         "api": Entry("taskflow.commands.api:command", "Call an operation of the web API, here or over HTTP."),
-        "dead-letters": Entry("taskflow.commands.dead_letters:command", "Messages that could not be routed."),
+        "dead-letters": Entry("taskflow.commands.dead_letters:command", "List messages that could not be read."),
         "doctor": Entry("taskflow.commands.doctor:command", "Look for what is wrong; print the least rights (--acl)."),
     },
 }  # fmt: skip

@@ -28,8 +28,8 @@ def command(
 ) -> None:
     """Keep the time for all apps of a store: crons, sleeps, retries, runs of lost workers, old history.
 
-    Run two or more on different machines: one leads, the others stand by. It needs no user code; -A only tells it
-    the URLs.
+    Run two or more on different machines: one leads, the others stand by. A beat needs no user code; -A
+    only names its servers.
     """
     configure_logging(level=loglevel, json_lines=json_logs)
     config = find_target(app, store, broker, namespace).config

@@ -62,16 +62,21 @@ def parse_live_statuses(ctx: click.Context, parameter: click.Parameter, value: s
 
 @click.command("cancel")
 @click.argument("run_ids", metavar="[RUN_ID...]", nargs=-1)
-@click.option("--function", metavar="ID", help="All live runs of this function: app/function.")
+@click.option("--function", metavar="ID", help="Only runs of this function: app/function.")
 @click.option(
-    "--status", "statuses", metavar="S,S", callback=parse_live_statuses, help="All that are queued, ..."
+    "--status", "statuses", metavar="S,S", callback=parse_live_statuses, help="Only runs with these statuses."
 )
 @click.option(
-    "--since", metavar="TIME", callback=parse_past_option, help="Made since: 1d, 2h30m, or a date and time."
+    "--since",
+    metavar="TIME",
+    callback=parse_past_option,
+    help="Only runs made since: 1d (a day ago), 2h30m, or a date and time.",
 )
-@click.option("--until", metavar="TIME", callback=parse_past_option, help="Made until.")
-@click.option("--if", "if_exp", metavar="CEL", help="Whose event meets it: 'event.data.total > 100'.")
-@click.option("--dry-run", is_flag=True, help="Only tell how many it would be.")
+@click.option("--until", metavar="TIME", callback=parse_past_option, help="Only runs made before this.")
+@click.option(
+    "--if", "if_exp", metavar="CEL", help="Only runs whose event meets it: 'event.data.total > 100'."
+)
+@click.option("--dry-run", is_flag=True, help="Only say how many runs it concerns.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @click.option(
     "--reason", default="cancelled from the command line", show_default=True, help="Kept with the runs."

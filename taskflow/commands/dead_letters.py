@@ -29,7 +29,7 @@ BODY_CHARS = 200
     show_default=True,
     type=click.IntRange(1, 10_000),
     metavar="N",
-    help="The newest so many.",
+    help="Show at most N.",
 )
 @connection_options
 @json_option

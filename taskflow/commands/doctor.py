@@ -24,7 +24,7 @@ def command(
 ) -> None:  # fmt: skip
     """Look at store, broker, clock, workers, beat and functions. Exit code 1 when something is wrong.
 
-    With --acl: print the rules for the users of a producer, a web process, a worker, a beat and a dashboard, or of ROLE.
+    With --acl: print the rights that a producer, a web process, a worker, a beat and a dashboard need, or only the one you name.
     """
     if role and not acl:
         raise click.UsageError("a ROLE goes with --acl")

@@ -23,7 +23,7 @@ def command() -> None:
     show_default=True,
     type=click.IntRange(1, 10_000),
     metavar="N",
-    help="At most so many.",
+    help="Show at most N.",
 )
 @connection_options
 @json_option
@@ -46,7 +46,7 @@ def list_command(
 
 @command.command("show")
 @click.argument("event_id")
-@click.option("--name", help="Of several events with this id, that of this name; else the newest is shown.")
+@click.option("--name", help="The event's name, when several have this id; without it the newest is shown.")
 @connection_options
 @json_option
 def show_command(

@@ -38,17 +38,23 @@ from taskflow.function import InvokeOptions
     help="A header, which all that comes of the run inherits; may be given again.",
 )  # fmt: skip
 @click.option(
-    "--delay", metavar="DURATION", help="How long it is to wait before it begins; 30s, 5m, '2 days'."
+    "--delay", metavar="DURATION", help="How long the run waits before it starts: 30s, 5m, '2 days'."
 )
 @click.option(
-    "--at", metavar="TIME", help="When it is to begin: ISO-8601 with an offset, 2030-01-31T12:00:00Z."
+    "--at", metavar="TIME", help="When the run starts: ISO-8601 with an offset, 2030-01-31T12:00:00Z."
 )
 @click.option(
-    "--queue", metavar="NAME", help="Where it executes, in place of the function's; a worker must serve it."
+    "--queue",
+    metavar="NAME",
+    help="The queue of the run, in place of the function's; a worker must serve it.",
 )
 @click.option("--wait", is_flag=True, help="Wait for the end, and print the result as JSON.")
 @click.option(
-    "--timeout", "timeout_ms", metavar="DURATION", callback=parse_duration_option, help="Of --wait; 30s, 5m."
+    "--timeout",
+    "timeout_ms",
+    metavar="DURATION",
+    callback=parse_duration_option,
+    help="How long --wait waits: 30s, 5m.",
 )
 @connection_options
 @json_option

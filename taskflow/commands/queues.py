@@ -33,7 +33,7 @@ def command() -> None:
 def list_command(
     app: str | None, store: str | None, broker: str | None, namespace: str | None, as_json: bool
 ) -> None:
-    """List the queues of all apps, with how many live runs are there."""
+    """List the queues of all apps, with the live runs in each."""
     target = find_target(app, store, broker, namespace)
     found, moment = look(target, lambda opened, _: find_queues(opened))
     if as_json:

@@ -79,9 +79,11 @@ def parse_statuses(ctx: click.Context, parameter: click.Parameter, value: str) -
     required=True,
     metavar="TIME",
     callback=parse_past_option,
-    help="Made since: 1d, 2h30m, or a date and time.",
+    help="Only runs made since: 1d (a day ago), 2h30m, or a date and time.",
 )
-@click.option("--until", metavar="TIME", callback=parse_past_option, help="Made until; now by default.")
+@click.option(
+    "--until", metavar="TIME", callback=parse_past_option, help="Only runs made before this; now by default."
+)
 @click.option(
     "--status",
     "statuses",
@@ -89,10 +91,10 @@ def parse_statuses(ctx: click.Context, parameter: click.Parameter, value: str) -
     default=",".join(REPLAYED),
     show_default=True,
     callback=parse_statuses,
-    help="Only those.",
+    help="Only runs with these statuses.",
 )
 @click.option(
-    "--if", "if_exp", metavar="CEL", help="Only those whose event meets it: 'event.data.total > 100'."
+    "--if", "if_exp", metavar="CEL", help="Only runs whose event meets it: 'event.data.total > 100'."
 )
 @click.option(
     "--over",
@@ -100,10 +102,10 @@ def parse_statuses(ctx: click.Context, parameter: click.Parameter, value: str) -
     metavar="DURATION",
     default="0",
     callback=parse_duration_option,
-    help="Spread their starts over 10m, 1h, ...",
+    help="Spread the starts over this time: 10m, 1h.",
 )
 @click.option("--replay-id", metavar="ID", help="Go on with a replay that was broken off.")
-@click.option("--dry-run", is_flag=True, help="Only tell how many it would be.")
+@click.option("--dry-run", is_flag=True, help="Only say how many runs it concerns.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @connection_options
 @json_option

@@ -43,13 +43,13 @@ def parse_output(ctx: click.Context, parameter: click.Parameter, value: str | No
     "--data",
     metavar="JSON",
     callback=parse_json_object,
-    help="Other data of its event; - reads it from stdin.",
+    help="Data in place of its event's; - reads it from stdin.",
 )
 @click.option(
     "--output",
     metavar="JSON",
     callback=parse_output,
-    help="The outcome of --from-step: that isn't executed either.",
+    help="A result for the step of --from-step, which is then not executed either.",
 )
 @connection_options
 @json_option
@@ -57,7 +57,7 @@ def rerun_command(
     run_id: str, from_step: str | None, data: JsonObject | None, output: Any, app: str | None, store: str | None,
     broker: str | None, namespace: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Run a run that has ended anew, and print the id of the new run."""
+    """Run again a run that has ended, and print the id of the new run."""
     if output is not UNCHANGED and from_step is None:
         raise click.UsageError("--output is the outcome of a step: name it with --from-step")
     check_broker_is_known(app, store, broker, "workers are told of ready runs")

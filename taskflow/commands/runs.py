@@ -47,7 +47,7 @@ command.add_command(rerun_command)
     "statuses",
     multiple=True,
     type=click.Choice([status.value for status in RunStatus]),
-    help="Only those; may be given several times.",
+    help="Only runs with this status; may be given several times.",
 )
 @click.option(
     "--limit",
@@ -55,7 +55,7 @@ command.add_command(rerun_command)
     show_default=True,
     type=click.IntRange(1, 10_000),
     metavar="N",
-    help="At most so many.",
+    help="Show at most N.",
 )
 @click.option(
     "--since", metavar="DURATION", callback=parse_duration_option, help="Created in the last 1h30m, 2d, ..."
@@ -100,10 +100,8 @@ def list_command(
 
 @command.command("show")
 @click.argument("run_id")
-@click.option(
-    "--all", "is_whole", is_flag=True, help="Every step, and the output and the error to their ends."
-)
-@click.option("--follow", "follows", is_flag=True, help="Go on as the run does, until it ends.")
+@click.option("--all", "is_whole", is_flag=True, help="Show every step, and the whole output and error.")
+@click.option("--follow", "follows", is_flag=True, help="Show the run again at each change, until it ends.")
 @connection_options
 @json_option
 def show_command(
@@ -166,7 +164,7 @@ async def follow(target: Target, run_id: str, *, is_whole: bool, as_json: bool) 
     "timeout_ms",
     metavar="DURATION",
     callback=parse_duration_option,
-    help="Give up then; 30s, 5m.",
+    help="How long to wait: 30s, 5m.",
 )
 @connection_options
 def wait_command(
@@ -179,7 +177,7 @@ def wait_command(
 ) -> None:
     """Wait for the end of a run and print its result as JSON.
 
-    Exit code 0 when it completed, 1 when it failed, was cancelled, or is not through in time.
+    Exit code 0 when it completed, 1 when it failed, was cancelled, or has not ended in time.
     """
     target = find_target(app, store, broker, namespace)
     print_json(run(wait_for(target, run_id, timeout_ms)))

@@ -81,9 +81,14 @@ def send(
 @click.option(
     "--id", "event_id", metavar="ID", help="A second event with this id within 24 h starts nothing."
 )
-@click.option("--ts", metavar="MS|ISO", callback=parse_ts, help="In the future: when its runs start.")
 @click.option(
-    "--delay", metavar="DURATION", help="How long its runs wait before they begin; 30s, 5m, '2 days'."
+    "--ts",
+    metavar="MS|ISO",
+    callback=parse_ts,
+    help="The event's time; when it is in the future, its runs start then.",
+)
+@click.option(
+    "--delay", metavar="DURATION", help="How long its runs wait before they start: 30s, 5m, '2 days'."
 )
 @click.option("--user", metavar="JSON", callback=parse_json_object, help="A JSON object: who sends it.")
 @click.option(
@@ -94,7 +99,7 @@ def send(
     "--app",
     "app_id",
     metavar="ID",
-    help="The app it is for, without -A; it waits for that app's first worker.",
+    help="Without -A: the app that gets the event, also before its first worker runs.",
 )
 @connection_options
 @json_option

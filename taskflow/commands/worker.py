@@ -66,7 +66,7 @@ def parse_queues(ctx: click.Context, parameter: click.Parameter, value: Sequence
     default="5s",
     metavar="DURATION",
     callback=parse_duration_option,
-    help="Log an event loop that stands still so long [5s].",
+    help="Log an event loop that stands still for this long [5s].",
 )
 @click.option("--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="info", help="[info]")
 @click.option("--json-logs", is_flag=True, help="Log one JSON object a line.")
@@ -83,8 +83,8 @@ def command(
 ) -> None:
     """Execute the functions of an app until SIGTERM.
 
-    SIGTERM and Ctrl-C drain: running steps end, the rest goes to other workers. A second one, or SIGQUIT, hands
-    everything over at once. SIGHUP replaces the processes one by one, with the code as it is then.
+    SIGTERM and Ctrl-C drain: steps that execute end, all else is handed back to other workers. A second one, or SIGQUIT,
+    hands everything back at once. SIGHUP replaces the processes one by one, with the code as it is then.
     """
     configure_logging(level=loglevel, json_lines=json_logs)
     options = WorkerOptions(
