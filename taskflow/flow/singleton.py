@@ -18,7 +18,7 @@ Mode: TypeAlias = Literal["skip", "cancel"]
 class Singleton(Limit):
     """Allow one live run of the function at a time, or one for each value of `key` (CEL over `event`). Rule S7.7.
 
-    While a run lives, a new one is skipped (mode "skip"), or the living run is cancelled and the new one starts once that has
+    While a run is live, a new one is skipped (mode "skip"), or the live run is cancelled and the new one starts once that has
     ended (mode "cancel"). Raises ConfigError.
 
         @app.function(trigger=TriggerCron("*/5 * * * *"), singleton=Singleton())
@@ -42,5 +42,5 @@ class Singleton(Limit):
 
 
 def singleton_reason(run_id: str) -> str:
-    """The reason why a run that replaces a living one does not execute yet."""
+    """The reason why a run that takes the place of a live one does not execute yet."""
     return f"scheduled: after run {run_id}, which is being cancelled"
