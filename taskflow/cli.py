@@ -5,18 +5,18 @@ Exit codes: 0 clean, 1 failed, 2 wrong usage.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
 
 import click
 
 from taskflow.errors import TaskFlowError
+from taskflow.values.record import record
 from taskflow.values.text import printable_lines
 
 DISTRIBUTION = "taskflow-durable"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """A command: where to import it from, and its line in `taskflow --help`, which imports no command."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack
 
 from taskflow.errors import ConfigError, InvalidDuration
@@ -14,6 +14,7 @@ from taskflow.retries import Retries
 from taskflow.types import Duration
 from taskflow.values.durations import parse_duration_ms
 from taskflow.values.keywords import check_keywords
+from taskflow.values.record import record
 
 T = TypeVar("T")
 Read: TypeAlias = Callable[[Any, str], T]
@@ -176,7 +177,7 @@ def setting(default: T, read: Read[T]) -> T:
     return made
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@record(kw_only=True)
 class Config:
     """The checked settings of an app; `Settings` says what each means. `Config.resolve` makes one of keywords and environment.
 

@@ -13,6 +13,7 @@ from taskflow.headers import NO_HEADERS, Headers, find_header_problem, inherit
 from taskflow.types import Duration, JsonObject
 from taskflow.values.durations import parse_duration_ms
 from taskflow.values.ids import is_ulid, new_ulid
+from taskflow.values.record import record
 from taskflow.values.stored import dump
 
 # Events of one call share messages of up to this size. The smallest limit of a broker is that of SQS, 256 KiB.
@@ -29,7 +30,7 @@ RESERVED_PREFIX = "taskflow/"
 REQUIRED = ("uid", "id", "name", "data", "ts")  # members of an event on the wire
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Event:
     """A named JSON message. Rules S1.1 and S1.5.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
 
@@ -30,6 +30,7 @@ from taskflow.types import Duration, FunctionId, Handler, JsonObject, When
 from taskflow.values.durations import MAX_DURATION_MS, parse_duration_ms, parse_when_ms
 from taskflow.values.keywords import check_keywords
 from taskflow.values.manifest import NoManifest, from_manifest, to_manifest
+from taskflow.values.record import record
 from taskflow.values.returns import return_shape
 from taskflow.values.shape import Shape
 
@@ -42,7 +43,7 @@ NO_TIMEOUTS = Timeouts()
 DEFAULT_RETRIES = Retries()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record(kw_only=True)
 class FunctionSpec:
     """The description of a function without its code; `build_spec` makes it of the decorator's options.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
 
 from taskflow.errors import ConfigError
 from taskflow.types import Handler
+from taskflow.values.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HandlerShape:
     """How a handler is called: with `(ctx)` or `(ctx, step)`, and awaited or not."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from typing import TypeAlias
 
@@ -16,6 +16,7 @@ from taskflow.errors import (
 from taskflow.types import Duration
 from taskflow.values.durations import parse_duration_ms, parse_when_ms
 from taskflow.values.manifest import in_code_only
+from taskflow.values.record import record
 
 MAX_ATTEMPTS = 20
 MAX_MULTIPLIER = 100
@@ -27,7 +28,7 @@ Exceptions: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 """One class of exceptions, or several."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Retries:
     """How often, when and after which errors to try again. Rules S5.1 to S5.3.
 

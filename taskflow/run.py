@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
@@ -14,6 +13,7 @@ from taskflow.errors import RunCancelled, RunFailed, RunNotFound, RunSkipped
 from taskflow.observability.run_log import current_run
 from taskflow.types import Duration, Json, JsonObject, RunId
 from taskflow.values.durations import parse_duration_ms
+from taskflow.values.record import record
 from taskflow.values.shape import ANY, Shape
 from taskflow.values.stored import load
 from taskflow.values.text import short
@@ -51,7 +51,7 @@ class RunStatus(StrEnum):
 FINAL = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.SKIPPED})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ErrorView:
     """A stored error: class name, message and traceback; `str()` of it is one line."""
 
@@ -66,7 +66,7 @@ class ErrorView:
         return {"name": self.name, "message": self.message, "stack": self.stack}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AttemptView:
     """A failed attempt of a step, or of the code outside of steps."""
 
@@ -81,7 +81,7 @@ class AttemptView:
         }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class StepView:
     """A step of a run. Times are ms since the epoch: `started_ms` of its first attempt, `last_started_ms` of its last one."""
 
@@ -117,7 +117,7 @@ class StepView:
         }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class RunView:
     """A run with its steps, as they are stored. Times are ms since the epoch. Rules S10.2, S10.5."""
 

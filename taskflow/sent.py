@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from taskflow.headers import Headers
 from taskflow.run import Run, RunReader
 from taskflow.types import JsonObject, RunId
+from taskflow.values.record import record
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class EventView:
     """An event, with the runs that it started, skipped, resumed and cancelled. Times are ms since the epoch. Rule S10.2."""
 

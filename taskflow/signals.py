@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import orjson
 
 from taskflow.errors import NonRetriableError
+from taskflow.values.record import record
 from taskflow.values.stored import dump
 
 MAX_SIGNAL_CHARS = 256
@@ -17,7 +17,7 @@ UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control charac
 OnConflict: TypeAlias = Literal["fail", "replace"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReceivedSignal:
     """The result of `step.wait_for_signal`: the signal's `name`, and the `data` (any JSON) that was sent with it. Rule S3.4."""
 

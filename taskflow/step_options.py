@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from taskflow.errors import ConfigError
@@ -11,6 +11,7 @@ from taskflow.retries import Exceptions, Retries
 from taskflow.timeouts import limit_ms
 from taskflow.types import Duration, JsonObject
 from taskflow.values.keywords import check_keywords
+from taskflow.values.record import record
 from taskflow.values.shape import ANY, Shape
 from taskflow.values.shapes import shape_of
 
@@ -35,7 +36,7 @@ class StepOptions(TypedDict, total=False):
     record_input: bool | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StepSettings:
     """The checked options of `step.run`; what is None is as the function says."""
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from taskflow.errors import ConfigError, InvalidDuration
 from taskflow.types import Duration
 from taskflow.values.durations import parse_duration_ms
+from taskflow.values.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Timeouts:
     """How long a run and its steps may take. Rule S6.3.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import tzinfo
 from functools import lru_cache
 from typing import Literal, TypeAlias, get_args
@@ -18,6 +18,7 @@ from taskflow.expressions.cel import compile_expression
 from taskflow.headers import Headers, find_header_problem
 from taskflow.types import Duration, JsonObject
 from taskflow.values.durations import parse_duration_ms
+from taskflow.values.record import record
 from taskflow.values.stored import dump
 
 MAX_TRIGGERS = 10
@@ -41,7 +42,7 @@ CRON_ALIASES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TriggerEvent:
     """Start a run for each event of this name for which `expression` is true. Rule S2.2.
 
@@ -67,7 +68,7 @@ class TriggerEvent:
 Catchup: TypeAlias = Literal["latest", "none", "all"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TriggerCron:
     """Start the function at each tick of `cron`, up to `jitter` later. Rule S2.3.
 
@@ -182,7 +183,7 @@ def check_event_name(name: object, *, what: str) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CronSchedule:
     """A cron string that was read: its five or six `fields`, and the time zone in which they count."""
 

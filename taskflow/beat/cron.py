@@ -14,11 +14,11 @@ epoch, and `wall_s` is the reading of a wall clock at that moment: the seconds s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from taskflow.triggers import CronSchedule, parse_cron
+from taskflow.values.record import record
 
 ONE_SECOND = timedelta(seconds=1)
 HOURS_FIELD = 1
@@ -65,7 +65,7 @@ def missed_ticks(cron: str, after_ms: int, until_ms: int, limit: int) -> list[in
     return ticks
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Skipped:
     """The readings that a wall clock never shows since it is set forward: from `begin_wall_s` until before `end_wall_s`."""
 

@@ -10,14 +10,15 @@ broker never meet. In a Redis or Valkey all keys of the broker begin with `<name
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from taskflow.broker.streams.bindings import BoundQueue
+from taskflow.values.record import record
 
 DEFAULT_NAMESPACE = "tf"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Topology:
     """The exchanges and queues of one namespace; all are durable."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import click
 
@@ -24,6 +23,7 @@ from taskflow.errors import RunNotFound
 from taskflow.runs.cancel import count_live, select_live
 from taskflow.runs.control import Cancelled, RunControl
 from taskflow.runs.selection import LIVE, Selection
+from taskflow.values.record import record
 from taskflow.values.text import printable
 
 OUTCOMES = {
@@ -33,7 +33,7 @@ OUTCOMES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Wishes:
     """The options that say which runs to cancel in bulk; an option that is None or empty does not narrow the choice."""
 

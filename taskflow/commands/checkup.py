@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from taskflow.broker.connection import close_connection, new_connection, open_connection
@@ -20,6 +19,7 @@ from taskflow.runs.reasons import SILENT_MS
 from taskflow.store.store import Store
 from taskflow.triggers import TriggerCron
 from taskflow.values.clock import MAX_SILENT_SKEW_MS, SystemClock, machine_clock
+from taskflow.values.record import record
 
 Level: TypeAlias = Literal["ok", "warning", "error"]
 
@@ -29,7 +29,7 @@ FULL, NEARLY_FULL = 0.95, 0.8  # of maxmemory
 OLDEST = (7, 0)  # of Redis; every Valkey is newer
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finding:
     """`subject` is what was looked at, `text` what was found, with what to do where that is wrong."""
 

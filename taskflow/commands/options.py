@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
@@ -27,6 +26,7 @@ from taskflow.store.store import Store
 from taskflow.values.clock import Clock, SystemClock
 from taskflow.values.dev_server import DevInfo, running_dev
 from taskflow.values.durations import parse_duration_ms
+from taskflow.values.record import record
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,7 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 READER_ID = "taskflow-cli"  # the app id of settings that belong to no app; nothing is published under it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Target:
     """The store and broker that a command works on. `app` is the app of -A."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import click
 
@@ -26,9 +25,10 @@ from taskflow.runs.control import RunControl
 from taskflow.runs.replay import REPLAYED, ReplayRequest, plan_replay
 from taskflow.runs.selection import parse_past_ms
 from taskflow.values.clock import SystemClock
+from taskflow.values.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Wishes:
     """The options of the command."""
 
@@ -42,7 +42,7 @@ class Wishes:
     asks: bool  # whether to ask before it replays
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """The outcome of a replay: how many runs were found, and how many reruns were made (None for a dry run or a "no")."""
 

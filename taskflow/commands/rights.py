@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 
 from taskflow.broker.streams.bindings import StreamKeys
@@ -25,6 +24,7 @@ from taskflow.redis.address import NEXT_URL, parse_server_url, redact
 from taskflow.redis.scripts import load_scripts
 from taskflow.store.keys import Keys
 from taskflow.store.store import PACKAGE as STORE
+from taskflow.values.record import record
 
 ROLES = ("producer", "web", "worker", "beat", "dashboard")
 
@@ -50,7 +50,7 @@ DUTIES = (
 ONLY_DUTIES = frozenset(DUTIES) - {"check_version", "clear_outbox", "forget_worker"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rights:
     """What a user may do on one Redis or Valkey. `keys` and `channels` are patterns as ACL rules write them."""
 
@@ -150,7 +150,7 @@ def rabbitmq_line(role: str, namespace: str, regexes: tuple[str, str, str]) -> s
     return f"rabbitmqctl set_permissions -p VHOST {user_of(role, namespace)} {quoted}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Line:
     """A command that gives a role its rights on a server."""
 

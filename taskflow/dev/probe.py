@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import orjson
 
 from taskflow.app import TaskFlow
 from taskflow.errors import TaskFlowError
 from taskflow.loading import load_app
+from taskflow.values.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class AppFacts:
     """The facts of an app that `taskflow dev` needs, and that a running worker can't change."""
 

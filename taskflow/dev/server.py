@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -33,6 +32,7 @@ from taskflow.observability.run_log import LIFE_LEVEL_VARIABLE
 from taskflow.redis.address import redact
 from taskflow.terminal.screen import Screen
 from taskflow.values.dev_server import FOLDER, DevInfo
+from taskflow.values.record import record
 
 DRAIN_S = 5.0  # how long executing steps may take to end at a reload or at Ctrl-C
 POLL_S = 0.05
@@ -40,7 +40,7 @@ PREFERRED_PORT = 6399  # the same port each time, so that an exported URL stays 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class DevOptions:
     """The options of the command line."""
 

@@ -7,12 +7,12 @@ event.data.id`, and the rest of the condition is evaluated only for the waits th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from taskflow.expressions.tree import literal, literal_token, names_of, unwrap
 from taskflow.types import Json
+from taskflow.values.record import record
 
 if TYPE_CHECKING:
     from lark import Token
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_EXACT = 1 << 53
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Equality:
     """A part of a condition: the value at `path` of `async` equals another.
 

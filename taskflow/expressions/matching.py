@@ -7,12 +7,12 @@ and never walks through the others. The rest of the expression stays CEL, and is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from taskflow.expressions.cel import compile_expression
 from taskflow.expressions.equalities import split_equality
 from taskflow.types import EventFields
+from taskflow.values.record import record
 from taskflow.values.tokens import token_of
 
 MISSING = object()
@@ -22,7 +22,7 @@ VARIABLES = ("event", "async")
 NOTHING_EQUAL = "\x00nothing"  # the token of a wait whose own event lacks the value: no event finds it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WaitPlan:
     """The place of a wait in the index, and the condition that is left, as the store gets them."""
 

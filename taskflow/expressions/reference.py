@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +24,7 @@ from taskflow.expressions.problem import Problem
 from taskflow.expressions.standard import STANDARD, to_cel, to_plain
 from taskflow.expressions.tree import simplify
 from taskflow.types import EventFields
+from taskflow.values.record import record
 
 # The greatest depth of a simplified tree. celpy needs four Python frames for each level, and Python has 1,000 in all, those of the
 # caller included.
@@ -37,7 +37,7 @@ KNOWN_FUNCTIONS: MappingProxyType[str, int | None] = MappingProxyType(
 """Function -> how many values it takes; None where that varies."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Program:
     """A parsed expression, and for each variable the fields that it reads (None: all of them)."""
 

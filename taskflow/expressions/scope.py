@@ -8,8 +8,10 @@ holds the element that the macro looks at. A frame lives for one evaluation.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, TypeAlias
+
+from taskflow.values.record import record
 
 Closure: TypeAlias = Callable[[Any, Any], Any]
 """A function of `event` and `async`; or of a frame, and then the second argument is ignored."""
@@ -27,7 +29,7 @@ class Unsupported(Exception):
     """The expression has a construct that isn't compiled."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Scope:
     """The variables at one place of an expression. `is_framed`: closures take a frame. `slots`: macro variable -> its slot."""
 

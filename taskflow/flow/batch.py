@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 from taskflow.errors import ConfigError
@@ -12,11 +12,12 @@ from taskflow.flow.checks import DAY_MS, check_count, check_expression, check_ke
 from taskflow.flow.keys import key_id
 from taskflow.flow.limit import Limit
 from taskflow.types import Duration, EventFields, FunctionId
+from taskflow.values.record import record
 
 MAX_EVENTS = 100
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Batch(Limit):
     """Start one run for up to `max_size` events. Rule S7.6.
 

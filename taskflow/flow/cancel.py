@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Self
 
 from taskflow.errors import ConfigError
@@ -12,12 +12,13 @@ from taskflow.flow.limit import Limit
 from taskflow.timeouts import limit_ms
 from taskflow.triggers import check_event_name
 from taskflow.types import Duration, EventFields, FunctionId
+from taskflow.values.record import record
 
 MAX_CANCELS = 5
 VARIABLES = ("event", "async")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cancel:
     """Cancel runs of the function when an event comes. Rule S6.1.
 
@@ -52,7 +53,7 @@ def is_path(value: object) -> bool:
     return isinstance(value, str) and all(part.isidentifier() for part in value.split("."))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cancels(Limit):
     """The events that cancel the runs of a function, up to five."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, TypeAlias, get_args
 
 from taskflow.errors import ConfigError
@@ -11,6 +10,7 @@ from taskflow.flow.keys import key_token
 from taskflow.flow.lane import LIMIT_SEPARATOR
 from taskflow.flow.limit import LaneLimit
 from taskflow.types import EventFields, FunctionId
+from taskflow.values.record import record
 
 MAX_LIMIT = 1_000_000
 MAX_LIMITS = 2
@@ -18,7 +18,7 @@ MAX_LIMITS = 2
 Scope: TypeAlias = Literal["fn", "app", "account"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Concurrency:
     """Let at most `limit` steps execute at one time; runs that sleep or wait don't count. Rule S7.1.
 
@@ -59,7 +59,7 @@ class Concurrency:
         return ConcurrencyLevel(limit_id.split(":", parts)[-1], held, self.limit)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConcurrencyLevel:
     """The state of a concurrency limit: how many steps execute, how many may. `key` is the value of its key as JSON, or empty."""
 
@@ -75,7 +75,7 @@ class ConcurrencyLevel:
         return f"concurrency{key} is at {self.held:,} of {self.most:,}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConcurrencyLimits(LaneLimit):
     """The one or two concurrency limits of a function."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 from taskflow.errors import ConfigError
@@ -10,9 +10,10 @@ from taskflow.flow.checks import DAY_MS, check_key, period_ms
 from taskflow.flow.keys import key_id
 from taskflow.flow.limit import Limit
 from taskflow.types import Duration, EventFields, FunctionId
+from taskflow.values.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Debounce(Limit):
     """Start one run, with the last event, when no event came for `period`, or at `timeout` after the first event. Rule S7.5.
 

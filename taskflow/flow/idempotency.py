@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from taskflow.flow.checks import check_key
 from taskflow.flow.keys import key_id
 from taskflow.flow.limit import Limit
 from taskflow.types import EventFields, FunctionId
+from taskflow.values.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Idempotency(Limit):
     """Start one run for each value of `key` (CEL over `event`) in 24 h. Users write the key: `idempotency="event.data.order"`."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from functools import cache
 from typing import Any, TypedDict, Unpack, get_args, get_type_hints
 
@@ -20,6 +20,7 @@ from taskflow.flow.rate_limit import RateLimit
 from taskflow.flow.singleton import Singleton
 from taskflow.flow.throttle import Throttle
 from taskflow.types import EventFields, FunctionId
+from taskflow.values.record import record
 
 
 class FlowOptions(TypedDict, total=False):
@@ -47,7 +48,7 @@ class FlowOptions(TypedDict, total=False):
     cancel: Cancel | Sequence[Cancel] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class FlowControl:
     """The limits of one function; None if there is no such limit. Raises ConfigError for limits that exclude each other.
 

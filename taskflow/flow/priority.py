@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 from taskflow.expressions.cel import compile_expression
 from taskflow.flow.checks import check_expression
 from taskflow.flow.limit import Limit
 from taskflow.types import EventFields, FunctionId, Json
+from taskflow.values.record import record
 
 MAX_PRIORITY_S = 600
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Priority(Limit):
     """Move a run ahead of runs of its function that are older by up to so many seconds. Rule S7.2.
 

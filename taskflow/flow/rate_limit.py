@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 from taskflow.flow.checks import DAY_MS, check_count, check_key, period_ms
 from taskflow.flow.keys import key_id
 from taskflow.flow.limit import Limit
 from taskflow.types import Duration, EventFields, FunctionId
+from taskflow.values.record import record
 
 MAX_LIMIT = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RateLimit(Limit):
     """Start at most `limit` runs at once, then one more each `period / limit`; record the excess as skipped. Rule S7.4.
 

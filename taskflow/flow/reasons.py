@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from taskflow.flow.concurrency import ConcurrencyLevel
 from taskflow.flow.throttle import ThrottleLevel
+from taskflow.values.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LaneState:
     """The limits of a queued run in their present state."""
 

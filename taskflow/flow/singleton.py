@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias, get_args
 
 from taskflow.errors import ConfigError
@@ -10,11 +9,12 @@ from taskflow.flow.checks import check_key
 from taskflow.flow.keys import key_id
 from taskflow.flow.limit import Limit
 from taskflow.types import EventFields, FunctionId
+from taskflow.values.record import record
 
 Mode: TypeAlias = Literal["skip", "cancel"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Singleton(Limit):
     """Allow one live run of the function at a time, or one for each value of `key` (CEL over `event`). Rule S7.7.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from taskflow.flow.checks import DAY_MS, check_count, check_key, period_ms
@@ -11,11 +11,12 @@ from taskflow.flow.lane import THROTTLE_SEPARATOR
 from taskflow.flow.limit import LaneLimit
 from taskflow.types import Duration, EventFields, FunctionId
 from taskflow.values.durations import format_duration
+from taskflow.values.record import record
 
 MAX_LIMIT = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Throttle(LaneLimit):
     """Start at most `limit` runs in a `period`, evenly spread; the others wait, in order. Rule S7.3.
 
@@ -64,7 +65,7 @@ class Throttle(LaneLimit):
         return ThrottleLevel(throttle_id.partition(":")[2], -(-(full_us - self.tolerance_us) // 1_000))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ThrottleLevel:
     """The state of a throttle: when (ms) it lets the next run start. `key` is the value of its key as JSON, or empty."""
 

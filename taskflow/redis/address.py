@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import parse_qs, unquote
 
 from taskflow.errors import ConfigError
+from taskflow.values.record import record
 
 if TYPE_CHECKING:
     import ssl
@@ -91,7 +92,7 @@ SECRET_PARAMETER = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class ServerAddress:
     """A parsed URL. A sentinel or cluster address has `nodes`, which know the server: `topology` asks them."""
 

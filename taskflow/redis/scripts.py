@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +15,7 @@ from taskflow.redis.client import StoreClient
 from taskflow.redis.connection import Argument
 from taskflow.redis.library import Library, strip
 from taskflow.redis.signature import Signature, parse_signature
+from taskflow.values.record import record
 
 T = TypeVar("T")
 ARGUMENTS = re.compile(r"^--@(argv|together) (.+)$", re.MULTILINE)
@@ -32,7 +32,7 @@ The server forces a step after each 50th script, before its reply. At the usual 
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Script:
     """A script as it is sent to the server. `sha` is its name in EVALSHA."""
 

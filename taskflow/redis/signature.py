@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from taskflow.values.record import record
 
 TOKEN = re.compile(r"\s*(?:(?P<name>[a-z]\w*)(?::(?P<kind>int|flag))?(?P<open>\[)?|(?P<close>\]))")
 LOOP = re.compile(r"\bfor (?P<names>[\w, ]+) in (?P<list>\w+) do\b")
@@ -23,7 +24,7 @@ SIZE = re.compile(r"\b(?P<what>count|last)_of\((?P<list>\w+)\)")
 WORD = re.compile(r"[A-Za-z_]\w*")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Parameter:
     """An argument, or a list of arguments: then `fields` are the fields of each record, or empty for a list of texts."""
 
@@ -55,7 +56,7 @@ class Parameter:
         return f'"1" if {self.name} else ""' if self.kind == "flag" else self.name
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Signature:
     """The arguments of a script in the order of ARGV. `is_together`: the last one is a list to which each call adds one item."""
 

@@ -7,7 +7,6 @@ It needs the store, a courier to the broker, and a clock, but no app object and 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, TypeAlias, Unpack
@@ -37,6 +36,7 @@ from taskflow.types import JsonObject, RunId
 from taskflow.values.clock import Clock
 from taskflow.values.durations import EPOCH
 from taskflow.values.ids import new_ulid, run_id_for
+from taskflow.values.record import record
 
 MAX_SKEW_MS = 60_000  # a worker's clock may have been behind the clock of the process that paused
 
@@ -58,7 +58,7 @@ class Cancelled(StrEnum):
 OUTCOMES = {"cancelled": Cancelled.CANCELLED, "requested": Cancelled.CANCELLING, "final": Cancelled.ENDED}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Resumed:
     """The outcome of resuming a function."""
 

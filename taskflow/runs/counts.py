@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from taskflow.run import RunStatus
 from taskflow.store.history import ENDED_KINDS
 from taskflow.store.store import Store
+from taskflow.values.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunCounts:
     """Numbers of runs by status; runs that have ended count as long as they are kept."""
 

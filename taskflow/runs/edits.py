@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from taskflow.types import JsonObject
+from taskflow.values.record import record
 
 
 class Unchanged(Enum):
@@ -18,7 +18,7 @@ class Unchanged(Enum):
 UNCHANGED = Unchanged.UNCHANGED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Edits:
     """The changes of a rerun against the first run. `output` is the outcome of `from_step`."""
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from taskflow.errors import ConfigError
 from taskflow.function import FunctionSpec, read_spec
 from taskflow.routing.known import find_clashes
 from taskflow.store.registry import LiveCodeBase
 from taskflow.store.store import Store
+from taskflow.values.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RegisteredFunction:
     """A function that counts; `versions` are the versions of the code bases that have it, the oldest first."""
 
@@ -22,7 +22,7 @@ class RegisteredFunction:
     paused_ms: int | None  # since when it is paused
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Registered:
     """All registered functions, by id. `problems` are texts about registrations that can't be read."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from taskflow.errors import ConfigError, RunNotFound
 from taskflow.flow.concurrency import Concurrency, ConcurrencyLevel
@@ -28,6 +28,7 @@ from taskflow.store.operation import Operation
 from taskflow.store.store import Store
 from taskflow.values.ids import time_span
 from taskflow.values.keywords import did_you_mean
+from taskflow.values.record import record
 
 # The fields of a run in a list: all except event and output, which may be large.
 LISTED_FIELDS = (
@@ -140,7 +141,7 @@ async def children_of(store: Store, stored: StoredRun) -> dict[str, ChildRun]:
     }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FoundRuns:
     """A list of runs, newest first."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from taskflow.errors import ConfigError
@@ -12,9 +12,10 @@ from taskflow.run import RunStatus
 from taskflow.runs.functions import find_registered
 from taskflow.store.store import Store
 from taskflow.values.keywords import did_you_mean
+from taskflow.values.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class QueueView:
     """A queue with the numbers of its live runs by status; `workers` is the number of workers that say that they serve it."""
 

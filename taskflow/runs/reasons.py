@@ -6,7 +6,7 @@ Pure functions of the stored facts and of the time. Points in time are shown in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import tzinfo
 
 from taskflow.flow.batch import batch_reason
@@ -16,13 +16,14 @@ from taskflow.flow.singleton import singleton_reason
 from taskflow.steps.describe import describe
 from taskflow.store.operation import DUE, OFFER, RETRY, TAKEN, WAIT, Operation
 from taskflow.values.durations import format_duration
+from taskflow.values.record import record
 from taskflow.values.times import time_of_day
 
 SILENT_MS = 6_000  # a worker's heartbeats come every 3 s
 LONG_READY_MS = 3_000  # a run that is ready and next for longer than this waits for more than a busy slot
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChildRun:
     """A run that a step of this run has invoked."""
 
@@ -30,7 +31,7 @@ class ChildRun:
     status: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Surroundings:
     """The stored facts around a run that explain why it does not execute."""
 
@@ -51,7 +52,7 @@ class Surroundings:
 NOTHING_KNOWN = Surroundings()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Moment:
     """The time, and the time zone, for which reasons are given."""
 

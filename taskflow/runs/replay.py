@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Required, TypedDict
 
 from taskflow.errors import ConfigError
@@ -28,6 +27,7 @@ from taskflow.store.store import Store
 from taskflow.types import Duration, RunId
 from taskflow.values.durations import parse_duration_ms
 from taskflow.values.ids import new_ulid, run_id_for
+from taskflow.values.record import record
 
 CAUSE = "replay"
 REPLAYED = (
@@ -57,7 +57,7 @@ class ReplayOptions(TypedDict, total=False):
     replay_id: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class ReplayRequest:
     """The checked options of a replay: which runs of a function, and over how long (ms) to spread their starts."""
 

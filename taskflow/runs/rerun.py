@@ -7,7 +7,6 @@ of the steps that had ended before that one, so these are not executed again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -23,6 +22,7 @@ from taskflow.store.history import StoredRun
 from taskflow.store.operation import DONE, Operation, story_of
 from taskflow.store.routing import RunPlan
 from taskflow.types import JsonObject, RunId
+from taskflow.values.record import record
 from taskflow.values.shapes import shape_of
 from taskflow.values.stored import dump
 
@@ -30,7 +30,7 @@ RESULTS = ("step", "invoke")  # kinds of steps whose outcome may be any JSON
 SHOWN_STEPS = 10
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RerunPlan:
     """A rerun to make. `event` is JSON, or empty if it is the event of the first run."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self, TypeAlias, TypedDict
 
@@ -16,6 +15,7 @@ from taskflow.runs.pages import RunPages
 from taskflow.store.fields import text
 from taskflow.store.store import Store
 from taskflow.values.durations import parse_duration_ms, parse_when_ms
+from taskflow.values.record import record
 
 LIVE = frozenset(status.value for status in RunStatus if not status.is_final)
 
@@ -34,7 +34,7 @@ class ListedRuns(TypedDict, total=False):
     since: Past | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Selection:
     """The runs of `functions` that were made from `since_ms` to `until_ms` (ms since epoch, both included), and more conditions."""
 

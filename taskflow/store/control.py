@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 import orjson
@@ -13,6 +12,7 @@ from taskflow.redis.scripts import Scripts
 from taskflow.store.hints import Hint, parse_hints
 from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.store.routing import RunPlan
+from taskflow.values.record import record
 
 
 class Rerun(StrEnum):
@@ -24,7 +24,7 @@ class Rerun(StrEnum):
     UNKNOWN = "unknown"  # there is no such run, or its retention is over
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeptSteps:
     """The steps that a rerun does not execute: steps whose memos it takes over, and the step whose outcome was edited.
 

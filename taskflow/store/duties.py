@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NewType
 
 from taskflow.redis.scripts import Scripts
 from taskflow.store.hints import Hint, OutboxEvent, parse_hints
 from taskflow.store.routing import RunPlan
+from taskflow.values.record import record
 
 Fence = NewType("Fence", int)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fired:
     """The outcome of firing timers."""
 
@@ -21,13 +21,13 @@ class Fired:
     next_due_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeadWorker:
     worker_id: str  # empty for a child that had ended when a late command of it claimed runs
     child_ids: list[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Lost:
     """Lost work, for which beat has to make up."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from taskflow.redis.client import StoreClient
@@ -12,9 +11,10 @@ from taskflow.store.fields import to_fields, to_numbers
 from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.store.records import TEXT_FIELDS, add_defaults, event_text, event_uid, whole_event
 from taskflow.values.ids import is_ulid
+from taskflow.values.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoredRun:
     """The hash of a run, and its operations by step key (msgpack)."""
 
@@ -23,7 +23,7 @@ class StoredRun:
     steps: dict[str, bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Serving:
     """The queues of one app that a worker serves."""
 

@@ -5,12 +5,14 @@ The scripts make the same names from the prefix, in `lua/includes/keys.lua`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from taskflow.values.record import record
 
 SEPARATOR = "\x1f"  # between the names of which a member or field is made
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Keys:
     """The keys of one partition. `prefix` is "tf:{0}:": the hash tag keeps them in one cluster slot."""
 

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, field
 from typing import NamedTuple
 
 from taskflow.redis.client import StoreClient
@@ -17,13 +17,14 @@ from taskflow.redis.scripts import Scripts
 from taskflow.store.fields import number, text, to_fields
 from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.values.ids import derive_ulid
+from taskflow.values.record import record
 
 CODE_CHARS = 40
 VERSION_CHARS = 8  # short, since each run keeps its version
 FUNCTION_FIELD = "fn:"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class AppSettings:
     """The settings of an app that the store and beat need, besides its functions."""
 
@@ -40,7 +41,7 @@ class RegisteredFunction(NamedTuple):
     flow: str  # the settings that claims need; see `FlowControl.settings`
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CodeBase:
     """What a worker's code says of its app. Its name is `code`, a digest of all of it; `version` is for people. Rule S2.7."""
 
@@ -61,7 +62,7 @@ class CodeBase:
         return self.given_version or self.code[:VERSION_CHARS]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LiveCodeBase:
     """A code base that workers execute, as the store knows it; without workers, it is the last that was executed."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from taskflow.redis.scripts import Answer, Scripts
 from taskflow.store.hints import Hint, parse_hints
 from taskflow.store.records import event_json, kept_event
 from taskflow.types import RunId
+from taskflow.values.record import record
 
 
 class EditionChanged(Exception):
@@ -71,7 +71,7 @@ class Arrival(NamedTuple):
     lookups: list[str]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FoundWaits:
     """The outcome of a look at the index. `rest` is where to go on (place, lookup, cursor); None if all was looked at."""
 
@@ -80,7 +80,7 @@ class FoundWaits:
     rest: tuple[int, int, bytes] | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OpenWait:
     """A wait whose condition has to be evaluated for the event at `place`.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from taskflow.run import StepView
+from taskflow.values.record import record
 
 MANY_STEPS = 12  # from so many similar steps in a row on, only some are shown
 FIRST_SHOWN = 3
@@ -20,7 +20,7 @@ TELLING = ("failed", "retry", "due", "wait", "offer", "taken")  # states that ex
 NUMBER = re.compile(r"\d+")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FoldedSteps:
     """Similar steps in a row that are not shown."""
 

@@ -8,11 +8,11 @@ A bar is exact to half a character; work is shown as blocks, waits as a thin lin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import groupby
 
 from taskflow.run import RunView, StepView
+from taskflow.values.record import record
 
 
 class Kind(IntEnum):
@@ -28,7 +28,7 @@ class Kind(IntEnum):
 STYLES = {Kind.NONE: "", Kind.WAIT: "dim", Kind.WORK: "good", Kind.NOW: "accent", Kind.FAILED: "bad"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stretch:
     """A stretch of time in which a step did one thing."""
 

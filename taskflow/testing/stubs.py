@@ -22,11 +22,12 @@ from taskflow.step import Step
 from taskflow.steps.call import Done, StepCall
 from taskflow.steps.tools import Tools
 from taskflow.store.operation import Operation
+from taskflow.values.record import record
 
 Error = BaseException | type[BaseException]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StubCall:
     """A call of a stub: the run that made it, and the arguments. For an invoked function the only argument is the event's data."""
 

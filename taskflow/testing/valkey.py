@@ -10,7 +10,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -18,12 +17,13 @@ import redis
 
 from taskflow.dev.valkey import EXTRA_HINT, EmbeddedValkey, find_binary
 from taskflow.errors import ConfigError
+from taskflow.values.record import record
 
 FOLDER_PREFIX = "taskflow-testing-"  # then the pid of the test process
 DATABASES = 64  # databases 1 to 64 are lent; 0 is left for other data of the tests
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """The place of a Harness's data: an empty database, and a namespace, since channels don't belong to a database."""
 

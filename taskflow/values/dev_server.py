@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+
+from taskflow.values.record import record
 
 FOLDER = ".taskflow"
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class DevInfo:
     """The content of dev.json: a running dev server."""
 

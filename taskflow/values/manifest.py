@@ -9,11 +9,13 @@ each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, field, fields, is_dataclass
 from datetime import timedelta
 from functools import cache, partial
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from taskflow.values.record import record
 
 T = TypeVar("T")
 Read: TypeAlias = Callable[[Any], Any]
@@ -32,7 +34,7 @@ class NoManifest(ValueError):
     """A manifest can't be read; the message says why, in words that continue a sentence after "but"."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """A field of a manifest: `source` is the attribute that is written, `read` turns the stored value into the `argument`."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, TypeAlias, get_args
+
+from taskflow.values.record import record
 
 Convert: TypeAlias = Callable[[Any], Any]
 
@@ -21,7 +22,7 @@ class Mismatch(Exception):
         return "$" + "".join(parts)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shape:
     """The two conversions of a type: `load` from plain JSON to the type, `dump` back; None where nothing has to be done."""
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import fields
 from typing import Any, ClassVar, TypeAlias
 
 import orjson
 
+from taskflow.values.record import record
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@record(kw_only=True)
 class Hello:
     """The child has imported the app, and names its store and broker. It must not claim anything before `Ready`."""
 
@@ -26,7 +28,7 @@ class Hello:
         object.__setattr__(self, "queues", tuple(self.queues))  # JSON makes a list of it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ready:
     """The child has reached store and broker, and takes work.
 
@@ -38,7 +40,7 @@ class Ready:
     warning: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Failed:
     """The child can't work, since it can't import the app, or reach broker or store. It exits next.
 
@@ -50,7 +52,7 @@ class Failed:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recycle:
     """The child asks to be replaced, and goes on working until the replacement is ready. Rule S6.3."""
 
@@ -65,16 +67,16 @@ MESSAGE_TYPES: dict[str, type[Message]] = {cls.kind: cls for cls in (Hello, Read
 
 def encode(message: Message) -> bytes:
     """The message as one line, newline included."""
-    fields = {name: getattr(message, name) for name in message.__slots__}
-    return orjson.dumps({"kind": message.kind, **fields}, option=orjson.OPT_APPEND_NEWLINE)
+    told = {each.name: getattr(message, each.name) for each in fields(message)}
+    return orjson.dumps({"kind": message.kind, **told}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def decode(line: bytes) -> Message:
     """The message in a line. Raises ValueError if it is none."""
     try:
-        fields: dict[str, Any] = orjson.loads(line)
-        message_type = MESSAGE_TYPES[fields.pop("kind")]
-        return message_type(**fields)
+        told: dict[str, Any] = orjson.loads(line)
+        message_type = MESSAGE_TYPES[told.pop("kind")]
+        return message_type(**told)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"expected a message of a child ({', '.join(MESSAGE_TYPES)}), got {line[:200]!r}"

@@ -20,9 +20,10 @@ import orjson
 
 from taskflow.broker.streams.scripts import GROUP, script_call
 from taskflow.redis.blocking import Command, RespClient
+from taskflow.values.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Binding:
     exchange: str
     routing_key: str

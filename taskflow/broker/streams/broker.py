@@ -29,6 +29,7 @@ from taskflow.broker.streams.reader import BLOCK_S, StreamReader
 from taskflow.broker.streams.scripts import GROUP, loading_commands, script_call
 from taskflow.broker.streams.sender import Outgoing, Sender
 from taskflow.redis.blocking import RespClient
+from taskflow.values.record import record
 
 MAX_READ_COUNT = 1000
 
@@ -37,7 +38,7 @@ class UnknownQueue(Exception):
     """A consumer asked for a queue that nobody has declared."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class StreamsOptions:
     """The options of a broker on streams."""
 

@@ -7,7 +7,6 @@ import logging
 import signal
 from collections import Counter
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +17,7 @@ from taskflow.errors import BrokerUnavailable, ConfigError, StoreUnavailable
 from taskflow.loading import load_app
 from taskflow.redis.address import parse_server_url, redact
 from taskflow.redis.connection import CommandError
+from taskflow.values.record import record
 from taskflow.worker.child.registration import code_base_of
 from taskflow.worker.child.runner import AppRunner, RunnerOptions
 from taskflow.worker.child.surroundings import calm_collector, enable_own_loggers, refuse_green_threads
@@ -28,7 +28,7 @@ from taskflow.worker.messages import Failed, Hello, Ready, Recycle
 logger = logging.getLogger("taskflow.worker")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class WorkerOptions:
     """The options of `taskflow worker`."""
 

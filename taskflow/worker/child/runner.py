@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from taskflow.app import TaskFlow
@@ -25,6 +25,7 @@ from taskflow.routing.router import Router
 from taskflow.store.lease import Lease
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock, SystemClock
+from taskflow.values.record import record
 from taskflow.worker.child.intake import Intake
 from taskflow.worker.child.registration import Registration
 
@@ -55,7 +56,7 @@ class Beacon(Protocol):
     def loop_turned(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class RunnerOptions:
     """The options of one worker process."""
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from taskflow.values.record import record
 from taskflow.worker.lease import Lease, Progress
 from taskflow.worker.link import ChildLink
 from taskflow.worker.messages import Message, decode
@@ -30,7 +31,7 @@ LEFT_TO_THE_SUPERVISOR = (signal.SIGINT, signal.SIGHUP)
 logger = logging.getLogger("taskflow.worker")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Exit:
     """How a process ended: by an exit `code` (0 or more), or by signal `-code`."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from taskflow.values.record import record
 from taskflow.worker.link import ChildLink
 from taskflow.worker.messages import Failed, Hello
 from taskflow.worker.supervisor.child_process import ChildProcess, Exit
@@ -15,7 +16,7 @@ ORDERLY_EXITS = (0, -signal.SIGTERM, -signal.SIGQUIT)
 """Exit codes of a child that ended as it was told."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class RestartBackoff:
     """The pause before a dead child is replaced: none at first, then ever longer while children live less than `short_life_s`."""
 
@@ -31,7 +32,7 @@ class RestartBackoff:
         return min(self.maximum_s, self.initial_s * 2.0 ** min(short_lives - 1, 30))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Helper:
     """A process beside the children, like the beat of `worker -B`: it executes no runs and imports no user code.
 

@@ -6,10 +6,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from taskflow.values.clock import boot_ns, machine_clock
+from taskflow.values.record import record
 from taskflow.worker.lease import Lease
 from taskflow.worker.messages import Hello
 
@@ -55,7 +55,7 @@ def host_now_ms() -> int:
     return machine_clock().local_now_ms()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HandBack:
     """An ended child whose claims are still to be handed back."""
 

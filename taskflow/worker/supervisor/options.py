@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from taskflow.errors import ConfigError
+from taskflow.values.record import record
 from taskflow.worker.supervisor.child_process import ChildMain
 from taskflow.worker.supervisor.children import Helper, RestartBackoff
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class SupervisorOptions:
     """The number of a worker's processes, and their time limits. Raises ConfigError for values that can't work."""
 
