@@ -157,12 +157,12 @@ class Execution:
             self.spawn(self.clear_leftovers())
 
     async def steps_end(self, *, keep: bool) -> None:
-        """Wait until nothing of the run executes; with `keep`, store the failed attempts that are to be tried again."""
+        """Wait until nothing of the run executes; with `keep`, store failed attempts, and what was given up."""
         if self.slots.is_busy:
             self.steps_over = self.host.loop.create_future()
             self.turns.give_up()  # steps whose outcome is stored wait for their turn, and would wait for ever
             await self.steps_over
-        if keep and self.journal.unstored:
+        if keep and (self.journal.unstored or self.journal.has_given_up):
             await self.proceed(self.parking.store())
 
     # --- suspending and resuming in place ---
@@ -196,9 +196,9 @@ class Execution:
             self.spawn(self.proceed(self.parking.store()))
 
     def give_up(self, key: str) -> None:
-        """Drop the operation of a race's loser, also in the store."""
-        self.journal.withdraw(key)
-        self.spawn(self.owned.drop(key))
+        """Drop an operation for which a branch waited that lost a race, or that user code has cancelled; also in the store."""
+        if not self.journal.give_up(key):
+            self.spawn(self.owned.drop(key))
 
     def look(self, key: str = "") -> None:
         """Ask the store for outcomes: this operation, or any, may have been resolved while the run is in memory."""
@@ -320,6 +320,7 @@ class Execution:
             await self.finish("cancelled", self.lifecycle.reason or await self.owned.cancel_reason())
             return
         if self.lifecycle.ending is Ending.HANDED_BACK:
+            await self.steps_end(keep=True)
             await (self.taken or self.owned).hand_back()
         elif self.lifecycle.ending is Ending.SUSPENDED and self.around is not None:
             await self.around.suspends(self.host.clock.now_ms())
@@ -351,8 +352,7 @@ class Execution:
         self.tree.unwind()
         await self.tree.unwound()
         if survivors := len(self.tree.survivors):
-            what = "tasks of its handler don't end: they catch Suspend or CancelledError"
-            logger.error("run %s: %d %s", self.run_id, survivors, what)
+            logger.error("run %s: %d tasks go on: they catch Suspend or cancellation", self.run_id, survivors)
 
     def release(self) -> None:
         """Let go of the run. Only the thread of a `def` handler may be left, whose next step is refused."""

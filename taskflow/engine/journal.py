@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from taskflow.config import Config
 from taskflow.errors import LimitExceeded, NonDeterminismError
 from taskflow.steps.call import Call, check_step_id
 from taskflow.store.claims import InvokedRun, ParkedOp
-from taskflow.store.operation import DONE, DUE, STEP, TOOLS, WAIT, Operation, story_of
+from taskflow.store.operation import DONE, DROPPED, DUE, STEP, TOOLS, WAIT, Operation, story_of
 
 Waiter = asyncio.Future[Operation]
 
@@ -25,7 +26,7 @@ class Journal:
     """The operations of one run: those loaded with its claim, those that wait, and those that the store has to be told."""
 
     __slots__ = (
-        "attempt", "bytes", "function_id", "is_over", "is_strict", "last_index", "config", "news", "next_index",
+        "attempt", "bytes", "function_id", "has_given_up", "is_over", "is_strict", "last_index", "config", "news", "next_index",
         "notes", "operations", "order_warning", "pending", "places", "run_id", "unmet", "unstored", "used",
     )  # fmt: skip
 
@@ -67,8 +68,10 @@ class Journal:
         self.pending: dict[str, Waiter] = {}
         # the pending operations that the store does not know yet
         self.unstored: dict[str, ParkedOp] = {}
-        # finished operations whose place in the order of outcomes the store does not know yet, packed
+        # finished operations whose place in the order of outcomes the store does not know yet, and those that were given up, packed
         self.notes: dict[str, bytes] = {}
+        # whether there are such that were given up
+        self.has_given_up = False
         if steps:
             self.load(steps)
 
@@ -218,7 +221,7 @@ class Journal:
         self.check_size()
         if not self.notes:
             return [key, packed]
-        notes, self.notes = self.notes, {}
+        notes, self.notes, self.has_given_up = self.notes, {}, False
         return [*(part for note in notes.items() for part in note), key, packed]
 
     def committed(self, op: Operation) -> None:
@@ -254,8 +257,23 @@ class Journal:
     def take_unstored(self) -> list[ParkedOp]:
         """Take all operations that the store has to be told: notes, then the pending operations that it does not know."""
         ops = [*(ParkedOp(key, packed) for key, packed in self.notes.items()), *self.unstored.values()]
-        self.notes, self.unstored = {}, {}
+        self.notes, self.unstored, self.has_given_up = {}, {}, False
         return ops
+
+    def give_up(self, key: str, op: Operation | None = None) -> bool:
+        """Note that user code, or a race, has given up a call, which no replay is to begin again. It is stored with the next write.
+
+        `op` is that of a step that executed here, or waited for a slot. Without one it returns False for an operation that the
+        store knows, and that is to be dropped there.
+        """
+        parked = self.unstored.pop(key, None)
+        if op is None:
+            if parked is None:
+                return False
+            op = Operation.unpack(parked.packed)
+        self.notes[key] = replace(op, state=DROPPED, due=None, child=None).pack()
+        self.has_given_up = True
+        return True
 
     def asked(self, keys: Iterable[str] | None = None) -> dict[str, Waiter]:
         """The pending operations, of `keys` or of all, whose outcome the store can know, which are those that are stored.

@@ -117,6 +117,11 @@ class StepCalls:
                 # Load the result as a replay will, so that a type that can't be restored shows at once.
                 if step.output.load is not None or type(result) not in PLAIN:
                     result = load(data, step.output, what=what)
+            except asyncio.CancelledError:
+                # User code has cancelled it, by `asyncio.timeout` for example.
+                if run.is_going_on and run.taken is None:
+                    run.journal.give_up(call.key, op)
+                raise
             except Exception as error:
                 retries = settings.over(spec.retries)
                 fail(
@@ -276,10 +281,14 @@ class StepCalls:
         while True:
             try:
                 place = await run.ask(run.offers.find_slot(key, op, self.on_offer))
-            except BaseException:
+            except BaseException as error:
                 run.turns.forget(key)
-                if run.offers.forget(key) and run.is_going_on:
-                    run.give_up(key)
+                is_parked = run.offers.forget(key)
+                if run.is_going_on and isinstance(error, asyncio.CancelledError):
+                    if is_parked:
+                        run.give_up(key)
+                    else:
+                        run.journal.give_up(key, op)
                 raise
             op = place.op
             if place.slot is not None:

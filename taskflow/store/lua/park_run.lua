@@ -39,11 +39,11 @@ local parent_id = run_id
 for step_key, packed, children in operations do
   local op = cmsgpack.unpack(packed)
   local known = redis.call('HGET', steps_key(parent_id), step_key)
-  if op.state == nil or op.state == 'done' or op.state == 'failed' then
-    -- Only the operation's place in the order of outcomes is new.
+  if op.state == nil or op.state == 'done' or op.state == 'failed' or op.state == 'dropped' then
+    -- Only the operation's place in the order of outcomes is new, or user code has given up a step that executed.
     redis.call('HSET', steps_key(parent_id), step_key, packed)
     -- A step has completed: the code between the steps has all its attempts again (S5.1).
-    if op.state ~= 'failed' then redis.call('HDEL', key, 'attempt', 'earlier_errors') end
+    if op.state == nil or op.state == 'done' then redis.call('HDEL', key, 'attempt', 'earlier_errors') end
   elseif is_news(op, known) then
     store(op, step_key, packed)
     for function_id, queue, run_id, event, start_timeout_ms, finish_timeout_ms, flow in children do

@@ -882,9 +882,9 @@ local step_key, packed, children = ARGV[operations_at], ARGV[operations_at + 1],
 
   local op = cmsgpack.unpack(packed)
   local known = redis.call('HGET', (prefix .. 'steps:' .. parent_id), step_key)
-  if op.state == nil or op.state == 'done' or op.state == 'failed' then
+  if op.state == nil or op.state == 'done' or op.state == 'failed' or op.state == 'dropped' then
     redis.call('HSET', (prefix .. 'steps:' .. parent_id), step_key, packed)
-    if op.state ~= 'failed' then redis.call('HDEL', key, 'attempt', 'earlier_errors') end
+    if op.state == nil or op.state == 'done' then redis.call('HDEL', key, 'attempt', 'earlier_errors') end
   elseif is_news(op, known) then
     store(op, step_key, packed)
     for children_at = children, children + ARGV[children - 1] * 7 - 1, 7 do
