@@ -20,6 +20,7 @@ from taskflow.errors import NonRetriableError, RetryAfterError, RunFailed, StepE
 from taskflow.retries import Retries
 from taskflow.step import Step
 from taskflow.testing import Harness
+from taskflow.timeouts import Timeouts
 from tests.rules.flaky import Flaky
 from tests.rules.givens import both_kinds
 from tests.rules.passing import all_final, pass_time
@@ -440,6 +441,28 @@ async def test_a_function_gives_up_on_the_exceptions_that_it_names(app: TaskFlow
                 await pass_time(harness, lambda run=run: all_final([run]), description="the end of the run")  # type: ignore[misc]
                 assert tried == [kind] * count
                 tried.clear()
+
+
+@pytest.mark.parametrize(("error", "count"), [(TimeoutError, 1), (KeyError, 3)])
+async def test_a_step_that_took_too_long_counts_as_a_timeout_error(
+    app: TaskFlow, error: type[Exception], count: int
+) -> None:
+    """S5.3, S6.3"""
+    tried: list[int] = []
+
+    async def rest() -> None:
+        tried.append(1)
+        await asyncio.sleep(10)
+
+    @app.function(retries=Retries(2, initial="1s"), give_up_on=error, timeouts=Timeouts(step="10ms"))
+    async def work(ctx: Context[Step], step: Step) -> None:
+        await step.run("rest", rest)
+
+    async with Harness(app) as harness:
+        with pytest.raises(RunFailed) as caught:
+            await (await harness.run(work)).aresult()
+        assert caught.value.name == "StepTimeout"
+    assert len(tried) == count
 
 
 @both_kinds

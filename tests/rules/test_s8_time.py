@@ -157,6 +157,34 @@ async def test_a_new_cron_makes_up_for_nothing(app: TaskFlow, beats: Beats) -> N
     assert await beats.ticks(function_id) == ["04:01:00"]
 
 
+@pytest.mark.parametrize(("catchup", "made_up_for"), [("latest", ["00:06:00"]), ("none", [])])
+async def test_a_cron_whose_function_was_gone_for_a_while_catches_up_when_it_is_back(
+    app: TaskFlow, beats: Beats, catchup: Catchup, made_up_for: list[str]
+) -> None:
+    """S8.1, S2.7: while no worker had its code it did not tick."""
+    function_id = every_minute(app, catchup=catchup)
+    await beats.register()
+    beat = await beats.start()
+    await beats.pass_seconds(70, beat)
+    without = TaskFlow(
+        app.id, broker=app.config.broker, store=app.config.store, namespace=app.config.namespace
+    )
+
+    @without.function
+    async def another(ctx: Context[Step]) -> None: ...
+
+    with_cron, beats.app = beats.app, without
+    await beats.register()
+    beat.crons.functions_changed()
+    await beats.pass_seconds(300, beat)
+    assert await beats.ticks(function_id) == ["00:01:00"]
+    beats.app = with_cron
+    await beats.register()
+    beat.crons.functions_changed()
+    await beats.pass_seconds(60, beat)
+    assert await beats.ticks(function_id) == ["00:01:00", *made_up_for, "00:07:00"]
+
+
 async def test_a_cron_that_is_registered_while_beat_sleeps_wakes_it(app: TaskFlow) -> None:
     """S8.1"""
     seen: list[str] = []
