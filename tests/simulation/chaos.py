@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from tests.simulation.hosts import BeatHost, Place, WorkerHost
+from tests.simulation.observation import observe
 from tests.simulation.process import MOMENTS, SimulatedProcess
 from tests.simulation.releases import NEW, OLD
 from tests.simulation.world import US_PER_S
@@ -32,6 +33,7 @@ class Chaos:
         length_ms: int,
         has_restarts: bool,
         is_rolling: bool,
+        empties: bool,
     ) -> None:
         self.place = place
         self.world = place.world
@@ -39,6 +41,7 @@ class Chaos:
         self.workers = workers
         self.beats = beats
         self.is_rolling = is_rolling
+        self.empties = empties
         self.end_us = self.world.now_us + int((length_ms / 1000 + self.random.uniform(2, 15)) * SECOND)
         self.level = self.random.choice([0.0, 0.3, 1.0, 1.0])
         self.has_restarts = has_restarts
@@ -60,6 +63,9 @@ class Chaos:
             while (at_us := at_us + int(self.later.expovariate(1 / 6.0) * SECOND)) < self.end_us:
                 length_us = int(self.later.choice([0.1, 2.0, 7.0]) * SECOND)
                 self.world.at(at_us, partial(self.refuse_writes, length_us, self.later.choice(REFUSALS)))
+        if self.empties:
+            at_us = self.world.now_us + int(self.later.uniform(0.0, 12.0) * SECOND)
+            self.world.at(min(at_us, self.end_us), self.empty_store)
         self.world.at(self.end_us, self.end)
 
     def evils(self) -> list[tuple[Callable[[], None], float]]:
@@ -230,6 +236,15 @@ class Chaos:
         if self.world.chance(0.5):
             network.break_all()
             network.restart()
+
+    def empty_store(self) -> None:
+        """The store restarts without its data. Rule S9.5."""
+        network = self.place.network
+        network.break_all()
+        network.restart()
+        stored = observe(network.server)
+        self.world.history.add("emptied", "", runs=set(stored.runs), events=stored.events)
+        network.server.ask("FLUSHALL")
 
     def refuse_writes(self, length_us: int, refusal: bytes) -> None:
         """The store is a replica for a while, or its disk is full. Rule S9.5."""

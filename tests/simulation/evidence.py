@@ -79,6 +79,7 @@ class Evidence:
     stored: Stored
     kept: set[str] | None = None
     left: dict[str, int] = field(default_factory=dict)
+    lost: frozenset[str] = frozenset()  # runs that a store that was emptied had
 
     @cached_property
     def functions(self) -> dict[str, FunctionPlan]:
@@ -134,7 +135,8 @@ class Evidence:
 
     @cached_property
     def writes(self) -> list[Write]:
-        return [write for record in self.of("script") for write in writes_in(record)]
+        found = [write for record in self.of("script") for write in writes_in(record)]
+        return [write for write in found if write.run not in self.lost]
 
     @cached_property
     def claims_by_run(self) -> dict[tuple[str, str], list[Claim]]:
@@ -214,6 +216,8 @@ def read_claims(evidence: Evidence) -> list[Claim]:
     for record in evidence.of("script"):
         for grant in grants_in(record):
             known = active.get((grant.run, grant.key))
+            if grant.run in evidence.lost:
+                continue
             if known is None or (known.child, known.fence) != (grant.child, grant.fence):
                 claim = Claim(grant.run, grant.key, grant.child, grant.fence, record.place)
                 active[grant.run, grant.key] = claim

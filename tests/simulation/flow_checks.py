@@ -207,3 +207,11 @@ FLOW_CHECKS = (
     handlers_get_their_batch,
     singletons_are_alone,
 )
+# These count events, and what a store had counted is gone when it was emptied.
+COUNTING_CHECKS = (
+    throttles_are_kept,
+    rate_limits_decide,
+    idempotency_decides,
+    debounces_calm_down,
+    batches_are_filled,
+)

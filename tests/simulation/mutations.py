@@ -34,6 +34,7 @@ from taskflow.redis.scripts import Script, load_scripts
 from taskflow.routing.router import Receipt, Router
 from taskflow.store.store import PACKAGE
 from taskflow.values.clock import SystemClock
+from taskflow.worker.child.registration import Registration
 from tests.simulation.hosts import SimulatedLease
 
 MakeBug = Callable[[], AbstractContextManager[None]]
@@ -113,6 +114,16 @@ def python(owner: type | ModuleType, name: str, old: str, new: str) -> MakeBug:
             yield
 
     return bug
+
+
+REGISTER = Registration.register
+
+
+async def register_once(self: Registration) -> None:
+    """Never again, though the store may forget it."""
+    if not hasattr(self, "has_registered"):
+        await REGISTER(self)
+        self.has_registered = True  # type: ignore[attr-defined]
 
 
 ROUTER_TAKES = Router.take
@@ -386,6 +397,10 @@ MUTATIONS = (
     Mutation(
         "leaves in the store what user code has given up", "S", 43,
         python(StepCalls, "wait", "run.give_up(key)", "pass"),
+    ),
+    Mutation(
+        "leaves a store that was emptied without the functions", "", 3,
+        method(Registration, "register", register_once),
     ),
     # --- clocks ---
     Mutation(

@@ -33,6 +33,7 @@ from tests.simulation.actors import Actors
 from tests.simulation.broker import SimulatedBroker, SimulatedPublisher, is_events_queue
 from tests.simulation.chaos import Chaos
 from tests.simulation.checker import check
+from tests.simulation.emptied import survivors, with_empty_store
 from tests.simulation.evidence import Evidence
 from tests.simulation.history import Record
 from tests.simulation.hosts import BeatHost, HostTime, Place, SkewedClock, WorkerHost
@@ -91,7 +92,8 @@ class Simulation:
         self.seed = seed
         self.server = server
         self.world = World(seed)
-        self.plan = with_releases(Generator(self.world.random, random.Random(f"later {seed}")).plan(), seed)
+        plan = with_releases(Generator(self.world.random, random.Random(f"later {seed}")).plan(), seed)
+        self.plan = with_empty_store(plan, seed)
         self.apps = {release: make_app() for release in ((OLD, NEW) if self.plan.is_rolling else (OLD,))}
         self.place = Place(self.world, Network(self.world, server), SimulatedBroker(self.world), self.apps)
         link = self.apps[OLD]._link
@@ -140,7 +142,8 @@ class Simulation:
             self.problems.append(str(error))
         left = observe(self.server).keys
         history = self.world.history
-        evidence = Evidence(self.plan, history.records, stored or observe(self.server), self.kept, left)
+        survived = survivors(history.records, stored or observe(self.server))
+        evidence = Evidence(self.plan, survived.records, survived.stored, self.kept, left, survived.lost)
         self.problems += check(evidence)
         return Outcome(
             self.seed,
@@ -174,6 +177,7 @@ class Simulation:
             length_ms=self.plan.length_ms,
             has_restarts=self.plan.has_bodies,
             is_rolling=self.plan.is_rolling,
+            empties=self.plan.empties,
         )
         self.producers: list[SimulatedProcess] = []
         count = draw.randint(1, 2)

@@ -104,6 +104,7 @@ class Plan:
     names: tuple[str, ...]  # of the two events that start functions
     length_ms: int
     is_rolling: bool = False  # two releases of the code execute side by side
+    empties: bool = False  # the store loses all of its data once
 
     @property
     def has_bodies(self) -> bool:
