@@ -8,7 +8,7 @@ import click
 
 from taskflow.commands.checkup import Finding, examine
 from taskflow.commands.options import Target, connection_options, find_target, json_option, print_json, run
-from taskflow.commands.rights import ROLES, Line, lines_for
+from taskflow.commands.rights import ROLES, Line, lines_for, sentinel_lines
 from taskflow.terminal.screen import Screen
 
 MARKS = {"ok": ("✓ ", "good"), "warning": ("! ", "warn"), "error": ("✗ ", "bad")}
@@ -57,6 +57,7 @@ def show(findings: list[Finding]) -> None:
 
 def print_rights(target: Target, roles: tuple[str, ...], *, as_json: bool) -> None:
     lines = [line for role in roles for line in lines_for(role, target.config)]
+    lines += sentinel_lines(target.config)
     if as_json:
         print_json([line_json(line) for line in lines])
         return

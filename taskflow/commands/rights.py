@@ -6,6 +6,8 @@
     beat       keeps the time
     dashboard  only reads; it never touches the broker
 
+Under sentinels each process has a second login, with which it asks them for the master.
+
 A script may only do what its caller may, so the commands of a role are those of its scripts, taken from their text, and those that
 it gives itself.
 """
@@ -14,13 +16,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 
 from taskflow.broker.streams.bindings import StreamKeys
 from taskflow.broker.topology import Topology
 from taskflow.broker.urls import broker_url
 from taskflow.config import Config
-from taskflow.redis.address import NEXT_URL, parse_server_url, redact
+from taskflow.redis.address import NEXT_URL, ServerAddress, parse_server_url, redact
 from taskflow.redis.scripts import load_scripts
 from taskflow.store.keys import Keys
 from taskflow.store.store import PACKAGE as STORE
@@ -162,27 +165,49 @@ class Line:
 def lines_for(role: str, config: Config) -> list[Line]:
     """What gives the role its rights on the servers of these settings. One of another kind gets no line."""
     namespace, topology = config.namespace, Topology(config.namespace)
-    url = NEXT_URL.split(config.broker)[0]
-    on_store = store_rights(role, namespace)
+    url, store = NEXT_URL.split(config.broker)[0], parse_server_url(config.store, what="store")
+    on_store = with_connecting(store_rights(role, namespace), store, Keys(namespace).prefix)
     lines = []
     if not broker_url(url).startswith("taskflow+"):
         if on_store:
-            lines.append(Line(role, redact(config.store), acl_line(role, namespace, [on_store])))
+            lines.append(Line(role, redact(config.store), acl_line(role, namespace, on_store)))
         regexes = rabbitmq_rights(role, topology)
         if regexes and url.startswith("amqp"):
             lines.append(Line(role, redact(url), rabbitmq_line(role, namespace, regexes)))
         return lines
-    broker, store = parse_server_url(url, what="broker"), parse_server_url(config.store, what="store")
-    on_broker = streams_rights(role, topology, broker.options.get("key_prefix", topology.key_prefix))
-    if (broker.host, broker.port, broker.path, broker.nodes) == (
-        store.host,
-        store.port,
-        store.path,
-        store.nodes,
-    ):
-        parts = [part for part in (on_store, on_broker) if part]
-        return [Line(role, redact(config.store), acl_line(role, namespace, parts))]
-    for server, part in ((config.store, on_store), (url, on_broker)):
-        if part:
-            lines.append(Line(role, redact(server), acl_line(role, namespace, [part])))
+    broker = parse_server_url(url, what="broker")
+    prefix = broker.options.get("key_prefix", topology.key_prefix)
+    on_broker = with_connecting(streams_rights(role, topology, prefix), broker, prefix)
+    if place_of(broker) == place_of(store):
+        return [Line(role, redact(config.store), acl_line(role, namespace, [*on_store, *on_broker]))]
+    for server, parts in ((config.store, on_store), (url, on_broker)):
+        if parts:
+            lines.append(Line(role, redact(server), acl_line(role, namespace, parts)))
     return lines
+
+
+def with_connecting(rights: Rights | None, address: ServerAddress, home_key: str) -> list[Rights]:
+    """The rights with those of finding the right server: who has the slot in a cluster, and whether a server takes writes."""
+    if rights is None:
+        return []
+    if address.kind == "cluster":
+        rights = replace(rights, commands=rights.commands | {"cluster|slots"})
+    # The probe deletes a key that is never set. Those who may not delete anything get that right for this key alone.
+    probe = Rights(frozenset({"del"}), (f"~{home_key}",))
+    return [rights] if "del" in rights.commands else [rights, probe]
+
+
+def place_of(address: ServerAddress) -> tuple[object, ...]:
+    return (address.host, address.port, address.path, address.nodes)
+
+
+def sentinel_lines(config: Config) -> list[Line]:
+    """What gives all roles the right to ask the sentinels of these settings, under one login, for the master."""
+    urls = {config.store, *(url for url in NEXT_URL.split(config.broker) if "+sentinel" in url)}
+    addresses = [(url, parse_server_url(url, what="server")) for url in sorted(urls)]
+    command = acl_line(
+        "sentinel", config.namespace, [Rights(frozenset({"sentinel|get-master-addr-by-name"}), ())]
+    )
+    return [
+        Line("sentinel", redact(url), command) for url, address in addresses if address.kind == "sentinel"
+    ]
