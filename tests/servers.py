@@ -210,7 +210,7 @@ class RedisServer(RespServer):
 class RabbitMQServer(Server):
     """A private RabbitMQ node with an epmd of its own; durable queues survive `restart()`."""
 
-    start_timeout_s = 50.0
+    start_timeout_s = 120.0
 
     def __init__(self) -> None:
         super().__init__()
