@@ -37,6 +37,8 @@ if TYPE_CHECKING:
         WorkerLost,
     )
     from taskflow.event import Event, ReceivedEvent
+    from taskflow.event_model import EventModel as EventModel
+    from taskflow.event_model import upgrade_from as upgrade_from
     from taskflow.flow.batch import Batch
     from taskflow.flow.cancel import Cancel
     from taskflow.flow.concurrency import Concurrency
@@ -45,7 +47,8 @@ if TYPE_CHECKING:
     from taskflow.flow.rate_limit import RateLimit
     from taskflow.flow.singleton import Singleton
     from taskflow.flow.throttle import Throttle
-    from taskflow.function import Function, FunctionOptions, InvokeOptions
+    from taskflow.function import Function, InvokeOptions
+    from taskflow.function_options import FunctionOptions
     from taskflow.middleware.base import Middleware
     from taskflow.middleware.facts import Activation, Attempt, Outcome
     from taskflow.retries import Retries
@@ -130,7 +133,7 @@ MODULES = {
     "TaskFlow": "app",
     "Settings": "config",
     "Function": "function",
-    "FunctionOptions": "function",
+    "FunctionOptions": "function_options",
     "InvokeOptions": "function",
     "TriggerEvent": "triggers",
     "TriggerCron": "triggers",
@@ -164,15 +167,19 @@ MODULES = {
 }
 """Where the names live that are not in `errors`."""
 
+OPTIONAL = {"EventModel": "event_model", "upgrade_from": "event_model"}
+"""Names that need an extra, here taskflow-durable[pydantic]; so `from taskflow import *` leaves them out."""
+
 
 def __getattr__(name: str) -> object:
     """Import a public name when it is first used: `taskflow --help` needs no broker library."""
-    if name not in __all__:
+    if name not in __all__ and name not in OPTIONAL:
         raise AttributeError(f"module 'taskflow' has no attribute {name!r}")
-    value: object = getattr(import_module(f"taskflow.{MODULES.get(name, 'errors')}"), name)
+    module = OPTIONAL.get(name) or MODULES.get(name, "errors")
+    value: object = getattr(import_module(f"taskflow.{module}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *OPTIONAL})

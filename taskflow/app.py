@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from taskflow.config import Config, Settings
 from taskflow.connections import Connections
-from taskflow.event import Event, events_of
-from taskflow.function import Function, FunctionOptions, InvokeOptions, id_of
+from taskflow.event import AnyEvent, events_of
+from taskflow.function import Function, InvokeData, InvokeOptions, id_of
+from taskflow.function_options import FunctionOptions
 from taskflow.functions import Functions
 from taskflow.headers import Headers
 from taskflow.middleware.base import Middleware
@@ -57,7 +58,7 @@ class TaskFlow:
         """`middleware` is that of all functions and sends, the outermost first (S11.4)."""
         self._link = Connections(Config.resolve(app_id, **settings))
         self.queues = Queues(lambda: self._link)
-        self._functions = Functions(middleware)
+        self._functions = Functions(middleware, strict_events=self.config.strict_events)
         # By full id, "app/function"; handlers of failures (`on_failure`) are functions too.
         self.functions = self._functions.by_id
 
@@ -105,7 +106,7 @@ class TaskFlow:
     # --- events and signals ---
 
     def send(
-        self, event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None,
+        self, event: str | AnyEvent | Sequence[AnyEvent], data: JsonObject | None = None, *, id: str | None = None,
         ts: int | None = None, delay: Duration | None = None, user: JsonObject | None = None, v: str | None = None,
         headers: Headers | None = None,
     ) -> list[str]:  # fmt: skip
@@ -113,9 +114,11 @@ class TaskFlow:
 
             app.send("shop/order.created", {"sku": "A7"}, id="order-7")
             app.send([Event("shop/a"), Event("shop/b", {"n": 1})])
+            app.send(OrderCreated(sku="A7"), id="order-7")
 
         `delay` is a duration before the runs of the events may begin, in place of a `ts` (S1.4). The other arguments are for an
-        event that is given by its name; an `Event` has them as fields. Raises InvalidEvent, and then nothing is published;
+        event that is given by its name; an `Event` has them as fields. A model (`EventModel`, S11.2) has name, data and v; what is
+        sent by a name for which the app knows a model is checked by it. Raises InvalidEvent, and then nothing is published;
         ConfigError for more than 5,000 events, InvalidDuration, and BrokerUnavailable, within `send_timeout`.
         """
         link = self._link
@@ -129,11 +132,12 @@ class TaskFlow:
             headers=headers,
             delay=delay,
             now_ms=link.clock.now_ms(),
+            types=self._functions.types,
         )
         return send(link, self._functions.hooks.wrap_send, events)
 
     async def asend(
-        self, event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None,
+        self, event: str | AnyEvent | Sequence[AnyEvent], data: JsonObject | None = None, *, id: str | None = None,
         ts: int | None = None, delay: Duration | None = None, user: JsonObject | None = None, v: str | None = None,
         headers: Headers | None = None,
     ) -> list[str]:  # fmt: skip
@@ -149,6 +153,7 @@ class TaskFlow:
             headers=headers,
             delay=delay,
             now_ms=link.clock.now_ms(),
+            types=self._functions.types,
         )
         return await asend(link, self._functions.hooks.wrap_send, events)
 
@@ -169,22 +174,22 @@ class TaskFlow:
 
     @overload
     def invoke(
-        self, function: Function[..., Coroutine[Any, Any, T]], /, data: JsonObject | None = None,
+        self, function: Function[..., Coroutine[Any, Any, T]], /, data: InvokeData = None,
         **options: Unpack[InvokeOptions],
     ) -> Run[T]: ...  # fmt: skip
 
     @overload
     def invoke(
-        self, function: Function[..., T], /, data: JsonObject | None = None, **options: Unpack[InvokeOptions]
+        self, function: Function[..., T], /, data: InvokeData = None, **options: Unpack[InvokeOptions]
     ) -> Run[T]: ...
 
     @overload
     def invoke(
-        self, function: str, /, data: JsonObject | None = None, **options: Unpack[InvokeOptions]
+        self, function: str, /, data: InvokeData = None, **options: Unpack[InvokeOptions]
     ) -> Run[Any]: ...
 
     def invoke(
-        self, function: Function[..., Any] | str, /, data: JsonObject | None = None, **options: Unpack[InvokeOptions]
+        self, function: Function[..., Any] | str, /, data: InvokeData = None, **options: Unpack[InvokeOptions]
     ) -> Run[Any]:  # fmt: skip
         """Start one run of a function, whatever its triggers, and return its handle. `function` may also be "app/function".
 
@@ -194,22 +199,22 @@ class TaskFlow:
 
     @overload
     async def ainvoke(
-        self, function: Function[..., Coroutine[Any, Any, T]], /, data: JsonObject | None = None,
+        self, function: Function[..., Coroutine[Any, Any, T]], /, data: InvokeData = None,
         **options: Unpack[InvokeOptions],
     ) -> Run[T]: ...  # fmt: skip
 
     @overload
     async def ainvoke(
-        self, function: Function[..., T], /, data: JsonObject | None = None, **options: Unpack[InvokeOptions]
+        self, function: Function[..., T], /, data: InvokeData = None, **options: Unpack[InvokeOptions]
     ) -> Run[T]: ...
 
     @overload
     async def ainvoke(
-        self, function: str, /, data: JsonObject | None = None, **options: Unpack[InvokeOptions]
+        self, function: str, /, data: InvokeData = None, **options: Unpack[InvokeOptions]
     ) -> Run[Any]: ...
 
     async def ainvoke(
-        self, function: Function[..., Any] | str, /, data: JsonObject | None = None, **options: Unpack[InvokeOptions]
+        self, function: Function[..., Any] | str, /, data: InvokeData = None, **options: Unpack[InvokeOptions]
     ) -> Run[Any]:  # fmt: skip
         """See `invoke`."""
         check_keywords(options, InvokeOptions, what="invoke()")

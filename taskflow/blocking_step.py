@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
-from taskflow.event import Event, ReceivedEvent
+from taskflow.event import AnyEvent, Event, ReceivedEvent
+from taskflow.event_type import EventName, TypedEvent
 from taskflow.signals import OnConflict, ReceivedSignal
 from taskflow.step import ParallelMode, StepEngine
 from taskflow.step_options import (
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+E = TypeVar("E", bound=TypedEvent)
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
@@ -98,17 +100,35 @@ class BlockingStep:
         """See `Step.sleep_until`."""
         self._engine.block_on(self._engine.sleep_until(id, when))
 
+    @overload
+    def wait_for_event(
+        self, id: str, event: type[E] | Sequence[type[E]], timeout: Duration, match: str | None = None,
+        if_exp: str | None = None, lookback: Duration | None = None,
+    ) -> ReceivedEvent[E] | None: ...  # fmt: skip
+
+    @overload
+    def wait_for_event(
+        self, id: str, event: str | Sequence[str], timeout: Duration, match: str | None = None,
+        if_exp: str | None = None, lookback: Duration | None = None,
+    ) -> ReceivedEvent | None: ...  # fmt: skip
+
+    @overload
+    def wait_for_event(
+        self, id: str, event: Sequence[EventName], timeout: Duration, match: str | None = None,
+        if_exp: str | None = None, lookback: Duration | None = None,
+    ) -> ReceivedEvent[Any] | None: ...  # fmt: skip
+
     def wait_for_event(
         self,
         id: str,
-        event: str | Sequence[str],
+        event: EventName | Sequence[EventName],
         timeout: Duration,
         match: str | None = None,
         if_exp: str | None = None,
         lookback: Duration | None = None,
-    ) -> ReceivedEvent | None:
+    ) -> Any:
         """See `Step.wait_for_event`."""
-        names = [event] if isinstance(event, str) else list(event)
+        names = [event] if isinstance(event, (str, type)) else list(event)
         return self._engine.block_on(self._engine.wait_for_event(id, names, timeout, match, if_exp, lookback))
 
     def wait_for_signal(
@@ -117,10 +137,10 @@ class BlockingStep:
         """See `Step.wait_for_signal`."""
         return self._engine.block_on(self._engine.wait_for_signal(id, signal, timeout, on_conflict))
 
-    def send_event(self, id: str, events: Event | Sequence[Event]) -> list[str]:
+    def send_event(self, id: str, events: AnyEvent | Sequence[AnyEvent]) -> list[str]:
         """See `Step.send_event`."""
         return self._engine.block_on(
-            self._engine.send_event(id, [events] if isinstance(events, Event) else list(events))
+            self._engine.send_event(id, [events] if isinstance(events, (Event, TypedEvent)) else list(events))
         )
 
     @overload

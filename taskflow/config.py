@@ -27,6 +27,7 @@ MAX_SLUG_CHARS = 64
 MAX_VERSION_CHARS = 128
 MAX_DIGITS = 18  # longer texts are no number here: Python refuses to read numbers of thousands of digits
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+SWITCHES = {"1": True, "true": True, "0": False, "false": False}
 SIZE_UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB}
 
 # No dots, since names in the broker join app and queue by a dot, as in "taskflow.work.shop.default".
@@ -53,6 +54,7 @@ class Settings(TypedDict, total=False):
     max_step_output_bytes  greatest size of a step's result as JSON (S3.10)
     max_run_bytes          greatest size of all memos of a run (S3.10)
     max_crashes            a run fails when so many processes in a row died under it without progress (S9.8)
+    strict_events          True refuses to send events without a type (S11.2)
     determinism            "strict" fails a run whose replay calls the steps in another order; "warn" logs it (S4.5)
     retries                for functions without an option of their own: attempts after the first, or a Retries (S5.1)
     """
@@ -69,6 +71,7 @@ class Settings(TypedDict, total=False):
     max_step_output_bytes: int | None
     max_run_bytes: int | None
     max_crashes: int | None
+    strict_events: bool | None
     determinism: Determinism | None
     retries: int | Retries | None
 
@@ -145,6 +148,13 @@ def read_size(at_most: int) -> Read[int]:
     return read
 
 
+def read_switch(value: Any, what: str) -> bool:
+    given = SWITCHES.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(given, bool):
+        raise ConfigError(f"{what} must be True or False, in the environment 1 or 0, got {value!r:.80}")
+    return given
+
+
 def read_retries(value: Any, what: str) -> Retries:
     try:
         return Retries.of(number_in(value))
@@ -197,6 +207,7 @@ class Config:
     max_step_output_bytes: int = setting(4 * MIB, read_size(GIB // 2))
     max_run_bytes: int = setting(32 * MIB, read_size(GIB // 2))
     max_crashes: int = setting(3, read_count(100))
+    strict_events: bool = setting(False, read_switch)
     determinism: Determinism = setting("warn", check_determinism)
     retries: Retries = setting(Retries(), read_retries)
 

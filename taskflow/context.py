@@ -5,23 +5,33 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, MutableMapping
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Generic
 
-from taskflow.event import ReceivedEvent
+from taskflow.event import DataT, ReceivedEvent
 from taskflow.headers import Headers
 from taskflow.observability.run_log import current_step
 
-StepT = TypeVar("StepT")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    StepT = TypeVar("StepT", default=Any)
+else:
+    from typing import TypeVar
+
+    StepT = TypeVar("StepT")
 
 logger = logging.getLogger("taskflow.run")  # for handlers; kept, since getLogger takes a lock
 
 
-class Context(Generic[StepT]):
+class Context(Generic[StepT, DataT]):
     """The first argument of every handler. Rule S2.4.
 
         @app.function(trigger="shop/order.created")
         async def fulfil(ctx: Context[Step]) -> str:
             return await ctx.step.run("reserve", reserve, ctx.event.data["sku"])
+
+    `Context[Step, OrderCreated]` is that of a function whose trigger is the model OrderCreated (S11.2).
 
     event        the event that started the run: a ReceivedEvent
     events       all events of a batch; otherwise only `event`
@@ -34,8 +44,12 @@ class Context(Generic[StepT]):
 
     __slots__ = ("_attempt", "event", "events", "function_id", "logger", "run_id", "started_at", "step")
 
+    if not TYPE_CHECKING:
+        # `Generic` wants both parameters before Python 3.13.
+        __class_getitem__ = classmethod(GenericAlias)
+
     def __init__(
-        self, event: ReceivedEvent, events: list[ReceivedEvent], run_id: str, function_id: str, attempt: int,
+        self, event: ReceivedEvent[DataT], events: list[ReceivedEvent[DataT]], run_id: str, function_id: str, attempt: int,
         started_at: datetime, step: StepT, logger: RunLogger,
     ) -> None:  # fmt: skip
         self.event = event

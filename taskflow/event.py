@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Generic, NotRequired, TypeAlias, TypedDict
 
 import orjson
 
 from taskflow.errors import ConfigError, InvalidEvent, SerializationError
+from taskflow.event_type import EventTypes, TypedEvent, type_of
 from taskflow.headers import NO_HEADERS, Headers, find_header_problem, inherit
 from taskflow.types import Duration, JsonObject
 from taskflow.values.durations import parse_duration_ms
 from taskflow.values.ids import is_ulid, new_ulid
 from taskflow.values.record import record
 from taskflow.values.stored import dump
+
+if TYPE_CHECKING:
+    # The standard library's has no default before Python 3.13; type checkers bring this module along.
+    from typing_extensions import TypeVar
+
+    DataT = TypeVar("DataT", default=JsonObject)
+else:
+    from typing import TypeVar
+
+    DataT = TypeVar("DataT")
 
 # Events of one call share messages of up to this size. The smallest limit of a broker is that of SQS, 256 KiB.
 MESSAGE_BYTES = 128 * 1024
@@ -27,6 +38,7 @@ MAX_VERSION_CHARS = 64
 MIN_TS_MS = 100_000_000_000  # in 1973: a smaller number probably means seconds
 MAX_TS_MS = 253_402_300_799_999  # the end of the year 9999
 RESERVED_PREFIX = "taskflow/"
+NO_TYPES = EventTypes()
 REQUIRED = ("uid", "id", "name", "data", "ts")  # members of an event on the wire
 
 
@@ -57,6 +69,39 @@ class Event:
         if problem is not None:
             raise InvalidEvent(problem)
 
+    @classmethod
+    def of(
+        cls,
+        typed: TypedEvent,
+        *,
+        id: str | None = None,
+        ts: int | None = None,
+        user: JsonObject | None = None,
+        headers: Headers | None = None,
+    ) -> Event:
+        """The event of a model, with an id and other fields that are not in its data. Rule S11.2.
+
+            app.send([Event.of(OrderCreated(order_id="A-1"), id="order-A-1"), ...])
+
+        Raises InvalidEvent, which names each field that does not fit.
+        """
+        kind = type_of(type(typed))
+        return cls(kind.name, kind.dump(typed), id=id, ts=ts, user=user, v=kind.v, headers=headers)
+
+
+AnyEvent: TypeAlias = Event | TypedEvent
+"""An event to send: as it travels, or a model."""
+
+
+def as_event(event: AnyEvent, types: EventTypes) -> Event:
+    """The event to send. What is no model is checked by the type of its name, if there is one. Raises InvalidEvent. Rule S11.2."""
+    if isinstance(event, TypedEvent):
+        return Event.of(event)
+    if not types.by_name and not types.strict:
+        return event
+    v = types.check(event.name, event.data, event.v)
+    return event if v == event.v else replace(event, v=v)
+
 
 class WireEvent(TypedDict):
     """An event on the wire: its form in broker messages, in the store, and in every module below the app.
@@ -78,32 +123,32 @@ class WireEvent(TypedDict):
 
 # Not frozen: a frozen dataclass takes four times as long to make, and each run makes one.
 @dataclass(slots=True)
-class ReceivedEvent:
+class ReceivedEvent(Generic[DataT]):
     """An event as a handler sees it: `ctx.event`. Rule S1.1.
 
     `uid` is the internal ULID; `id` is the sender's id, or the uid if the sender gave none; `ts` is in ms since the epoch.
-    `name`, `data`, `user`, `v` and `headers` are those that were sent.
+    `name`, `data`, `user`, `v` and `headers` are those that were sent; of a typed event `data` is the model (S11.2).
     """
 
     uid: str
     id: str
     name: str
-    data: JsonObject
+    data: DataT
     ts: int
     user: JsonObject | None = None
     v: str | None = None
     headers: Headers = field(default_factory=lambda: NO_HEADERS)
 
     @classmethod
-    def from_wire(cls, obj: WireEvent) -> ReceivedEvent:
+    def from_wire(cls, obj: WireEvent) -> ReceivedEvent[Any]:
         """Make the event of a wire object that `decode_message` or the store gave."""
-        return cls(
+        return ReceivedEvent(
             obj["uid"], obj["id"], obj["name"], obj["data"], obj["ts"], obj.get("user"), obj.get("v"),
             obj.get("headers") or NO_HEADERS,
         )  # fmt: skip
 
 
-def read_event(text: bytes) -> ReceivedEvent:
+def read_event(text: bytes) -> ReceivedEvent[Any]:
     """Make the event of a wire object's JSON."""
     return ReceivedEvent.from_wire(orjson.loads(text))
 
@@ -158,29 +203,39 @@ def encode_event(
 
 
 def events_of(
-    event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None, ts: int | None = None,
-    user: JsonObject | None = None, v: str | None = None, headers: Headers | None = None, delay: Duration | None = None,
-    now_ms: int,
+    event: str | AnyEvent | Sequence[AnyEvent], data: JsonObject | None = None, *, id: str | None = None,
+    ts: int | None = None, user: JsonObject | None = None, v: str | None = None, headers: Headers | None = None,
+    delay: Duration | None = None, now_ms: int, types: EventTypes = NO_TYPES,
 ) -> Sequence[Event]:  # fmt: skip
-    """The events that the arguments of `send` stand for. Rules S1.4, S1.5."""
+    """The events that the arguments of `send` stand for, checked by their types. Rules S1.4, S1.5, S11.2."""
+    events: Sequence[AnyEvent]
     if isinstance(event, str):
-        events: Sequence[Event] = (Event(event, {} if data is None else data, id, ts, user, v, headers),)
+        events = (Event(event, {} if data is None else data, id, ts, user, v, headers),)
+    elif isinstance(event, TypedEvent):
+        if data is not None or v is not None:
+            raise TypeError(
+                "send() of a model takes id, ts, user and headers: the model has the data, and its class the v"
+            )
+        events = (Event.of(event, id=id, ts=ts, user=user, headers=headers),)
     elif any(given is not None for given in (data, id, ts, user, v, headers)):
         raise TypeError(
             "send(Event) and send([Event, ...]) take no further arguments: they are fields of Event"
         )
     else:
         events = (event,) if isinstance(event, Event) else event
-    return events if delay is None else delayed(events, delay, now_ms)
+    checked = [as_event(each, types) for each in events]
+    return checked if delay is None else delayed(checked, delay, now_ms)
 
 
 def encode_events(
-    event: str | Event | Sequence[Event], data: JsonObject | None = None, *, id: str | None = None, ts: int | None = None,
-    user: JsonObject | None = None, v: str | None = None, headers: Headers | None = None, delay: Duration | None = None,
-    now_ms: int, max_bytes: int,
+    event: str | AnyEvent | Sequence[AnyEvent], data: JsonObject | None = None, *, id: str | None = None,
+    ts: int | None = None, user: JsonObject | None = None, v: str | None = None, headers: Headers | None = None,
+    delay: Duration | None = None, now_ms: int, max_bytes: int, types: EventTypes = NO_TYPES,
 ) -> tuple[list[str], list[bytes]]:  # fmt: skip
-    """Encode the arguments of `send`: the ids of the events, and the broker messages that carry them. Rules S1.2, S1.4, S1.5."""
-    events = events_of(event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=now_ms)
+    """Encode the arguments of `send`: the events' ids, and the broker messages that carry them. Rules S1.2, S1.4, S1.5, S11.2."""
+    events = events_of(
+        event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=now_ms, types=types
+    )
     if len(events) > MAX_EVENTS:
         raise ConfigError(
             f"send takes at most {MAX_EVENTS:,} events at a time, but got {len(events):,}: send them in parts"
@@ -283,6 +338,17 @@ def find_problem(name: Any, data: Any, id: Any, ts: Any, user: Any, v: Any, head
     if headers is not None and (problem := find_header_problem(headers)):
         return f"event {name!r}: {problem}"
     return None
+
+
+def check_type_name(name: object, v: object, *, what: str) -> None:
+    """Raise ConfigError unless `name` and `v` can be those of a typed event."""
+    problem = find_problem(name, {}, None, None, None, v, None)
+    if problem is None and isinstance(name, str) and (name.endswith("*") or name.startswith(RESERVED_PREFIX)):
+        problem = (
+            f"event {name!r}: the name of a type must not end in '*', nor start with {RESERVED_PREFIX!r}"
+        )
+    if problem is not None:
+        raise ConfigError(f"{what}: {problem}")
 
 
 def is_text(value: object, max_chars: int) -> bool:

@@ -1,7 +1,4 @@
-"""Function: the object that @app.function makes of a handler. Every option is checked when the decorator runs.
-
-Rules S2.1, S2.4 and S2.5.
-"""
+"""Function: the object that @app.function makes of a handler, and its spec. Rules S2.1, S2.4 and S2.5."""
 
 from __future__ import annotations
 
@@ -9,27 +6,36 @@ import functools
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import field
 from functools import lru_cache
-from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
+from typing import (
+    Any,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 import orjson
 
-from taskflow.config import MAX_SLUG_CHARS, Determinism, check_determinism, check_slug
+from taskflow.config import Determinism
 from taskflow.errors import ConfigError
-from taskflow.event import RESERVED_PREFIX, Event
-from taskflow.flow.checks import period_ms
-from taskflow.flow.options import NO_FLOW_CONTROL, FlowControl, FlowOptions
+from taskflow.event import NO_TYPES, RESERVED_PREFIX, Event
+from taskflow.event_type import EventSchema, EventType, EventTypes, OnInvalid, TypedEvent
+from taskflow.flow.options import NO_FLOW_CONTROL, FlowControl
 from taskflow.handler_shape import handler_shape
 from taskflow.headers import Headers
 from taskflow.middleware.base import Middleware
 from taskflow.middleware.hooks import Hooks
-from taskflow.retries import Exceptions, Retries
+from taskflow.retries import Retries
 from taskflow.run import Run
 from taskflow.timeouts import Timeouts
-from taskflow.triggers import Trigger, TriggerEvent, parse_triggers
-from taskflow.types import Duration, FunctionId, Handler, JsonObject, When
-from taskflow.values.durations import MAX_DURATION_MS, parse_duration_ms, parse_when_ms
-from taskflow.values.keywords import check_keywords
-from taskflow.values.manifest import NoManifest, from_manifest, to_manifest
+from taskflow.triggers import Trigger, TriggerEvent
+from taskflow.types import Duration, FunctionId, JsonObject, When
+from taskflow.values.durations import parse_duration_ms, parse_when_ms
+from taskflow.values.manifest import NoManifest, from_manifest, in_code_only, to_manifest
 from taskflow.values.record import record
 from taskflow.values.returns import return_shape
 from taskflow.values.shape import Shape
@@ -38,7 +44,6 @@ P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 T = TypeVar("T")
 
-MAX_NAME_CHARS = 128
 NO_TIMEOUTS = Timeouts()
 DEFAULT_RETRIES = Retries()
 
@@ -47,7 +52,8 @@ DEFAULT_RETRIES = Retries()
 class FunctionSpec:
     """The description of a function without its code; `build_spec` makes it of the decorator's options.
 
-    `slug` is the id within the app, `id` the full id: "app_id/slug". `name` is for people.
+    `slug` is the id within the app, `id` the full id: "app_id/slug". `name` is for people. `event_types` are those of its triggers
+    and of its option `events`; without the code, `events` has their schemas.
     """
 
     app_id: str
@@ -59,6 +65,9 @@ class FunctionSpec:
     queue: str = "default"
     determinism: Determinism = "warn"
     flow: FlowControl = NO_FLOW_CONTROL
+    event_types: tuple[EventType, ...] = in_code_only(())
+    events: tuple[EventSchema, ...] | None = None
+    on_invalid: OnInvalid | None = None
     keep_ms: int | None = None
     keep_failed_ms: int | None = None
     id: FunctionId = field(init=False)
@@ -76,6 +85,8 @@ class FunctionSpec:
     def manifest(self) -> JsonObject:
         """The spec as a JSON object, which workers register in the store."""
         manifest: JsonObject = to_manifest(self)
+        if self.event_types:
+            manifest["events"] = to_manifest([EventSchema.of(kind) for kind in self.event_types])
         return manifest
 
     @classmethod
@@ -93,6 +104,10 @@ class FunctionSpec:
 def read_spec(manifest: bytes) -> FunctionSpec:
     """Read a spec of the JSON in the store; each invoke reads the function's. Raises ConfigError."""
     return FunctionSpec.from_manifest(orjson.loads(manifest))
+
+
+InvokeData: TypeAlias = JsonObject | TypedEvent | None
+"""The data of an invoke: a JSON object, or a model (S11.2)."""
 
 
 class InvokeOptions(TypedDict, total=False):
@@ -132,13 +147,13 @@ class FunctionApp(Protocol):
         ...
 
     def invoke(
-        self, function_id: FunctionId, /, data: JsonObject | None, **options: Unpack[InvokeOptions]
+        self, function_id: FunctionId, /, data: InvokeData, **options: Unpack[InvokeOptions]
     ) -> Run[Any]:
         """Start a run of the function."""
         ...
 
     async def ainvoke(
-        self, function_id: FunctionId, /, data: JsonObject | None, **options: Unpack[InvokeOptions]
+        self, function_id: FunctionId, /, data: InvokeData, **options: Unpack[InvokeOptions]
     ) -> Run[Any]:
         """Start a run of the function, without blocking the loop."""
         ...
@@ -156,9 +171,10 @@ class Function(Generic[P, R]):
 
     def __init__(
         self, handler: Callable[P, R], *, spec: FunctionSpec, app: FunctionApp, output: Shape | None = None,
-        middleware: Sequence[Middleware] = (),
+        middleware: Sequence[Middleware] = (), types: EventTypes = NO_TYPES,
     ) -> None:  # fmt: skip
-        """`output` is the shape of the result, by default that of its annotation (S11.3); `middleware` the app's and its own."""
+        """`output` is the shape of the result, by default that of its annotation (S11.3); `middleware` the app's and its own;
+        `types` are the app's event types."""
         self.spec = spec
         self.handler = handler
         self._output = output
@@ -175,6 +191,7 @@ class Function(Generic[P, R]):
         self._result_name = f"the result of {spec.id}"
         self._body_limit_ms = spec.timeouts.step_ms
         self._app = app
+        self._types = types
         functools.update_wrapper(self, handler)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -197,7 +214,7 @@ class Function(Generic[P, R]):
 
     def send(
         self,
-        data: JsonObject | None = None,
+        data: JsonObject | TypedEvent | None = None,
         *,
         id: str | None = None,
         ts: int | None = None,
@@ -205,46 +222,46 @@ class Function(Generic[P, R]):
         user: JsonObject | None = None,
         headers: Headers | None = None,
     ) -> str:
-        """Send the event of this function's first trigger with a full name; return the event's id. Arguments as of `app.send`
-        (S1.2).
+        """Send the event of this function's first trigger with a full name, or the model `data`; return the event's id. Arguments
+        as of `app.send` (S1.2).
 
         Other functions with that trigger start as well. Raises ConfigError if the function has no such trigger, InvalidEvent,
         BrokerUnavailable.
         """
-        event = Event(
-            self._event_name(), {} if data is None else data, id=id, ts=ts, user=user, headers=headers
-        )
+        if isinstance(data, TypedEvent):
+            event = Event.of(data, id=id, ts=ts, user=user, headers=headers)
+        else:
+            given = {} if data is None else data
+            event = Event(self._event_name(), given, id=id, ts=ts, user=user, headers=headers)
         return self._app.send(event, delay=delay)[0]
 
     @overload
     def invoke(
         self: Function[P, Coroutine[Any, Any, T]],
-        data: JsonObject | None = None,
+        data: InvokeData = None,
         **options: Unpack[InvokeOptions],
     ) -> Run[T]: ...
 
     @overload
-    def invoke(
-        self: Function[P, T], data: JsonObject | None = None, **options: Unpack[InvokeOptions]
-    ) -> Run[T]: ...
+    def invoke(self: Function[P, T], data: InvokeData = None, **options: Unpack[InvokeOptions]) -> Run[T]: ...
 
-    def invoke(self, data: JsonObject | None = None, **options: Unpack[InvokeOptions]) -> Run[Any]:
+    def invoke(self, data: InvokeData = None, **options: Unpack[InvokeOptions]) -> Run[Any]:
         """Start one run of this function alone, whatever its triggers, and return its handle. See `TaskFlow.invoke`."""
         return self._app.invoke(self.spec.id, data, **options)
 
     @overload
     async def ainvoke(
         self: Function[P, Coroutine[Any, Any, T]],
-        data: JsonObject | None = None,
+        data: InvokeData = None,
         **options: Unpack[InvokeOptions],
     ) -> Run[T]: ...
 
     @overload
     async def ainvoke(
-        self: Function[P, T], data: JsonObject | None = None, **options: Unpack[InvokeOptions]
+        self: Function[P, T], data: InvokeData = None, **options: Unpack[InvokeOptions]
     ) -> Run[T]: ...
 
-    async def ainvoke(self, data: JsonObject | None = None, **options: Unpack[InvokeOptions]) -> Run[Any]:
+    async def ainvoke(self, data: InvokeData = None, **options: Unpack[InvokeOptions]) -> Run[Any]:
         """As `invoke`, for async code. It never blocks the loop."""
         return await self._app.ainvoke(self.spec.id, data, **options)
 
@@ -260,100 +277,6 @@ class Function(Generic[P, R]):
         )
 
 
-class FunctionOptions(FlowOptions, total=False):
-    """The options of `@app.function`; None counts as left out. `FlowOptions` has those of flow control.
-
-    trigger      what starts the function: the name of an event, a TriggerEvent, a TriggerCron, or a list of at most 10; without one
-                 the function can only be invoked (S2.2)
-    id           the id within the app; by default the handler's name with "-" for "_" (S2.1)
-    name         the name for people; by default the id
-    retries      number of attempts after the first one, for each step and for the code between the steps; or a Retries (S5.1); by
-                 default the app's setting
-    retry_on     an exception class, or a tuple: only after these another attempt is made; others end the step or run (S5.3)
-    give_up_on   an exception class, or a tuple: after these no other attempt is made (S5.3)
-    timeouts     how long a run and its steps may take: a Timeouts (S6.3)
-    queue        the queue of its runs; only workers that serve it (`-Q`) execute them; by default "default" (S7.2)
-    determinism  "strict" fails a run whose replay calls the steps in another order (S4.5); by default the app's setting
-    keep         how long runs are kept after their end, a duration from 1 s to 366 days (S10.1); by default the app's retention
-    keep_failed  how long failed runs are kept (S10.1); by default the app's failed_retention
-    output_type  the type of the result, if the handler is not annotated with it (S11.3)
-    middleware   a list of Middleware, inside that of the app (S11.4)
-    on_failure   a handler that gets the event `taskflow/function.failed` when a run has failed (S5.5)
-    """
-
-    trigger: str | Trigger | Sequence[str | Trigger] | None
-    id: str | None
-    name: str | None
-    retries: int | Retries | None
-    retry_on: Exceptions | None
-    give_up_on: Exceptions | None
-    timeouts: Timeouts | None
-    queue: str | None
-    determinism: Determinism | None
-    keep: Duration | None
-    keep_failed: Duration | None
-    output_type: Any
-    middleware: Sequence[Middleware] | None
-    on_failure: Handler | None
-
-
 def id_of(function: Function[..., Any] | str) -> str:
     """The full id of a function, which is given as the object or as its id."""
     return function.id if isinstance(function, Function) else function
-
-
-def build_spec(handler: Handler, *, app_id: str, **options: Unpack[FunctionOptions]) -> FunctionSpec:
-    """Make the spec of a function, and check all of its options. Rules S2.1, S2.2 and S2.5.
-
-    Raises ConfigError, which names function, option, value and remedy, and TypeError for an option that does not exist.
-    """
-    check_keywords(options, FunctionOptions, what="@app.function()")
-    check_slug(app_id, what="app_id")
-    slug = options.get("id")
-    slug = check_slug(default_slug(handler) if slug is None else slug, what="the id of a function")
-    try:
-        return checked_spec(handler, app_id, slug, options)
-    except ConfigError as error:
-        raise ConfigError(f"function {f'{app_id}/{slug}'!r}: {error}") from error
-
-
-def checked_spec(handler: Handler, app_id: str, slug: str, options: FunctionOptions) -> FunctionSpec:
-    handler_shape(handler, what="the handler")
-    on_failure, name, timeouts = options.get("on_failure"), options.get("name"), options.get("timeouts")
-    queue, determinism = options.get("queue"), options.get("determinism")
-    if on_failure is not None:
-        handler_shape(on_failure, what="on_failure")
-    if name is not None and not (isinstance(name, str) and 1 <= len(name) <= MAX_NAME_CHARS):
-        raise ConfigError(f"name must be a str of 1 to {MAX_NAME_CHARS} characters, got {name!r:.80}")
-    if timeouts is not None and not isinstance(timeouts, Timeouts):
-        raise ConfigError(f"timeouts must be a Timeouts, got {timeouts!r:.80}; write Timeouts(finish='1h')")
-    flow = {option: value for option, value in options.items() if option in FlowOptions.__optional_keys__}
-    return FunctionSpec(
-        app_id=app_id,
-        slug=slug,
-        name=slug if name is None else name,
-        triggers=parse_triggers(options.get("trigger")),
-        retries=Retries.of(
-            options.get("retries"), retry_on=options.get("retry_on"), give_up_on=options.get("give_up_on")
-        ),
-        timeouts=NO_TIMEOUTS if timeouts is None else timeouts,
-        queue="default" if queue is None else check_slug(queue, what="queue"),
-        determinism="warn" if determinism is None else check_determinism(determinism, what="determinism"),
-        flow=FlowControl.of(**cast(FlowOptions, flow)),
-        keep_ms=kept_ms("keep", options.get("keep")),
-        keep_failed_ms=kept_ms("keep_failed", options.get("keep_failed")),
-    )
-
-
-def kept_ms(option: str, value: Duration | None) -> int | None:
-    return None if value is None else period_ms(option, value, at_most_ms=MAX_DURATION_MS)
-
-
-def default_slug(handler: Handler) -> str:
-    name = getattr(handler, "__name__", "")
-    slug = name.replace("_", "-").strip("-")[:MAX_SLUG_CHARS]
-    if not name or name == "<lambda>" or not slug:
-        raise ConfigError(
-            f"a function's id comes from the handler's name, and {handler!r:.100} has none; pass id='...'"
-        )
-    return slug

@@ -8,7 +8,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from taskflow.config import Config
 from taskflow.errors import ConfigError
-from taskflow.function import Function, FunctionApp, FunctionOptions, build_spec
+from taskflow.event_type import EventTypes
+from taskflow.function import Function, FunctionApp
+from taskflow.function_options import FunctionOptions, build_spec
 from taskflow.middleware.hooks import Hooks, as_sequence
 from taskflow.triggers import TriggerEvent
 from taskflow.types import Handler
@@ -21,13 +23,17 @@ FAILED = "taskflow/function.failed"
 
 
 class Functions:
-    """The functions of one app. `by_id` has them by full id, "app/function", those that `on_failure` makes too."""
+    """The functions of one app, and the types of their events.
 
-    def __init__(self, middleware: object = ()) -> None:
+    `by_id` has them by full id, "app/function", those that `on_failure` makes too.
+    """
+
+    def __init__(self, middleware: object = (), *, strict_events: bool = False) -> None:
         """`middleware` is that of all functions, the outermost first. Raises ConfigError."""
         self.middleware = as_sequence(middleware, what="middleware")
         # Those of sends; and it is checked here, where the app is made.
         self.hooks = Hooks(self.middleware)
+        self.types = EventTypes(strict=strict_events)
         self._by_id: dict[str, Function[Any, Any]] = {}
         self.by_id: Mapping[str, Function[Any, Any]] = MappingProxyType(self._by_id)
 
@@ -42,7 +48,9 @@ class Functions:
             options["determinism"] = config.determinism
         spec = build_spec(handler, app_id=config.app_id, **options)
         own = as_sequence(options.get("middleware"), what=f"function {spec.id!r}: middleware")
-        function = Function(handler, spec=spec, app=app, output=output, middleware=(*self.middleware, *own))
+        function = Function(
+            handler, spec=spec, app=app, output=output, middleware=(*self.middleware, *own), types=self.types
+        )
         self._register(function, app)
         if (on_failure := options.get("on_failure")) is not None:
             self._register_failure_handler(function, on_failure, app)
@@ -56,6 +64,10 @@ class Functions:
                 f"function {spec.id!r} exists already, as {known.handler.__module__}.{known.handler.__qualname__}; "
                 f"give {function.handler.__module__}.{function.handler.__qualname__} another one: @app.function(id='...')"
             )
+        try:
+            self.types.add(spec.event_types)
+        except ConfigError as error:
+            raise ConfigError(f"function {spec.id!r}: {error}") from error
         for each in function.middleware:
             each.on_register(app, function)
         self._by_id[spec.id] = function
@@ -70,4 +82,6 @@ class Functions:
             trigger=TriggerEvent(FAILED, expression=f'event.data.function_id == "{function.spec.id}"'),
             retries=function.spec.retries, queue=function.spec.queue, determinism=function.spec.determinism,
         )  # fmt: skip
-        self._register(Function(handler, spec=spec, app=app, middleware=function.middleware), app)
+        self._register(
+            Function(handler, spec=spec, app=app, middleware=function.middleware, types=self.types), app
+        )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from taskflow.event import Event, ReceivedEvent
+from taskflow.event import AnyEvent, Event, ReceivedEvent
+from taskflow.event_type import EventName, TypedEvent
 from taskflow.signals import OnConflict, ReceivedSignal
 from taskflow.step_options import (
     PLAIN,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+E = TypeVar("E", bound=TypedEvent)
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
@@ -49,15 +51,15 @@ class StepEngine(Protocol):
     async def sleep_until(self, step_id: str, when: When) -> None: ...
 
     async def wait_for_event(
-        self, step_id: str, events: Sequence[str], timeout: Duration, match: str | None, if_exp: str | None,
+        self, step_id: str, events: Sequence[EventName], timeout: Duration, match: str | None, if_exp: str | None,
         lookback: Duration | None,
-    ) -> ReceivedEvent | None: ...  # fmt: skip
+    ) -> ReceivedEvent[Any] | None: ...  # fmt: skip
 
     async def wait_for_signal(
         self, step_id: str, signal: str, timeout: Duration, on_conflict: OnConflict
     ) -> ReceivedSignal | None: ...
 
-    async def send_event(self, step_id: str, events: Sequence[Event]) -> list[str]: ...
+    async def send_event(self, step_id: str, events: Sequence[AnyEvent]) -> list[str]: ...
 
     async def invoke(
         self,
@@ -180,26 +182,45 @@ class Step:
         """
         await self._engine.sleep_until(id, when)
 
+    @overload
+    async def wait_for_event(
+        self, id: str, event: type[E] | Sequence[type[E]], timeout: Duration, match: str | None = None,
+        if_exp: str | None = None, lookback: Duration | None = None,
+    ) -> ReceivedEvent[E] | None: ...  # fmt: skip
+
+    @overload
+    async def wait_for_event(
+        self, id: str, event: str | Sequence[str], timeout: Duration, match: str | None = None,
+        if_exp: str | None = None, lookback: Duration | None = None,
+    ) -> ReceivedEvent | None: ...  # fmt: skip
+
+    @overload
+    async def wait_for_event(
+        self, id: str, event: Sequence[EventName], timeout: Duration, match: str | None = None,
+        if_exp: str | None = None, lookback: Duration | None = None,
+    ) -> ReceivedEvent[Any] | None: ...  # fmt: skip
+
     async def wait_for_event(
         self,
         id: str,
-        event: str | Sequence[str],
+        event: EventName | Sequence[EventName],
         timeout: Duration,
         match: str | None = None,
         if_exp: str | None = None,
         lookback: Duration | None = None,
-    ) -> ReceivedEvent | None:
+    ) -> Any:
         """Wait for an event; return the first matching one that comes, or None after `timeout` (a duration). Rule S3.3.
 
             paid = await step.wait_for_event("paid", "shop/order.paid", timeout="7 days", match="data.order_id")
 
-        `event` is a name or a list of names; a name may end in `*`. `match="data.x"` asks for an event with the same value there as
+        `event` is a name or a list of names, which may end in `*`; or an EventModel, or several, whose instance is then the event's
+        `data`: one that does not fit raises InvalidEvent (S11.2). `match="data.x"` asks for an event with the same value there as
         the event that started the run. `if_exp` is CEL over `event`, which started the run, and `async`, which may end the wait.
         With both, both must hold. With `lookback` (a duration) the oldest matching event of that time before the call counts first,
         unless this run has had it: so an event that comes just before the wait is not missed.
         Raises NonRetriableError for wrong arguments, InvalidDuration.
         """
-        names = [event] if isinstance(event, str) else list(event)
+        names = [event] if isinstance(event, (str, type)) else list(event)
         return await self._engine.wait_for_event(id, names, timeout, match, if_exp, lookback)
 
     async def wait_for_signal(
@@ -217,15 +238,18 @@ class Step:
         """
         return await self._engine.wait_for_signal(id, signal, timeout, on_conflict)
 
-    async def send_event(self, id: str, events: Event | Sequence[Event]) -> list[str]:
+    async def send_event(self, id: str, events: AnyEvent | Sequence[AnyEvent]) -> list[str]:
         """Send one or several events, and return their ids. Rule S3.5.
 
             await step.send_event("tell", Event("shop/order.shipped", {"order_id": 7}))
+            await step.send_event("tell", OrderShipped(order_id=7))
 
         One set of events is sent, however often this step is tried. Raises InvalidEvent, and StepError when the retries are used
         up.
         """
-        return await self._engine.send_event(id, [events] if isinstance(events, Event) else list(events))
+        return await self._engine.send_event(
+            id, [events] if isinstance(events, (Event, TypedEvent)) else list(events)
+        )
 
     @overload
     async def invoke(

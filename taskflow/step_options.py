@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from taskflow.errors import ConfigError
+from taskflow.event_type import TypedEvent
 from taskflow.headers import Headers
 from taskflow.retries import Exceptions, Retries
 from taskflow.timeouts import limit_ms
@@ -80,7 +81,7 @@ PLAIN = StepSettings()
 class StepInvokeOptions(TypedDict, total=False):
     """What `step.invoke` takes beside the function; None counts as left out.
 
-    data     a JSON object, which is the data of the event that the run gets
+    data     a JSON object or a model (S11.2), which is the data of the event that the run gets
     user     a JSON object: who asks for it
     headers  short strings by name, besides those that it inherits from this run (S11.1)
     queue    in which the run executes, in place of the function's (S7.2); a worker of its app must serve it (`-Q`)
@@ -88,7 +89,7 @@ class StepInvokeOptions(TypedDict, total=False):
     output_type  of its output, when that is not what `function` is annotated to return (S11.3)
     """
 
-    data: JsonObject | None
+    data: JsonObject | TypedEvent | None
     user: JsonObject | None
     headers: Headers | None
     queue: str | None

@@ -14,10 +14,12 @@ import orjson
 
 from taskflow.errors import ConfigError, InvalidDuration, SerializationError
 from taskflow.event import MAX_NAME_CHARS
+from taskflow.event_type import EventType, TypedEvent, name_and_type
 from taskflow.expressions.cel import compile_expression
 from taskflow.headers import Headers, find_header_problem
 from taskflow.types import Duration, JsonObject
 from taskflow.values.durations import parse_duration_ms
+from taskflow.values.manifest import in_code_only
 from taskflow.values.record import record
 from taskflow.values.stored import dump
 
@@ -47,17 +49,24 @@ class TriggerEvent:
     """Start a run for each event of this name for which `expression` is true. Rule S2.2.
 
         TriggerEvent("shop/order.*", expression="event.data.total > 100")
+        TriggerEvent(OrderCreated, expression="event.data.total > 100")
 
-    `event` has 1-256 characters and may end in `*`. `expression` is CEL over `event`. Raises ConfigError.
+    `event` is a name of 1-256 characters, which may end in `*`, or an EventModel (S11.2). `expression` is CEL over `event`. Raises
+    ConfigError.
     """
 
     event: str
     expression: str | None = None
+    kind: EventType | None = in_code_only(None)
 
-    def __post_init__(self) -> None:
-        check_event_name(self.event, what="trigger event")
-        if self.expression is not None:
-            compile_expression(self.expression, what=f"expression of the trigger {self.event!r}")
+    def __init__(self, event: str | type[TypedEvent], expression: str | None = None) -> None:
+        name, kind = name_and_type(event)
+        check_event_name(name, what="trigger event")
+        if expression is not None:
+            compile_expression(expression, what=f"expression of the trigger {name!r}")
+        object.__setattr__(self, "event", name)
+        object.__setattr__(self, "expression", expression)
+        object.__setattr__(self, "kind", kind)
 
     @property
     def is_pattern(self) -> bool:
@@ -128,18 +137,21 @@ def checked_data(cron: str, data: object) -> JsonObject:
 Trigger: TypeAlias = TriggerEvent | TriggerCron
 
 
-def parse_triggers(value: str | Trigger | Sequence[str | Trigger] | None) -> tuple[Trigger, ...]:
-    """Read the option `trigger`: an event name, a trigger, or a list of up to 10 of them; None means no trigger.
+AnyTrigger: TypeAlias = str | type[TypedEvent] | Trigger
+
+
+def parse_triggers(value: AnyTrigger | Sequence[AnyTrigger] | None) -> tuple[Trigger, ...]:
+    """Read the option `trigger`: an event name, an EventModel, a trigger, or a list of up to 10 of them; None means no trigger.
 
     Raises ConfigError. Rule S2.2.
     """
     if value is None:
         return ()
-    if isinstance(value, (str, TriggerEvent, TriggerCron)):
+    if isinstance(value, (str, type, TriggerEvent, TriggerCron)):
         value = [value]
     if not isinstance(value, (list, tuple)):
         raise ConfigError(
-            "trigger must be an event name, TriggerEvent, TriggerCron or a list of them, "
+            "trigger must be an event name, EventModel, TriggerEvent, TriggerCron or a list of them, "
             f"got {type(value).__name__}"
         )
     if len(value) > MAX_TRIGGERS:
@@ -162,10 +174,10 @@ def parse_triggers(value: str | Trigger | Sequence[str | Trigger] | None) -> tup
 def parse_trigger(value: object) -> Trigger:
     if isinstance(value, (TriggerEvent, TriggerCron)):
         return value
-    if isinstance(value, str):
+    if isinstance(value, str) or (isinstance(value, type) and issubclass(value, TypedEvent)):
         return TriggerEvent(value)
     raise ConfigError(
-        f"a trigger must be an event name, TriggerEvent or TriggerCron, got {type(value).__name__}"
+        f"a trigger must be an event name, EventModel, TriggerEvent or TriggerCron, got {type(value).__name__}"
     )
 
 

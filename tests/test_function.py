@@ -10,13 +10,8 @@ from taskflow.errors import ConfigError, InvalidEvent
 from taskflow.event import Event
 from taskflow.flow.cancel import Cancel
 from taskflow.flow.options import FlowOptions
-from taskflow.function import (
-    Function,
-    FunctionOptions,
-    FunctionSpec,
-    InvokeOptions,
-    build_spec,
-)
+from taskflow.function import Function, FunctionSpec, InvokeData, InvokeOptions
+from taskflow.function_options import FunctionOptions, build_spec
 from taskflow.handler_shape import HandlerShape, handler_shape
 from taskflow.retries import Retries
 from taskflow.timeouts import Timeouts
@@ -29,21 +24,19 @@ class RecordingApp:
 
     def __init__(self) -> None:
         self.sent: list[Event] = []
-        self.invoked: list[tuple[str, JsonObject | None, JsonObject | None]] = []
+        self.invoked: list[tuple[str, InvokeData, JsonObject | None]] = []
         self.run: Any = object()
 
     def send(self, event: Event, /, *, delay: Duration | None = None) -> list[str]:
         self.sent.append(event)
         return [event.id or "01"]
 
-    def invoke(
-        self, function_id: FunctionId, /, data: JsonObject | None, **options: Unpack[InvokeOptions]
-    ) -> Any:
+    def invoke(self, function_id: FunctionId, /, data: InvokeData, **options: Unpack[InvokeOptions]) -> Any:
         self.invoked.append((function_id, data, options.get("user")))
         return self.run
 
     async def ainvoke(
-        self, function_id: FunctionId, /, data: JsonObject | None, **options: Unpack[InvokeOptions]
+        self, function_id: FunctionId, /, data: InvokeData, **options: Unpack[InvokeOptions]
     ) -> Any:
         return self.invoke(function_id, data, **options)
 

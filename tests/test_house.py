@@ -16,8 +16,9 @@ PACKAGE = Path(__file__).parent.parent / "taskflow"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("values", "errors", "types"),
     ("redis", "expressions", "observability"),
-    ("triggers", "retries", "timeouts", "event", "headers", "config", "signals", "context", "step", "blocking_step", "step_options",
-     "function", "functions", "handler_shape", "run", "sent", "flow", "middleware", "broker"),
+    ("triggers", "retries", "timeouts", "event", "event_type", "event_model", "typed_data", "headers", "config", "signals",
+     "context", "step", "blocking_step", "step_options", "function", "function_options", "functions", "handler_shape",
+     "run", "sent", "flow", "middleware", "broker"),
     ("store", "courier", "portal"),
     ("routing", "engine", "steps", "runs"),
     ("app", "connections", "sending", "loading", "queues"),

@@ -16,7 +16,16 @@ INTERPRETER_OF_CEL = {"celpy", "lark", "re2"}
 FOREIGN = (
     OTHER_BROKERS
     | INTERPRETER_OF_CEL
-    | {"redis", "croniter", "rich", "watchfiles", "importlib.metadata", "email"}
+    | {
+        "redis",
+        "croniter",
+        "rich",
+        "watchfiles",
+        "importlib.metadata",
+        "email",
+        "pydantic",
+        "typing_extensions",
+    }
 )
 NOT_TO_DEFINE = {
     "taskflow.runs.control",
@@ -71,6 +80,18 @@ def test_an_app_is_made_without_foreign_brokers_and_the_interpreter_of_cel() -> 
     imported = imported_by(code)
     assert unwanted(imported, FOREIGN) == set()
     assert unwanted(imported, NOT_TO_DEFINE) == set()
+
+
+def test_without_pydantic_an_error_names_the_extra_and_nothing_else_needs_it() -> None:
+    hide = "import sys; sys.modules['pydantic'] = None\n"
+    imported_by(f"{hide}{APP}\nfrom taskflow import *")
+    done = subprocess.run(
+        [sys.executable, "-c", f"{hide}from taskflow import EventModel"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "EventModel needs pydantic 2: pip install 'taskflow-durable[pydantic]'" in done.stderr
 
 
 @pytest.fixture

@@ -23,9 +23,12 @@ def test_a_trigger_is_a_name_a_trigger_or_a_list() -> None:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (5, "trigger must be an event name, TriggerEvent, TriggerCron or a list of them, got int"),
+        (
+            5,
+            "trigger must be an event name, EventModel, TriggerEvent, TriggerCron or a list of them, got int",
+        ),
         ({"event": "a"}, "got dict"),
-        ([5], "a trigger must be an event name, TriggerEvent or TriggerCron, got int"),
+        ([5], "a trigger must be an event name, EventModel, TriggerEvent or TriggerCron, got int"),
         ([f"event-{n}" for n in range(11)], "at most 10 triggers, got 11"),
         (["a", TriggerEvent("a")], "names .* twice; remove one"),
         (

@@ -1,4 +1,4 @@
-"""`taskflow dead-letters`: lists broker messages that could not be read."""
+"""`taskflow dead-letters`: lists broker messages that could not be read, and events that a function did not take."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BODY_CHARS = 200
 def command(
     limit: int, app: str | None, store: str | None, broker: str | None, namespace: str | None, as_json: bool
 ) -> None:
-    """List messages of the broker that could not be read, newest first, with the reason."""
+    """List messages that could not be read, and events that did not fit their model (S11.2), newest first, with the reason."""
     target = find_target(app, store, broker, namespace)
     rows, moment = look(target, lambda opened, _: opened.history.dead_letters(limit=limit))
     letters = [letter_json(row) for row in rows]

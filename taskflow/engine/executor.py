@@ -74,6 +74,7 @@ class Executor:
         self.loop = asyncio.get_running_loop()
         self.store = store
         self.claims = store.claims
+        self.refusals = store.refusals
         self.registry = store.registry
         self.functions = functions
         self.queues = tuple(queues)

@@ -14,6 +14,7 @@ from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context, RunLogger
 from taskflow.engine.execution import Execution
 from taskflow.engine.lifecycle import Ending
+from taskflow.engine.receive import EventsRefused, skip
 from taskflow.engine.step_calls import StepCalls
 from taskflow.engine.wrapped_handler import call_handler
 from taskflow.errors import Suspend
@@ -52,6 +53,8 @@ class HandlerCall:
                 check_output_size(body, run.function_id, run.host.config.max_step_output_bytes)
         except Suspend:
             return  # the part that raised it does the rest
+        except EventsRefused as refusal:
+            await skip(run, refusal)
         except BaseException as error:
             await run.handler_failed(error)
         else:

@@ -12,6 +12,7 @@ from taskflow.engine.thread_pool import ThreadPool
 from taskflow.store.claims import Claims
 from taskflow.store.hints import Hint
 from taskflow.store.lease import Lease
+from taskflow.store.refusals import Refusals
 from taskflow.store.registry import Registry
 from taskflow.values.clock import Clock
 
@@ -21,6 +22,7 @@ class Host(Protocol):
 
     loop: asyncio.AbstractEventLoop
     claims: Claims
+    refusals: Refusals
     registry: Registry
     clock: Clock
     config: Config

@@ -17,6 +17,7 @@ from taskflow.observability.run_log import Facts, attempt_failed, run_completed,
 from taskflow.store.claimed import Claim
 from taskflow.store.claims import ParkedOp, PastEvent, Verdict
 from taskflow.store.keys import SEPARATOR
+from taskflow.store.refusals import RefusedEvent
 
 
 def job_id(run_id: str, step_key: str) -> str:
@@ -167,6 +168,15 @@ class OwnedRun(Owned):
                 run_completed(self.facts, self.host.life_level)
             else:
                 run_ended(self.facts, status, orjson.loads(body))
+        return verdict
+
+    async def refuse(self, events: Sequence[RefusedEvent], *, ends: bool, is_dead_letter: bool) -> Verdict:
+        """Note why the run does not take these events; with `ends` it ends as skipped. CANCEL: it has to end as cancelled."""
+        verdict, hints = await self.host.refusals.refuse(
+            self.claim, events, ends=ends, is_dead_letter=is_dead_letter, now_ms=self.host.clock.now_ms()
+        )
+        if hints:
+            self.host.send_hints(hints)
         return verdict
 
     async def cancel_reason(self) -> bytes:

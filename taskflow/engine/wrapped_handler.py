@@ -15,6 +15,7 @@ from taskflow.engine.body import within_limit
 from taskflow.engine.execution import Execution
 from taskflow.engine.handler import contained
 from taskflow.engine.lifecycle import Ending
+from taskflow.engine.receive import received
 from taskflow.engine.threads import Threads
 from taskflow.errors import Suspend
 from taskflow.event import ReceivedEvent
@@ -37,7 +38,7 @@ async def call_handler(run: Execution, arguments: Arguments) -> Any:
     handler, threads = run.function.handler, run.threads
     if run.around is not None:
         return await WrappedHandler(run, run.around, arguments).call()
-    args = arguments(run.input.events)
+    args = arguments(await received(run, run.input.events))
     run.in_handler = True
     work = contained(handler(*args)) if threads is None else threads.run(handler, args)
     return await limited(run, work)
@@ -113,7 +114,8 @@ class WrappedHandler:
         return self.completed(value)
 
     async def received_arguments(self) -> tuple[Any, ...]:
-        return self.arguments([await self.around.received(event) for event in self.run.input.events])
+        events = [await self.around.received(event) for event in self.run.input.events]
+        return self.arguments(await received(self.run, events))
 
     @property
     def counts(self) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import field
 from typing import Any, ClassVar, Self
 
 from taskflow.errors import ConfigError
+from taskflow.event_type import TypedEvent, name_and_type
 from taskflow.expressions.cel import compile_expression
 from taskflow.expressions.matching import NOTHING_EQUAL, place_wait
 from taskflow.flow.limit import Limit
@@ -25,10 +26,10 @@ class Cancel:
         Cancel("order/cancelled", match="data.order_id")
         Cancel("order/*", if_exp="async.data.order_id == event.data.order_id && async.data.total == 0", timeout="1h")
 
-    `event` is the name of the cancelling event and may end in `*`. `match` is a path, like "data.order_id": the cancelling event
-    must have the same value there as the event that started the run. `if_exp` is CEL over `event`, which started the run, and
-    `async`, which cancels it; with `match`, both must hold. `timeout` (a duration, more than 0 and at most 1 year): only events
-    within this time after the run was made count. Raises ConfigError.
+    `event` is the name of the cancelling event, which may end in `*`, or its EventModel (S11.2). `match` is a path, like
+    "data.order_id": the cancelling event must have the same value there as the event that started the run. `if_exp` is CEL over
+    `event`, which started the run, and `async`, which cancels it; with `match`, both must hold. `timeout` (a duration, more than 0
+    and at most 1 year): only events within this time after the run was made count. Raises ConfigError.
     """
 
     event: str
@@ -37,16 +38,30 @@ class Cancel:
     timeout: Duration | None = field(default=None, compare=False)
     timeout_ms: int | None = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        check_event_name(self.event, what="cancel event")
-        if self.match is not None and not is_path(self.match):
+    def __init__(
+        self,
+        event: str | type[TypedEvent],
+        match: str | None = None,
+        if_exp: str | None = None,
+        timeout: Duration | None = None,
+    ) -> None:
+        name, _ = name_and_type(event)
+        check_event_name(name, what="cancel event")
+        if match is not None and not is_path(match):
             raise ConfigError(
-                f"cancel match must be a path into both events, like 'data.order_id', got {self.match!r:.80}; for anything "
+                f"cancel match must be a path into both events, like 'data.order_id', got {match!r:.80}; for anything "
                 "else use if_exp"
             )
-        if self.if_exp is not None:
-            compile_expression(self.if_exp, what="cancel if_exp", variables=VARIABLES)
-        object.__setattr__(self, "timeout_ms", limit_ms("cancel timeout", self.timeout))
+        if if_exp is not None:
+            compile_expression(if_exp, what="cancel if_exp", variables=VARIABLES)
+        for field_name, value in (
+            ("event", name),
+            ("match", match),
+            ("if_exp", if_exp),
+            ("timeout", timeout),
+        ):
+            object.__setattr__(self, field_name, value)
+        object.__setattr__(self, "timeout_ms", limit_ms("cancel timeout", timeout))
 
 
 def is_path(value: object) -> bool:

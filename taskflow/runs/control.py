@@ -15,8 +15,8 @@ import orjson
 
 from taskflow.config import check_slug
 from taskflow.errors import ConfigError, RunNotFound
-from taskflow.event import INVOKED, Event, encode_event
-from taskflow.function import Function, FunctionSpec, InvokeOptions, id_of, read_spec, start_ms
+from taskflow.event import Event, encode_event
+from taskflow.function import Function, FunctionSpec, InvokeData, InvokeOptions, id_of, read_spec, start_ms
 from taskflow.routing.plan import plan_run
 from taskflow.run import no_run
 from taskflow.runs.cancel import cancel_live
@@ -32,7 +32,8 @@ from taskflow.store.fields import text
 from taskflow.store.hints import Hint
 from taskflow.store.keys import signal_key
 from taskflow.store.session import StoreSession
-from taskflow.types import JsonObject, RunId
+from taskflow.typed_data import invoke_event
+from taskflow.types import RunId
 from taskflow.values.clock import Clock
 from taskflow.values.durations import EPOCH
 from taskflow.values.ids import new_ulid, run_id_for
@@ -168,13 +169,13 @@ class RunControl:
     # --- start ---
 
     async def invoke(
-        self, spec: FunctionSpec, data: JsonObject | None, *, version: str = "", uid: str | None = None,
+        self, spec: FunctionSpec, data: InvokeData, *, version: str = "", uid: str | None = None,
         **options: Unpack[InvokeOptions],
     ) -> RunId:  # fmt: skip
         """Start one run of the function, as `start` does; the keywords are those of `InvokeOptions`."""
         chosen_id = options.get("id")
-        event = Event(
-            INVOKED, data or {}, id=chosen_id, user=options.get("user"), headers=options.get("headers")
+        event = invoke_event(
+            spec, data, id=chosen_id, user=options.get("user"), headers=options.get("headers")
         )
         return await self.start(
             spec, event, version=version, queue=options.get("queue"), chosen_id=chosen_id or "", uid=uid,

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from taskflow.config import Config
 from taskflow.event import Event, ReceivedEvent, WireEvent
 from taskflow.expressions.matching import WaitPlan
+from taskflow.function import Function
 from taskflow.middleware.sending import AsyncSend
 from taskflow.steps.call import Call, Done, StepCall
 from taskflow.store.claims import InvokedRun
@@ -20,7 +21,7 @@ R = TypeVar("R")
 class Given(Protocol):
     """The events that a run was given."""
 
-    event: ReceivedEvent
+    event: ReceivedEvent[Any]
     """The event that started the run; the first one of a batch."""
     event_obj: WireEvent
     """The same event as a wire object, for expressions."""
@@ -36,6 +37,7 @@ class RunFacts(Protocol):
 
     run_id: str
     function_id: str
+    function: Function[Any, Any]
 
     @property
     def input(self) -> Given: ...

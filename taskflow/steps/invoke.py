@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from taskflow.config import check_slug
-from taskflow.event import Event, encode_event
+from taskflow.event import encode_event
 from taskflow.function import FunctionSpec, read_spec
 from taskflow.routing.plan import plan_run
 from taskflow.step_options import StepInvokeOptions
@@ -16,11 +16,10 @@ from taskflow.steps.host import StepHost
 from taskflow.steps.settle import settle
 from taskflow.store.claims import InvokedRun
 from taskflow.store.operation import FAILED, INVOKE, WAIT, Operation, step_error
+from taskflow.typed_data import invoke_event
 from taskflow.values.durations import parse_duration_ms
 from taskflow.values.ids import run_id_for
 from taskflow.values.shape import Shape
-
-INVOKED = "taskflow/function.invoked"
 
 
 async def invoke(
@@ -52,9 +51,7 @@ def plan_child(
 ) -> InvokedRun:
     """Plan the run to start. Its id derives from this run and the step, so that the script may be repeated."""
     uid = host.derive_uid(f"{host.run.run_id}:{call.key}", now_ms)
-    event = Event(
-        INVOKED, options.get("data") or {}, user=options.get("user"), headers=options.get("headers")
-    )
+    event = invoke_event(spec, options.get("data"), user=options.get("user"), headers=options.get("headers"))
     _, body = encode_event(
         event, now_ms=now_ms, max_bytes=host.config.max_event_bytes, uid=uid, internal=True,
         inherited=host.run.input.event.headers,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from taskflow.event import Event, encode_event
+from taskflow.event import AnyEvent, Event, as_event, encode_event
 from taskflow.steps.call import StepCall
 from taskflow.steps.host import StepHost
 from taskflow.steps.run import run_call
@@ -12,7 +12,7 @@ from taskflow.store.operation import SEND
 from taskflow.values.ids import ulid_ms
 
 
-async def send_event(host: StepHost, step_id: str, events: Sequence[Event]) -> list[str]:
+async def send_event(host: StepHost, step_id: str, events: Sequence[AnyEvent]) -> list[str]:
     call = await host.begin(step_id, SEND)
     born_ms = ulid_ms(host.run.input.event.uid)
 
@@ -29,7 +29,8 @@ async def send_event(host: StepHost, step_id: str, events: Sequence[Event]) -> l
         return ids
 
     async def publish() -> list[str]:
-        return await host.send(events, encode_and_publish)
+        checked = [as_event(event, host.run.function._types) for event in events]
+        return await host.send(checked, encode_and_publish)
 
     sent: list[str] = await run_call(host, StepCall(call, publish), SEND)
     return sent

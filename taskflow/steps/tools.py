@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
-from taskflow.event import Event, ReceivedEvent
+from taskflow.event import AnyEvent, ReceivedEvent
+from taskflow.event_type import EventName
 from taskflow.signals import OnConflict, ReceivedSignal
 from taskflow.step import ParallelMode
 from taskflow.step_options import StepInvokeOptions, StepSettings
@@ -51,9 +52,9 @@ class Tools:
         return sleep_until(self.host, step_id, when)
 
     def wait_for_event(
-        self, step_id: str, events: Sequence[str], timeout: Duration, match: str | None, if_exp: str | None,
+        self, step_id: str, events: Sequence[EventName], timeout: Duration, match: str | None, if_exp: str | None,
         lookback: Duration | None,
-    ) -> Work[ReceivedEvent | None]:  # fmt: skip
+    ) -> Work[ReceivedEvent[Any] | None]:  # fmt: skip
         return wait_for_event(self.host, step_id, events, timeout, match, if_exp, lookback)
 
     def wait_for_signal(
@@ -61,7 +62,7 @@ class Tools:
     ) -> Work[ReceivedSignal | None]:
         return wait_for_signal(self.host, step_id, signal, timeout, on_conflict)
 
-    def send_event(self, step_id: str, events: Sequence[Event]) -> Work[list[str]]:
+    def send_event(self, step_id: str, events: Sequence[AnyEvent]) -> Work[list[str]]:
         return send_event(self.host, step_id, events)
 
     def invoke(self, step_id: str, function_id: str, options: StepInvokeOptions, output: Shape) -> Work[Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from taskflow.errors import NonRetriableError
 from taskflow.event import ReceivedEvent
+from taskflow.event_type import EventName, name_and_type
 from taskflow.expressions.cel import compile_expression
 from taskflow.expressions.matching import NOTHING_EQUAL, VARIABLES, WaitPlan, place_wait
 from taskflow.steps.host import StepHost
@@ -18,13 +20,15 @@ from taskflow.values.text import short
 
 
 async def wait_for_event(
-    host: StepHost, step_id: str, events: Sequence[str], timeout: Duration, match: str | None, if_exp: str | None,
+    host: StepHost, step_id: str, events: Sequence[EventName], timeout: Duration, match: str | None, if_exp: str | None,
     lookback: Duration | None,
-) -> ReceivedEvent | None:  # fmt: skip
+) -> ReceivedEvent[Any] | None:  # fmt: skip
     what = f"step.wait_for_event({step_id!r})"
     timeout_ms = parse_duration_ms(timeout, what=f"{what} timeout")
     lookback_ms = None if lookback is None else parse_duration_ms(lookback, what=f"{what} lookback")
-    plan = plan_wait(step_id, events, match, if_exp, event=host.run.input.event_obj)
+    names_and_types = [name_and_type(event) for event in events]
+    names = [name for name, _ in names_and_types]
+    plan = plan_wait(step_id, names, match, if_exp, event=host.run.input.event_obj)
     call = await host.begin(step_id, EVENT)
     now_ms = host.now_ms()
     op = Operation(
@@ -41,7 +45,11 @@ async def wait_for_event(
         return None
     event = ReceivedEvent.from_wire(found)
     host.run.input.had.add(event.uid)
-    return await host.received(event)
+    received = await host.received(event)
+    kind = dict(names_and_types).get(event.name)
+    if kind is not None:
+        received.data = kind.parse(received.data, received.v)
+    return received
 
 
 def plan_wait(

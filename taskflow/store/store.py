@@ -17,6 +17,7 @@ from taskflow.store.control import Steering
 from taskflow.store.duties import Duties
 from taskflow.store.history import History
 from taskflow.store.keys import Keys
+from taskflow.store.refusals import Refusals
 from taskflow.store.registry import Registry
 from taskflow.store.routing import Routing
 from taskflow.values.clock import SystemClock
@@ -41,6 +42,7 @@ class Store:
         scripts = Scripts(client, keys.prefix, PACKAGE)
         self.scripts = scripts
         self.claims = Claims(scripts, keys)
+        self.refusals = Refusals(scripts)
         self.routing = Routing(scripts)
         self.duties = Duties(scripts)
         self.registry = Registry(client, scripts, keys)

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from taskflow.app import TaskFlow
-from taskflow.event import Event
-from taskflow.function import Function, InvokeOptions
+from taskflow.event import AnyEvent, Event
+from taskflow.function import Function, InvokeData, InvokeOptions
 from taskflow.headers import Headers
 from taskflow.portal import LoopThread
 from taskflow.run import Run
@@ -99,7 +99,7 @@ class SyncHarness:
 
     def send(
         self,
-        event: str | Event | Sequence[Event],
+        event: str | AnyEvent | Sequence[AnyEvent],
         data: JsonObject | None = None,
         *,
         id: str | None = None,
@@ -118,12 +118,12 @@ class SyncHarness:
         )
 
     def start(
-        self, function: Function[..., Any], data: JsonObject | None = None, **options: Unpack[InvokeOptions]
+        self, function: Function[..., Any], data: InvokeData = None, **options: Unpack[InvokeOptions]
     ) -> HarnessRun:
         """See `Harness.start`."""
         return self._block_on(lambda: self._harness.start(function, data, **options))
 
-    def run(self, function: Function[..., Any], event: Event | JsonObject | None = None) -> HarnessRun:
+    def run(self, function: Function[..., Any], event: Event | InvokeData = None) -> HarnessRun:
         """See `Harness.run`."""
         return self._block_on(lambda: self._harness.run(function, event))
 

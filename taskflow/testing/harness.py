@@ -15,8 +15,8 @@ import orjson
 from taskflow.app import TaskFlow
 from taskflow.broker.urls import broker_url
 from taskflow.errors import ConfigError, RunNotFound
-from taskflow.event import Event, encode_events, events_of
-from taskflow.function import Function, InvokeOptions
+from taskflow.event import AnyEvent, Event, encode_events, events_of
+from taskflow.function import Function, InvokeData, InvokeOptions
 from taskflow.headers import Headers
 from taskflow.middleware.sending import asend_through
 from taskflow.run import Run, RunStatus, no_run
@@ -115,7 +115,7 @@ class Harness(EngineInTest):
 
     async def send(
         self,
-        event: str | Event | Sequence[Event],
+        event: str | AnyEvent | Sequence[AnyEvent],
         data: JsonObject | None = None,
         *,
         id: str | None = None,
@@ -155,6 +155,7 @@ class Harness(EngineInTest):
             headers=headers,
             delay=delay,
             now_ms=self.clock.now_ms(),
+            types=sender._functions.types,
         )
         ids = await asend_through(sender._functions.hooks.wrap_send, events, publish)
         await self.settled()
@@ -169,7 +170,7 @@ class Harness(EngineInTest):
         return Sent(ids, found)
 
     async def start(
-        self, function: Function[..., Any], data: JsonObject | None = None, **options: Unpack[InvokeOptions]
+        self, function: Function[..., Any], data: InvokeData = None, **options: Unpack[InvokeOptions]
     ) -> HarnessRun:
         """Start a run of the function as `invoke` does, and let it go on as far as it can while the clock stands still."""
         await self.ready()
@@ -177,14 +178,15 @@ class Harness(EngineInTest):
         await self.settled()
         return self._handle(function, run.id)
 
-    async def run(self, function: Function[..., Any], event: Event | JsonObject | None = None) -> HarnessRun:
+    async def run(self, function: Function[..., Any], event: Event | InvokeData = None) -> HarnessRun:
         """Run the function alone and to its end; the clock is turned as far as that takes. A sleep of 30 days takes some ms.
 
             run = await harness.run(remind, {"id": 7})
             run = await harness.run(fulfil, Event("shop/order.created", {"id": 7}))
 
-        `event` is the data with which the function is invoked, or the event that it gets; its triggers don't matter. The test can't
-        send anything while the run waits, so waits end by their timeouts: to act in between, use `send` or `start`, and `advance`.
+        `event` is the data with which the function is invoked (a model too), or the event that it gets; its triggers don't matter.
+        The test can't send anything while the run waits, so waits end by their timeouts: to act in between, use `send` or `start`,
+        and `advance`.
         Raises AssertionError, with the run's page, if the run does not end.
         """
         await self.ready()

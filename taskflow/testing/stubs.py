@@ -182,6 +182,7 @@ def stubbed(function: Function[Any, Any], stubs: Stubs) -> Function[Any, Any]:
         app=function._app,
         output=function.output,
         middleware=function.middleware,
+        types=function._types,
     )
 
 

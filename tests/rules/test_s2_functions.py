@@ -17,7 +17,8 @@ from taskflow.blocking_step import BlockingStep
 from taskflow.context import Context
 from taskflow.errors import ConfigError
 from taskflow.event import Event, ReceivedEvent
-from taskflow.function import Function, FunctionOptions, build_spec
+from taskflow.function import Function
+from taskflow.function_options import FunctionOptions, build_spec
 from taskflow.retries import Retries
 from taskflow.run import RunStatus
 from taskflow.step import Step

@@ -16,6 +16,7 @@ from taskflow.store.claimed import Claim
 from taskflow.store.claims import InvokedRun, ParkedOp, Verdict
 from taskflow.store.control import KeptSteps
 from taskflow.store.duties import Fence
+from taskflow.store.refusals import RefusedEvent
 from taskflow.store.routing import Arrival, EventPlan, RunPlan
 from taskflow.store.store import PACKAGE
 from taskflow.types import RunId
@@ -72,6 +73,17 @@ async def offer_taken(scene: Scene) -> None:
     claim = await scene.claimed_run()
     await scene.park(claim, offer_op(), suspend=False)
     await scene.claim_one(OTHER)
+
+
+async def refuse(scene: Scene, *, ends: bool) -> None:
+    """The run's event does not fit, and is kept as a dead letter: once."""
+    refused = [RefusedEvent("E-r1", "no count")]
+    verdict, _ = await scene.store.refusals.refuse(
+        claim_of(), refused, ends=ends, is_dead_letter=True, now_ms=NOW_MS
+    )
+    assert verdict is Verdict.OK
+    letters = await scene.store.history.dead_letters(limit=5)
+    assert [(letter["reason"], b"name" in letter["body"]) for letter in letters] == [(b"no count", True)]
 
 
 async def retry_due(scene: Scene) -> None:
@@ -243,6 +255,8 @@ CASES: dict[str, Case] = {
     "resume_queue": Case(
         lambda scene: scene.store.steering.resume_queue("shop", "default", now_ms=NOW_MS), lambda scene: paused_queue(scene)
     ),
+    "refuse_events": Case(lambda scene: refuse(scene, ends=True), claimed),
+    "refuse_events, of a batch": Case(lambda scene: refuse(scene, ends=False), claimed),
     "rerun_run": Case(lambda scene: rerun(scene), lambda scene: ended(scene)),
     "resume_function": Case(
         lambda scene: scene.store.steering.resume("shop/work", now_ms=NOW_MS), lambda scene: paused(scene)
