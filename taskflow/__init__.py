@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from taskflow.blocking_step import BlockingStep
     from taskflow.config import Settings
     from taskflow.context import Context
+    from taskflow.dependencies.depends import Depends
     from taskflow.errors import (
         BrokerUnavailable,
         ConfigError,
@@ -100,6 +101,7 @@ __all__ = [
     "Activation",
     "Attempt",
     "Outcome",
+    "Depends",
     # errors to raise in a handler or step
     "NonRetriableError",
     "RetryAfterError",
@@ -159,6 +161,7 @@ MODULES = {
     "QueueView": "runs.queues",
     "Context": "context",
     "Middleware": "middleware.base",
+    "Depends": "dependencies.depends",
     "Activation": "middleware.facts",
     "Attempt": "middleware.facts",
     "Outcome": "middleware.facts",

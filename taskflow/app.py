@@ -59,6 +59,8 @@ class TaskFlow:
         self._link = Connections(Config.resolve(app_id, **settings))
         self.queues = Queues(lambda: self._link)
         self._functions = Functions(middleware, strict_events=self.config.strict_events)
+        # For tests: provider -> the one that stands in for it (S11.5).
+        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         # By full id, "app/function"; handlers of failures (`on_failure`) are functions too.
         self.functions = self._functions.by_id
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import field
 from functools import lru_cache
 from typing import (
@@ -21,6 +21,8 @@ from typing import (
 import orjson
 
 from taskflow.config import Determinism
+from taskflow.dependencies.depends import Provider
+from taskflow.dependencies.needs import Needs
 from taskflow.errors import ConfigError
 from taskflow.event import NO_TYPES, RESERVED_PREFIX, Event
 from taskflow.event_type import EventSchema, EventType, EventTypes, OnInvalid, TypedEvent
@@ -28,7 +30,7 @@ from taskflow.flow.options import NO_FLOW_CONTROL, FlowControl
 from taskflow.handler_shape import handler_shape
 from taskflow.headers import Headers
 from taskflow.middleware.base import Middleware
-from taskflow.middleware.hooks import Hooks
+from taskflow.middleware.hooks import NO_HOOKS, Hooks
 from taskflow.retries import Retries
 from taskflow.run import Run
 from taskflow.timeouts import Timeouts
@@ -142,6 +144,8 @@ def start_ms(options: InvokeOptions, *, now_ms: int) -> int:
 class FunctionApp(Protocol):
     """The methods of the app that a Function needs."""
 
+    dependency_overrides: dict[Provider, Provider]
+
     def send(self, event: Event, /, *, delay: Duration | None = None) -> list[str]:
         """Send the event, whose runs may begin after `delay`; return its id, in a list. Rules S1.2, S1.4."""
         ...
@@ -171,10 +175,11 @@ class Function(Generic[P, R]):
 
     def __init__(
         self, handler: Callable[P, R], *, spec: FunctionSpec, app: FunctionApp, output: Shape | None = None,
-        middleware: Sequence[Middleware] = (), types: EventTypes = NO_TYPES,
+        middleware: Sequence[Middleware] = (), types: EventTypes = NO_TYPES, needs: Needs | None = None,
     ) -> None:  # fmt: skip
         """`output` is the shape of the result, by default that of its annotation (S11.3); `middleware` the app's and its own;
-        `types` are the app's event types."""
+        `types` are the app's event types; `needs` the dependencies of the handler, by default those of its signature (S11.5).
+        """
         self.spec = spec
         self.handler = handler
         self._output = output
@@ -183,10 +188,13 @@ class Function(Generic[P, R]):
         """Whether the handler is called with `(ctx, step)` rather than `(ctx)`."""
         self.is_async = shape.is_async
         """Whether the handler is `async def`."""
+        self.needs = shape.needs if needs is None else needs
         self.middleware = tuple(middleware)
-        hooks = Hooks(self.middleware) if self.middleware else None
-        self.hooks = hooks if hooks is not None and hooks.are_in_runs else None
-        """The methods that its middleware overrides and that a run calls; None without any."""
+        hooks = Hooks(self.middleware) if self.middleware else NO_HOOKS
+        self.hooks = hooks
+        """The methods that its middleware overrides."""
+        self.is_surrounded = hooks.are_in_runs or bool(self.needs)
+        """Whether a run of it has middleware or dependencies around its code."""
         # Made once, since each run needs them: the name of its result in errors, and the time limit of its body (S4.7).
         self._result_name = f"the result of {spec.id}"
         self._body_limit_ms = spec.timeouts.step_ms
@@ -204,6 +212,11 @@ class Function(Generic[P, R]):
     def id(self) -> FunctionId:
         """The full id of the function: "app_id/slug"."""
         return self.spec.id
+
+    @property
+    def overrides(self) -> Mapping[Provider, Provider]:
+        """The providers that stand in for others in a test (S11.5)."""
+        return self._app.dependency_overrides
 
     @property
     def output(self) -> Shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 
+from taskflow.dependencies.needs import NO_NEEDS, Needs, needs_in
 from taskflow.errors import ConfigError
 from taskflow.types import Handler
 from taskflow.values.record import record
@@ -11,10 +12,11 @@ from taskflow.values.record import record
 
 @record
 class HandlerShape:
-    """How a handler is called: with `(ctx)` or `(ctx, step)`, and awaited or not."""
+    """How a handler is called: with `(ctx)` or `(ctx, step)`, awaited or not, and with which dependencies (S11.5)."""
 
     takes_step: bool
     is_async: bool
+    needs: Needs = NO_NEEDS
 
 
 def handler_shape(handler: Handler, *, what: str) -> HandlerShape:
@@ -29,7 +31,10 @@ def handler_shape(handler: Handler, *, what: str) -> HandlerShape:
         parameters = list(inspect.signature(handler).parameters.values())
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{what} has no signature that Python can show; {how}") from error
-    return HandlerShape(takes_step=takes_step(parameters, what=what, how=how), is_async=is_async(target))
+    needs = needs_in(handler)
+    filled = {need.name for need in needs}
+    parameters = [each for each in parameters if each.name not in filled]
+    return HandlerShape(takes_step(parameters, what=what, how=how), is_async(target), needs)
 
 
 def takes_step(parameters: list[inspect.Parameter], *, what: str, how: str) -> bool:

@@ -23,6 +23,7 @@ class RecordingApp:
     """Keeps what a Function asks of its app."""
 
     def __init__(self) -> None:
+        self.dependency_overrides: dict[Any, Any] = {}
         self.sent: list[Event] = []
         self.invoked: list[tuple[str, InvokeData, JsonObject | None]] = []
         self.run: Any = object()

@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("redis", "expressions", "observability"),
     ("triggers", "retries", "timeouts", "event", "event_type", "event_model", "typed_data", "headers", "config", "signals",
      "context", "step", "blocking_step", "step_options", "function", "function_options", "functions", "handler_shape",
-     "run", "sent", "flow", "middleware", "broker"),
+     "run", "sent", "flow", "middleware", "dependencies", "broker"),
     ("store", "courier", "portal"),
     ("routing", "engine", "steps", "runs"),
     ("app", "connections", "sending", "loading", "queues"),

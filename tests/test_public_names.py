@@ -12,7 +12,7 @@ PUBLIC = {
     "BlockingStep", "Cancel", "Context", "Event", "Function", "FunctionOptions", "InvokeOptions", "ReceivedEvent", "ReceivedSignal",
     "Retries", "Run", "RunStatus", "RunView", "StepView", "SentEvent", "EventView", "QueueView", "Settings", "Step",
     "TaskFlow", "Timeouts", "TriggerCron", "TriggerEvent",
-    "Activation", "Attempt", "Middleware", "Outcome",
+    "Activation", "Attempt", "Depends", "Middleware", "Outcome",
     "Batch", "Concurrency", "Debounce", "Priority", "RateLimit", "Singleton", "Throttle",
     "BrokerUnavailable", "ConfigError", "EventNotFound", "ExpressionError", "InvalidDuration", "InvalidEvent",
     "LimitExceeded", "NestedStepError",

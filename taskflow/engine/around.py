@@ -1,7 +1,7 @@
-"""Around: the middleware of a run's function, called around the user code of that run in this process. Rule S11.4.
+"""Around: middleware and dependencies around the user code of one run in this process. Rules S11.4, S11.5.
 
-Only a run whose function has middleware has one of these; `HandlerCall` and `StepCalls` ask it at the two places where they call
-user code, and `Execution` tells it how the run went on.
+Only a run whose code has them has one of these; `HandlerCall` and `StepCalls` ask it at the two places where they call user code,
+and `Execution` tells it how the run went on.
 """
 
 from __future__ import annotations
@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Coroutine
-from functools import partial
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import orjson
 
+from taskflow.context import Context, RunLogger, run_facts
+from taskflow.dependencies.needs import Needs
+from taskflow.dependencies.scopes import AttemptScope, RunScopes
 from taskflow.engine.handler import StepCode
 from taskflow.engine.host import Host
 from taskflow.engine.input import RunInput
 from taskflow.errors import Suspend
 from taskflow.event import ReceivedEvent
+from taskflow.function import Function
 from taskflow.middleware.facts import Activation, Attempt, Outcome
 from taskflow.middleware.hooks import Hook, Hooks
 from taskflow.middleware.onion import AsyncCode, BlockingCode, Code, call_through
@@ -26,16 +30,21 @@ from taskflow.observability.failures import Raised, original_of
 from taskflow.store.claimed import ClaimedRun
 from taskflow.store.operation import Operation
 
+T = TypeVar("T")
+
 
 class Around:
-    """The middleware around the user code of one run here."""
+    """The middleware and dependencies around the user code of one run here."""
 
-    __slots__ = ("attempt", "hooks", "loop", "outcome", "run")
+    __slots__ = ("_scopes", "attempt", "function", "hooks", "host", "loop", "outcome", "run")
 
-    def __init__(self, hooks: Hooks, run: Activation, loop: asyncio.AbstractEventLoop) -> None:
-        self.hooks = hooks
+    def __init__(self, function: Function[Any, Any], run: Activation, host: Host) -> None:
+        self.function = function
+        self.hooks: Hooks = function.hooks
         self.run = run
-        self.loop = loop
+        self.host = host
+        self.loop = host.loop
+        self._scopes: RunScopes | None = None
         # of the handler
         self.attempt = Attempt(run, "", "", run.attempt, run.claimed_ms)
         self.outcome = Outcome("completed")
@@ -81,6 +90,35 @@ class Around:
             event = event if came is None else came
         return event
 
+    # --- dependencies ---
+
+    @property
+    def scopes(self) -> RunScopes:
+        if self._scopes is None:
+            self._scopes = RunScopes(
+                process=self.host.dependencies, overrides=self.function.overrides, threads=self.host.threads, context=self.context
+            )  # fmt: skip
+        return self._scopes
+
+    @property
+    def has_lasting(self) -> bool:
+        """Whether a dependency was set up that lasts as long as the activation."""
+        return self._scopes is not None and bool(self._scopes.lasting.kept)
+
+    async def take_down(self) -> None:
+        """Take down the dependencies that last as long as the activation."""
+        if self._scopes is not None:
+            await self._scopes.lasting.close()
+
+    async def context(self) -> Context[Any]:
+        """The context of the run for providers, which may not call step tools."""
+        run = self.run
+        events = [await self.received(event) for event in run.events]
+        facts = run_facts(run.run_id, run.function_id, run.attempt, run.headers)
+        started_at = datetime.fromtimestamp(run.started_ms / 1000, UTC)
+        logger = RunLogger(facts, lambda: False)
+        return Context(events[0], events, run.run_id, run.function_id, run.attempt, started_at, None, logger)
+
     # --- the handler ---
 
     def handler_layers(self) -> list[tuple[Hook, Any]]:
@@ -90,33 +128,69 @@ class Around:
 
     # --- a step ---
 
-    async def step_begins(self, step_id: str, key: str, number: int, now_ms: int) -> StepAround:
+    async def step_begins(self, step_id: str, key: str, number: int, now_ms: int, needs: Needs) -> StepAround:
         attempt = Attempt(self.run, step_id, key, number, now_ms)
         if self.hooks.on_step_start:
             await self.hooks.tell(self.hooks.on_step_start, attempt)
-        return StepAround(self, attempt)
+        return StepAround(self, attempt, needs)
 
 
 class StepAround:
-    """The middleware around one attempt of a step."""
+    """The middleware and dependencies around one attempt of a step."""
 
-    __slots__ = ("around", "attempt", "is_over")
+    __slots__ = ("around", "attempt", "is_over", "needs")
 
-    def __init__(self, around: Around, attempt: Attempt) -> None:
+    def __init__(self, around: Around, attempt: Attempt, needs: Needs) -> None:
         self.around = around
         self.attempt = attempt
+        self.needs = needs
         self.is_over = False
 
     async def __call__(self, code: StepCode) -> Any:
         """Call the step's function through `wrap_attempt`."""
         hooks = self.around.hooks.wrap_attempt
         if hooks and not hooks[-1].is_async and not inspect.iscoroutinefunction(code.fn):
-            inner = Code(partial(blocking_outcome, code, self.around.loop), False)
+            inner = Code(lambda: self.call_in_thread(code), False)
+        elif self.needs:
+            inner = Code(lambda: outcome_of(self.call_with_needs(code)), True)
         else:
             inner = Code(lambda: outcome_of(checked(code)), True)
         layers = [(hook, self.attempt) for hook in hooks]
         # No local variable holds the outcome: its error would refer to this frame, which refers to it.
         return value_of(await call_through(layers, inner, StepBridges(code, self.around.loop)))
+
+    async def call_with_needs(self, code: StepCode) -> Any:
+        scope = self.around.scopes.attempt()
+        try:
+            code.kwargs = {**code.kwargs, **await scope.fill(self.needs, len(code.args), code.kwargs)}
+            result = await checked(code)
+        except BaseException as error:
+            await scope.close(original_of(error))
+            raise
+        await scope.close()
+        return result
+
+    def call_in_thread(self, code: StepCode) -> Outcome:
+        """Call a `def` function in the present thread, its dependencies on the loop."""
+        if not self.needs:
+            return blocking_outcome(code, self.around.loop)
+        scope = self.around.scopes.attempt()
+        try:
+            given = self.on_loop(scope.fill(self.needs, len(code.args), code.kwargs))
+        except BaseException as error:
+            return self.closed(scope, Outcome("failed", error=original_of(error)))
+        code.kwargs = {**code.kwargs, **given}
+        return self.closed(scope, blocking_outcome(code, self.around.loop))
+
+    def closed(self, scope: AttemptScope, outcome: Outcome) -> Outcome:
+        try:
+            self.on_loop(scope.close(outcome.error))
+        except BaseException as error:
+            return Outcome("failed", error=original_of(error))
+        return outcome
+
+    def on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self.around.loop).result()
 
     async def completes(self, value: object, now_ms: int) -> None:
         await self.ends(Outcome("completed", value), now_ms)
@@ -206,10 +280,8 @@ def value_of(outcome: Outcome) -> Any:
         del outcome, error
 
 
-def around_of(hooks: Hooks | None, claimed: ClaimedRun, given: RunInput, host: Host) -> Around | None:
-    """What is around the user code of a run that was claimed; None without middleware."""
-    if hooks is None:
-        return None
+def around_of(function: Function[Any, Any], claimed: ClaimedRun, given: RunInput, host: Host) -> Around:
+    """What is around the user code of a run that was claimed."""
     is_first = is_first_activation(claimed)
     wait_ms = None
     if is_first:
@@ -219,7 +291,7 @@ def around_of(hooks: Hooks | None, claimed: ClaimedRun, given: RunInput, host: H
         events=given.events, attempt=claimed.attempt, is_first=is_first, offered_step=claimed.step_key, worker=host.child_id,
         created_ms=claimed.created_ms, started_ms=claimed.started_ms, claimed_ms=claimed.claimed_ms, queue_wait_ms=wait_ms,
     )  # fmt: skip
-    return Around(hooks, run, host.loop)
+    return Around(function, run, host)
 
 
 def is_first_activation(claimed: ClaimedRun) -> bool:

@@ -96,7 +96,7 @@ class Execution:
         self.steps_over: asyncio.Future[None] | None = None
         # The handler goes on; the run is to stop, but not before its code has ended or calls a step tool; it has called one.
         self.in_handler = self.is_let_go_on = self.was_refused = False
-        self.around = around_of(function.hooks, claimed, self.input, host)
+        self.around = around_of(function, claimed, self.input, host) if function.is_surrounded else None
         if claimed.steps:
             self.turns.load(*self.journal.story())
 

@@ -13,6 +13,7 @@ from contextvars import Context as ContextVars
 from typing import Any, NamedTuple, Protocol
 
 from taskflow.config import Config
+from taskflow.dependencies.scopes import Lasting
 from taskflow.engine.execution import Execution
 from taskflow.engine.handler_call import HandlerCall
 from taskflow.engine.lifecycle import Ending
@@ -84,6 +85,7 @@ class Executor:
         self.lease = lease
         self.messenger = messenger
         self.threads = threads
+        self.dependencies = Lasting(threads)
         self.trial = asyncio.Lock()
         self.on_abandoned = on_abandoned
         self.life_level = life_level()

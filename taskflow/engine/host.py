@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from taskflow.config import Config
+from taskflow.dependencies.scopes import Lasting
 from taskflow.engine.slots import Slots
 from taskflow.engine.thread_pool import ThreadPool
 from taskflow.store.claims import Claims
@@ -31,6 +32,7 @@ class Host(Protocol):
     slots: Slots
     trial: asyncio.Lock  # held by the run on trial, whose next crash would be its last (S9.8)
     threads: ThreadPool  # for user code that blocks
+    dependencies: Lasting  # those that last as long as the process (S11.5)
     life_level: int  # the level of log lines for starts and ends of runs
 
     def look_for_work(self, queue: str) -> None:

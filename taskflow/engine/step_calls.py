@@ -11,7 +11,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from taskflow.config import Config
-from taskflow.engine.around import StepAround
+from taskflow.dependencies.needs import needs_of
+from taskflow.engine.around import StepAround, around_of
 from taskflow.engine.changed_code import begin_anew, warn_of_order
 from taskflow.engine.execution import Execution
 from taskflow.engine.handler import call_step_function
@@ -91,9 +92,10 @@ class StepCalls:
 
     async def attempt(self, step: StepCall, op: Operation) -> Done | Operation:
         """Call the step's function once, and store the outcome."""
-        run, host, spec = self.run, self.run.host, self.run.function.spec
-        call, settings = step.call, step.settings
-        timeout_ms = spec.timeouts.step_ms if settings.timeout_ms is None else settings.timeout_ms
+        run, host, call = self.run, self.run.host, step.call
+        timeout_ms = step.settings.timeout_ms
+        if timeout_ms is None:
+            timeout_ms = run.function.spec.timeouts.step_ms
         around: StepAround | None = None
         run.step_begins()
         try:
@@ -101,9 +103,14 @@ class StepCalls:
                 # This process was paused: another one may have executed this step by now (S9.4).
                 await self.check_claim()
             started_ms = host.clock.now_ms()
-            if run.around is not None:
-                around = await run.around.step_begins(call.id, call.key, len(op.attempts), started_ms)
             try:
+                needs = needs_of(step.fn)
+                if run.around is None and needs:
+                    run.around = around_of(run.function, run.claimed, run.input, host)
+                if run.around is not None:
+                    around = await run.around.step_begins(
+                        call.id, call.key, len(op.attempts), started_ms, needs
+                    )
                 executing = ExecutingStep(call.id, len(op.attempts))
                 result = await call_step_function(
                     executing, step.fn, step.args, step.kwargs, threads=host.threads, timeout_ms=timeout_ms,
@@ -121,14 +128,11 @@ class StepCalls:
                 # User code has cancelled it, by `asyncio.timeout` for example.
                 if run.is_going_on and run.taken is None:
                     run.journal.give_up(call.key, op)
+                if around is not None and not around.is_over:
+                    await around.ends(Outcome("cancelled"), host.clock.now_ms())
                 raise
             except Exception as error:
-                retries = settings.over(spec.retries)
-                fail(
-                    op, error, retries=retries, started_ms=started_ms, now_ms=host.clock.now_ms(), worker=host.child_id,
-                    jitter=random.random(),
-                )  # fmt: skip
-                step_failed(run.facts, call.id, op, retries=retries.attempts, now_ms=host.clock.now_ms())
+                self.attempt_failed(step, op, error, started_ms=started_ms)
                 if around is not None:
                     await around.fails(error, op, host.clock.now_ms())
                 if op.error is None:
@@ -140,14 +144,17 @@ class StepCalls:
                 await around.completes(result, host.clock.now_ms())
             await self.commit(call.key, op)
             return Done(result)
-        except (
-            asyncio.CancelledError
-        ):  # by user code: a time limit around the step, or a task that it gave up
-            if around is not None and not around.is_over:
-                await around.ends(Outcome("cancelled"), host.clock.now_ms())
-            raise
         finally:
             run.slots.end()
+
+    def attempt_failed(self, step: StepCall, op: Operation, error: Exception, *, started_ms: int) -> None:
+        """Record and log the failure of an attempt."""
+        run, host = self.run, self.run.host
+        retries, now_ms = step.settings.over(run.function.spec.retries), host.clock.now_ms()
+        fail(
+            op, error, retries=retries, started_ms=started_ms, now_ms=now_ms, worker=host.child_id, jitter=random.random()
+        )  # fmt: skip
+        step_failed(run.facts, step.call.id, op, retries=retries.attempts, now_ms=now_ms)
 
     async def check_claim(self) -> None:
         """Ask the store whether the claim still holds. Raises Suspend if not. Rule S9.4."""

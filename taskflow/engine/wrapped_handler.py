@@ -6,22 +6,28 @@ What unwinds a handler stays inside: the layers around it get an Outcome that sa
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
+from taskflow.dependencies.scopes import AttemptScope
 from taskflow.engine.around import Around, value_of
 from taskflow.engine.body import within_limit
 from taskflow.engine.execution import Execution
 from taskflow.engine.handler import contained
 from taskflow.engine.lifecycle import Ending
 from taskflow.engine.receive import received
+from taskflow.engine.tasks.tagging import detached
 from taskflow.engine.threads import Threads
 from taskflow.errors import Suspend
 from taskflow.event import ReceivedEvent
 from taskflow.middleware.facts import Outcome, Status
 from taskflow.middleware.onion import AsyncCode, BlockingCode, Code, call_through
 from taskflow.observability.failures import original_of
+
+logger = logging.getLogger("taskflow.engine")
 
 STATUSES: dict[Ending | None, Status] = {
     Ending.SUSPENDED: "suspended",
@@ -35,13 +41,24 @@ Arguments = Callable[[Sequence[ReceivedEvent]], tuple[Any, ...]]
 
 async def call_handler(run: Execution, arguments: Arguments) -> Any:
     """Call the handler once, within the time limit of its body. Raises what it raises, or Suspend when the run leaves."""
-    handler, threads = run.function.handler, run.threads
-    if run.around is not None:
-        return await WrappedHandler(run, run.around, arguments).call()
-    args = arguments(await received(run, run.input.events))
-    run.in_handler = True
-    work = contained(handler(*args)) if threads is None else threads.run(handler, args)
-    return await limited(run, work)
+    try:
+        if run.around is not None:
+            return await WrappedHandler(run, run.around, arguments).call()
+        handler, threads = run.function.handler, run.threads
+        args = arguments(await received(run, run.input.events))
+        run.in_handler = True
+        work = contained(handler(*args)) if threads is None else threads.run(handler, args)
+        return await limited(run, work)
+    finally:
+        if run.around is not None and run.around.has_lasting:
+            await take_down(run, run.around)
+
+
+async def take_down(run: Execution, around: Around) -> None:
+    """Take down the dependencies of the activation, when nothing of the run executes any more: steps may use them."""
+    if not run.tree.suspending:
+        await run.steps_end(keep=False)
+    await around.take_down()
 
 
 def limited(run: Execution, work: Awaitable[Any]) -> Awaitable[Any]:
@@ -83,14 +100,20 @@ class WrappedHandler:
     # --- the handler itself ---
 
     async def call_on_loop(self) -> Outcome:
-        run = self.run
+        scope = self.scope()
+        outcome = await self.execute(scope)
+        return outcome if scope is None else await self.closed(scope, outcome)
+
+    async def execute(self, scope: AttemptScope | None) -> Outcome:
+        run, handler, threads = self.run, self.run.function.handler, self.run.threads
         try:
-            args = await self.received_arguments()
+            args, kwargs = await self.received_arguments(), await self.dependencies(scope)
             run.in_handler = True
-            handler, threads = run.function.handler, run.threads
-            value = await limited(
-                run, contained(handler(*args)) if threads is None else threads.run(handler, args)
-            )
+            if threads is None:
+                work = contained(handler(*args, **kwargs))
+            else:
+                work = threads.run(partial(handler, **kwargs) if kwargs else handler, args)
+            value = await limited(run, work)
         except GeneratorExit:
             raise
         except asyncio.CancelledError:
@@ -103,15 +126,44 @@ class WrappedHandler:
 
     def call_in_thread(self) -> Outcome:
         """Call a `def` handler in the present thread, which is one of the run's."""
-        run = self.run
+        run, scope = self.run, self.scope()
         assert run.threads is not None, "only a `def` handler is called in a thread"
         try:
             args = run.threads.block_on(self.received_arguments())
+            kwargs = {} if scope is None else run.threads.block_on(self.dependencies(scope))
             run.in_handler = True
-            value = run.function.handler(*args)
+            outcome = self.completed(run.function.handler(*args, **kwargs))
         except BaseException as error:
-            return self.failed(error)
-        return self.completed(value)
+            outcome = self.failed(error)
+        return outcome if scope is None else self.on_loop(lambda: self.closed(scope, outcome))
+
+    # --- its dependencies ---
+
+    def scope(self) -> AttemptScope | None:
+        return self.around.scopes.attempt() if self.run.function.needs else None
+
+    async def dependencies(self, scope: AttemptScope | None) -> dict[str, Any]:
+        if scope is None:
+            return {}
+        # Tasks that a provider spawns are not branches of the handler.
+        with detached():
+            return await scope.fill(self.run.function.needs)
+
+    async def closed(self, scope: AttemptScope, outcome: Outcome) -> Outcome:
+        """Take down the dependencies of the attempt. Of a handler that returned, an error of theirs is the attempt's."""
+        try:
+            with detached():
+                await scope.close(outcome.error)
+        except (GeneratorExit, Suspend):
+            raise
+        except asyncio.CancelledError:
+            if not self.run.tree.suspending:
+                raise
+        except BaseException as error:
+            if outcome.has_ended:
+                return self.failed(error)
+            logger.error("taking down the dependencies of run %s failed", self.run.run_id, exc_info=error)
+        return outcome
 
     async def received_arguments(self) -> tuple[Any, ...]:
         events = [await self.around.received(event) for event in self.run.input.events]

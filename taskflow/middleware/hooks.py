@@ -130,3 +130,6 @@ def as_sequence(option: object, *, what: str) -> tuple[Middleware, ...]:
     if isinstance(option, Middleware) or not isinstance(option, Sequence) or isinstance(option, str):
         raise ConfigError(f"{what} must be a list of middleware, got {option!r:.80}; write middleware=[...]")
     return tuple(option)
+
+
+NO_HOOKS = Hooks()

@@ -174,6 +174,10 @@ class SyncHarness:
             function, returns=returns, raises=raises, calls=calls, times=times, required=required
         )
 
+    def override(self, provider: Callable[..., Any], by: Callable[..., Any]) -> None:
+        """See `Harness.override`."""
+        self._harness.override(provider, by)
+
     def view(self, run: Run[Any] | Sent) -> CheckedRun:
         """See `Harness.view`."""
         return self._block_on(lambda: self._harness.view(run))

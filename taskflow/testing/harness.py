@@ -279,6 +279,17 @@ class Harness(EngineInTest):
             )
         )
 
+    def override(self, provider: Callable[..., Any], by: Callable[..., Any]) -> None:
+        """Let `by` give the dependency that `provider` would give, in all apps of the harness and until it ends. Rule S11.5.
+
+            harness.override(get_pool, lambda: fake_pool)
+
+        `by` is a provider: a function or generator that is called, `def` or `async def`, with dependencies of its own if it likes.
+        """
+        for app in self.apps:
+            self._stack.callback(setattr, app, "dependency_overrides", app.dependency_overrides)
+            app.dependency_overrides = {**app.dependency_overrides, provider: by}
+
     # --- what a test sees ---
 
     async def status(self, run: Run[Any] | Sent) -> RunStatus:

@@ -177,35 +177,31 @@ def stubbed(function: Function[Any, Any], stubs: Stubs) -> Function[Any, Any]:
     """The function, with a handler that calls a stub instead if there is one."""
     wrap = stubbed_async if function.is_async else stubbed_blocking
     return Function(
-        wrap(function, stubs),
-        spec=function.spec,
-        app=function._app,
-        output=function.output,
-        middleware=function.middleware,
-        types=function._types,
-    )
+        wrap(function, stubs), spec=function.spec, app=function._app, output=function.output,
+        middleware=function.middleware, types=function._types, needs=function.needs,
+    )  # fmt: skip
 
 
 def stubbed_async(function: Function[Any, Any], stubs: Stubs) -> Callable[..., Any]:
-    async def handler(ctx: Context[Any], step: Step) -> Any:
+    async def handler(ctx: Context[Any], step: Step, **given: Any) -> Any:
         stub = take_function(ctx, stubs)
         if stub is not None:
             result = stub.answer(ctx.event.data)
             return await result if inspect.isawaitable(result) else result
         own = Step(stubbed_tools(step, stubs))
-        return await function.handler(*arguments(function, ctx, own))
+        return await function.handler(*arguments(function, ctx, own), **given)
 
     return handler
 
 
 def stubbed_blocking(function: Function[Any, Any], stubs: Stubs) -> Callable[..., Any]:
-    def handler(ctx: Context[Any], step: BlockingStep) -> Any:
+    def handler(ctx: Context[Any], step: BlockingStep, **given: Any) -> Any:
         stub = take_function(ctx, stubs)
         if stub is not None:
             result = stub.answer(ctx.event.data)
             return step._engine.block_on(settled(result)) if inspect.isawaitable(result) else result
         own = BlockingStep(stubbed_tools(step, stubs))
-        return function.handler(*arguments(function, ctx, own))
+        return function.handler(*arguments(function, ctx, own), **given)
 
     return handler
 

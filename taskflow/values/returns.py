@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import collections.abc
-import functools
 import inspect
 import logging
 from collections.abc import Callable
-from types import CodeType, FunctionType, SimpleNamespace
-from typing import Any, get_args, get_origin, get_type_hints
+from types import CodeType, FunctionType
+from typing import Any, get_args, get_origin
 
+from taskflow.values.hints import evaluated, target_of
 from taskflow.values.shape import ANY, Shape
 from taskflow.values.shapes import shape_of
 
@@ -58,7 +58,7 @@ def described_shape(fn: Callable[..., Any]) -> Shape:
     target = target_of(fn)
     annotation = getattr(target, "__annotations__", {}).get("return", Any)
     try:
-        hint = resolved(annotation, target)
+        hint = evaluated(annotation, target)
         if get_origin(hint) in AWAITABLES:
             hint = get_args(hint)[-1]
         return shape_of(hint)
@@ -71,26 +71,3 @@ def described_shape(fn: Callable[..., Any]) -> Shape:
                 "TYPE_CHECKING, or give output_type=", name, annotation, type(error).__name__, error,
             )  # fmt: skip
         return ANY
-
-
-def target_of(fn: Any) -> Any:
-    """The plain function behind a partial, a decorator, a method or a callable object."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    if not inspect.isroutine(fn) and not isinstance(fn, type) and callable(fn):
-        fn = getattr(fn, "__wrapped__", None) or type(fn).__call__
-    return inspect.unwrap(getattr(fn, "__func__", fn))
-
-
-def resolved(annotation: Any, target: Any) -> Any:
-    """The annotation as a type; a text is evaluated with the names that the function sees."""
-    code = getattr(target, "__code__", None)
-    cells = getattr(target, "__closure__", None) or ()
-    around = {}
-    for name, cell in zip(code.co_freevars if code else (), cells, strict=False):
-        try:
-            around[name] = cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
-    holder = SimpleNamespace(__annotations__={"return": annotation})
-    return get_type_hints(holder, globalns=getattr(target, "__globals__", {}), localns=around)["return"]

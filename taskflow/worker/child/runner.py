@@ -34,6 +34,7 @@ logger = logging.getLogger("taskflow.worker")
 CONNECT_TIMEOUT_S = 5.0
 CHECK_UP_S = 30.0
 FIRST_LEASE_S, FIRST_LEASE_POLL_S = 1.0, 0.005
+TAKE_DOWN_S = 5.0  # how long the end of the process waits for dependencies that last as long as it
 GOODBYE_S = 1.0  # how long the end of the process waits for a store or broker that is away
 MAX_THREADS = (
     512  # blocking code waits for a slot before it asks for a thread, so this is a bound, not a setting
@@ -266,6 +267,11 @@ class AppRunner:
                 len(held),
                 timeout_s,
             )
+        try:
+            async with asyncio.timeout(TAKE_DOWN_S):
+                await self.executor.dependencies.close()
+        except TimeoutError:
+            logger.warning("the dependencies of this process were not taken down within %g s", TAKE_DOWN_S)
         try:
             async with asyncio.timeout(GOODBYE_S):
                 await self.executor.hand_back([])
