@@ -1,25 +1,24 @@
-"""The Lua scripts of a package: loads them, adds the definitions that they use (`library`), and calls them by named arguments."""
+"""The Lua scripts of a package, as they are sent to the server (`linking`), and their calls by named arguments."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import re
 from collections.abc import Callable, Generator
 from functools import cache
-from importlib import import_module
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from taskflow.redis.client import StoreClient
-from taskflow.redis.connection import Argument
-from taskflow.redis.library import Library, strip
-from taskflow.redis.signature import Signature, parse_signature
+from taskflow.redis.linking import link, read_linked, read_sources, signature_of
+from taskflow.redis.signature import Signature
 from taskflow.values.record import record
 
+if TYPE_CHECKING:
+    # A sync sender calls scripts too, and needs no event loop.
+    import asyncio
+
+    from taskflow.redis.client import StoreClient
+    from taskflow.redis.connection import Argument
+
 T = TypeVar("T")
-ARGUMENTS = re.compile(r"^--@(argv|together) (.+)$", re.MULTILINE)
-HEADER = re.compile(r"\A-- (?P<name>\w+): .+?^-- KEYS   1 \w.+?^-- Reply  ", re.MULTILINE | re.DOTALL)
 
 SMALL_GC_STEPS = """
 local collect = rawget(_G, 'collectgarbage')
@@ -62,37 +61,9 @@ def callers_of(name: str, signature: Signature) -> dict[str, Any]:
 @cache
 def load_scripts(package: str) -> dict[str, Script]:
     """Every script of the package's folder `lua` by name. Raises ValueError when a header is not right."""
-    # Not by importlib.resources, whose import takes 6 ms.
-    folder = Path(import_module(package).__path__[0]) / "lua"
-    library = Library(
-        {
-            entry.name.removesuffix(".lua"): entry.read_text("utf-8")
-            for entry in sorted((folder / "includes").iterdir(), key=lambda entry: entry.name)
-        }
-        if (folder / "includes").is_dir()
-        else {}
-    )
-    scripts = {}
-    for path in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if not path.name.endswith(".lua"):
-            continue
-        name, text = path.name.removesuffix(".lua"), path.read_text("utf-8")
-        header = HEADER.match(text)
-        if header is None or header["name"] != name:
-            raise ValueError(f"{path.name}: the header must be '-- {name}: ...' with KEYS and Reply")
-        try:
-            signature = signature_of(text)
-            scripts[name] = Script.of(name, library.expand(signature.bind_lua(strip(text))), signature)
-        except ValueError as error:
-            raise ValueError(f"{path.name}: {error}") from error
-    return scripts
-
-
-def signature_of(text: str) -> Signature:
-    named: dict[str, str] = {"argv": "", "together": ""}
-    for kind, rest in ARGUMENTS.findall(text):
-        named[kind] += " " + rest
-    return parse_signature(named["argv"], named["together"])
+    sources = read_sources(package)
+    linked = read_linked(sources) or link(sources)
+    return {name: Script.of(name, linked[name], signature_of(text)) for name, text in sources.scripts.items()}
 
 
 def loading_commands(package: str) -> list[tuple[Argument, ...]]:

@@ -10,7 +10,8 @@ import pytest
 from taskflow.redis.address import parse_server_url
 from taskflow.redis.client import StoreClient
 from taskflow.redis.library import Library, strip
-from taskflow.redis.scripts import Script, callers_of, signature_of
+from taskflow.redis.linking import signature_of
+from taskflow.redis.scripts import Script, callers_of
 from tests.servers import ValkeyServer
 
 

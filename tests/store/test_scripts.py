@@ -1,6 +1,6 @@
-"""The scripts as files: headers, arguments, includes, keys, and a snapshot of what the server gets.
+"""The scripts as files: headers, arguments, includes, keys, and what the server gets (`lua/linked/`).
 
-When a script has changed on purpose, renew the snapshots and look at their diff: a changed include shows in all that use it.
+When a script has changed, link the scripts and look at the diff: a changed include shows in all that use it.
 
     python -m tests.store.test_scripts
 """
@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from taskflow.redis.library import Library, split_definitions, strip, words_of
-from taskflow.redis.scripts import load_scripts, loading_commands, signature_of
+from taskflow.redis.linking import link, read_linked, read_sources, signature_of, write_linked
+from taskflow.redis.scripts import load_scripts, loading_commands
 from taskflow.store.claims import InvokedRun
 from taskflow.store.keys import SEPARATOR, Keys
 from taskflow.store.registry import RegisteredFunction
@@ -23,7 +24,7 @@ from taskflow.store.routing import Arrival, EventPlan, RunPlan
 from taskflow.store.store import PACKAGE, Store
 
 LUA = Path(__file__).parents[2] / "taskflow" / "store" / "lua"
-SNAPSHOTS = Path(__file__).with_name("snapshots")
+PACKAGES = (PACKAGE, "taskflow.broker.streams")
 RULE = re.compile(r"Rules? S\d+\.\d+")
 SCRIPTS = load_scripts(PACKAGE)
 NAMES = sorted(SCRIPTS)
@@ -48,16 +49,38 @@ def script_calls() -> Iterator[tuple[str, list[str], str]]:
 CALLS = list(script_calls())
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_script_is_as_in_its_snapshot(name: str) -> None:
-    """See above for how to renew it."""
-    assert (SNAPSHOTS / f"{name}.lua").read_text() == SCRIPTS[name].source, (
-        "if that is meant: python -m tests.store.test_scripts"
-    )
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_linked_scripts_are_those_that_the_files_give(package: str) -> None:
+    """See above for how to renew them."""
+    sources = read_sources(package)
+    linked = read_linked(sources)
+    assert linked is not None, "a script has changed: python -m tests.store.test_scripts"
+    assert linked == link(sources), "the linker has changed: python -m tests.store.test_scripts"
 
 
-def test_there_is_no_snapshot_without_a_script() -> None:
-    assert {path.stem for path in SNAPSHOTS.glob("*.lua")} == set(NAMES)
+def test_scripts_that_were_edited_are_linked_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stands in `linked/`."""
+    (tmp_path / "edited" / "lua" / "includes").mkdir(parents=True)
+    (tmp_path / "edited" / "__init__.py").touch()
+    (tmp_path / "edited" / "lua" / "includes" / "one.lua").write_text("local ONE = 1\n")
+    script = tmp_path / "edited" / "lua" / "count.lua"
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def count(by: str) -> str:
+        load_scripts.cache_clear()
+        script.write_text(
+            f"-- count: count.\n-- KEYS   1 prefix\n--@argv n:int\n-- Reply  n\nreturn n + {by}\n"
+        )
+        return load_scripts("edited")["count"].source
+
+    try:
+        first = count("ONE")
+        write_linked(read_sources("edited"))
+        assert read_linked(read_sources("edited")) == {"count": first}
+        assert count("ONE") == first
+        assert count("ONE + ONE").endswith("return n + 1 + 1\n")
+    finally:
+        load_scripts.cache_clear()
 
 
 def header_of(name: str) -> list[str]:
@@ -117,7 +140,7 @@ def test_records_have_the_fields_that_the_headers_name(
 
 
 def test_no_line_is_longer_than_132_columns() -> None:
-    for path in LUA.rglob("*.lua"):
+    for path in [*LUA.glob("*.lua"), *LUA.glob("includes/*.lua")]:
         for number, line in enumerate(path.read_text().splitlines(), 1):
             assert len(line) <= 132, f"{path.name}:{number}"
 
@@ -272,8 +295,5 @@ def keys_lua() -> str:
 
 
 if __name__ == "__main__":
-    SNAPSHOTS.mkdir(exist_ok=True)
-    for old in SNAPSHOTS.glob("*.lua"):
-        old.unlink()
-    for script in SCRIPTS.values():
-        (SNAPSHOTS / f"{script.name}.lua").write_text(script.source)
+    for package in PACKAGES:
+        write_linked(read_sources(package))
