@@ -193,4 +193,4 @@ def test_a_broker_that_is_away_does_not_hold_up_the_stop(
         server.kill()
         wait_until(lambda: not inbox.consumer.connected, description="the loss noticed")
         inbox.consumer.stop(0.3)
-    assert "could not take its leave" in caplog.text
+    assert "could not tell the broker that it leaves" in caplog.text

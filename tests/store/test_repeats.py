@@ -305,7 +305,7 @@ CASES: dict[str, Case] = {
 
 
 def packed(**flow: Any) -> bytes:
-    """Flow control as taskflow/flow/plan.py packs it."""
+    """Flow control as `FlowControl.plan` packs it."""
     table: bytes = msgpack.packb(flow, use_bin_type=False)
     return table
 

@@ -54,7 +54,7 @@ def test_store_that_stalls_delays_reaping_and_signals_by_a_second_at_most(start_
     assert successor.at_s - last < 4.0  # the stall before the log line counts too
     worker.signal(signal.SIGQUIT)
     assert worker.wait_exit(deadline_s=4.0) == 0
-    assert "could not say goodbye to the store" in worker.log
+    assert "could not tell the store that this worker leaves" in worker.log
 
 
 def test_worker_that_starts_before_its_store_waits_for_it(start_worker: StartWorker) -> None:

@@ -349,7 +349,7 @@ class StreamConsumer:
                 await self.leave()
         except (TimeoutError, CommandError, StoreUnavailable) as error:
             logger.warning(
-                "the consumer of %s could not take its leave (%s); the broker gives its messages to others later",
+                "the consumer of %s could not tell the broker that it leaves (%s); the broker gives its messages to others later",
                 redact(self.url),
                 describe(error),
             )

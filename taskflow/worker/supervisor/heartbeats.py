@@ -139,7 +139,7 @@ class Heartbeats:
             store.close()
         except Exception as error:
             logger.warning(
-                "could not say goodbye to the store (%s); beat hands back the claims of %d children later",
+                "could not tell the store that this worker leaves (%s); beat hands back the claims of %d children later",
                 error,
                 len(self._hand_backs),
             )
