@@ -28,6 +28,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Run": {
         "worker": Entry("taskflow.commands.worker:command", "Execute the functions of an app."),
         "beat": Entry("taskflow.commands.beat:command", "Keep the time: crons, sleeps, retries, lost workers."),
+        "web": Entry("taskflow.commands.web:command", "Serve the API, and take events over HTTP."),
         "dev": Entry("taskflow.commands.dev:command", "Store, worker and beat in one, with reload on change."),
     },
     "Look and act": {
@@ -42,6 +43,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "pause": Entry("taskflow.commands.pause:command", "Let no run of a function begin or go on."),
         "resume": Entry("taskflow.commands.resume:command", "Let the runs of a paused function go on."),
         "api": Entry("taskflow.commands.api:command", "Call an operation of the web API, here or over HTTP."),
+        "keys": Entry("taskflow.commands.keys:command", "Create, list and revoke the keys of web clients."),
         "dead-letters": Entry("taskflow.commands.dead_letters:command", "List messages that could not be read."),
         "doctor": Entry("taskflow.commands.doctor:command", "Look for what is wrong; print the least rights (--acl)."),
     },

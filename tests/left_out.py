@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
 from tests.servers import RABBITMQ_HINT, REDIS_HINT, RabbitMQServer, RedisServer
+
+NODE_FOLDER = Path(__file__).parent / "web" / "node"
+NODE_HINT = "no Inngest SDK for Node here: npm install --prefix tests/web/node"
+
+
+def has_node_sdk() -> bool:
+    return shutil.which("node") is not None and (NODE_FOLDER / "node_modules" / "inngest").exists()
 
 
 def missing_servers() -> dict[str, str]:
@@ -14,6 +23,8 @@ def missing_servers() -> dict[str, str]:
     if os.environ.get("CI") == "true":
         return {}
     missing = {}
+    if not has_node_sdk():
+        missing["node"] = NODE_HINT
     if not RabbitMQServer.is_installed():
         missing["rabbitmq"] = RABBITMQ_HINT
     if not RedisServer.is_installed():

@@ -44,8 +44,8 @@ DECLARE_AND_SEND = ("get", "hgetall", "hsetnx", "sadd", "smembers", "xadd", "xde
 CONSUME = ("client|unblock", "del", "set", "xack", "xdel", "xpending", "xreadgroup")
 
 CONTROL = (
-    "cancel_runs", "check_version", "clear_outbox", "keep_request", "pause_function", "pause_queue", "rerun_run", "resume_function",
-    "resume_queue", "send_signal", "start_run", "watch_run",
+    "cancel_runs", "check_version", "clear_outbox", "create_key", "keep_request", "note_key_use", "pause_function", "pause_queue",
+    "rerun_run", "resume_function", "resume_queue", "revoke_key", "send_signal", "spend_key_rate", "start_run", "watch_run",
 )  # fmt: skip
 DUTIES = (
     "abdicate", "check_version", "clear_outbox", "find_lost", "fire_cron", "fire_timers", "forget_worker", "lead", "trim_history",

@@ -143,6 +143,14 @@ class Keys:
         return f"{self.prefix}dead_letters"
 
     @property
+    def keys(self) -> str:
+        return f"{self.prefix}keys"
+
+    @property
+    def keys_used(self) -> str:
+        return f"{self.prefix}keys_used"
+
+    @property
     def audit(self) -> str:
         return f"{self.prefix}audit"
 

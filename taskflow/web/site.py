@@ -16,19 +16,22 @@ from taskflow.connections import Connections
 from taskflow.errors import TaskFlowError
 from taskflow.function import Function
 from taskflow.web.api.answers import answer_error, json_answer
-from taskflow.web.api.guard import Guard
+from taskflow.web.api.guard import Guard, OpenOnThisMachine
+from taskflow.web.api.ring import ByKey, KeyRing
 from taskflow.web.api.routes import PREFIX, Api
 from taskflow.web.api.stream import HEARTBEAT_S
 from taskflow.web.catalogue.operation import Desk
 from taskflow.web.catalogue.post import Post
 from taskflow.web.catalogue.problems import Problem
+from taskflow.web.event_api.receive import EventApi
+from taskflow.web.event_api.v1 import ScriptApi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteOptions:
     """What a site may do, and how."""
 
-    guard: Guard
+    is_dev: bool = False  # lets in everybody on this machine; else callers need a key
     version: str = ""
     heartbeat_s: float = HEARTBEAT_S
     functions: Mapping[str, Function[Any, Any]] = field(default_factory=dict)
@@ -37,14 +40,26 @@ class SiteOptions:
 def make_site(link: Connections, options: SiteOptions) -> Starlette:
     """The ASGI app that serves a deployment."""
     desk = Desk(link, Post(link), options.functions)
-    api = Api(desk, options.guard, options.version, options.heartbeat_s)
+    guard: Guard = OpenOnThisMachine() if options.is_dev else ByKey(KeyRing(link))
+    api = Api(desk, guard, options.version, options.heartbeat_s)
+    event_api, scripts = EventApi(desk, guard), ScriptApi(desk, guard)
     handlers: dict[Any, Any] = dict.fromkeys((HTTPException, Problem, TaskFlowError, Exception), answer_error)
-    return Starlette(
-        routes=[Route("/health", health, methods=["GET"]), Mount(PREFIX, routes=api.routes())],
-        exception_handlers=handlers,
-    )
+    routes = [
+        Route("/e/{key:path}", event_api.serve, methods=["GET", "POST", "OPTIONS"]),
+        Route("/health", health, methods=["GET"]),
+        Mount("/v1", routes=scripts.routes()),
+        Mount(PREFIX, routes=api.routes()),
+    ]
+    if options.is_dev:
+        # Inngest's SDKs ask here whether a dev server runs.
+        routes.append(Route("/dev", dev_server, methods=["GET"]))
+    return Starlette(routes=routes, exception_handlers=handlers)
 
 
 async def health(request: Request) -> Response:
     """The process lives. It asks no server."""
     return json_answer({"status": 200, "message": "OK"})
+
+
+async def dev_server(request: Request) -> Response:
+    return json_answer({"version": "taskflow", "functions": [], "handlers": [], "startOpts": {}})

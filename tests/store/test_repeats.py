@@ -248,6 +248,17 @@ CASES: dict[str, Case] = {
     "pause_function": Case(
         lambda scene: scene.store.steering.pause("shop/work", now_ms=NOW_MS), lambda scene: scene.make_run()
     ),
+    "create_key": Case(lambda scene: scene.store.clients.create_key("web", b"{}")),
+    "note_key_use": Case(
+        lambda scene: scene.store.clients.note_key_use("web", now_ms=NOW_MS),
+        lambda scene: scene.store.clients.create_key("web", b"{}"),
+    ),
+    "revoke_key": Case(
+        lambda scene: scene.store.clients.revoke_key("web"), lambda scene: scene.store.clients.create_key("web", b"{}")
+    ),
+    "spend_key_rate": Case(
+        lambda scene: scene.store.clients.spend_key_rate("web", "r1", events=3, limit=5, period_ms=1_000, now_ms=NOW_MS)
+    ),
     "keep_request": Case(lambda scene: scene.store.clients.keep_request("k1", "f1", uid="E1")),
     "pause_queue": Case(
         lambda scene: scene.store.steering.pause_queue("shop", "default", now_ms=NOW_MS), lambda scene: scene.make_run()

@@ -12,7 +12,6 @@ from taskflow import Context, Step, TaskFlow
 from taskflow.connections import Connections
 from taskflow.testing import Harness
 from taskflow.values.clock import VirtualClock
-from taskflow.web.api.guard import OpenOnThisMachine
 from taskflow.web.site import SiteOptions, make_site
 from tests.commands.shell import Shell
 
@@ -62,7 +61,7 @@ async def link(app: TaskFlow) -> AsyncIterator[Connections]:
 @pytest.fixture
 async def web(link: Connections) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a site that is open to this machine."""
-    site = make_site(link, SiteOptions(guard=OpenOnThisMachine(), version="1.2.3"))
+    site = make_site(link, SiteOptions(is_dev=True, version="1.2.3"))
     transport = httpx.ASGITransport(site)
     async with httpx.AsyncClient(transport=transport, base_url=BASE, timeout=10) as client:
         yield client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, cast
@@ -12,7 +13,6 @@ import pytest
 
 from taskflow.connections import Connections
 from taskflow.testing import Harness
-from taskflow.web.api.guard import OpenOnThisMachine
 from taskflow.web.api.openapi import describe
 from taskflow.web.catalogue.operation import Desk, Operation
 from taskflow.web.catalogue.post import Post
@@ -22,20 +22,21 @@ from taskflow.web.site import SiteOptions, make_site
 from tests.commands.shell import Shell
 from tests.web.server import served
 
+NUMBERS = itertools.count()
 DOCUMENT = describe(OPERATIONS.values(), prefix="/api/v1", version="1")
 MAIL = {"app": "shop", "queue": "mail"}
 POST = {"app": "shop", "function": "post"}
 # Members that differ from call to call, since something is made, or time passes.
-CHANGING = {"id", "uid", "run_id", "rerun_of", "started", "why", "next"}
+CHANGING = {"id", "uid", "run_id", "rerun_of", "started", "why", "next", "key", "begins", "name"}
 
 
 @pytest.fixture
 async def url(link: Connections) -> AsyncIterator[str]:
-    async with served(make_site(link, SiteOptions(guard=OpenOnThisMachine()))) as url:
+    async with served(make_site(link, SiteOptions(is_dev=True))) as url:
         yield url
 
 
-async def fields_for(name: str, harness: Harness) -> dict[str, Any]:
+async def fields_for(name: str, harness: Harness, desk: Desk) -> dict[str, Any]:
     """The fields of a call of the operation. What the call uses up is made anew."""
     match name:
         case "runs.get" | "runs.steps":
@@ -52,6 +53,12 @@ async def fields_for(name: str, harness: Harness) -> dict[str, Any]:
             return {"name": "shop/order", "limit": 1}
         case "events.get":
             return {"event_id": (await harness.send("shop/order")).id.partition("-")[0]}
+        case "keys.create":
+            return {"name": f"key-{next(NUMBERS)}", "rate": "5/s"}
+        case "keys.revoke":
+            name = f"key-{next(NUMBERS)}"
+            await OPERATIONS["keys.create"].call(desk, {"name": name})
+            return {"name": name}
         case "signals.send":
             await harness.send("shop/order", {"waits": True})
             return {"app": "shop", "name": "approve", "data": {"by": "ann"}}
@@ -87,10 +94,10 @@ def check_schema(operation: Operation, answer: Any) -> None:
 async def test_an_operation_answers_the_same_in_each_way(
     name: str, harness: Harness, link: Connections, shell: Shell, url: str
 ) -> None:
-    operation = OPERATIONS[name]
+    operation, desk = OPERATIONS[name], Desk(link, Post(link))
 
     async def here(given: Mapping[str, Any]) -> Any:
-        return json.loads(json.dumps(await operation.call(Desk(link, Post(link)), given)))
+        return json.loads(json.dumps(await operation.call(desk, given)))
 
     async def over_http(given: Mapping[str, Any]) -> Any:
         made = request_for(operation, given, base=f"{url}/api/v1")
@@ -121,9 +128,9 @@ async def test_an_operation_answers_the_same_in_each_way(
     for way in ways:
         if name.endswith(".resume"):
             await OPERATIONS[name.replace("resume", "pause")].call(
-                Desk(link, Post(link)), await fields_for(name, harness)
+                desk, await fields_for(name, harness, desk)
             )
-        answer = await way(await fields_for(name, harness))
+        answer = await way(await fields_for(name, harness, desk))
         check_schema(operation, answer)
         answers.append(answer)
         await harness.settled()

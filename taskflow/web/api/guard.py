@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
+from taskflow.event import Event
 from taskflow.web.catalogue.operation import Scope
 from taskflow.web.catalogue.problems import Kind, Problem
 
+CORS = {
+    "access-control-allow-methods": "GET, POST, OPTIONS",
+    "access-control-allow-headers": "*",
+    "access-control-max-age": "3600",
+}
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
@@ -28,8 +35,38 @@ class Caller:
             raise Problem(Kind.FORBIDDEN, f"this needs the scope {needed}, but {self.name} {has}")
 
 
+async def spend_nothing(events: int) -> None:
+    """For senders without a rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends events: a name, which events it may send, and what takes events from its rate."""
+
+    name: str
+    allows: Callable[[str], bool] = lambda name: True
+    spend: Callable[[int], Awaitable[None]] = spend_nothing
+
+    def check_names(self, events: Sequence[Event]) -> None:
+        """Raise Problem unless the sender may send all of them."""
+        for index, event in enumerate(events):
+            if not self.allows(event.name):
+                told = f"event {index}: the {self.name} may not send {event.name!r:.80}"
+                raise Problem(Kind.FORBIDDEN, told)
+
+
 class Guard(Protocol):
     """Says who calls."""
+
+    server_kind: str  # what Inngest's SDKs are told: "dev" or "cloud"
+
+    async def sender(self, request: Request) -> Sender:
+        """Who sends events, by the key in the address. Raises Problem for a request that is not let in."""
+        ...
+
+    def cors(self, request: Request) -> dict[str, str]:
+        """The headers that let pages of other origins send events."""
+        ...
 
     async def caller(self, request: Request) -> Caller:
         """The caller of the API. Raises Problem for a request that is not let in."""
@@ -41,6 +78,18 @@ class OpenOnThisMachine:
 
     Pages of other sites are kept out: they reach this port too, under their own name (DNS rebinding), or as cross-site requests.
     """
+
+    server_kind = "dev"
+
+    async def sender(self, request: Request) -> Sender:
+        return Sender((await self.caller(request)).name)
+
+    def cors(self, request: Request) -> dict[str, str]:
+        """Only pages of this machine may send."""
+        origin = request.headers.get("origin")
+        if not origin or not is_local(urlsplit(origin).netloc):
+            return {}
+        return {"access-control-allow-origin": origin, **CORS}
 
     async def caller(self, request: Request) -> Caller:
         headers = request.headers
@@ -59,13 +108,13 @@ class OpenOnThisMachine:
 
 def check_is_local(netloc: str, header: str) -> None:
     """Raise Problem unless the name is one of this machine's own."""
-    name = urlsplit(f"//{netloc}").hostname if is_netloc(netloc) else None
-    if name is None or not (name in ("localhost", "127.0.0.1", "::1") or name.endswith(".localhost")):
+    if not is_local(netloc):
         raise Problem(Kind.FOREIGN_ORIGIN, f"{header} must be localhost or 127.0.0.1, got {netloc!r:.80}")
 
 
-def is_netloc(text: str) -> bool:
+def is_local(netloc: str) -> bool:
     try:
-        return bool(urlsplit(f"//{text}").hostname)
+        name = urlsplit(f"//{netloc}").hostname or ""
     except ValueError:
         return False
+    return name in ("localhost", "127.0.0.1", "::1") or name.endswith(".localhost")

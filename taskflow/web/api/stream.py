@@ -78,6 +78,8 @@ class EventStream:
             for task in (sending, leaving):
                 task.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)
+        if not sending.cancelled():
+            sending.result()
 
     async def send_all(self, send: Send) -> None:
         # x-accel-buffering: nginx would keep the events back.

@@ -58,6 +58,12 @@ class Kind(Enum):
         "No run waits for this signal",
         "It has not come to the wait yet, or the signal was given before.",
     )
+    KEY_NOT_FOUND = Told(404, "There is no such key", "`taskflow keys list` lists them.")
+    KEY_EXISTS = Told(
+        409,
+        "There is a key of this name",
+        "Names of keys are used once, so that each can be told from others.",
+    )
     METHOD_NOT_ALLOWED = Told(405, "The address has no such method", "The header Allow names its methods.")
     TOO_SLOW = Told(408, "The body came too slowly", "Send it at once, or in smaller parts.")
     RERUN_REFUSED = Told(409, "The run can't be rerun so", "A run can be rerun once it has ended.")

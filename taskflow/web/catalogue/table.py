@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from taskflow.web.catalogue import audit, events, functions, overview, runs
+from taskflow.web.catalogue import audit, events, functions, keys, overview, runs
 from taskflow.web.catalogue.operation import Operation
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -15,6 +15,7 @@ OPERATIONS: Mapping[str, Operation] = {
         *events.OPERATIONS,
         *functions.OPERATIONS,
         *audit.OPERATIONS,
+        *keys.OPERATIONS,
     )
 }
 """All operations by name."""
