@@ -6,7 +6,9 @@
     taskflow send shop/payment --data '{"order_id": "A-1", "cents": 1250}' -A examples.typed
     taskflow send shop/payment --data '{"order_id": "A-1", "cents": "a lot"}' -A examples.typed
 
-The second one is refused before anything is sent. `v1` of the payment had euros; `upgrade_from` reads it.
+The second one is refused before anything is sent. Version 1 of the payment had euros; `upgrade_from` reads it:
+
+    taskflow send shop/payment --data '{"order_id": "A-1", "euros": 12.5}' --event-version 1 -A examples.typed
 """
 
 from __future__ import annotations

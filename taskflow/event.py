@@ -97,7 +97,7 @@ def as_event(event: AnyEvent, types: EventTypes) -> Event:
     """The event to send. What is no model is checked by the type of its name, if there is one. Raises InvalidEvent. Rule S11.2."""
     if isinstance(event, TypedEvent):
         return Event.of(event)
-    if not types.by_name and not types.strict:
+    if types.is_empty:
         return event
     v = types.check(event.name, event.data, event.v)
     return event if v == event.v else replace(event, v=v)

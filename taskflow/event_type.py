@@ -105,6 +105,11 @@ class EventTypes:
         self.strict = strict
         self.by_name: dict[str, EventType] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to check."""
+        return not self.by_name and not self.strict
+
     def add(self, kinds: Iterable[EventType]) -> None:
         """Learn types. Raises ConfigError if another type has the name of one of them, and is not the same."""
         for kind in kinds:

@@ -16,7 +16,8 @@ from taskflow.commands.options import (
 )
 from taskflow.connections import Connections
 from taskflow.errors import InvalidDuration
-from taskflow.event import encode_events
+from taskflow.event import NO_TYPES, encode_events
+from taskflow.event_type import EventTypes
 from taskflow.headers import Headers
 from taskflow.types import Duration, JsonObject
 from taskflow.values.durations import parse_when_ms
@@ -59,12 +60,14 @@ def send(
     ts: int | None,
     delay: Duration | None,
     user: JsonObject | None,
+    v: str | None,
     headers: Headers | None,
+    types: EventTypes,
 ) -> str:
-    """Send one event; return its id."""
+    """Send one event, which is checked by its type if `types` has one (S11.2); return its id."""
     (sent_id,), messages = encode_events(
-        name, data, id=id, ts=ts, delay=delay, user=user, headers=headers, now_ms=connections.clock.now_ms(),
-        max_bytes=connections.config.max_event_bytes,
+        name, data, id=id, ts=ts, delay=delay, user=user, v=v, headers=headers, now_ms=connections.clock.now_ms(),
+        max_bytes=connections.config.max_event_bytes, types=types,
     )  # fmt: skip
     try:
         connections.publisher.publish_events(messages)
@@ -92,6 +95,9 @@ def send(
 )
 @click.option("--user", metavar="JSON", callback=parse_json_object, help="A JSON object: who sends it.")
 @click.option(
+    "--event-version", "v", metavar="V", help="The version of its data, where its type has several."
+)
+@click.option(
     "--header", "headers", metavar="NAME=VALUE", multiple=True, callback=parse_headers,
     help="A header, which all that comes of the event inherits; may be given again.",
 )  # fmt: skip
@@ -105,7 +111,7 @@ def send(
 @json_option
 def command(
     name: str, data: dict[str, Any] | None, event_id: str | None, ts: int | None, delay: str | None, user: dict[str, Any] | None,
-    headers: dict[str, str] | None, app_id: str | None, app: str | None, store: str | None, broker: str | None,
+    v: str | None, headers: dict[str, str] | None, app_id: str | None, app: str | None, store: str | None, broker: str | None,
     namespace: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Send the event NAME and print its id.
@@ -120,9 +126,11 @@ def command(
     if not sender_id:
         known = " --broker URL" if not (broker or os.environ.get("TASKFLOW_BROKER")) else ""
         raise click.UsageError(f"which app is the event for? Give -A MODULE[:APP], or --app ID{known}")
+    types = target.app._functions.types if target.app else NO_TYPES
     sent_id = send(
-        target.connections(sender_id), name, data, id=event_id, ts=ts, delay=delay, user=user, headers=headers
-    )
+        target.connections(sender_id), name, data, id=event_id, ts=ts, delay=delay, user=user, v=v, headers=headers,
+        types=types,
+    )  # fmt: skip
     if as_json:
         print_json({"id": sent_id})
     else:

@@ -30,8 +30,6 @@ class EventsRefused(InvalidEvent):
 async def received(run: Execution, events: Sequence[ReceivedEvent]) -> Sequence[ReceivedEvent]:
     """The events as the handler gets them, without those of a batch that do not fit. Raises InvalidEvent, EventsRefused."""
     spec = run.function.spec
-    if not spec.event_types:
-        return events
     fitting: list[ReceivedEvent] = []
     refused: list[RefusedEvent] = []
     for event in events:

@@ -45,7 +45,10 @@ async def call_handler(run: Execution, arguments: Arguments) -> Any:
         if run.around is not None:
             return await WrappedHandler(run, run.around, arguments).call()
         handler, threads = run.function.handler, run.threads
-        args = arguments(await received(run, run.input.events))
+        events: Sequence[ReceivedEvent] = run.input.events
+        if run.function.spec.event_types:
+            events = await received(run, events)
+        args = arguments(events)
         run.in_handler = True
         work = contained(handler(*args)) if threads is None else threads.run(handler, args)
         return await limited(run, work)
@@ -166,8 +169,12 @@ class WrappedHandler:
         return outcome
 
     async def received_arguments(self) -> tuple[Any, ...]:
-        events = [await self.around.received(event) for event in self.run.input.events]
-        return self.arguments(await received(self.run, events))
+        events: Sequence[ReceivedEvent] = [
+            await self.around.received(event) for event in self.run.input.events
+        ]
+        if self.run.function.spec.event_types:
+            events = await received(self.run, events)
+        return self.arguments(events)
 
     @property
     def counts(self) -> bool:

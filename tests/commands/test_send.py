@@ -143,3 +143,17 @@ def test_broker_that_is_away_is_told_in_one_line(shell: Shell) -> None:
     assert outcome.code == 1
     assert outcome.stderr.startswith("taskflow: the broker redis://127.0.0.1:1 ")
     assert outcome.stderr.count("\n") == 1
+
+
+def test_what_does_not_fit_the_model_of_the_app_is_refused_before_it_is_sent(shell: Shell) -> None:
+    send = ("send", "shop/payment", "-A", "examples.typed", "--data")
+    outcome = shell.run(*send, '{"order_id": "A-1", "cents": "a lot"}')
+    assert (outcome.code, outcome.stdout) == (1, "")
+    assert (
+        "event 'shop/payment' does not fit Payment (version 2): cents: Input should be a valid integer"
+        in outcome.stderr
+    )
+    old = (*send, '{"order_id": "A-1", "euros": 12.5}')
+    assert "cents: Field required" in shell.run(*old).stderr
+    assert shell.run(*old, "--event-version", "1").code == 0
+    assert "has version '3', but" in shell.run(*old, "--event-version", "3").stderr

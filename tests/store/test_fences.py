@@ -9,6 +9,7 @@ import pytest
 
 from taskflow.store.claimed import Claim
 from taskflow.store.claims import Verdict
+from taskflow.store.refusals import RefusedEvent
 from tests.store.scene import CHILD, NOW_MS, OTHER, Scene, memo, offer_op, retry_op, sleep_op, wait_op
 
 Write = Callable[[Scene, Claim], Awaitable[Any]]
@@ -27,6 +28,17 @@ async def drop(scene: Scene, claim: Claim) -> Any:
     return dropped
 
 
+def refusing(*, ends: bool) -> Write:
+    async def refuse(scene: Scene, claim: Claim) -> Verdict:
+        events = [RefusedEvent(f"E-{claim.run_id}", "no count")]
+        verdict, _ = await scene.store.refusals.refuse(
+            claim, events, ends=ends, is_dead_letter=True, now_ms=NOW_MS
+        )
+        return verdict
+
+    return refuse
+
+
 async def withdraw(scene: Scene, claim: Claim) -> bool:
     is_ours, _ = await scene.claims.withdraw_offer(claim, "offered", now_ms=NOW_MS)
     return is_ours
@@ -34,6 +46,8 @@ async def withdraw(scene: Scene, claim: Claim) -> bool:
 
 REFUSED = ("fenced", Verdict.FENCED, 0, False)
 WRITES: dict[str, Write] = {
+    "refuse its events": refusing(ends=True),
+    "refuse one of its events": refusing(ends=False),
     "commit": lambda scene, claim: scene.commit(claim),
     "commit a failure": lambda scene, claim: scene.commit(claim, state="failed"),
     "park and stay": lambda scene, claim: scene.park(claim, sleep_op("other"), suspend=False),
@@ -184,3 +198,12 @@ async def test_an_offered_step_can_not_be_committed_for_a_run_that_has_ended(sce
     # It held its claim as long as it executed (S7.1).
     assert before.pop(f"claims:{OTHER}")
     assert await scene.state() == before
+
+
+async def test_a_run_that_was_cancelled_meanwhile_keeps_its_claim_and_is_not_skipped(scene: Scene) -> None:
+    claim = await scene.claimed_run()
+    assert await scene.cancel() == "requested"
+    before = await scene.state()
+    assert await refusing(ends=True)(scene, claim) is Verdict.CANCEL
+    assert await scene.state() == before
+    assert await scene.finish(claim, "cancelled") is Verdict.OK
