@@ -96,9 +96,11 @@ class Actors:
             keep_failed=plan.keep_failed_s or None,
             **flow_options(plan.limits),
         )
-        decorate(self.handler_of(plan))
+        decorate(
+            self.handler_of(plan, plan.body_in_new if release == NEW and plan.body_in_new else plan.body)
+        )
 
-    def handler_of(self, plan: FunctionPlan) -> Callable[..., Any]:
+    def handler_of(self, plan: FunctionPlan, body: Sequence[Op]) -> Callable[..., Any]:
         async def handler(ctx: Context[Any], step: Step) -> Any:
             self.live[ctx.run_id] = None
             self.calls += 1
@@ -108,7 +110,7 @@ class Actors:
                 uids=[event.uid for event in ctx.events], headers=dict(ctx.headers),
                 expected=ctx.event.data.get("h", {}),
             )  # fmt: skip
-            seen = await self.perform(plan.body, ctx, step)
+            seen = await self.perform(body, ctx, step)
             self.tell("returned", run=ctx.run_id, call=current_call.get(), output=seen)
             return seen
 
@@ -143,7 +145,8 @@ class Actors:
                     "from": ctx.run_id,
                     "h": {**ctx.headers, **own},
                 }
-                await step.send_event(op.id, Event(op.target, data, headers=own))
+                sent = await step.send_event(op.id, Event(op.target, data, headers=own))
+                self.tell("sent", run=ctx.run_id, key=op.id, value=sent)
                 return None
             case "fail":
                 if self.world.chance(op.chance):
@@ -159,6 +162,8 @@ class Actors:
                     async with asyncio.timeout(op.ms / 1000):
                         return await self.perform(op.branches[0], ctx, step)
                 except TimeoutError:
+                    keys = [inner.id for inner in op.branches[0]]
+                    self.tell("gave_up", run=ctx.run_id, call=current_call.get(), keys=keys)
                     return ["timed out"]
             case "fan":
                 keys = [op.id, *[f"{op.id}#{number}" for number in range(1, op.count)]]

@@ -402,6 +402,19 @@ MUTATIONS = (
         "leaves a store that was emptied without the functions", "", 3,
         method(Registration, "register", register_once),
     ),
+    Mutation(
+        "executes again what user code has given up", "S4.1", 330_033,
+        python(StepCalls, "attempt", "run.journal.give_up(call.key, op)", "pass"),
+    ),
+    # --- code that changes ---
+    Mutation(
+        "takes the memo of another tool", "S4.5", 330_003,
+        python(StepCalls, "begin", "known.kind != kind or ", ""),
+    ),
+    Mutation(
+        "leaves what another tool waits for", "S10.1", 330_025,
+        lua("if (PENDING[op.state]) then unlist", "if false then unlist", script="forget_operation"),
+    ),
     # --- clocks ---
     Mutation(
         "follows the clock of its machine, which somebody sets", "S", 5,

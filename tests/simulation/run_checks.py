@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from tests.simulation.evidence import NEVER, Claim, Evidence, Execution
-from tests.simulation.forms import queue_steered_in, sent_to_in, taken_from_in
+from tests.simulation.forms import Write, queue_steered_in, sent_to_in, taken_from_in
 from tests.simulation.observation import FINAL, StoredRun
 from tests.simulation.workload import BODY
 
@@ -67,7 +67,7 @@ def memos_are_written_once(evidence: Evidence) -> Iterator[str]:
     outcomes: dict[tuple[str, str], tuple[int, Any]] = {}
     for write in evidence.writes:
         for key, memo in write.memos:
-            if memo.get("state") not in ("done", "failed"):
+            if memo.get("state") not in ("done", "failed") or has_changed(evidence, write.run, key):
                 continue
             outcome = outcome_of(memo)
             first = outcomes.setdefault((write.run, key), (write.place, outcome))
@@ -86,6 +86,8 @@ def outcome_of(memo: dict[str, Any]) -> tuple[Any, ...]:
 
 def handlers_see_memos(evidence: Evidence) -> Iterator[str]:
     for record in evidence.of("saw"):
+        if has_changed(evidence, record["run"], record["key"]):
+            continue
         run = evidence.stored.runs.get(record["run"])
         memo = run.steps.get(record["key"], {}) if run else {}
         if memo.get("state") != "done" or json.loads(memo["data"]) != record["value"]:
@@ -105,11 +107,57 @@ def outputs_are_returned(evidence: Evidence) -> Iterator[str]:
 def nothing_runs_after_its_commit(evidence: Evidence) -> Iterator[str]:
     for execution in evidence.executions:
         place = evidence.committed.get((execution.run, execution.key), NEVER)
-        if execution.start > place:
+        if execution.start > place and not has_changed(evidence, execution.run, execution.key):
             yield (
                 f"S4.1: step {execution.key} of {execution.run} was executed by {execution.process} at {execution.start}, "
                 f"though committed at {place}"
             )
+
+
+def has_changed(evidence: Evidence, run_id: str, key: str) -> bool:
+    """Whether the other release of the code calls another tool by this key, so that its memo does not last."""
+    run = evidence.stored.runs.get(run_id)
+    return run is not None and key in evidence.functions[run.function].changed_ids
+
+
+def tools_give_what_is_theirs(evidence: Evidence) -> Iterator[str]:
+    """Rule S4.5: also by an id that is another tool's in the other release of the code."""
+    for record in evidence.of("saw", "sent"):
+        if type(record["value"]) is not (int if record.what == "saw" else list):
+            yield f"S4.5: at {record.place} {record['key']} of {record['run']} gave {record['value']!r}"
+
+
+def what_was_given_up_is_not_executed_again(evidence: Evidence) -> Iterator[str]:
+    """Rule S4.1: from the first write on by which the run can tell the store. What failed or was offered before is left out."""
+    writes: defaultdict[str, list[Write]] = defaultdict(list)
+    for write in evidence.writes:
+        writes[write.run].append(write)
+    executions: defaultdict[str, list[Execution]] = defaultdict(list)
+    for execution in evidence.executions:
+        executions[execution.run].append(execution)
+    for record in evidence.of("gave_up"):
+        run_id, keys = record["run"], set(record["keys"])
+        if any(
+            key in keys
+            for write in writes[run_id]
+            for key, memo in write.memos
+            if memo.get("state") in ("retry", "offer")
+        ):
+            continue
+        begun = {
+            execution.key
+            for execution in executions[run_id]
+            if execution.process == record.process and execution.start > record.place
+        }
+        told = [
+            write.place
+            for write in writes[run_id]
+            if write.child == record.process and write.place > record.place
+            and (write.ends_claim == "parked" or any(key in begun for key, _ in write.memos))
+        ]  # fmt: skip
+        for execution in executions[run_id]:
+            if told and execution.key in keys and execution.start > told[0]:
+                yield f"S4.1: step {execution.key} of {run_id}, given up at {record.place}, was executed at {execution.start}"
 
 
 def began_late(execution: Execution) -> bool:
@@ -291,6 +339,7 @@ def failed_attempts_are_stored(evidence: Evidence) -> Iterator[str]:
         if (
             run is None
             or key == BODY
+            or has_changed(evidence, run_id, key)
             or key.partition("#")[0] in evidence.functions[run.function].given_up_ids
         ):
             continue
@@ -365,7 +414,7 @@ def paused_spans(evidence: Evidence) -> dict[str, list[tuple[int, int]]]:
 def invocations_give_outputs(evidence: Evidence) -> Iterator[str]:
     for record in evidence.of("invoked"):
         run = evidence.stored.runs.get(record["run"])
-        if run is None or "result" not in record.about:
+        if run is None or "result" not in record.about or has_changed(evidence, run.id, record["key"]):
             continue
         child = evidence.stored.runs.get(run.steps[record["key"]].get("child", ""))
         if (
@@ -414,6 +463,8 @@ RUN_CHECKS = (
     headers_are_inherited,
     runs_by_hand_are_there,
     queues_are_kept,
+    tools_give_what_is_theirs,
+    what_was_given_up_is_not_executed_again,
     invocations_give_outputs,
     ends_are_told,
 )

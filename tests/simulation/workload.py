@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -68,6 +68,7 @@ class FunctionPlan:
     step_timeout_ms: int = 0
     releases: tuple[int, ...] = (1, 2)  # of the code that has it, when a deploy rolls
     event_in_new: str = ""  # that triggers it in the second release, when that is another one
+    body_in_new: tuple[Op, ...] = ()  # in the second release, when that is another one
     cron: str = ""
     queue: str = "default"
     keep_s: int = 0  # 0: as the app does
@@ -78,9 +79,22 @@ class FunctionPlan:
         """The ids of what may be given up: in a branch of a race, or within a time limit of user code."""
         return self.ids_within("race", "limit")
 
+    @property
+    def changed_ids(self) -> set[str]:
+        """The ids by which the second release calls other tools than the first: what is stored of them does not last."""
+        new = dict(kinds_in(self.body_in_new))
+        return {id for id, kind in kinds_in(self.body) if new.get(id, kind) != kind}
+
     def ids_within(self, *kinds: str) -> set[str]:
         ops = [op for op in self.body if op.kind in kinds]
         return {inner.id for op in ops for branch in op.branches for inner in branch}
+
+
+def kinds_in(ops: Sequence[Op]) -> Iterator[tuple[str, str]]:
+    for op in ops:
+        yield op.id, op.kind
+        for branch in op.branches:
+            yield from kinds_in(branch)
 
 
 @dataclass(frozen=True, slots=True)
