@@ -235,10 +235,12 @@ class Harness(EngineInTest):
             harness.stub("charge", raises=ConnectionError("the bank is away"), times=2)  # then the next stub, or the real one
             harness.stub("charge", calls=lambda order_id, cents: {"cents": cents}, function=fulfil)
 
-        The step keeps its memo, attempts and retries. Stubs work for `step.run` and `step.send_event`, in all functions or in the
-        one of `function`. `times` is the number of calls after which the stub gives way to the next one; None is any number.
-        `received` of the stub lists the calls. Unless required=False, the harness raises AssertionError at its end if the stub was
-        called less than `times`, or never. Raises ConfigError.
+        The step keeps its memo, attempts and retries. Stubs work for `step.run`, `step.map` ("resize:0") and `step.send_event`, in
+        all functions or in the one of `function`. A wait gets what the stub returns: the data of the event, or an Event; the data
+        of the signal; None as if its time were over. There `calls` gets the data of the run's own event. `times` is the number of
+        calls after which the stub gives way to the next one; None is any number. `received` of the stub lists the calls. Unless
+        required=False, the harness raises AssertionError at its end if the stub was called less than `times`, or never. Raises
+        ConfigError.
         """
         function_id = function.id if isinstance(function, Function) else function or ""
         return self.stubs.add(

@@ -1,6 +1,6 @@
-"""Stubs: a test replaces the function of a step, or a function that is invoked.
+"""Stubs: a test replaces the function of a step, what a wait gets, or a function that is invoked.
 
-Only the function is replaced: the step keeps its memo, attempts and retries, and an invoked function has a run of its own.
+Only that is replaced: the step keeps its memo, attempts and retries, and an invoked function has a run of its own.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from taskflow.context import Context
 from taskflow.engine.execution import Execution
 from taskflow.engine.step_calls import StepCalls
 from taskflow.errors import ConfigError
+from taskflow.expressions.matching import WaitPlan
 from taskflow.function import Function
 from taskflow.step import Step
-from taskflow.steps.call import Done, StepCall
+from taskflow.steps.call import Call, Done, StepCall
 from taskflow.steps.tools import Tools
-from taskflow.store.operation import Operation
+from taskflow.store.claims import InvokedRun
+from taskflow.store.keys import SEPARATOR
+from taskflow.store.operation import EVENT, SIGNAL, Operation
+from taskflow.testing.stubbed_waits import resolve_wait
 from taskflow.values.record import record
 
 Error = BaseException | type[BaseException]
@@ -150,6 +154,31 @@ class StubbedCalls(StepCalls):
             return fn(*args, **kwargs) if stub is None else stub.answer(*args, **kwargs)
 
         return await super().execute(step._replace(fn=choose) if candidates else step, op)
+
+    async def wait(
+        self, call: Call, op: Operation, *, is_stored: bool = False, child: InvokedRun | None = None
+    ) -> Operation:
+        if is_stored or not await self.answers(call, op):
+            return await super().wait(call, op, is_stored=is_stored, child=child)
+        return op
+
+    async def look_back(self, call: Call, op: Operation, plan: WaitPlan, *, since_ms: int) -> bool:
+        return await self.answers(call, op) or await super().look_back(call, op, plan, since_ms=since_ms)
+
+    async def answers(self, call: Call, op: Operation) -> bool:
+        """Whether a stub has resolved the wait. A process that took an offered step of the run resolves none."""
+        run = self.run
+        if op.kind not in (EVENT, SIGNAL) or run.taken is not None:
+            return False
+        names = tuple(op.events or [(op.signal or "").partition(SEPARATOR)[2]])
+        stub = self.stubs.take(self.stubs.of_step(run.function_id, call.id), StubCall(run.run_id, names, {}))
+        if stub is None:
+            return False
+        await resolve_wait(
+            stub.answer, call, op, run.input.event.data, now_ms=self.now_ms(), max_bytes=self.config.max_event_bytes
+        )  # fmt: skip
+        await self.keep(call, op)
+        return True
 
 
 class StubbedFunctions(Mapping[str, Function[Any, Any]]):

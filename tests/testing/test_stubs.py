@@ -341,3 +341,97 @@ async def test_an_unused_stub_of_a_function_fails_the_test(shop: TaskFlow) -> No
     with pytest.raises(AssertionError, match="the stub of function 'risk-app/score' was never called"):
         async with Harness(shop) as harness:
             harness.stub_function("risk-app/score", returns=1)
+
+
+# --- waits ---
+
+
+def waiting(app: TaskFlow, *, is_async: bool) -> Function[..., Any]:
+    """A function that waits for an event and a signal, and gives what it got; it sleeps, so that it is replayed."""
+
+    async def wait(ctx: Context[Step], step: Step) -> Any:
+        paid = await step.wait_for_event(
+            "paid", "shop/paid", timeout="7 days", match="data.id", lookback="1h"
+        )
+        signal = await step.wait_for_signal("approval", "approve", timeout="7 days")
+        await step.sleep("nap", "1h")
+        return [paid and (paid.name, paid.data), signal and (signal.name, signal.data)]
+
+    def blocking_wait(ctx: Context[BlockingStep], step: BlockingStep) -> Any:
+        paid = step.wait_for_event("paid", "shop/paid", timeout="7 days")
+        signal = step.wait_for_signal("approval", "approve", timeout="7 days")
+        step.sleep("nap", "1h")
+        return [paid and (paid.name, paid.data), signal and (signal.name, signal.data)]
+
+    return app.function(id="waits", trigger="shop/order")(wait if is_async else blocking_wait)
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "blocking"])
+async def test_a_stub_says_what_a_wait_gets(app: TaskFlow, is_async: bool) -> None:
+    function = waiting(app, is_async=is_async)
+    async with Harness(app) as harness:
+        paid = harness.stub("paid", calls=lambda data: {"id": data["id"], "by": "card"})
+        harness.stub("approval", returns={"ok": True}, function=function, times=1)
+        start_ms = harness.clock.now_ms()
+        run = await harness.run(function, Event("shop/order", {"id": 7}))
+        assert await run.aresult() == [["shop/paid", {"id": 7, "by": "card"}], ["approve", {"ok": True}]]
+        assert harness.clock.now_ms() - start_ms == 3_600_000
+        assert [call.args for call in paid.received] == [("shop/paid",)]
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "blocking"])
+async def test_a_stub_without_a_value_is_a_wait_whose_time_is_over(app: TaskFlow, is_async: bool) -> None:
+    function = waiting(app, is_async=is_async)
+    async with Harness(app) as harness:
+        harness.stub("paid")
+        harness.stub("approval")
+        start_ms = harness.clock.now_ms()
+        run = await harness.run(function, Event("shop/order", {"id": 7}))
+        assert await run.aresult() == [None, None]
+        assert harness.clock.now_ms() - start_ms == 3_600_000
+
+
+async def test_a_wait_without_a_stub_left_is_a_real_one(app: TaskFlow) -> None:
+    function = waiting(app, is_async=False)
+    async with Harness(app) as harness:
+        harness.stub("paid", returns=Event("shop/paid.late", {"n": 1}), times=1)
+        run = await harness.start(function, {"id": 7})
+        assert await app.asend_signal("approve", "yes") is True
+        await harness.finish(run)
+        assert await run.aresult() == [["shop/paid.late", {"n": 1}], ["approve", "yes"]]
+        again = await harness.start(function, {"id": 8})
+        assert (await harness.view(again)).steps["paid"].state == "wait"
+        await again.acancel()
+
+
+async def test_a_stub_of_a_wait_may_fail_it(app: TaskFlow) -> None:
+    function = waiting(app, is_async=True)
+    async with Harness(app) as harness:
+        harness.stub("paid", raises=ValueError("no"))
+        run = await harness.run(function, Event("shop/order", {"id": 7}))
+        with pytest.raises(RunFailed, match="no"):
+            await run.aresult()
+
+
+async def test_a_stub_of_a_wait_for_a_pattern_gives_an_event(app: TaskFlow) -> None:
+    @app.function
+    async def flow(ctx: Context[Step], step: Step) -> Any:
+        found = await step.wait_for_event("any", ["shop/*", "bank/paid"], timeout="1h")
+        return found and found.name
+
+    async with Harness(app) as harness:
+        harness.stub("any", returns={"n": 1}, times=1)
+        harness.stub("any", returns=Event("shop/sent"))
+        with pytest.raises(RunFailed, match="must return an Event, as the wait is for 'shop/"):
+            await (await harness.run(flow)).aresult()
+        assert await (await harness.run(flow)).aresult() == "shop/sent"
+
+
+async def test_items_of_a_map_have_stubs_by_their_places(app: TaskFlow) -> None:
+    @app.function
+    async def flow(ctx: Context[Step], step: Step) -> list[int]:
+        return await step.map("double", lambda item: 2 * item, [1, 2, 3])
+
+    async with Harness(app) as harness:
+        harness.stub("double:1", returns=100)
+        assert await (await harness.run(flow)).aresult() == [2, 100, 6]
