@@ -88,8 +88,13 @@ class FunctionSpec:
         """The spec as a JSON object, which workers register in the store."""
         manifest: JsonObject = to_manifest(self)
         if self.event_types:
-            manifest["events"] = to_manifest([EventSchema.of(kind) for kind in self.event_types])
+            manifest["events"] = to_manifest(self.schemas)
         return manifest
+
+    @property
+    def schemas(self) -> tuple[EventSchema, ...]:
+        """The schemas of its event types: of the code where it is here, else as they were registered."""
+        return self.events or tuple(EventSchema.of(kind) for kind in self.event_types)
 
     @classmethod
     def from_manifest(cls, manifest: JsonObject) -> FunctionSpec:

@@ -1,13 +1,24 @@
-"""`taskflow events`: list, show. Rule S10.2."""
+"""`taskflow events`: list, show, schema. Rules S10.2, S11.2."""
 
 from __future__ import annotations
 
 import click
 
-from taskflow.commands.options import connection_options, find_target, json_option, look, print_json
+from taskflow.commands.options import (
+    Target,
+    connection_options,
+    find_target,
+    json_option,
+    look,
+    print_json,
+)
 from taskflow.runs.events import find_event, recent_events
+from taskflow.runs.functions import find_registered
+from taskflow.runs.schemas import TypeOfEvent, types_named, types_of_events
 from taskflow.terminal.event_page import LIST_HEADER, event_page, list_row
+from taskflow.terminal.event_types import TYPES_HEADER, type_page, type_row
 from taskflow.terminal.screen import Screen, plain
+from taskflow.values.typescript import Named, declarations
 
 
 @click.group("events")
@@ -65,3 +76,48 @@ def show_command(
         print_json(found.to_json())
         return
     Screen.of_stdout().print(event_page(found, now_ms=moment.now_ms))
+
+
+@command.command("schema")
+@click.argument("name", required=False)
+@click.option("--typescript", is_flag=True, help="Print the types as a TypeScript module.")
+@connection_options
+@json_option
+def schema_command(
+    name: str | None, typescript: bool, app: str | None, store: str | None, broker: str | None, namespace: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Show the types of events, or of the event NAME: those of the app of -A, else those that workers have registered.
+
+    \b
+    taskflow events schema --typescript -A shop.app > events.ts
+    """
+    if typescript and as_json:
+        raise click.UsageError("give either --typescript or --json")
+    types = known_types(find_target(app, store, broker, namespace))
+    if name is not None:
+        types = types_named(types, name)
+    if as_json:
+        print_json([each.to_json() for each in types])
+    elif typescript:
+        click.echo(declarations([Named(each.name, each.schema) for each in types], table="Events"), nl=False)
+    else:
+        show_types(types, is_one=name is not None)
+
+
+def known_types(target: Target) -> list[TypeOfEvent]:
+    if target.app is not None:  # its code says it: no server is needed
+        return types_of_events([function.spec for function in target.app.functions.values()])
+    registered, _ = look(target, lambda opened, _: find_registered(opened))
+    return types_of_events([each.spec for each in registered.functions])
+
+
+def show_types(types: list[TypeOfEvent], *, is_one: bool) -> None:
+    screen = Screen.of_stdout()
+    if not types:
+        screen.print_line(plain("no function has types for its events (EventModel)", "dim"))
+    elif is_one:
+        for each in types:
+            screen.print(type_page(each))
+    else:
+        screen.table([type_row(each) for each in types], header=TYPES_HEADER)

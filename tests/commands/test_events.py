@@ -1,4 +1,4 @@
-"""`taskflow events`: list, show."""
+"""`taskflow events`: list, show, schema."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from pydantic import Field
 
-from taskflow import Context, Event, RateLimit, Step, TaskFlow
+from taskflow import Context, Event, EventModel, RateLimit, Step, TaskFlow
 from taskflow.testing import Harness
 from taskflow.values.clock import VirtualClock
 from tests.commands.shell import Shell
+
+
+class Paid(EventModel, name="paid", v="2"):
+    n: int
+    note: str | None = Field(None, description="What the customer wrote.")
 
 
 @pytest.fixture
@@ -71,3 +77,46 @@ def test_unknown_event_is_told_in_one_line(shell: Shell) -> None:
     assert (outcome.code, outcome.stdout) == (1, "")
     assert outcome.stderr.startswith("taskflow: there is no event nope: check the id; ")
     assert shell.run("events", "list").stdout == "no events\n"
+
+
+async def test_schema_shows_the_types_that_workers_have_registered(
+    harness: Harness, shell: Shell, app: TaskFlow
+) -> None:
+    assert (
+        await shell.arun("events", "schema")
+    ).stdout == "no function has types for its events (EventModel)\n"
+
+    @app.function(trigger=Paid)
+    async def book(ctx: Context[Step, Paid]) -> None: ...
+
+    async with Harness(app):
+        rows = (await shell.arun("events", "schema")).stdout.splitlines()
+        assert [row.split() for row in rows] == [
+            ["event", "v", "type", "functions"],
+            ["paid", "2", "Paid", "shop/book"],
+        ]
+        page = (await shell.arun("events", "schema", "paid")).stdout
+        assert page.startswith("● paid  ·  version 2\n")
+        assert ["note", "string", "|", "null", "optional", "What", "the", "customer", "wrote."] in [
+            line.split() for line in page.splitlines()
+        ]
+        (shown,) = (await shell.arun("events", "schema", "--json")).json
+        assert shown == {
+            "name": "paid",
+            "v": "2",
+            "functions": ["shop/book"],
+            "schema": Paid.model_json_schema(),
+        }
+        assert (await shell.arun("events", "schema", "--typescript")).stdout.endswith(
+            'export interface Events {\n  "paid": Paid;\n}\n'
+        )
+        outcome = await shell.arun("events", "schema", "payd")
+        assert outcome.code == 1
+        assert "no function has a type for the event 'payd'; did you mean 'paid'?" in outcome.stderr
+    assert (await shell.arun("events", "schema", "--json", "--typescript")).code == 2
+
+
+def test_schema_of_an_app_at_hand_needs_no_server(shell: Shell) -> None:
+    nobody = {"BROKER": "redis://127.0.0.1:1/0", "STORE": "redis://127.0.0.1:1/0"}
+    shown = shell.run("events", "schema", "--json", "-A", "examples.typed", **nobody).json
+    assert [(each["name"], each["v"]) for each in shown] == [("shop/payment", "2"), ("shop/receipt", "1")]

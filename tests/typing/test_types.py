@@ -1,6 +1,6 @@
-"""What mypy and pyright know of the public names, and that they see an installed taskflow.
+"""What mypy and pyright know of the public names and of an application with types, and that they see an installed taskflow.
 
-mypy reads public_api.py with all other files (`make check`); here it reads it alone, as does pyright.
+mypy reads these files with all others (`make check`); here it reads them alone, as does pyright.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PUBLIC_API = ROOT / "tests/typing/public_api.py"
+SAMPLES = (ROOT / "tests/typing/public_api.py", ROOT / "tests/typing/typed_app.py")
 
 SNIPPET = """\
 from taskflow import Context, Step, TaskFlow
@@ -36,14 +36,14 @@ def output_of(*command: str | Path, cwd: Path | None = None) -> str:
 
 
 @pytest.mark.timeout(120)
-def test_mypy_in_strict_mode_agrees_with_public_api() -> None:
-    told = output_of(sys.executable, "-m", "mypy", "--strict", PUBLIC_API, cwd=ROOT)
+def test_mypy_in_strict_mode_agrees_with_the_samples() -> None:
+    told = output_of(sys.executable, "-m", "mypy", "--strict", *SAMPLES, cwd=ROOT)
     assert told.startswith("Success"), told
 
 
 @pytest.mark.timeout(120)
-def test_pyright_agrees_with_public_api() -> None:
-    told = output_of(sys.executable, "-m", "pyright", PUBLIC_API, cwd=ROOT)
+def test_pyright_agrees_with_the_samples() -> None:
+    told = output_of(sys.executable, "-m", "pyright", *SAMPLES, cwd=ROOT)
     assert "0 errors, 0 warnings" in told, told
 
 
