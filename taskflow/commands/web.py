@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 
 import click
 
-from taskflow.commands.options import connection_options, find_target, run
+from taskflow.commands.options import connection_options, find_target
 from taskflow.values.clock import SystemClock
+from taskflow.values.loops import new_loop
 from taskflow.web import check_installed
 
 PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
@@ -69,4 +71,7 @@ def command(
     link = target.connections(app_id or "", clock=clock)
     functions = target.app.functions if target.app else {}
     options = SiteOptions(is_dev=is_dev, version=installed_version(), functions=functions)
-    run(serve(link, clock, options, place, on_started=lambda url: click.echo(f"taskflow web  ·  {url}")))
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(
+            serve(link, clock, options, place, on_started=lambda url: click.echo(f"taskflow web  ·  {url}"))
+        )

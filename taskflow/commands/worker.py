@@ -15,7 +15,8 @@ from taskflow.errors import ConfigError
 from taskflow.observability.logs import LEVELS, configure_logging
 from taskflow.redis.scripts import load_scripts
 from taskflow.store.store import PACKAGE
-from taskflow.worker.child.entry import WorkerOptions, new_loop, serve_beat, serve_child
+from taskflow.values.loops import new_loop
+from taskflow.worker.child.entry import WorkerOptions, serve_beat, serve_child
 from taskflow.worker.child.runner import queue_names
 from taskflow.worker.supervisor.children import Helper
 from taskflow.worker.supervisor.cpus import available_cpus

@@ -28,6 +28,7 @@ from taskflow.dev.probe import AppFacts
 from taskflow.dev.reload import changes, folder_to_watch, no_changes
 from taskflow.dev.spawn import kill_session, spawn
 from taskflow.dev.valkey import EmbeddedValkey
+from taskflow.dev.web import WebProcess
 from taskflow.observability.run_log import LIFE_LEVEL_VARIABLE
 from taskflow.redis.address import redact
 from taskflow.terminal.screen import Screen
@@ -50,6 +51,7 @@ class DevOptions:
     processes: int = 1
     concurrency: int = 100
     durable: bool = False
+    web_port: int = 8288  # 0: no web process
 
 
 class Stopping(threading.Event):
@@ -78,6 +80,7 @@ class DevServer:
         self.stopping = Stopping()
         self.facts: AppFacts | None = None  # about the code that the worker runs
         self.worker: subprocess.Popen[bytes] | None = None
+        self.web = WebProcess(options.web_port)
 
     def run(self) -> int:
         options = self.options
@@ -93,6 +96,7 @@ class DevServer:
                 try:
                     return self.serve()
                 finally:
+                    self.web.stop()
                     self.stop_worker()
 
     def serve(self) -> int:
@@ -136,6 +140,7 @@ class DevServer:
             self.facts = facts
             self.announce(facts)
             self.show_own_urls(facts)
+            self.web.start(facts.app_id, cwd=self.base, env=self.environment_of(facts))
         self.start_worker(facts)
 
     def probe(self) -> AppFacts | None:
@@ -227,6 +232,11 @@ class DevServer:
         servers = {"TASKFLOW_STORE": self.valkey.url, "TASKFLOW_BROKER": self.valkey.url}
         return {**os.environ, **servers, LIFE_LEVEL_VARIABLE: "1"}
 
+    def environment_of(self, facts: AppFacts) -> dict[str, str]:
+        """For a process that does not load the app: the servers that the app's code names."""
+        servers = {"STORE": facts.store, "BROKER": facts.broker, "NAMESPACE": facts.namespace}
+        return {**os.environ, **{f"TASKFLOW_{name}": value for name, value in servers.items()}}
+
     # Output
 
     def announce(self, facts: AppFacts | None) -> None:
@@ -245,6 +255,11 @@ class DevServer:
         slots = f"{processes} with {options.concurrency} slots, and a beat"
         fsync = "fsync at every commit" if options.durable else "kept over restarts"
         rows = [
+            (
+                "web",
+                self.web.problem
+                or f"{self.web.url}  (API and events; of Inngest's SDKs: INNGEST_DEV={self.web.url})",
+            ),
             ("store", f"{redact(self.valkey.url)}  (.taskflow/valkey, {fsync})"),
             ("worker", slots),
             ("reload", "when a .py file changes" if options.reload else "off"),

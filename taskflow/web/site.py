@@ -10,7 +10,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from taskflow.connections import Connections
 from taskflow.errors import TaskFlowError
@@ -23,7 +24,7 @@ from taskflow.web.api.stream import HEARTBEAT_S
 from taskflow.web.catalogue.operation import Desk
 from taskflow.web.catalogue.post import Post
 from taskflow.web.catalogue.problems import Problem
-from taskflow.web.event_api.receive import EventApi
+from taskflow.web.event_api.receive import EventApi, is_for_events
 from taskflow.web.event_api.v1 import ScriptApi
 
 
@@ -37,15 +38,14 @@ class SiteOptions:
     functions: Mapping[str, Function[Any, Any]] = field(default_factory=dict)
 
 
-def make_site(link: Connections, options: SiteOptions) -> Starlette:
+def make_site(link: Connections, options: SiteOptions) -> ASGIApp:
     """The ASGI app that serves a deployment."""
     desk = Desk(link, Post(link), options.functions)
     guard: Guard = OpenOnThisMachine() if options.is_dev else ByKey(KeyRing(link))
     api = Api(desk, guard, options.version, options.heartbeat_s)
     event_api, scripts = EventApi(desk, guard), ScriptApi(desk, guard)
     handlers: dict[Any, Any] = dict.fromkeys((HTTPException, Problem, TaskFlowError, Exception), answer_error)
-    routes = [
-        Route("/e/{key:path}", event_api.serve, methods=["GET", "POST", "OPTIONS"]),
+    routes: list[BaseRoute] = [
         Route("/health", health, methods=["GET"]),
         Mount("/v1", routes=scripts.routes()),
         Mount(PREFIX, routes=api.routes()),
@@ -53,7 +53,12 @@ def make_site(link: Connections, options: SiteOptions) -> Starlette:
     if options.is_dev:
         # Inngest's SDKs ask here whether a dev server runs.
         routes.append(Route("/dev", dev_server, methods=["GET"]))
-    return Starlette(routes=routes, exception_handlers=handlers)
+    others = Starlette(routes=routes, exception_handlers=handlers)
+
+    async def site(scope: Scope, receive: Receive, send: Send) -> None:
+        await (event_api if is_for_events(scope) else others)(scope, receive, send)
+
+    return site
 
 
 async def health(request: Request) -> Response:

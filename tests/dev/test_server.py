@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import httpx
 import orjson
 import pytest
 
 from taskflow import BrokerUnavailable, TaskFlow
 from tests.commands.shell import Shell
 from tests.processes import TaskflowProcess, is_alive, wait_until
+from tests.servers import free_port
 
 SHOP = """
 from taskflow import TaskFlow
@@ -76,7 +79,9 @@ def start_dev(tmp_path: Path) -> Iterator[StartDev]:
     started: list[TaskflowProcess] = []
 
     def start(*options: str, **env: str) -> TaskflowProcess:
-        started.append(TaskflowProcess("dev", "-A", "shop", *options, cwd=tmp_path, env=env))
+        # Most tests need no web process, and one port serves one test.
+        web = () if "--web-port" in options else ("--web-port", "0")
+        started.append(TaskflowProcess("dev", "-A", "shop", *web, *options, cwd=tmp_path, env=env))
         return started[-1]
 
     yield start
@@ -117,6 +122,34 @@ def test_one_command_runs_an_app_and_ctrl_c_ends_it_all(shop: Shop, start_dev: S
     assert all_ended(family)
     assert not (shop.folder / ".taskflow" / "dev.json").exists()
     assert "Traceback" not in dev.stderr + dev.stdout
+
+
+def test_its_first_line_names_the_web_process_which_takes_events(shop: Shop, start_dev: StartDev) -> None:
+    port = free_port()
+    dev = start_dev("--web-port", str(port))
+    dev.wait_for_line(READY)
+    rows = dev.stdout.splitlines()
+    assert f"http://localhost:{port}" in rows[1]
+
+    def sent() -> str | None:
+        try:
+            answer = httpx.post(f"http://localhost:{port}/e/dev?wait=10s", json={"name": "shop/hello"})
+        except httpx.ConnectError:
+            return None
+        return str(answer.json()["runs"][0][0]["output"])
+
+    assert wait_until(sent, what="the web process") == "VERSION"
+    family = pids_of(dev)
+    assert dev.stop(signal.SIGINT) == 0
+    assert all_ended(family)
+
+
+def test_a_port_that_is_taken_leaves_out_the_web_process(shop: Shop, start_dev: StartDev) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        dev = start_dev("--web-port", str(port))
+        dev.wait_for_line(READY)
+        assert f"off: port {port} is taken" in dev.stdout
 
 
 def test_changed_code_is_loaded_and_broken_code_is_shown_while_the_old_goes_on(

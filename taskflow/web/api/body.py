@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
 from taskflow.web.catalogue.problems import Kind, Problem
 
@@ -17,25 +18,28 @@ GZIP = 16 + zlib.MAX_WBITS
 
 
 async def read_body(
-    request: Request, *, max_bytes: int = MAX_BODY_BYTES, timeout_s: float = BODY_TIMEOUT_S
-) -> bytes:
+    headers: Mapping[str, str], receive: Receive, *, max_bytes: int = MAX_BODY_BYTES, timeout_s: float = BODY_TIMEOUT_S
+) -> bytes:  # fmt: skip
     """The body, unpacked if it is gzip. Raises Problem for one that is too large, too slow or not what it says."""
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > max_bytes:
-        raise too_large(int(length), max_bytes)
-    parts, size = [], 0
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length[:19]) > max_bytes:
+        raise too_large(int(length[:19]), max_bytes)
+    parts, size, is_complete = [], 0, False
     try:
         async with asyncio.timeout(timeout_s):
-            async for part in request.stream():
+            while not is_complete:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Problem(Kind.INVALID_REQUEST, "the client went away before the body was complete")
+                part = message.get("body", b"")
                 size += len(part)
                 if size > max_bytes:
                     raise too_large(size, max_bytes)
                 parts.append(part)
+                is_complete = not message.get("more_body", False)
     except TimeoutError:
         raise Problem(Kind.TOO_SLOW, f"the body was not complete within {timeout_s:g} s") from None
-    except ClientDisconnect:
-        raise Problem(Kind.INVALID_REQUEST, "the client went away before the body was complete") from None
-    return unpacked(b"".join(parts), request.headers.get("content-encoding", ""), max_bytes)
+    return unpacked(b"".join(parts), headers.get("content-encoding", ""), max_bytes)
 
 
 def unpacked(body: bytes, encoding: str, max_bytes: int) -> bytes:
@@ -76,9 +80,9 @@ def parse_json(body: bytes) -> Any:
         ) from None
 
 
-def check_is_json(request: Request) -> None:
+def check_is_json(headers: Mapping[str, str]) -> None:
     """Raise Problem unless the request says that its body is JSON. Pages of other sites can't say that without asking first."""
-    kind, _, rest = request.headers.get("content-type", "").lower().partition(";")
+    kind, _, rest = headers.get("content-type", "").lower().partition(";")
     charset = rest.partition("charset=")[2].strip(' "') or "utf-8"
     if not (kind.strip() == "application/json" or kind.strip().endswith("+json")):
         raise Problem(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
-
-from starlette.requests import Request
 
 from taskflow.event import Event
 from taskflow.web.catalogue.operation import Scope
@@ -60,15 +58,15 @@ class Guard(Protocol):
 
     server_kind: str  # what Inngest's SDKs are told: "dev" or "cloud"
 
-    async def sender(self, request: Request) -> Sender:
+    async def sender(self, headers: Mapping[str, str], key: str) -> Sender:
         """Who sends events, by the key in the address. Raises Problem for a request that is not let in."""
         ...
 
-    def cors(self, request: Request) -> dict[str, str]:
+    def cors(self, headers: Mapping[str, str]) -> dict[str, str]:
         """The headers that let pages of other origins send events."""
         ...
 
-    async def caller(self, request: Request) -> Caller:
+    async def caller(self, headers: Mapping[str, str]) -> Caller:
         """The caller of the API. Raises Problem for a request that is not let in."""
         ...
 
@@ -81,18 +79,17 @@ class OpenOnThisMachine:
 
     server_kind = "dev"
 
-    async def sender(self, request: Request) -> Sender:
-        return Sender((await self.caller(request)).name)
+    async def sender(self, headers: Mapping[str, str], key: str) -> Sender:
+        return Sender((await self.caller(headers)).name)
 
-    def cors(self, request: Request) -> dict[str, str]:
+    def cors(self, headers: Mapping[str, str]) -> dict[str, str]:
         """Only pages of this machine may send."""
-        origin = request.headers.get("origin")
+        origin = headers.get("origin")
         if not origin or not is_local(urlsplit(origin).netloc):
             return {}
         return {"access-control-allow-origin": origin, **CORS}
 
-    async def caller(self, request: Request) -> Caller:
-        headers = request.headers
+    async def caller(self, headers: Mapping[str, str]) -> Caller:
         check_is_local(headers.get("host", ""), "Host")
         if origin := headers.get("origin"):
             check_is_local(urlsplit(origin).netloc, "Origin")

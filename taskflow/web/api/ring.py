@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-from starlette.requests import Request
 
 from taskflow.connections import Connections
 from taskflow.errors import StoreUnavailable
@@ -115,22 +114,21 @@ class ByKey:
     ring: KeyRing
     server_kind = "cloud"
 
-    async def caller(self, request: Request) -> Caller:
-        kind, _, text = request.headers.get("authorization", "").partition(" ")
+    async def caller(self, headers: Mapping[str, str]) -> Caller:
+        kind, _, text = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not text.strip():
             raise Problem(Kind.UNAUTHENTICATED, "expected the header Authorization: Bearer KEY")
         key = await self.ring.find(text.strip())
         return Caller(f"key {key.name}", key.scope)
 
-    async def sender(self, request: Request) -> Sender:
-        text = request.path_params.get("key", "")
-        if not text:
+    async def sender(self, headers: Mapping[str, str], key: str) -> Sender:
+        if not key:
             raise Problem(Kind.UNAUTHENTICATED, "the event key is missing: post to /e/KEY")
-        key = await self.ring.find(text)
-        if key.scope is not None:
-            raise Problem(Kind.FORBIDDEN, f"{key.name!r} is an API key; an address has an event key")
-        return Sender(f"key {key.name}", key.allows, lambda events: self.ring.spend(key, events))
+        found = await self.ring.find(key)
+        if found.scope is not None:
+            raise Problem(Kind.FORBIDDEN, f"{found.name!r} is an API key; an address has an event key")
+        return Sender(f"key {found.name}", found.allows, lambda events: self.ring.spend(found, events))
 
-    def cors(self, request: Request) -> dict[str, str]:
+    def cors(self, headers: Mapping[str, str]) -> dict[str, str]:
         """Pages of any site may send: an event key can do no more, and is made for that."""
         return {"access-control-allow-origin": "*", **CORS}

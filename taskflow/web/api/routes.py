@@ -53,13 +53,13 @@ class Api:
         ]
 
     async def openapi(self, request: Request) -> Response:
-        await self.guard.caller(request)
+        await self.guard.caller(request.headers)
         root = request.scope.get("root_path", "")
         return json_answer(describe(OPERATIONS.values(), prefix=root or PREFIX, version=self.version))
 
     def endpoint(self, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
         async def serve(request: Request) -> Response:
-            caller = await self.guard.caller(request)
+            caller = await self.guard.caller(request.headers)
             caller.check(operation.scope)
             given = await fields_given(operation, request)
             if not operation.is_write:
@@ -88,7 +88,7 @@ class Api:
 
     async def stream(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        (await self.guard.caller(request)).check(Scope.READ)
+        (await self.guard.caller(request.headers)).check(Scope.READ)
         run_id, link = request.path_params["run_id"], self.desk.link
         try:
             # So that an unknown run is a 404, and not a stream.
@@ -116,8 +116,8 @@ class RawEndpoint:
 async def fields_given(operation: Operation, request: Request) -> dict[str, Any]:
     """The fields of the request: those of the path, of the query, and of the body. Raises Problem."""
     given = parse_texts(operation.request, request.query_params.multi_items())
-    if operation.is_write and (body := await read_body(request)):
-        check_is_json(request)
+    if operation.is_write and (body := await read_body(request.headers, request.receive)):
+        check_is_json(request.headers)
         members = parse_json(body)
         if not isinstance(members, dict):
             raise Problem(

@@ -72,7 +72,7 @@ class ScriptApi:
 
         async def endpoint(request: Request) -> Response:
             try:
-                (await self.guard.caller(request)).check(scope)
+                (await self.guard.caller(request.headers)).check(scope)
                 return await serve(request)
             except (Problem, TaskFlowError) as error:
                 problem = as_problem(error)
@@ -156,7 +156,7 @@ class ScriptApi:
             return self.enveloped(run_json(await find_run(store, run_id, moment)))
 
     async def cancel(self, request: Request) -> Response:
-        caller, run_id = await self.guard.caller(request), request.path_params["run_id"]
+        caller, run_id = await self.guard.caller(request.headers), request.path_params["run_id"]
         await self.desk.control.cancel(run_id, CANCELLED_BY)
         await note(
             self.desk, Entry.of(caller.name, "runs.cancel", {"run_id": run_id}, why="", outcome="done")
@@ -179,7 +179,7 @@ class ScriptApi:
 
     async def signal(self, request: Request) -> Response:
         """Resume the run, of whichever app, that waits for the signal."""
-        told = parse_json(await read_body(request))
+        told = parse_json(await read_body(request.headers, request.receive))
         if not isinstance(told, dict) or not isinstance(told.get("signal"), str):
             raise Problem(Kind.INVALID_FIELD, 'expected {"signal": NAME, "data": ...}')
         async with self.desk.store() as (store, _):

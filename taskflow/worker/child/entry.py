@@ -17,6 +17,7 @@ from taskflow.errors import BrokerUnavailable, ConfigError, StoreUnavailable
 from taskflow.loading import load_app
 from taskflow.redis.address import parse_server_url, redact
 from taskflow.redis.connection import CommandError
+from taskflow.values.loops import new_loop
 from taskflow.values.record import record
 from taskflow.worker.child.registration import code_base_of
 from taskflow.worker.child.runner import AppRunner, RunnerOptions
@@ -38,16 +39,6 @@ class WorkerOptions:
     queues: tuple[str, ...] = ("default",)
     drain_timeout_s: float = 30.0
     blocked_after_s: float = 5.0  # an event loop that stands still for this long is logged, with its stack
-
-
-def new_loop() -> asyncio.AbstractEventLoop:
-    """A new event loop; for speed one of uvloop, if that is installed."""
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = new_event_loop()
-    return loop
 
 
 def serve_child(link: ChildLink, options: WorkerOptions) -> int:
