@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kombu.connection import Connection
@@ -40,8 +40,8 @@ class KombuSession:
         self._producer = Producer(self.channel, auto_declare=False)
         self._declared: set[str] = set()
 
-    def declare(self, queues: Iterable[BoundQueue], deadline: Deadline) -> None:
-        for queue in queues:
+    def declare(self, queues: Mapping[str, BoundQueue], deadline: Deadline) -> None:
+        for queue in queues.values():
             if queue.name not in self._declared:
                 limit_time(self.connection, deadline)
                 kombu_queue(queue)(self.channel).declare()

@@ -75,7 +75,10 @@ class Publisher:
         if queues is None:
             found = [self.topology.events_queue(app_id) for app_id in apps if app_id]
             queues = self._events_queues[apps] = {queue.name: queue for queue in found}
-        return Letter([OutgoingMessage(exchange, "", body, persistent=True) for body in bodies], queues)
+        letter = Letter([], queues)
+        for body in bodies:
+            letter.messages.append(OutgoingMessage(exchange, "", body, True))
+        return letter
 
     def work_letter(self, queue_names: Sequence[str], *, app_id: str | None = None) -> Letter:
         app = app_id or self.app_id
@@ -110,7 +113,8 @@ class Publisher:
 
     def close(self) -> None:
         """Close the idle connections. The publisher can still be used, and then connects again."""
-        self._forget_parent()
+        if self._pid != os.getpid():
+            self._forget_parent()
         while True:
             try:
                 self._idle.pop().close()
@@ -141,7 +145,7 @@ class Publisher:
 
     def _send_over(self, session: Session, letter: Letter, deadline: Deadline) -> None:
         try:
-            session.declare(letter.queues.values(), deadline)
+            session.declare(letter.queues, deadline)
             session.publish(letter.messages, deadline)
         except BaseException:
             session.abandon()
@@ -152,7 +156,8 @@ class Publisher:
             session.close()
 
     def _pooled_session(self) -> Session | None:
-        self._forget_parent()
+        if self._pid != os.getpid():
+            self._forget_parent()
         while True:
             try:
                 session = self._idle.pop()
@@ -164,11 +169,10 @@ class Publisher:
 
     def _forget_parent(self) -> None:
         """After a fork: close our copies of the parent's connections, without sending anything over them."""
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            for session in self._idle:
-                session.forget()
-            self._idle.clear()
+        self._pid = os.getpid()
+        for session in self._idle:
+            session.forget()
+        self._idle.clear()
 
     def _abandon_idle(self) -> None:
         while True:

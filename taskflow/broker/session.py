@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from taskflow.broker.deadline import Deadline
@@ -27,8 +27,8 @@ class NotTaken(Exception):
 class Session(Protocol):
     """An open connection for publishing. For one thread at a time."""
 
-    def declare(self, queues: Iterable[BoundQueue], deadline: Deadline) -> None:
-        """Declare the queues with their exchanges and bindings; each is declared once a session."""
+    def declare(self, queues: Mapping[str, BoundQueue], deadline: Deadline) -> None:
+        """Declare the queues, by name, with their exchanges and bindings; each is declared once a session."""
         ...
 
     def publish(self, messages: Sequence[OutgoingMessage], deadline: Deadline) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import orjson
 
@@ -23,19 +23,18 @@ class StreamsSession:
         self._declared: set[str] = set()
         self._metadata: dict[tuple[str, str, bool], bytes] = {}
 
-    def declare(self, queues: Iterable[BoundQueue], deadline: Deadline) -> None:
-        new = [queue for queue in queues if queue.name not in self._declared]
-        if new:
+    def declare(self, queues: Mapping[str, BoundQueue], deadline: Deadline) -> None:
+        if new := queues.keys() - self._declared:
             self.broker.set_deadline(deadline.at)
-            self.broker.declare(new)
-            self._declared.update(queue.name for queue in new)
+            self.broker.declare([queue for name, queue in queues.items() if name in new])
+            self._declared |= new
 
     def publish(self, messages: Sequence[OutgoingMessage], deadline: Deadline) -> None:
         self.broker.set_deadline(deadline.at)
-        self.broker.publish([self._outgoing(message) for message in messages])
+        self.broker.publish(list(map(self._outgoing, messages)))
 
     def looks_alive(self) -> bool:
-        return self.broker.is_connected
+        return self.broker.commands.is_connected
 
     def close(self) -> None:
         self.broker.abandon()
@@ -51,7 +50,7 @@ class StreamsSession:
         metadata = self._metadata.get(key)
         if metadata is None:
             metadata = self._metadata[key] = metadata_of(message)
-        return Outgoing(message.exchange, message.routing_key, metadata, message.body, mandatory=True)
+        return Outgoing(message.exchange, message.routing_key, metadata, message.body, True)
 
 
 def metadata_of(message: OutgoingMessage) -> bytes:

@@ -27,6 +27,8 @@ Argument: TypeAlias = str | bytes | int | float
 Command: TypeAlias = tuple[Argument, ...]
 
 NO_REPLY = object()
+TIMEOUT_STEP_S = 0.05
+"""Limits of a socket operation are rounded down to these steps, so that they seldom change: each change is a system call."""
 
 
 class ServerLost(ConnectionError):
@@ -71,6 +73,7 @@ class RespClient:
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._socket: socket.socket | None = None
+        self._socket_timeout_s = 0.0  # as it was set last
         self._reader = hiredis.Reader(notEnoughData=NO_REPLY)
 
     @property
@@ -85,6 +88,7 @@ class RespClient:
         deadline = self._until()
         self._pid = os.getpid()
         self._reader = hiredis.Reader(notEnoughData=NO_REPLY)
+        self._socket_timeout_s = 0.0
         try:
             self._socket = open_socket(
                 self.topology.locate(deadline - time.monotonic()), deadline, in_thread=not self._forks
@@ -134,14 +138,19 @@ class RespClient:
 
     def pipeline(self, commands: Sequence[Command], *, deadline: float | None = None) -> list[Any]:
         """Send all commands, then read as many replies. Error replies are returned as `hiredis.ReplyError` values."""
+        return self.exchange(pack_all(commands), len(commands), deadline=deadline)
+
+    def exchange(self, packed: bytes, count: int, *, deadline: float | None = None) -> list[Any]:
+        """As `pipeline`, for `count` commands in the form in which they are sent."""
         # Before the lock: after a fork, a thread that exists only in the parent may hold it.
-        self._live_socket()
+        if self._pid != os.getpid():
+            self._live_socket()
         with self._lock:
             connection = self._socket or self._live_socket()
-            until = self._until() if deadline is None else deadline
+            until = deadline or self.deadline or time.monotonic() + self.timeout_s
             try:
-                self._write(connection, commands, until)
-                return [self._read(connection, until) for _ in commands]
+                self._write(connection, packed, until)
+                return self._read_all(connection, count, until)
             except BaseException:
                 # Without this, after a Ctrl-C for example, the next reply would be taken for that of another command.
                 self.close()
@@ -149,11 +158,11 @@ class RespClient:
 
     def send(self, commands: Sequence[Command]) -> None:
         """Write the commands; don't wait for the replies."""
-        self._write(self._live_socket(), commands, self._until())
+        self._write(self._live_socket(), pack_all(commands), self._until())
 
     def read(self, deadline: float) -> Any:
         """Return the next reply. Past `deadline` (monotonic clock) the connection is closed, and ServerLost raised."""
-        return self._read(self._live_socket(), deadline)
+        return self._read_all(self._live_socket(), 1, deadline)[0]
 
     def try_read(self) -> Any:
         """Return the next reply if all of it has arrived, else NO_REPLY; never waits."""
@@ -205,43 +214,54 @@ class RespClient:
             raise ServerLost(f"the connection to {self.address} is closed")
         return self._socket
 
-    def _write(self, connection: socket.socket, commands: Sequence[Command], deadline: float) -> None:
-        pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
-        packed = pack(commands[0]) if len(commands) == 1 else b"".join(map(pack, commands))
+    def _write(self, connection: socket.socket, packed: bytes, deadline: float) -> None:
         now_s = time.monotonic()
         if now_s >= self._check_master_s:
             self._check_master_s = now_s + CHECK_EVERY_S
             if not self.topology.is_current():
                 self._lose(ConnectionError("it has another master now"), ServerNotReady)
         try:
-            connection.settimeout(max(deadline - now_s, 0.001))
+            self._limit(connection, deadline - now_s)
             connection.sendall(packed)
         except OSError as error:
             self._lose(error)
 
-    def _read(self, connection: socket.socket, deadline: float) -> Any:
-        reply = self._next_reply()
-        while reply is NO_REPLY:
+    def _read_all(self, connection: socket.socket, count: int, deadline: float) -> list[Any]:
+        replies: list[Any] = []
+        gets = self._reader.gets
+        while True:
+            try:
+                while (reply := gets()) is not NO_REPLY:
+                    if isinstance(reply, hiredis.ReplyError):
+                        self._heed(reply)
+                    replies.append(reply)
+                    if len(replies) == count:
+                        return replies
+            except hiredis.ProtocolError as error:
+                self._lose(error)
             remaining_s = deadline - time.monotonic()
             if remaining_s <= 0:
                 self._lose(TimeoutError("no answer in time"))
             self._receive(connection, remaining_s)
-            reply = self._next_reply()
-        return reply
 
     def _next_reply(self) -> Any:
         try:
             reply = self._reader.gets()
         except hiredis.ProtocolError as error:
             self._lose(error)
-        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(self.topology.refusals):
-            self.topology.heed(str(reply))
-            self._lose(ConnectionError(str(reply)), ServerNotReady)
+        if isinstance(reply, hiredis.ReplyError):
+            self._heed(reply)
         return reply
+
+    def _heed(self, refusal: hiredis.ReplyError) -> None:
+        """Give the connection up if the refusal says that this server can't serve now."""
+        if str(refusal).startswith(self.topology.refusals):
+            self.topology.heed(str(refusal))
+            self._lose(ConnectionError(str(refusal)), ServerNotReady)
 
     def _receive(self, connection: socket.socket, timeout_s: float) -> None:
         try:
-            connection.settimeout(timeout_s)
+            self._limit(connection, timeout_s)
             data = connection.recv(65536)
         except OSError as error:
             self._lose(error)
@@ -249,10 +269,23 @@ class RespClient:
             self._lose(ConnectionError("the server closed the connection"))
         self._reader.feed(data)
 
+    def _limit(self, connection: socket.socket, timeout_s: float) -> None:
+        """Let the next operation on the socket take this long at most."""
+        steps_s = timeout_s // TIMEOUT_STEP_S * TIMEOUT_STEP_S or max(timeout_s, 0.001)
+        if steps_s != self._socket_timeout_s:
+            connection.settimeout(steps_s)
+            self._socket_timeout_s = steps_s
+
     def _lose(self, error: Exception, kind: type[ServerLost] = ServerLost) -> Any:
         """Close the connection and raise `kind`. After a missing reply the next one could be taken for it."""
         self.hang_up()
         raise kind(f"lost the connection to {self.address}: {describe_os_error(error)}") from error
+
+
+def pack_all(commands: Sequence[Command]) -> bytes:
+    """The commands in the form in which they are sent."""
+    pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
+    return pack(commands[0]) if len(commands) == 1 else b"".join(map(pack, commands))
 
 
 def open_socket(server: ServerAddress, deadline: float, *, in_thread: bool) -> socket.socket:

@@ -70,6 +70,7 @@ class UlidGenerator:
         self._random = Random(os.urandom(32) if seed is None else seed)
         self._lock = threading.Lock()
         self._last_ms = -1
+        self._span: tuple[int | None, str] = (None, "")  # the last ms >> 10, and how its ULIDs begin
         self._prefix = ""
         self._tail = 0
 
@@ -78,7 +79,9 @@ class UlidGenerator:
         ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
         with self._lock:
             if ms > self._last_ms or ms < self._last_ms - MAX_BACKSTEP_MS:
-                self._prefix = encode_time(ms) + encode_40_bits(self._random.getrandbits(40))
+                if ms >> 10 != self._span[0]:
+                    self._span = (ms >> 10, encode_time(ms)[:8])
+                self._prefix = self._span[1] + PAIRS[ms & 1023] + encode_40_bits(self._random.getrandbits(40))
                 self._last_ms = ms
                 # The top bit stays clear, so that counting up never overflows.
                 self._tail = tail = self._random.getrandbits(39)

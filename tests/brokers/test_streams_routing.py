@@ -197,8 +197,8 @@ def test_a_batch_is_one_round_trip(connect: NewConnection) -> None:
     assert producer.supports_batch_publish
     client = connection.transport.broker.commands
     sent: list[int] = []
-    original = client.pipeline
-    client.pipeline = lambda commands: (sent.append(len(commands)), original(commands))[1]
+    original = client.exchange
+    client.exchange = lambda packed, count: (sent.append(count), original(packed, count))[1]
     with producer.batch():
         for number in range(200):
             producer.publish(number)
@@ -207,7 +207,7 @@ def test_a_batch_is_one_round_trip(connect: NewConnection) -> None:
     with pytest.raises(RuntimeError, match="on purpose"), producer.batch():
         producer.publish("never sent")
         raise RuntimeError("on purpose")
-    client.pipeline = original
+    client.exchange = original
     assert bodies(Receiver(connect(), [queue]).drain(0.1)) == ["warm up", *range(200)]
 
 

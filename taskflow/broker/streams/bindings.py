@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from taskflow.broker.streams.scripts import GROUP, script_call
-from taskflow.redis.blocking import Command, RespClient
+from taskflow.redis.blocking import Command, RespClient, pack_all
 from taskflow.values.record import record
 
 
@@ -44,6 +44,8 @@ class Route(NamedTuple):
 
     streams: tuple[str, ...]
     lasting: int
+    # By stream, the beginning of the command that appends a message to it; see `sender.append_packed`.
+    heads: tuple[bytes, ...]
 
 
 @dataclass(slots=True)
@@ -88,6 +90,8 @@ class Bindings:
         self._own = Declared()
         self._cached: Declared | None = None
         self._known_version = ""
+        # The version of the topology that `find_route` last used, as the server stores it.
+        self.version: bytes | None = None
         self._routes: dict[tuple[str, str], Route] = {}
 
     def declare(self, queues: Sequence[BoundQueue]) -> None:
@@ -141,11 +145,6 @@ class Bindings:
         self._own.queues.pop(name, None)
         self._own.bindings = {binding for binding in self._own.bindings if binding.queue != name}
 
-    @property
-    def version(self) -> bytes | None:
-        """The version of the topology that `find_route` last used, as the server stores it."""
-        return self._known_version.encode() or None
-
     def declared(self) -> Declared:
         """All exchanges, queues and bindings, as of `version`."""
         return self.refresh() if self._cached is None else self._cached
@@ -172,7 +171,7 @@ class Bindings:
             lasting = sorted(queue for queue in queues if not topology.queues.get(queue))
             expiring = sorted(queue for queue in queues if topology.queues.get(queue))
             streams = tuple(self._keys.stream(queue) for queue in (*lasting, *expiring))
-            found = Route(streams, len(lasting))
+            found = Route(streams, len(lasting), tuple(map(head_of_append, streams)))
             if len(self._routes) >= 10_000:  # each message may have a routing key of its own
                 self._routes.clear()
             self._routes[exchange, routing_key] = found
@@ -185,6 +184,7 @@ class Bindings:
             self.declare_again()
             topology = self._load()
         self._cached, self._known_version = topology, topology.version
+        self.version = topology.version.encode() or None
         self._routes.clear()
         return topology
 
@@ -240,6 +240,15 @@ class Bindings:
             },
             bindings={Binding(*json.loads(member)) for member in bindings},
         )
+
+
+def head_of_append(stream: str) -> bytes:
+    """How the command that appends a message begins, as it is sent. It does nothing if the stream, and so the queue, is gone."""
+    fixed = ("XADD", stream, "NOMKSTREAM", "*", "m")
+    count, rest = pack_all([fixed]).split(b"\r\n", 1)
+    assert count == b"*%d" % len(fixed)
+    # Metadata, the name of the other field, and the body follow.
+    return b"*%d\r\n%b" % (len(fixed) + 3, rest)
 
 
 def encode(binding: Binding) -> str:

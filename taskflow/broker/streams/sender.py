@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import hiredis
 
 from taskflow.broker.streams.bindings import Bindings, Route, StreamKeys, UnknownExchange
-from taskflow.redis.blocking import Command, RespClient, ServerRefused
+from taskflow.redis.blocking import Command, RespClient, ServerRefused, pack_all
 
 MAX_ROUTING_TRIES = 20
+ALL_BYTES = frozenset([bytes])
 
 
 class Outgoing(NamedTuple):
@@ -43,18 +44,19 @@ class Sender:
         self._client = client
         self._bindings = bindings
         self._ask_version: Command = ("GET", keys.version)
+        self._ask_version_packed = pack_all([self._ask_version])
 
     def send(self, messages: Sequence[Outgoing]) -> None:
         """Return when all messages are in their streams, in order. Raises UnknownExchange, NoRoute, ServerRefused, ServerLost."""
-        routes = [self._route_of(message) for message in messages]
-        commands = [
-            append(message, stream)
-            for message, route in zip(messages, routes, strict=True)
-            for stream in route.streams
-        ]
-        commands.append(self._ask_version)
-        *replies, version = self._client.pipeline(commands)
-        if version != self._bindings.version or not all(type(reply) is bytes for reply in replies):
+        routes: list[Route] = []
+        packed: list[bytes] = []
+        for message in messages:
+            route = self._route_of(message)
+            routes.append(route)
+            packed += [append_packed(head, message) for head in route.heads]
+        packed.append(self._ask_version_packed)
+        *replies, version = self._client.exchange(b"".join(packed), len(packed))
+        if version != self._bindings.version or not ALL_BYTES.issuperset(map(type, replies)):
             self._mend(messages, dict(zip(places_of(routes), replies, strict=True)))
 
     def _mend(self, messages: Sequence[Outgoing], placed: dict[Place, Any]) -> None:
@@ -94,6 +96,12 @@ class Sender:
         if message.mandatory and not route.streams:
             raise NoRoute(f"no queue is bound to exchange {message.exchange!r} for {message.routing_key!r}")
         return route
+
+
+def append_packed(head: bytes, message: Outgoing) -> bytes:
+    """The command that appends a message, as it is sent; `head` is its beginning, which is made once for a stream."""
+    metadata, body = message.metadata, message.body
+    return b"%b$%d\r\n%b\r\n$1\r\nb\r\n$%d\r\n%b\r\n" % (head, len(metadata), metadata, len(body), body)
 
 
 def append(message: Outgoing, stream: str, *, make_stream: bool = False) -> Command:
