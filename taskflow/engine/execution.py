@@ -17,19 +17,20 @@ import logging
 import random
 from collections.abc import Awaitable
 from contextvars import Context as ContextVars
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
 
 from taskflow.context import run_facts
 from taskflow.engine.around import around_of
-from taskflow.engine.assignment import WHOLE_RUN, Assignment, OneStep
+from taskflow.engine.assignment import WHOLE_RUN, Assignment, OfferedSteps
 from taskflow.engine.host import Host
 from taskflow.engine.input import RunInput
 from taskflow.engine.journal import Journal
 from taskflow.engine.lifecycle import ENDINGS, Ending, Lifecycle, Phase
 from taskflow.engine.offers import Offers
-from taskflow.engine.owned import OwnedRun, TakenStep
+from taskflow.engine.owned import OwnedRun
 from taskflow.engine.parking import Parking
 from taskflow.engine.races import Races
 from taskflow.engine.slots import RunSlots
@@ -42,7 +43,7 @@ from taskflow.function import Function
 from taskflow.observability.failures import describe_error
 from taskflow.redis.connection import CommandError
 from taskflow.step import is_step_operation
-from taskflow.steps.attempt import fail, next_call_ms
+from taskflow.steps.attempt import next_call_ms
 from taskflow.store.claimed import ClaimedRun
 from taskflow.store.claims import Verdict
 
@@ -55,8 +56,8 @@ class Execution:
     """One run in this process, or one step of it: see `assignment`. All methods run on the loop's thread."""
 
     __slots__ = (
-        "_offers", "_parking", "_races", "_turns", "around", "assignment", "claimed", "epoch", "facts", "function",
-        "function_id", "host", "in_handler", "input", "is_let_go_on", "job", "journal", "lifecycle", "owned", "run_id",
+        "_offers", "_parking", "_races", "_turns", "around", "assignment", "claimed", "claims", "epoch", "facts", "function",
+        "function_id", "host", "id", "in_handler", "input", "is_let_go_on", "journal", "lifecycle", "owned", "run_id",
         "slots", "steps_over", "taken", "threads", "tree", "trial", "was_refused",
     )  # fmt: skip
 
@@ -67,20 +68,21 @@ class Execution:
         self.host = host
         self.epoch = epoch
         self.run_id: str = claimed.claim.run_id
+        self.id = claimed.id
         self.function_id = claimed.function_id
         self.input = RunInput(claimed)
-        self.assignment: Assignment = OneStep(claimed.step_key) if claimed.step_key else WHOLE_RUN
         self.lifecycle = Lifecycle()
         self.journal = Journal(
             claimed.steps, self.run_id, self.function_id, claimed.attempt, function.spec.determinism == "strict", host.config
         )  # fmt: skip
         self.facts = run_facts(self.run_id, self.function_id, claimed.attempt, self.input.event.headers)
         self.owned = OwnedRun(claimed.claim, host, self.facts)
-        # the claim of an offered step, which is not the claim of its run
-        self.taken = TakenStep(claimed.claim, host, claimed.step_key) if claimed.step_key else None
-        self.job = (self.taken or self.owned).job
         self.tree = TaskTree(host.loop, on_stuck=self.on_stuck, on_idle=self.on_idle, is_operation=is_step_operation)  # fmt: skip
-        self.slots = RunSlots(host.slots, self.tree)
+        self.slots = RunSlots(host.slots, self.tree, has_own=not claimed.step_key)
+        # the steps that were offered, which have claims and slots of their own
+        self.taken = OfferedSteps(claimed, host, self.tree) if claimed.step_key else None
+        self.assignment: Assignment = self.taken or WHOLE_RUN
+        self.claims = self.owned if self.taken is None else self.taken.owned
         # Made at their first use, since a short run uses none of them.
         self._turns: Turns | None = None
         self._parking: Parking | None = None
@@ -149,6 +151,7 @@ class Execution:
 
     def on_idle(self) -> None:
         """Go on with leaving or ending: nothing executes any more, no step and no code of a `def` handler."""
+        self.slots.lend()
         if self.steps_over is not None and not self.steps_over.done():
             self.steps_over.set_result(None)
         if self.lifecycle.phase is Phase.STOPPING:
@@ -176,7 +179,10 @@ class Execution:
         if self.turns.waiting:
             self.turns.skip()
         elif self.taken is not None:
-            self.spawn(self.miss(None))
+            if self.taken.keys:
+                self.spawn(self.miss(None))
+            else:
+                self.taken.linger(partial(self.stop, Ending.SUSPENDED))
         elif not self.races.revive() and self.journal.pending and self.offers.may_suspend:
             self.spawn(self.suspend(self.parking.suspend()))
 
@@ -268,18 +274,14 @@ class Execution:
         self.conclude()
 
     async def miss(self, error: BaseException | None) -> None:
-        """Record a failed attempt of the offered step, which the handler did not reach: the next attempt may reach it."""
+        """Leave offered steps that the handler did not reach with a failed attempt: the next attempt may reach them."""
         assert self.taken is not None
-        await self.steps_end(keep=False)  # if the offered step itself executes, its own outcome counts
-        # From here on the step can't begin any more, even if another branch comes to it.
+        await self.steps_end(keep=False)  # of those that execute, their own outcomes count
+        # From here on no step can begin any more, even if another branch comes to it.
         if self.tree.suspending or not self.lifecycle.misses():
             return
-        op, now_ms = self.journal.attempt_of(self.taken.step_key), self.host.clock.now_ms()
-        fail(
-            op, error or self.journal.not_met(self.taken.step_key), retries=self.function.spec.retries, started_ms=now_ms,
-            now_ms=now_ms, worker=self.host.child_id, jitter=random.random(),
-        )  # fmt: skip
-        self.obey(await self.taken.commit(op.pack()))
+        await self.taken.miss(self.journal, error, self.function.spec.retries)
+        self.stop(Ending.SUSPENDED)
 
     # --- the run is told to stop ---
 
@@ -321,7 +323,7 @@ class Execution:
             return
         if self.lifecycle.ending is Ending.HANDED_BACK:
             await self.steps_end(keep=True)
-            await (self.taken or self.owned).hand_back()
+            await self.claims.hand_back()
         elif self.lifecycle.ending is Ending.SUSPENDED and self.around is not None:
             await self.around.suspends(self.host.clock.now_ms())
         self.conclude()
@@ -334,7 +336,7 @@ class Execution:
             return
         if self.trial is not None:
             self.trial.end()
-        for part in (self._turns, self._parking, self._offers):
+        for part in (self._turns, self._parking, self._offers, self.taken):
             if part is not None:
                 part.close()
         if not self.tree.has_leftovers:
@@ -360,6 +362,8 @@ class Execution:
         if self.lifecycle.released():
             self.host.released(self)
             self.slots.give_back_own()
+            if self.taken is not None:
+                self.taken.release()
 
     # --- the engine's own work ---
 
@@ -384,7 +388,7 @@ class Execution:
 
     async def give_away(self, cause: str) -> None:
         """Hand the run back, as it broke the engine: other processes may try."""
-        await (self.taken or self.owned).hand_back(crashed=True, cause=cause)
+        await self.claims.hand_back(crashed=True, cause=cause)
         self.conclude()
 
     async def ask(self, reply: Awaitable[T]) -> T:

@@ -24,7 +24,7 @@ from taskflow.errors import StoreUnavailable
 from taskflow.function import Function
 from taskflow.observability.run_log import life_level
 from taskflow.redis.scripts import Answer
-from taskflow.store.claimed import ClaimedRun, ClaimReply
+from taskflow.store.claimed import ClaimedRun, ClaimReply, OfferedStep
 from taskflow.store.hints import Hint, WorkHint
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.lease import LEASE_LOST, Lease
@@ -90,7 +90,10 @@ class Executor:
         self.on_abandoned = on_abandoned
         self.life_level = life_level()
         self.slots = Slots(concurrency, self.loop, on_free=self.slot_is_free)
+        # by run, and those of offered steps by run and the fence of the first
         self.executions: dict[str, Execution] = {}
+        # Of runs that are replayed here for offered steps, the latest.
+        self.replayed: dict[str, Execution] = {}
         self.unknown: dict[str, None] = {}  # functions that this code base does not have
         self.others_have = False  # whether other workers have some of these
         self.wanted: dict[str, bool] = {}  # queues that may have work -> whether a work message said so
@@ -164,7 +167,7 @@ class Executor:
         limit = self.reserve(CLAIM_BATCH)
         reply = self.claims.claim(
             self.child_id, self.config.app_id, queue, limit=limit, by_hint=by_hint, unknown=self.unknown,
-            now_ms=self.clock.now_ms(),
+            replayed=self.replayed, now_ms=self.clock.now_ms(),
         )  # fmt: skip
         return SentClaim(queue, limit, self.lease.epoch, reply)
 
@@ -172,10 +175,14 @@ class Executor:
         started = 0
         try:
             reply = await sent.reply
-            epoch = sent.epoch if not reply.runs or self.lease.is_valid(epoch=sent.epoch) else LEASE_LOST
+            is_held = not (reply.runs or reply.steps) or self.lease.is_valid(epoch=sent.epoch)
+            epoch = sent.epoch if is_held else LEASE_LOST
             for run in reply.runs:
-                started += 1
+                started += 1 + len(run.further_steps)
                 self.start(run, epoch)
+            for step in reply.steps:
+                started += 1
+                self.take(step, epoch)
         finally:
             self.unreserve(sent.limit - started)
         if reply.has_more:
@@ -196,7 +203,7 @@ class Executor:
         With LEASE_LOST the run is handed back: this process was paused since, so another one may execute it by now (S4.7, S9.4).
         """
         run_id = claimed.claim.run_id
-        job = job_id(run_id, claimed.step_key)
+        jobs = [job_id(run_id, key) for key in claimed.step_fences] if claimed.step_key else [run_id]
         function = self.functions.get(claimed.function_id)
         if function is None:
             if claimed.function_id not in self.unknown:
@@ -208,14 +215,12 @@ class Executor:
                 if self.on_unknown is not None:
                     self.others_have = True  # until it is known better
                     self.on_unknown()
-            self.spawn(self.hand_back([job]))
-            self.unreserve(1)
+            self.refuse(jobs)
             return
         if self.is_draining or epoch == LEASE_LOST:  # the reply was on its way when that began
-            self.spawn(self.hand_back([job]))
-            self.unreserve(1)
+            self.refuse(jobs)
             return
-        known = self.executions.get(job)
+        known = None if claimed.step_key else self.executions.get(run_id)
         if known is not None:
             if known.owned.claim.fence == claimed.claim.fence:  # a second reply: the command was sent twice
                 self.unreserve(1)
@@ -224,15 +229,33 @@ class Executor:
         execution = Execution(claimed, function, self, epoch)
         if not self.executions:
             self.idle.clear()
-        self.executions[job] = execution
+        self.executions[execution.id] = execution
+        if claimed.step_key:
+            self.replayed[run_id] = execution
         HandlerCall(execution).start()
+
+    def take(self, step: OfferedStep, epoch: int) -> None:
+        """Execute a further step of a run that is replayed here; its slot is set aside already."""
+        run = self.replayed.get(step.run_id)
+        is_wanted = run is not None and run.is_going_on and not self.is_draining and epoch != LEASE_LOST
+        if not is_wanted or run is None or run.taken is None or not run.taken.take(step):
+            # The next claim of such a step brings what the store knows by then.
+            self.replayed.pop(step.run_id, None)
+            self.refuse([job_id(step.run_id, step.step_key)])
+
+    def refuse(self, jobs: Sequence[str]) -> None:
+        """Hand back what was claimed, and give up the slots that are set aside for it."""
+        self.spawn(self.hand_back(jobs))
+        self.unreserve(len(jobs))
 
     def released(self, execution: object) -> None:
         assert isinstance(execution, Execution)
-        if self.executions.get(execution.job) is execution:
-            del self.executions[execution.job]
+        if self.executions.get(execution.id) is execution:
+            del self.executions[execution.id]
             if not self.executions:
                 self.idle.set()
+        if self.replayed.get(execution.run_id) is execution:
+            del self.replayed[execution.run_id]
         if execution.lifecycle.ending is Ending.HANDED_BACK and not self.is_draining:
             # Its function was paused. Others may use the places that it had under its limits, but nobody is told of these.
             for queue in self.queues:
@@ -321,7 +344,8 @@ class Executor:
     async def reconcile(self) -> None:
         """Hand back claims that this process does not know, since their reply never came, and runs of paused functions."""
         held = await self.store.client.call("HKEYS", self.store.keys.claims(self.child_id))
-        lost = [run_id for raw in held if (run_id := raw.decode()) not in self.executions]
+        known = {job for execution in self.executions.values() for job in execution.claims.jobs}
+        lost = [job for raw in held if (job := raw.decode()) not in known]
         if lost:
             await self.hand_back(lost)
         await self.stop_paused()

@@ -17,9 +17,14 @@ from taskflow.engine.slots import RunSlots
 from taskflow.engine.tasks.suspension import TaskTree
 from taskflow.store.operation import OFFER, TAKEN, Operation
 
-STANDSTILL_S = 0.01  # steps are offered when no slot came free here for this long
-OFFER_AFTER_S = 0.05  # steps are offered after this long, even while slots come free
-MAX_OFFERS = 50  # the most offers at a time, as each costs its taker a replay
+# How often a run looks whether its waiting steps are to be offered.
+LOOK_S = 0.05
+# A step is offered that, at the pace of the last look's span, would wait here for longer than so many of these spans: quick steps
+# never are. An offer costs its taker a replay, unless it has replayed the run just now, and us a few commands.
+PATIENCE = 4
+# The most offers of one look, and the most at a time.
+OFFERS_A_LOOK = 100
+MAX_OFFERS = 1_000
 
 
 class Place(NamedTuple):
@@ -44,8 +49,17 @@ class Offers:
     """The steps of one run that wait for a slot."""
 
     __slots__ = (
-        "is_limited", "is_moving", "journal", "loop", "offer_at_s", "offered", "owned", "slotless", "slots", "timer", "tree",
-    )  # fmt: skip
+        "came",
+        "is_limited",
+        "journal",
+        "loop",
+        "offered",
+        "owned",
+        "slotless",
+        "slots",
+        "timer",
+        "tree",
+    )
 
     def __init__(
         self,
@@ -69,10 +83,8 @@ class Offers:
         # keys of the offered steps
         self.offered: set[str] = set()
         self.timer: asyncio.TimerHandle | None = None
-        # on the loop's clock
-        self.offer_at_s = 0.0
-        # whether a slot came free since the last look
-        self.is_moving = False
+        # how many steps have got a slot here since the last look
+        self.came = 0
 
     @property
     def may_suspend(self) -> bool:
@@ -88,12 +100,12 @@ class Offers:
         slot.add_done_callback(lambda _: None if parked.done() else parked.set_result(op))
         self.slotless[key] = (op, parked)
         if self.timer is None:
-            self.plan_offer(0 if self.is_limited else OFFER_AFTER_S, on_offer)
+            self.plan_look(0 if self.is_limited else LOOK_S, on_offer)
         is_ours = False
         try:
             found = await parked
             was_offered = self.forget(key)
-            self.is_moving = self.is_moving or found is op
+            self.came += found is op
             is_ours = found is op and (not was_offered or await self.withdraw(key))
         finally:
             # The step may have been resolved elsewhere, or the run may have ended, meanwhile.
@@ -103,7 +115,6 @@ class Offers:
             return Place(op, slot)
         if found is op:
             return Place(replace(op, state=TAKEN), None)
-        self.offer(on_offer)
         return Place(found, None)
 
     def forget(self, key: str) -> bool:
@@ -116,27 +127,25 @@ class Offers:
         """Take an offer back, since a slot came. False if another process has the step."""
         return self.journal.withdraw(key) or await self.owned.withdraw(key)
 
-    def plan_offer(self, longest_s: float, on_offer: OnOffer) -> None:
-        self.offer_at_s, self.is_moving = self.loop.time() + longest_s, False
-        self.timer = self.loop.call_later(min(longest_s, STANDSTILL_S), self.offer_if_stuck, on_offer)
+    def plan_look(self, after_s: float, on_offer: OnOffer) -> None:
+        self.came = 0
+        self.timer = self.loop.call_later(after_s, self.look, on_offer)
 
-    def offer_if_stuck(self, on_offer: OnOffer) -> None:
-        """Offer the waiting steps, unless slots come free here: an offer costs its taker a replay, and us perhaps a command."""
-        if not self.is_moving or self.loop.time() >= self.offer_at_s:
-            self.offer(on_offer)
-            return
-        self.is_moving = False
-        self.timer = self.loop.call_later(STANDSTILL_S, self.offer_if_stuck, on_offer)
-
-    def offer(self, on_offer: OnOffer) -> None:
-        """Offer steps that wait for a slot, the last ones first: slots that come free here go to the first ones."""
-        self.close()
+    def look(self, on_offer: OnOffer) -> None:
+        """Offer steps that would wait for too long, the last ones first: slots that come free here go to the first ones."""
+        self.timer = None
+        count = min(len(self.slotless), MAX_OFFERS - len(self.offered))
+        if not self.is_limited:
+            count = min(count, OFFERS_A_LOOK, len(self.slotless) - PATIENCE * self.came)
         offers = []
-        while self.slotless and len(self.offered) < MAX_OFFERS:
+        for _ in range(count):
             key, (op, parked) = self.slotless.popitem()
             self.offered.add(key)
             offers.append(Offer(key, replace(op, state=OFFER), parked))
-        on_offer(offers)
+        if self.slotless:
+            self.plan_look(LOOK_S, on_offer)
+        if offers:
+            on_offer(offers)
 
     def close(self) -> None:
         if self.timer is not None:

@@ -1,4 +1,4 @@
-"""OwnedRun and TakenStep: write to the store under the claim that this process has on a run, or on an offered step. Rule S9.4.
+"""OwnedRun and TakenSteps: write to the store under the claims that this process has on a run, or on offered steps. Rule S9.4.
 
 No other module of the engine names a claim to the store. Each method sends the hints of its script to the broker, and returns the
 store's verdict or a value. If the claim is lost, the verdict is FENCED, and nothing was written.
@@ -18,6 +18,7 @@ from taskflow.store.claimed import Claim
 from taskflow.store.claims import ParkedOp, PastEvent, Verdict
 from taskflow.store.keys import SEPARATOR
 from taskflow.store.refusals import RefusedEvent
+from taskflow.types import RunId
 
 
 def job_id(run_id: str, step_key: str) -> str:
@@ -25,15 +26,53 @@ def job_id(run_id: str, step_key: str) -> str:
     return f"{run_id}{SEPARATOR}{step_key}" if step_key else run_id
 
 
-class Owned:
-    """The common methods of both claims."""
+class TakenSteps:
+    """The claims on steps of one run that its own process offered. Each ends with the outcome of its step. Rule S4.4."""
 
-    __slots__ = ("claim", "host", "job")
+    __slots__ = ("fences", "host", "run_id")
 
-    def __init__(self, claim: Claim, host: Host, step_key: str = "") -> None:
+    def __init__(self, run_id: RunId, host: Host) -> None:
+        self.run_id = run_id
+        self.host = host
+        # of the claims that have not ended, by step key
+        self.fences: dict[str, int] = {}
+
+    @property
+    def jobs(self) -> list[str]:
+        return [job_id(self.run_id, key) for key in self.fences]
+
+    async def commit(self, step_key: str, packed: bytes) -> None:
+        """Store the outcome of a step. If its claim is lost, nothing is written: the step was given to another process."""
+        claim = Claim(self.run_id, self.host.child_id, self.fences[step_key])
+        _, hints = await self.host.claims.commit_offered(
+            claim, step_key, packed, now_ms=self.host.clock.now_ms()
+        )
+        if hints:
+            self.host.send_hints(hints)
+
+    async def hand_back(self, *, crashed: bool = False, cause: str = "") -> None:
+        """Give up the claims, so that others may execute. `crashed`: the run broke the engine, which counts as a crash (S9.8)."""
+        if not self.fences:
+            return
+        _, hints = await self.host.claims.hand_back(
+            self.host.child_id, self.jobs, crashed=crashed, cause=cause, now_ms=self.host.clock.now_ms()
+        )
+        self.host.send_hints(hints)
+
+
+class OwnedRun:
+    """The claim on a run; `facts` are the fields of log lines about it."""
+
+    __slots__ = ("claim", "facts", "host")
+
+    def __init__(self, claim: Claim, host: Host, facts: Facts) -> None:
         self.claim = claim
         self.host = host
-        self.job = job_id(claim.run_id, step_key)
+        self.facts = facts
+
+    @property
+    def jobs(self) -> list[str]:
+        return [self.claim.run_id]
 
     async def crash_log(self) -> str:
         """The causes of death of the processes that died under the run since its last progress."""
@@ -46,41 +85,13 @@ class Owned:
     async def hand_back(self, *, crashed: bool = False, cause: str = "") -> None:
         """Give up the claim, so that others may execute. `crashed`: the run broke the engine, which counts as a crash (S9.8)."""
         _, hints = await self.host.claims.hand_back(
-            self.claim.child_id, [self.job], crashed=crashed, cause=cause, now_ms=self.host.clock.now_ms()
+            self.claim.child_id,
+            [self.claim.run_id],
+            crashed=crashed,
+            cause=cause,
+            now_ms=self.host.clock.now_ms(),
         )
         self.host.send_hints(hints)
-
-
-class TakenStep(Owned):
-    """The claim on a step that another process offers; it ends with the step's outcome. Rule S4.4."""
-
-    __slots__ = ("step_key",)
-
-    def __init__(self, claim: Claim, host: Host, step_key: str) -> None:
-        super().__init__(claim, host, step_key)
-        self.step_key = step_key
-
-    async def commit(self, packed: bytes) -> Verdict:
-        """Store the outcome of the step. Returns PARKED, as that ends the claim, or FENCED."""
-        verdict, hints = await self.host.claims.commit_offered(
-            self.claim, self.step_key, packed, now_ms=self.host.clock.now_ms()
-        )
-        if hints:
-            self.host.send_hints(hints)
-        return Verdict.PARKED if verdict is Verdict.OK else verdict
-
-
-class OwnedRun(Owned):
-    """The claim on a run; `facts` are the fields of log lines about it."""
-
-    __slots__ = ("facts",)
-
-    def __init__(self, claim: Claim, host: Host, facts: Facts) -> None:
-        # Not by super(): each run makes one of these, and the call would cost time.
-        self.claim = claim
-        self.host = host
-        self.job = claim.run_id
-        self.facts = facts
 
     async def commit(self, keys_and_memos: Sequence[str | bytes], *, is_completed: bool) -> Verdict:
         """Store outcomes: step key, memo, ...; `is_completed` when the last of them is a success."""

@@ -8,18 +8,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from taskflow.config import Config
 from taskflow.dependencies.needs import needs_of
 from taskflow.engine.around import StepAround, around_of
+from taskflow.engine.assignment import OfferedSteps
 from taskflow.engine.changed_code import begin_anew, warn_of_order
 from taskflow.engine.execution import Execution
 from taskflow.engine.handler import call_step_function
 from taskflow.engine.lifecycle import Ending, Phase
 from taskflow.engine.lookback import store_or_find
 from taskflow.engine.offers import Offer, Place
-from taskflow.errors import NestedStepError, Suspend
+from taskflow.errors import NestedStepError, StepError, Suspend
 from taskflow.event import Event, ReceivedEvent
 from taskflow.expressions.matching import WaitPlan
 from taskflow.middleware.facts import Outcome
@@ -78,17 +79,34 @@ class StepCalls:
 
     async def execute(self, step: StepCall, op: Operation) -> Done | Operation:
         run = self.run
-        if not run.assignment.may_execute(step.call.key):
-            await run.tree.parked()  # rest for ever: the run's own process, or another one, executes it
-        if not run.assignment.needs_slot(run.slots.is_busy):
+        if run.taken is not None:
+            await self.execute_taken(step, op, run.taken)
+        if not run.slots.is_own_taken:
             return await self.attempt(step, op)
         op, slot = await self.find_slot(step.call, op)
         if slot is None:
             return op
+        run.slots.occupy(slot)
         try:
             return await self.attempt(step, op)
         finally:
             run.slots.give_back(slot)
+
+    async def execute_taken(self, step: StepCall, op: Operation, taken: OfferedSteps) -> NoReturn:
+        """Execute a step that the run's own process offers whenever it is taken here. Its outcome is for that process."""
+        key = step.call.key
+        while True:
+            if not taken.may_execute(key):
+                op = await taken.rest(key)
+            op.state = WAIT
+            try:
+                came = await self.attempt(step, op)
+                if isinstance(came, Operation):
+                    await self.commit(key, came)
+            except StepError:
+                # It is stored, like a result.
+                pass
+            taken.over(key)
 
     async def attempt(self, step: StepCall, op: Operation) -> Done | Operation:
         """Call the step's function once, and store the outcome."""
@@ -173,8 +191,8 @@ class StepCalls:
         """Store an outcome and wait for its turn. On return it is stored, and the claim holds; otherwise Suspend is raised."""
         run = self.run
         if run.taken is not None:
-            run.obey(await run.ask(run.taken.commit(op.pack())))
-            raise Suspend
+            await run.ask(run.taken.owned.commit(key, op.pack()))
+            return
         turns = run.turns
         op.order = turns.next_order
         keys_and_memos = run.journal.ended(key, op)
@@ -195,6 +213,9 @@ class StepCalls:
             run.lifecycle.phase is Phase.FINISHING
         ):  # the handler has failed meanwhile; its next attempt finds the outcome
             raise Suspend
+        if not run.tree.is_single:
+            # The next step need not wait until it is this outcome's turn.
+            run.slots.end()
         await turns.take(key)
         run.journal.went_on()
 
@@ -216,7 +237,9 @@ class StepCalls:
     ) -> Operation:
         run, key = self.run, call.key
         if run.taken is not None:
-            return await self.wait_for_taken(key, op, is_stored)
+            if op.kind != "step":
+                await run.tree.parked()  # rest for ever: the run's own process waits for it
+            return op
         waiter = run.tree.parked()
         run.journal.park(key, waiter)
         if not is_stored:
@@ -238,15 +261,6 @@ class StepCalls:
         if resolved.is_finished:
             await run.turns.take(key)
         return resolved
-
-    async def wait_for_taken(self, key: str, op: Operation, is_stored: bool) -> Operation:
-        """Wait in a process that took an offered step: only that step goes on here, all other operations rest."""
-        if not self.run.assignment.may_execute(key):
-            await self.run.tree.parked()  # rest for ever
-        if not is_stored:
-            await self.commit(key, op)  # the step has failed here, and may be tried again in any process
-        op.state = WAIT
-        return op
 
     async def look_back(self, call: Call, op: Operation, plan: WaitPlan, *, since_ms: int) -> bool:
         run, key = self.run, call.key

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from taskflow.engine.owned import Owned, OwnedRun
+from taskflow.engine.owned import OwnedRun
 from taskflow.errors import WorkerLost
 
 
@@ -24,7 +24,7 @@ class Trial:
         self.lock = lock
         self.is_on = False
 
-    async def check_crashes(self, owned: Owned) -> None:
+    async def check_crashes(self, owned: OwnedRun) -> None:
         """Raise WorkerLost for a run under which `max_crashes` processes have died."""
         if self.crashes < self.max_crashes:
             return

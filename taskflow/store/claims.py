@@ -74,9 +74,13 @@ class Claims:
         limit: int,
         by_hint: bool,
         unknown: Iterable[str],
+        replayed: Iterable[str] = (),
         now_ms: int,
     ) -> Answer[ClaimReply]:
-        """Claim up to `limit` of the best ready runs of a queue. The command is sent when this returns."""
+        """Claim up to `limit` of the best ready runs and offered steps of a queue. The command is sent when this returns.
+
+        `replayed`: the runs whose memos the child has, since it has replayed them for other steps that they offered.
+        """
         reply = self.scripts.claim_runs(
             now_ms=now_ms,
             child_id=child_id,
@@ -85,6 +89,7 @@ class Claims:
             limit=limit,
             by_hint=by_hint,
             unknown_ids=unknown,
+            replayed_ids=replayed,
         )
         return Answer(reply, partial(parse_claims, child_id=child_id, now_ms=now_ms))
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from taskflow.config import Config
-from taskflow.engine.owned import OwnedRun, TakenStep, job_id
-from taskflow.store.claimed import Claim
+from taskflow.engine.owned import OwnedRun, TakenSteps, job_id
+from taskflow.store.claimed import Claim, ClaimedRun
 from taskflow.store.claims import Verdict
 from taskflow.store.hints import Hint, OutboxEvent
 from taskflow.store.store import Store
@@ -27,8 +27,9 @@ async def scene(valkey_url: str) -> AsyncIterator[Scene]:
 class Process:
     """As much of a worker process as a claim needs; keeps what the broker is to be told."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, child_id: str = CHILD) -> None:
         self.claims = scene.claims
+        self.child_id = child_id
         self.config = Config.resolve("shop", broker="redis://unused", store="redis://unused")
         self.clock = self
         self.life_level = logging.DEBUG
@@ -46,8 +47,10 @@ def own(scene: Scene, claim: Claim) -> tuple[OwnedRun, Process]:
     return OwnedRun(claim, cast(Any, process), {}), process
 
 
-def take(scene: Scene, claim: Claim, key: str) -> TakenStep:
-    return TakenStep(claim, cast(Any, Process(scene)), key)
+def take(scene: Scene, run: ClaimedRun) -> TakenSteps:
+    steps = TakenSteps(run.claim.run_id, cast(Any, Process(scene, run.claim.child_id)))
+    steps.fences.update(run.step_fences)
+    return steps
 
 
 async def test_who_stays_has_not_parked_the_run(scene: Scene) -> None:
@@ -82,12 +85,12 @@ async def test_the_claim_of_an_offered_step_is_over_with_its_outcome(scene: Scen
     run, _ = own(scene, await scene.claimed_run())
     await run.park([offer_op("charge")], suspend=False, joins={})
     taken = await scene.claim_one(OTHER)
-    step = take(scene, taken.claim, taken.step_key)
-    assert await step.commit(memo()) is Verdict.PARKED
-    assert await step.commit(memo()) is Verdict.FENCED
+    step = take(scene, taken)
+    await step.commit("charge", memo())
+    await step.commit("charge", memo(data=b"0"))
     verdict, (packed,) = await run.fetch(["charge"], is_all=True)
     assert verdict is Verdict.OK
-    assert packed is not None
+    assert packed == memo(), "the second time nothing was written"
 
 
 async def test_an_offer_that_nobody_has_taken_is_taken_back(scene: Scene) -> None:
@@ -104,8 +107,8 @@ async def test_a_claim_is_handed_back_as_the_job_that_it_is_for(scene: Scene) ->
     run, _ = own(scene, await scene.claimed_run())
     await run.park([offer_op("charge")], suspend=False, joins={})
     taken = await scene.claim_one(CHILD)
-    step = take(scene, taken.claim, taken.step_key)
-    assert (run.job, step.job) == ("r1", job_id("r1", "charge"))
+    step = take(scene, taken)
+    assert (run.jobs, step.jobs) == (["r1"], [job_id("r1", "charge")])
     await step.hand_back()
     assert (await run.fetch((), is_all=False))[0] is Verdict.OK
     await run.hand_back()

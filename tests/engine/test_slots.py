@@ -82,8 +82,44 @@ async def test_slots_serve_the_first_who_waits_first() -> None:
 async def test_a_run_is_busy_while_any_of_its_steps_executes() -> None:
     _, run, _ = make(1)
     busy = []
-    for change in (run.begin, run.begin, run.end, run.end):
-        change()
+
+    async def step(turns: int) -> None:
+        run.begin()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        run.end()
+        run.end()
         busy.append(run.is_busy)
-    assert busy == [True, True, True, False]
+
+    await asyncio.gather(step(1), step(2))
+    assert busy == [True, False]
     assert not run.busy
+
+
+async def test_the_slot_of_a_run_serves_one_step_after_the_other() -> None:
+    """S4.4: before, steps that found the process full waited for another one, beside the slot of their own run."""
+    slots, run, _ = make(1)
+    run.begin()
+    first, second = run.extra(), run.extra()
+    run.lend()
+    assert not first.done(), "a step executes in it"
+    run.end()
+    run.lend()
+    assert (first.done(), second.done()) == (True, False)
+    run.give_back(first)
+    assert second.done()
+    run.give_back(second)
+    assert slots.free == 0, "the run has it still"
+    run.give_back_own()
+    assert slots.free == 1
+
+
+async def test_the_slot_of_a_step_comes_free_with_its_end() -> None:
+    slots, run, _ = make(2)
+    extra = run.extra()
+    run.begin()
+    run.occupy(extra)
+    run.end()
+    assert slots.free == 1
+    run.give_back(extra)
+    assert slots.free == 1

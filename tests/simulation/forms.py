@@ -10,7 +10,7 @@ import msgpack
 
 from taskflow.redis.scripts import load_scripts
 from taskflow.redis.signature import Parameter
-from taskflow.store.claimed import FRESH_FIELDS
+from taskflow.store.claimed import FRESH_FIELDS, STEP_FIELDS
 from taskflow.store.store import PACKAGE
 from tests.simulation.history import Record
 
@@ -138,6 +138,8 @@ def grants_in(record: Record) -> Iterator[Grant]:
         for row in record["reply"][2]:
             if len(row) == FRESH_FIELDS:
                 yield Grant(row[0].decode(), "", child, 1)
+            elif len(row) == STEP_FIELDS:
+                yield Grant(row[0].decode(), row[1].decode(), child, row[2])
             else:
                 yield Grant(row[0].decode(), row[11].decode(), child, row[1])
 

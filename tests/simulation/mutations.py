@@ -17,7 +17,7 @@ from typing import Any
 from taskflow import event
 from taskflow.beat.crons import Crons
 from taskflow.engine import handler
-from taskflow.engine.assignment import OneStep
+from taskflow.engine.assignment import OfferedSteps
 from taskflow.engine.execution import Execution
 from taskflow.engine.executor import Executor
 from taskflow.engine.handler_call import HandlerCall
@@ -326,7 +326,7 @@ MUTATIONS = (
     ),
     Mutation(
         "executes all steps on the way to an offered one", "S9.4", 0,
-        python(OneStep, "may_execute", "key == self.step_key", "True"),
+        python(OfferedSteps, "may_execute", "key in self.owned.fences", "True"),
     ),
     Mutation(
         "a drain does not wait for bodies", "S6.2", 18,

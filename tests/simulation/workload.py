@@ -15,8 +15,8 @@ QUEUES = ("default", "slow")
 BY_HAND = "sim/by-hand"  # the name of the event of a run that no event started
 WIDTH, WIDE_CHANCE = (
     1_000,
-    0.003,
-)  # of steps side by side, in few worlds, since where slots are few each is a replay
+    0.02,
+)  # of steps side by side
 SHORT_KEEP_S = 1_200  # longer than any simulation
 
 

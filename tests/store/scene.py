@@ -68,11 +68,12 @@ class Scene:
         limit: int = 100,
         by_hint: bool = False,
         unknown: Sequence[str] = (),
+        replayed: Sequence[str] = (),
         queue: str = "default",
     ) -> ClaimReply:
         return await self.claims.claim(
-            child_id, "shop", queue, limit=limit, by_hint=by_hint, unknown=unknown, now_ms=self.now_ms
-        )
+            child_id, "shop", queue, limit=limit, by_hint=by_hint, unknown=unknown, replayed=replayed, now_ms=self.now_ms,
+        )  # fmt: skip
 
     async def claim_one(self, child_id: str = CHILD) -> ClaimedRun:
         (run,) = (await self.claim(child_id, limit=1)).runs

@@ -235,6 +235,30 @@ async def test_to_park_something_new_is_progress_too(scene: Scene) -> None:
     assert (await scene.fields())["crashes"] == "1", "it was parked before"
 
 
+async def test_the_memos_of_a_run_come_once_however_many_of_its_steps_are_claimed(scene: Scene) -> None:
+    claim = await scene.claimed_run()
+    await scene.commit(claim, "before")
+    await scene.park(claim, *[offer_op(key) for key in ("one", "two", "three")], suspend=False)
+    (run,) = (await scene.claim(OTHER, limit=2)).runs
+    assert sorted(run.step_fences) == ["one", "three"]
+    assert {"before", "one"} <= set(run.steps)
+    reply = await scene.claim(OTHER, replayed=["r1"])
+    assert not reply.runs
+    (step,) = reply.steps
+    assert (step.run_id, step.step_key, Operation.unpack(step.packed).state) == ("r1", "two", "taken")
+    assert step.fence not in run.step_fences.values()
+
+
+async def test_the_death_of_a_process_counts_once_however_many_steps_of_a_run_it_had(scene: Scene) -> None:
+    """S9.8: three of its steps under way made one death the last that the run was allowed."""
+    claim = await scene.claimed_run()
+    await scene.park(claim, *[offer_op(key) for key in ("one", "two", "three")], suspend=False)
+    await scene.claim(OTHER)
+    assert await scene.hand_back(OTHER, crashed=True) == 3
+    (run,) = (await scene.claim(CHILD)).runs
+    assert run.crashes == 1
+
+
 async def test_a_handed_back_step_is_offered_again(scene: Scene) -> None:
     """S4.4, S9.3"""
     claim = await scene.claimed_run()

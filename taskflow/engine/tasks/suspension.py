@@ -136,9 +136,10 @@ class TaskTree:
         self.executing -= 1
         if self.executing:
             return
+        # First what lets a branch go on, then the look whether any can.
+        self._on_idle()
         if self._parked and not self.suspending:
             self.check_soon()
-        self._on_idle()
 
     def hold(self) -> None:
         """As `enter()`, but never refused: a handler's thread goes on with its own code, and has to unwind too."""

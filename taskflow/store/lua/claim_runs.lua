@@ -1,14 +1,16 @@
 -- claim_runs: a child takes the best ready runs of a queue. Rules S7.1, S7.2, S7.3, S7.11, S9.4.
 -- KEYS   1 prefix
---@argv now_ms child_id app_id queue limit:int by_hint:flag unknown_ids[]
+--@argv now_ms child_id app_id queue limit:int by_hint:flag unknown_ids[] replayed_ids[]
 --       limit: take so many at most. by_hint: a work message brought the child here. unknown_ids: functions that this child does
---       not know, since their code base is older or newer than the child's: their runs are left to others
+--       not know, since their code base is older or newer than the child's: their runs are left to others. replayed_ids: runs
+--       that the child has replayed for offered steps, and whose memos it does not need
 -- Reply  {what is left: 0 (nothing) | 1 (ready runs) | 2 (only runs of unknown functions, and a message brought the child here),
 --        hints, claimed}
 --        claimed: {{run_id, fence, function_id, event (JSON), attempt, started (ms), created (ms), cause, crashes, reason of a
 --        cancel or '', steps: {step_key, operation, ...} or '', step_key of an offered step or '', the other events of a batch or
 --        ''}, ...}; '' stands for no steps and no events, since each table in a reply takes 0.5 us. A run that is claimed for the
---        first time and that nothing hangs on is {run_id, function_id, frame and data of its event (see includes/event), created}
+--        first time and that nothing hangs on is {run_id, function_id, frame and data of its event (see includes/event), created}.
+--        A further offered step of a run in this reply, and each of a run in replayed_ids, is {run_id, step_key, fence, operation}
 -- Repeat takes further runs. Runs of a reply that was lost are in the child's claims: the child hands them back when it looks
 if is_paused(queue_member(app_id, queue)) then return {0, hints, {}} end
 local index = queue_key(app_id, queue)
@@ -32,10 +34,25 @@ local function best_entry()
 end
 
 local claimed, claims = {}, {}
+-- By run: whether the child has its memos, or gets them in this reply.
+local has_memos = {}
+for run_id in replayed_ids do has_memos[run_id] = true end
+-- A step of a run whose memos the child has.
+local function take_further(member, run_id, step_key, lane)
+  local fence, packed = take_step(run_id, step_key, child_id)
+  if not fence then return false end
+  if lane then take_places(lane, member) end
+  claims[#claims + 1] = member
+  claims[#claims + 1] = fence
+  claimed[#claimed + 1] = {run_id, step_key, fence, packed}
+  if redis.call('HEXISTS', run_key(run_id), 'watched') == 1 then tell_watchers(run_id) end
+  return true
+end
 -- member: a run, or a step that a run offers (S4.4). lane: what limits it; nil for nothing. Returns false when the step is not
 -- offered any more.
 local function take_any(member, lane)
   local run_id, step_key = split_job(member)
+  if has_memos[run_id] then return take_further(member, run_id, step_key, lane) end
   run_id = run_id or member
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'function', 'event', 'created', 'cause', 'fence', 'start_timeout_ms',
@@ -48,6 +65,7 @@ local function take_any(member, lane)
     fence = take_step(run_id, step_key, child_id)
     if not fence then return false end
     steps = redis.call('HGETALL', steps_key(run_id))
+    has_memos[run_id] = true
   elseif started then
     redis.call('HSET', key, 'status', RUNNING, 'by', child_id, 'fence', fence, 'claimed', now_ms)
     steps = redis.call('HGETALL', steps_key(run_id))
@@ -163,7 +181,7 @@ local has_more = (left or best_entry()) and 1 or 0
 if by_hint then
   -- The work message is used up. If work is left, another message wakes another child; if not, the next ready run asks for one.
   if has_more == 1 and claimed[1] then hint(app_id, queue, tonumber(now_ms), true)
-  elseif has_more == 0 and count_of(unknown_ids) > 0 and redis.call('EXISTS', index) == 1 then
+  elseif has_more == 0 and tonumber(count_of(unknown_ids)) > 0 and redis.call('EXISTS', index) == 1 then
     -- The child passes the message on.
     has_more = 2
     redis.call('HSET', prefix .. 'hints', app_id .. SEP .. queue, now_ms)

@@ -15,8 +15,11 @@ for job in jobs do held[#held + 1] = job end
 if count_of(jobs) == 0 then held = redis.call('HKEYS', claims_key(child_id)) end
 -- A run whose next crash would be its last executes while no other such run does in its process: it is on trial. A crash is blamed
 -- on the run on trial, and not on those that waited for their own trial. Runs with more crashes left go on all at once (S9.3).
+-- By run: whether this crash is noted, however many steps of the run were under way in the process.
+local is_noted = {}
 local function note_crash(key, is_certain)
-  if crashed == '' then return end
+  if crashed == '' or is_noted[key] then return end
+  is_noted[key] = true
   local before = redis.call('HMGET', key, 'crashes', 'trial', 'function')
   redis.call('HDEL', key, 'trial')
   local last_chance = tonumber(redis.call('HGET', app_key(app_of(before[3])), 'max_crashes') or 3) - 1

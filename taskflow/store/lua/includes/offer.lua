@@ -14,6 +14,7 @@ local function take_step(run_id, step_key, child_id)
   local op = packed and cmsgpack.unpack(packed)
   if not op or op.state ~= 'offer' then return nil end
   op.state, op.by, op.fence = 'taken', child_id, redis.call('HINCRBY', run_key(run_id), 'takings', 1)
-  redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
-  return op.fence
+  packed = cmsgpack.pack(op)
+  redis.call('HSET', steps_key(run_id), step_key, packed)
+  return op.fence, packed
 end

@@ -13,8 +13,9 @@ local function take_step(run_id, step_key, child_id)
   local op = packed and cmsgpack.unpack(packed)
   if not op or op.state ~= 'offer' then return nil end
   op.state, op.by, op.fence = 'taken', child_id, redis.call('HINCRBY', (prefix .. 'run:' .. run_id), 'takings', 1)
-  redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, cmsgpack.pack(op))
-  return op.fence
+  packed = cmsgpack.pack(op)
+  redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, packed)
+  return op.fence, packed
 end
 local known_lanes = {}
 local function parse_lane(lane)
@@ -25,6 +26,15 @@ local function parse_lane(lane)
   for limit in string.gmatch(known.text, '[^\30]+') do known.limits[#known.limits + 1] = limit end
   known_lanes[lane] = known
   return known
+end
+local function each_limit(lane, visit)
+  for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
+end
+local function take_places(lane, holder)
+  each_limit(lane, function(limit) redis.call('SADD', (prefix .. 'places:' .. limit), holder) end)
+end
+local function tell_watchers(run_id)
+  if redis.call('PUBLISH', (prefix .. 'watch:' .. run_id), '') == 0 then redis.call('HDEL', (prefix .. 'run:' .. run_id), 'watched') end
 end
 local function split_lane(lane)
   local known = parse_lane(lane)
@@ -65,12 +75,6 @@ local function start_clocks(run_id, start_timeout_ms, finish_timeout_ms, now_ms)
   if start_timeout_ms then clear_timer('start_timeout' .. '\31' .. run_id) end
   if finish_timeout_ms then set_timer(now_ms + tonumber(finish_timeout_ms), 'finish_timeout' .. '\31' .. run_id) end
 end
-local function each_limit(lane, visit)
-  for nth, limit in ipairs(parse_lane(lane).limits) do visit(limit, nth) end
-end
-local function take_places(lane, holder)
-  each_limit(lane, function(limit) redis.call('SADD', (prefix .. 'places:' .. limit), holder) end)
-end
 local counted, made_live, left_live, ended_rows = {}, {}, {}, {}
 local function tally(fn, queue, status, difference)
   local field = fn .. '\31' .. queue .. '\31' .. status
@@ -88,9 +92,6 @@ end
 local function event_text(uid)
   local kept = redis.call('HMGET', (prefix .. 'event:' .. uid), 'frame', 'data', 'event')
   return event_json(uid, kept[1], kept[2] or kept[3]) or nil
-end
-local function tell_watchers(run_id)
-  if redis.call('PUBLISH', (prefix .. 'watch:' .. run_id), '') == 0 then redis.call('HDEL', (prefix .. 'run:' .. run_id), 'watched') end
 end
 local function is_full(limit, most) return most and redis.call('SCARD', (prefix .. 'places:' .. limit)) >= most end
 local function full_limit(fn, lane)
@@ -196,14 +197,14 @@ local now_ms, child_id, app_id, queue, limit, by_hint = ARGV[1], ARGV[2], ARGV[3
 if is_paused((app_id .. '\31' .. queue)) then return {0, hints, {}} end
 local index = (prefix .. 'queue:' .. app_id .. ':' .. queue)
 local unknown = {}
-for unknown_ids_at = 7, #ARGV do
+for unknown_ids_at = 8, 8 + ARGV[7] - 1 do
 local function_id = ARGV[unknown_ids_at]
 
   unknown[function_id] = true
   unknown[function_id .. '\31'] = true
 end
 local function best_entry()
-  local heads = redis.call('ZRANGE', index, 0, 2 * (#ARGV - 6) + 1, 'WITHSCORES')
+  local heads = redis.call('ZRANGE', index, 0, 2 * ARGV[7] + 1, 'WITHSCORES')
   local entry
   for i = 1, #heads, 2 do
     if not unknown[heads[i]] then
@@ -214,8 +215,23 @@ local function best_entry()
   return entry, math.huge
 end
 local claimed, claims = {}, {}
+local has_memos = {}
+for replayed_ids_at = 8 + ARGV[7], #ARGV do
+local run_id = ARGV[replayed_ids_at]
+ has_memos[run_id] = true end
+local function take_further(member, run_id, step_key, lane)
+  local fence, packed = take_step(run_id, step_key, child_id)
+  if not fence then return false end
+  if lane then take_places(lane, member) end
+  claims[#claims + 1] = member
+  claims[#claims + 1] = fence
+  claimed[#claimed + 1] = {run_id, step_key, fence, packed}
+  if redis.call('HEXISTS', (prefix .. 'run:' .. run_id), 'watched') == 1 then tell_watchers(run_id) end
+  return true
+end
 local function take_any(member, lane)
   local run_id, step_key = string.match(member, '^(.-)' .. '\31' .. '(.*)$')
+  if has_memos[run_id] then return take_further(member, run_id, step_key, lane) end
   run_id = run_id or member
   local key = (prefix .. 'run:' .. run_id)
   local run = redis.call('HMGET', key, 'function', 'event', 'created', 'cause', 'fence', 'start_timeout_ms',
@@ -227,6 +243,7 @@ local function take_any(member, lane)
     fence = take_step(run_id, step_key, child_id)
     if not fence then return false end
     steps = redis.call('HGETALL', (prefix .. 'steps:' .. run_id))
+    has_memos[run_id] = true
   elseif started then
     redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', fence, 'claimed', now_ms)
     steps = redis.call('HGETALL', (prefix .. 'steps:' .. run_id))
@@ -327,7 +344,7 @@ if claims[1] then on_pages('HSET', (prefix .. 'claims:' .. child_id), claims) en
 local has_more = (left or best_entry()) and 1 or 0
 if by_hint then
   if has_more == 1 and claimed[1] then hint(app_id, queue, tonumber(now_ms), true)
-  elseif has_more == 0 and (#ARGV - 6) > 0 and redis.call('EXISTS', index) == 1 then
+  elseif has_more == 0 and tonumber(ARGV[7]) > 0 and redis.call('EXISTS', index) == 1 then
     has_more = 2
     redis.call('HSET', prefix .. 'hints', app_id .. '\31' .. queue, now_ms)
   else redis.call('HDEL', prefix .. 'hints', app_id .. '\31' .. queue) end

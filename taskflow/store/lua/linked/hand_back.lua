@@ -503,8 +503,10 @@ for jobs_at = 7, #ARGV do
 local job = ARGV[jobs_at]
  held[#held + 1] = job end
 if (#ARGV - 6) == 0 then held = redis.call('HKEYS', (prefix .. 'claims:' .. child_id)) end
+local is_noted = {}
 local function note_crash(key, is_certain)
-  if crashed == '' then return end
+  if crashed == '' or is_noted[key] then return end
+  is_noted[key] = true
   local before = redis.call('HMGET', key, 'crashes', 'trial', 'function')
   redis.call('HDEL', key, 'trial')
   local last_chance = tonumber(redis.call('HGET', (prefix .. 'app:' .. (string.match((before[3]), '^([^/]+)/'))), 'max_crashes') or 3) - 1
