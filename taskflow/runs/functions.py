@@ -33,7 +33,7 @@ class Registered:
 
 async def find_registered(store: Store) -> Registered:
     """The functions of all apps. A registration of another version of taskflow that can't be read is reported as a problem."""
-    apps = list(await store.registry.apps())
+    apps = await store.registry.app_ids()
     manifests, bases, paused = await asyncio.gather(
         asyncio.gather(*[store.registry.manifests(app_id) for app_id in apps]),
         asyncio.gather(*[store.registry.code_bases(app_id) for app_id in apps]),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from taskflow.errors import ConfigError, RunNotFound
@@ -20,7 +20,7 @@ from taskflow.function import FunctionSpec, read_spec
 from taskflow.run import RunStatus, RunView, no_run
 from taskflow.runs.counts import RunCounts, count_runs, sum_of
 from taskflow.runs.pages import PAGE, RunPages
-from taskflow.runs.reasons import ChildRun, Moment, Surroundings
+from taskflow.runs.reasons import NOTHING_KNOWN, ChildRun, Moment, Surroundings
 from taskflow.runs.view import run_view
 from taskflow.store.fields import number, text
 from taskflow.store.history import Serving, StoredRun
@@ -64,36 +64,79 @@ async def spec_in(store: Store, function: str) -> FunctionSpec | None:
     return spec_of(await store.registry.manifest(function))
 
 
-async def view_of(store: Store, stored: StoredRun, moment: Moment) -> RunView:
-    around = Surroundings()
-    if text(stored.fields, "status") in UNSETTLED:
-        around = await surroundings(store, stored)
-    return run_view(stored.run_id, stored.fields, stored.steps, moment=moment, around=around)
+@record
+class Facts:
+    """The facts that explain why runs wait, as far as the runs of a list share them."""
+
+    workers: Mapping[str, int]  # worker id -> its last heartbeat (ms since epoch)
+    serving: Mapping[str, Serving]
+    paused: Mapping[str, int]  # function -> since when (ms) it is paused
+    paused_queues: Mapping[tuple[str, str], int]
+    specs: Mapping[str, FunctionSpec | None]
 
 
-async def surroundings(store: Store, stored: StoredRun) -> Surroundings:
-    """The facts around a run that explain why it waits; one round trip, or two if a limit holds the run up."""
-    function, lane, queue = (text(stored.fields, name) for name in ("function", "lane", "queue"))
-    history = store.history
-    ahead, workers, serving, (paused_ms, queue_paused_ms), manifest, children = await asyncio.gather(
-        history.ahead_of(function, queue, lane, stored.run_id),
-        history.heartbeats(),
-        history.serving(),
-        store.steering.held_since(function, queue),
-        store.registry.manifest(function),
-        children_of(store, stored),
+async def shared_facts(store: Store, functions: Collection[str]) -> Facts:
+    """The facts for runs of these functions; one round trip."""
+    workers, serving, paused, queues, manifests = await asyncio.gather(
+        store.history.heartbeats(), store.history.serving(), store.steering.paused(), store.steering.paused_queues(),
+        store.registry.manifests_of(functions),
+    )  # fmt: skip
+    return Facts(
+        workers, serving, paused, queues, {name: spec_of(manifest) for name, manifest in manifests.items()}
     )
-    spec = spec_of(manifest)
+
+
+async def view_of(store: Store, stored: StoredRun, moment: Moment) -> RunView:
+    (view,) = await views_of(store, [stored], moment)
+    return view
+
+
+async def views_of(store: Store, runs: Sequence[StoredRun], moment: Moment) -> list[RunView]:
+    """The views of these runs. What explains why they wait is read once for all of them, side by side."""
+    unsettled = [run for run in runs if text(run.fields, "status") in UNSETTLED]
+    if not unsettled:
+        return [run_view(run.run_id, run.fields, run.steps, moment=moment) for run in runs]
+    facts = asyncio.ensure_future(shared_facts(store, {text(run.fields, "function") for run in unsettled}))
+    explained = asyncio.gather(*[explain(store, run, facts) for run in unsettled])
+    await asyncio.gather(facts, explained)
+    around = {run.run_id: (run, each) for run, each in explained.result()}
+    whole = [around.get(run.run_id, (run, NOTHING_KNOWN)) for run in runs]
+    return [run_view(run.run_id, run.fields, run.steps, moment=moment, around=each) for run, each in whole]
+
+
+async def explain(
+    store: Store, stored: StoredRun, shared: Awaitable[Facts]
+) -> tuple[StoredRun, Surroundings]:
+    """A run with the steps and the facts that explain why it waits. A run of a list comes without its steps."""
+    is_waiting = text(stored.fields, "status") == RunStatus.WAITING and number(stored.fields, "due") is None
+    if is_waiting and not stored.steps:
+        stored = replace(stored, steps=await store.history.steps(stored.run_id))
+    return stored, await surroundings(store, stored, shared)
+
+
+async def surroundings(store: Store, stored: StoredRun, shared: Awaitable[Facts]) -> Surroundings:
+    """The facts around a run that explain why it waits; one round trip, or two if a limit holds the run up."""
+    function, lane, queue, status = (
+        text(stored.fields, name) for name in ("function", "lane", "queue", "status")
+    )
+    is_queued = status == RunStatus.QUEUED
+    asked = store.history.ahead_of(function, queue, lane, stored.run_id) if is_queued else no_answer()
+    ahead, children, facts = await asyncio.gather(asked, children_of(store, stored), shared)
+    spec = facts.specs.get(function)
     return Surroundings(
         retries=spec.retries.attempts if spec else None,
         ahead=ahead,
-        paused_ms=paused_ms,
-        queue_paused_ms=queue_paused_ms,
-        lane=await lane_state(store, spec, lane, ahead) if spec and lane else None,
-        workers=workers,
-        is_served=is_served(function, queue, workers, serving),
+        paused_ms=facts.paused.get(function),
+        queue_paused_ms=facts.paused_queues.get((function.partition("/")[0], queue)),
+        lane=await lane_state(store, spec, lane, ahead) if spec and lane and is_queued else None,
+        workers=facts.workers,
+        is_served=is_served(function, queue, facts.workers, facts.serving),
         children=children,
     )
+
+
+async def no_answer() -> None:
+    """In place of a question that need not be asked."""
 
 
 def is_served(
@@ -184,7 +227,7 @@ async def recent_runs(
     views: list[RunView] = []
     for first in range(0, min(limit, len(found)), PAGE):
         part = found[first : min(first + PAGE, limit)]
-        views += await asyncio.gather(*[listed_view(store, stored, moment) for stored in part])
+        views += await views_of(store, part, moment)
     has_more = len(found) > limit
     if not counts_all:
         return FoundRuns(views, has_more, None, None)
@@ -226,11 +269,3 @@ async def whole_run_id(store: Store, given: str) -> str:
         raise RunNotFound(no_run(given))
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     raise RunNotFound(f"{given!r} begins the ids of {', '.join(found[:3])}{more}: give more of the id")
-
-
-async def listed_view(store: Store, stored: StoredRun, moment: Moment) -> RunView:
-    """The view of a run in a list. Its steps are read only if they explain why the run waits."""
-    is_waiting = text(stored.fields, "status") == RunStatus.WAITING and number(stored.fields, "due") is None
-    if is_waiting:
-        stored = await store.history.run(stored.run_id) or stored
-    return await view_of(store, stored, moment)

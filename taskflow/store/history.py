@@ -71,6 +71,10 @@ class History:
         add_defaults(fields)
         return StoredRun(run_id, fields, operations)
 
+    async def steps(self, run_id: str) -> dict[str, bytes]:
+        """The operations of a run by step key (msgpack)."""
+        return to_fields(await self.client.call("HGETALL", self.keys.steps(run_id)))
+
     async def fields(self, run_id: str, *names: str) -> list[bytes | None]:
         """Some fields of a run; None for each field that it doesn't have."""
         (found,) = await self.many([run_id], names)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import astuple, field
 from typing import NamedTuple
 
@@ -146,9 +146,31 @@ class Registry:
         reply: bytes | None = await self.client.call("HGET", self.keys.functions(app_id), slug)
         return reply
 
+    async def manifests_of(self, function_ids: Collection[str]) -> dict[str, bytes | None]:
+        """The manifests of these functions, by id; None for one that no worker has registered. One command for each app."""
+        by_app: defaultdict[str, list[str]] = defaultdict(list)
+        for function_id in function_ids:
+            app_id, _, slug = function_id.partition("/")
+            by_app[app_id].append(slug)
+        rows = await asyncio.gather(
+            *[
+                self.client.call("HMGET", self.keys.functions(app_id), *slugs)
+                for app_id, slugs in by_app.items()
+            ]
+        )
+        return {
+            f"{app_id}/{slug}": manifest
+            for (app_id, slugs), row in zip(by_app.items(), rows, strict=True)
+            for slug, manifest in zip(slugs, row, strict=True)
+        }
+
+    async def app_ids(self) -> list[str]:
+        """The ids of all registered apps."""
+        return sorted(name.decode() for name in await self.client.call("SMEMBERS", self.keys.apps))
+
     async def apps(self) -> dict[str, str]:
         """All registered apps, each with the version of its newest code base."""
-        names = sorted(name.decode() for name in await self.client.call("SMEMBERS", self.keys.apps))
+        names = await self.app_ids()
         versions = [self.client.call("HGET", self.keys.app(name), "version") for name in names]
         return {
             name: ((await version) or b"").decode() for name, version in zip(names, versions, strict=True)

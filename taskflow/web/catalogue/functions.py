@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any, TypedDict, cast
@@ -147,14 +148,15 @@ async def list_functions(desk: Desk, request: ListFunctions) -> FunctionListJson
 async def get_function(desk: Desk, request: OneFunction) -> FunctionJson:
     """Show a function, with the numbers of its runs by status."""
     async with desk.store() as (store, moment):
-        registered = await find_registered(store)
+        registered, counts = await asyncio.gather(
+            find_registered(store), count_runs(store, [request.full_id])
+        )
         found = next((each for each in registered.functions if each.spec.id == request.full_id), None)
         if found is None:
             raise Problem(
                 Kind.FUNCTION_NOT_FOUND,
                 f"there is no function {request.full_id!r}: no worker has registered it",
             )
-        counts = await count_runs(store, [request.full_id])
     return function_json(found, counts[request.full_id], moment.now_ms)
 
 

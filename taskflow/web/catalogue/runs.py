@@ -191,16 +191,15 @@ async def list_runs(desk: Desk, request: ListRuns) -> RunListJson:
     before = None if request.cursor is None else parse_cursor(request.cursor)
     since = None if request.since is None else parse_duration_ms(request.since, what="since")
     async with desk.store() as (store, moment):
-        if request.function is None:
-            functions = await store.registry.known_functions()
-        else:
-            async with unknown_is(Kind.FUNCTION_NOT_FOUND):
-                await check_known(store, request.function)
-            functions = [request.function]
+        one = request.function
+        functions = await store.registry.known_functions() if one is None else [one]
         found = await recent_runs(
             store, functions, limit=request.limit, moment=moment, statuses=request.status, before=before,
             since_ms=None if since is None else moment.now_ms - since, counts_all=False,
         )  # fmt: skip
+        if one is not None and not found.runs:
+            async with unknown_is(Kind.FUNCTION_NOT_FOUND):
+                await check_known(store, one)
     last = found.runs[-1] if found.has_more else None
     rows = [cast(RunInListJson, run.summary_json(moment.now_ms)) for run in found.runs]
     return {"runs": rows, "next": f"{last.created_ms}-{last.run_id}" if last else None}

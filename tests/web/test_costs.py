@@ -1,0 +1,102 @@
+"""What an operation costs the store: at most 60 commands in three round trips, however many runs there are. Rule S14.1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from taskflow import Context, Step, TaskFlow
+from taskflow.connections import Connections
+from taskflow.event import Event
+from taskflow.redis.client import StoreClient
+from taskflow.testing import Harness
+from taskflow.web.catalogue.operation import Desk
+from taskflow.web.catalogue.post import Post
+from taskflow.web.catalogue.table import OPERATIONS
+
+MAX_COMMANDS = 60
+MAX_ROUND_TRIPS = 3
+ONE_MORE = (
+    ("runs.list", "{}"),
+    ("runs.list", str({"since": "1h"})),
+)  # they ask first which functions there are
+FULFIL = {"app": "shop", "function": "fulfil"}
+
+
+@dataclass(slots=True)
+class Cost:
+    commands: int = 0
+    round_trips: int = 0
+
+
+@contextmanager
+def counted(client: StoreClient) -> Iterator[Cost]:
+    """Counts what the client sends inside the block."""
+    cost, flush = Cost(), client.flush
+
+    def counting_flush() -> None:
+        if client.unsent:
+            cost.commands += len(client.unsent)
+            # What is sent while replies are on their way waits for none of them.
+            cost.round_trips += not client.in_flight
+        flush()
+
+    client.flush = counting_flush  # type: ignore[method-assign]
+    try:
+        yield cost
+    finally:
+        del client.flush
+
+
+@pytest.fixture
+async def many(app: TaskFlow, harness: Harness, link: Connections) -> str:
+    """Runs of each status, more than a page of each; gives the id of one of them."""
+
+    @app.function(trigger="shop/nap")
+    async def nap(ctx: Context[Step]) -> None:
+        await ctx.step.sleep("nap", "1h")
+
+    await harness.settled()
+    control = link.control()
+    await control.pause_queue("shop", "mail")
+    spec = await control.spec("shop/post")
+    run_ids = [await control.invoke(spec, None) for _ in range(25)]
+    await app.asend([Event(name) for name in ("shop/nap", "shop/broken", "shop/order") for _ in range(25)])
+    await harness.settled()
+    return run_ids[0]
+
+
+GIVEN: dict[str, list[dict[str, Any]]] = {
+    "runs.list": [
+        {"function": f"shop/{slug}", "status": status}
+        for slug, status in (("post", []), ("fulfil", []), ("broken", ["failed"]), ("post", ["queued", "waiting"]))
+    ] + [{}, {"since": "1h"}],
+    "events.list": [{}, {"name": "shop/order"}],
+    "functions.get": [FULFIL],
+}  # fmt: skip
+READS = [
+    (name, given)
+    for name, operation in OPERATIONS.items()
+    if not operation.is_write
+    for given in GIVEN.get(name, [{}])
+]
+
+
+async def test_reads_are_bounded(many: str, link: Connections) -> None:
+    desk, dear = Desk(link, Post(link)), {}
+    client = (await link.session().store()).client
+    for name, given in READS:
+        if name in ("runs.get", "runs.steps"):
+            given = {"run_id": many}
+        elif name == "events.get":
+            given = {"event_id": many.partition("-")[0]}
+        with counted(client) as cost:
+            await OPERATIONS[name].call(desk, given)
+        more = (name, str(given)) in ONE_MORE
+        if cost.commands > MAX_COMMANDS or cost.round_trips > MAX_ROUND_TRIPS + more:
+            dear[name, str(given)] = cost
+    assert dear == {}
