@@ -53,7 +53,7 @@ read: WeakKeyDictionary[Callable[..., Any], Needs] = WeakKeyDictionary()
 
 def needs_of(fn: Callable[..., Any]) -> Needs:
     """The needs of a step's function. Raises ConfigError."""
-    code = getattr(fn, "__code__", None)
+    code: CodeType | None = getattr(fn, "__code__", None)
     if code is not None and plain.get(id(code)) is code and not has_marked_default(fn):
         return NO_NEEDS
     try:
@@ -74,11 +74,10 @@ def needs_of(fn: Callable[..., Any]) -> Needs:
 
 
 def has_marked_default(fn: Any) -> bool:
-    defaults = fn.__defaults__
-    if defaults is not None and any(type(value) is Dependency for value in defaults):
-        return True
-    by_name = fn.__kwdefaults__
-    return by_name is not None and any(type(value) is Dependency for value in by_name.values())
+    if fn.__defaults__ is None and fn.__kwdefaults__ is None:
+        return False
+    defaults = (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values())
+    return any(type(value) is Dependency for value in defaults)
 
 
 def needs_in(fn: Callable[..., Any], path: tuple[Provider, ...] = ()) -> Needs:

@@ -17,7 +17,7 @@ import orjson
 from taskflow.context import Context, RunLogger, run_facts
 from taskflow.dependencies.needs import Needs
 from taskflow.dependencies.scopes import AttemptScope, RunScopes
-from taskflow.engine.handler import StepCode
+from taskflow.engine.handler import StepCode, call_function
 from taskflow.engine.host import Host
 from taskflow.engine.input import RunInput
 from taskflow.errors import Suspend
@@ -25,7 +25,7 @@ from taskflow.event import ReceivedEvent
 from taskflow.function import Function
 from taskflow.middleware.facts import Activation, Attempt, Outcome
 from taskflow.middleware.hooks import Hook, Hooks
-from taskflow.middleware.onion import AsyncCode, BlockingCode, Code, call_through
+from taskflow.middleware.onion import AsyncCode, AsyncLayer, BlockingCode, Code, call_through
 from taskflow.observability.failures import Raised, original_of
 from taskflow.store.claimed import ClaimedRun
 from taskflow.store.operation import Operation
@@ -138,26 +138,52 @@ class Around:
 class StepAround:
     """The middleware and dependencies around one attempt of a step."""
 
-    __slots__ = ("around", "attempt", "is_over", "needs")
+    __slots__ = ("around", "attempt", "code", "is_over", "needs")
 
     def __init__(self, around: Around, attempt: Attempt, needs: Needs) -> None:
         self.around = around
         self.attempt = attempt
         self.needs = needs
         self.is_over = False
+        self.code: StepCode | None = None
 
     async def __call__(self, code: StepCode) -> Any:
         """Call the step's function through `wrap_attempt`."""
         hooks = self.around.hooks.wrap_attempt
-        if hooks and not hooks[-1].is_async and not inspect.iscoroutinefunction(code.fn):
-            inner = Code(lambda: self.call_in_thread(code), False)
-        elif self.needs:
-            inner = Code(lambda: outcome_of(self.call_with_needs(code)), True)
-        else:
-            inner = Code(lambda: outcome_of(checked(code)), True)
-        layers = [(hook, self.attempt) for hook in hooks]
+        if not hooks:
+            return await self.call_with_needs(code)
+        self.code = code
         # No local variable holds the outcome: its error would refer to this frame, which refers to it.
+        if self.around.hooks.are_wraps_async:
+            call: AsyncCode = self.execute
+            for hook in reversed(hooks):
+                call = AsyncLayer(hook, self.attempt, call).run
+            return value_of(await call())
+        if not hooks[-1].is_async and not inspect.iscoroutinefunction(code.fn):
+            inner = Code(lambda: self.call_in_thread(code), False)
+        else:
+            inner = Code(self.execute, True)
+        layers = [(hook, self.attempt) for hook in hooks]
         return value_of(await call_through(layers, inner, StepBridges(code, self.around.loop)))
+
+    async def execute(self) -> Outcome:
+        """Call the function on the loop, or from there; give the outcome. What ends the task itself is raised."""
+        code = self.code
+        assert code is not None, "the step's function is called"
+        try:
+            if self.needs:
+                return Outcome("completed", await self.call_with_needs(code))
+            if code.timeout_ms is None:
+                result = await call_function(code.fn, code.args, code.kwargs, code.threads)
+            else:
+                result = await code.call()
+            if code.step.misuse is not None:
+                raise code.step.misuse
+            return Outcome("completed", result)
+        except (Suspend, GeneratorExit, asyncio.CancelledError):
+            raise
+        except BaseException as error:
+            return Outcome("failed", error=original_of(error))
 
     async def call_with_needs(self, code: StepCode) -> Any:
         scope = self.around.scopes.attempt()
@@ -192,8 +218,18 @@ class StepAround:
     def on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self.around.loop).result()
 
+    @property
+    def is_called(self) -> bool:
+        """Whether anything is around the function itself."""
+        return bool(self.needs or self.around.hooks.wrap_attempt)
+
     async def completes(self, value: object, now_ms: int) -> None:
-        await self.ends(Outcome("completed", value), now_ms)
+        self.is_over = True
+        self.attempt.ended_ms = now_ms
+        if self.around.hooks.on_step_end:
+            await self.around.hooks.tell(
+                self.around.hooks.on_step_end, self.attempt, Outcome("completed", value)
+            )
 
     async def fails(self, error: BaseException, op: Operation, now_ms: int) -> None:
         await self.ends(Outcome("failed", error=original_of(error)), now_ms)
@@ -247,16 +283,6 @@ def blocking_outcome(code: StepCode, loop: asyncio.AbstractEventLoop) -> Outcome
 
 async def awaited(work: Awaitable[Any]) -> Any:
     return await work
-
-
-async def outcome_of(work: Coroutine[Any, Any, Any]) -> Outcome:
-    """The outcome of user code on the loop. What ends the task itself is raised."""
-    try:
-        return Outcome("completed", await work)
-    except (Suspend, GeneratorExit, asyncio.CancelledError):
-        raise
-    except BaseException as error:
-        return Outcome("failed", error=original_of(error))
 
 
 async def outcome_in(work: Coroutine[Any, Any, Outcome]) -> Outcome:

@@ -132,7 +132,7 @@ class StepCalls:
                 executing = ExecutingStep(call.id, len(op.attempts))
                 result = await call_step_function(
                     executing, step.fn, step.args, step.kwargs, threads=host.threads, timeout_ms=timeout_ms,
-                    on_abandoned=host.abandon_thread, around=around,
+                    on_abandoned=host.abandon_thread, around=around if around is not None and around.is_called else None,
                 )  # fmt: skip
                 if executing.misuse is not None:
                     raise executing.misuse

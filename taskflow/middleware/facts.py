@@ -81,7 +81,6 @@ class Activation:
         return self.event.headers
 
 
-@dataclass(slots=True, eq=False)
 class Attempt:
     """One execution of user code: of a step's function, or of the handler in one activation.
 
@@ -93,13 +92,22 @@ class Attempt:
     state       for the middleware: what it wants to find again in this attempt
     """
 
-    run: Activation
-    step_id: str
-    step_key: str
-    number: int
-    started_ms: int
-    ended_ms: int | None = None
-    state: dict[str, Any] = field(default_factory=dict)
+    __slots__ = ("_state", "ended_ms", "number", "run", "started_ms", "step_id", "step_key")
+
+    def __init__(self, run: Activation, step_id: str, step_key: str, number: int, started_ms: int) -> None:
+        self.run = run
+        self.step_id = step_id
+        self.step_key = step_key
+        self.number = number
+        self.started_ms = started_ms
+        self.ended_ms: int | None = None
+        self._state: dict[str, Any] | None = None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        if self._state is None:
+            self._state = {}
+        return self._state
 
     @property
     def is_handler(self) -> bool:

@@ -34,7 +34,7 @@ class Hook(NamedTuple):
 class Hooks:
     """The overridden methods of several middleware, the outermost first: a tuple of them for each name."""
 
-    __slots__ = (*NAMES, "told")
+    __slots__ = (*NAMES, "are_wraps_async", "told")
 
     on_register: tuple[Hook, ...]
     wrap_send: tuple[Hook, ...]
@@ -56,6 +56,7 @@ class Hooks:
             check(each)
         for name in NAMES:
             setattr(self, name, tuple(hook(each, name) for each in middleware if overrides(each, name)))
+        self.are_wraps_async = all(each.is_async for each in self.wrap_attempt)
         # (hook, class of error) of the errors that were logged
         self.told: set[tuple[str, type[BaseException]]] = set()
 
@@ -69,7 +70,7 @@ class Hooks:
         for each in hooks:
             try:
                 came = each.method(*facts)
-                if each.is_async or inspect.isawaitable(came):
+                if each.is_async or (came is not None and inspect.isawaitable(came)):
                     await came
             except (Suspend, GeneratorExit):
                 raise

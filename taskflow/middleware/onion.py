@@ -77,12 +77,10 @@ class Layer:
         self.was_called = False
         self.outcome: Outcome | None = None
 
-    def begin(self) -> None:
-        if self.was_called:
-            raise RuntimeError(
-                f"{self.hook} called call() twice: user code is executed once; retries are an option"
-            )
-        self.was_called = True
+    def called_twice(self) -> RuntimeError:
+        return RuntimeError(
+            f"{self.hook} called call() twice: user code is executed once; retries are an option"
+        )
 
     def returned(self, came: object) -> Outcome:
         """The outcome after the method has returned."""
@@ -115,14 +113,17 @@ class AsyncLayer(Layer):
     __slots__ = ()
 
     async def call(self) -> Outcome:
-        self.begin()
+        if self.was_called:
+            raise self.called_twice()
+        self.was_called = True
         outcome: Outcome = await self.inner()
         self.outcome = outcome
         return outcome
 
     async def run(self) -> Outcome:
         try:
-            return self.returned(await self.hook.method(self.subject, self.call))
+            came = await self.hook.method(self.subject, self.call)
+            return self.returned(came)
         except (Suspend, GeneratorExit):
             raise
         except asyncio.CancelledError as error:
@@ -140,7 +141,9 @@ class BlockingLayer(Layer):
     __slots__ = ()
 
     def call(self) -> Outcome:
-        self.begin()
+        if self.was_called:
+            raise self.called_twice()
+        self.was_called = True
         outcome: Outcome = self.inner()
         self.outcome = outcome
         return outcome

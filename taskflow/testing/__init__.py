@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from taskflow.testing.blocking import SyncHarness
     from taskflow.testing.checks import CheckedRun, CheckedStep
+    from taskflow.testing.contract import check_middleware
     from taskflow.testing.harness import Harness
     from taskflow.testing.runs import HarnessRun
     from taskflow.testing.sent import Sent
@@ -35,6 +36,7 @@ __all__ = [
     "Stub",
     "StubCall",
     "VirtualClock",
+    "check_middleware",
 ]
 
 MODULES = {
@@ -47,6 +49,7 @@ MODULES = {
     "Stub": "testing.stubs",
     "StubCall": "testing.stubs",
     "VirtualClock": "values.clock",
+    "check_middleware": "testing.contract",
 }
 
 

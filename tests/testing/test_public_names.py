@@ -16,6 +16,7 @@ PUBLIC = {
     "Stub",
     "StubCall",
     "VirtualClock",
+    "check_middleware",
 }
 
 
