@@ -46,38 +46,29 @@ Needs = tuple[Need, ...]
 NO_NEEDS: Needs = ()
 
 plain: dict[int, CodeType] = {}
-"""The code objects of functions without needs, by their ids; a step's function is looked up in each attempt."""
+"""The code objects, by their ids, of functions that have no needs unless a default is marked. A step's function is looked up in
+each attempt, so whoever asks looks here first: `fn.__defaults__ is None and id(fn.__code__) in plain`."""
 
 read: WeakKeyDictionary[Callable[..., Any], Needs] = WeakKeyDictionary()
 
 
 def needs_of(fn: Callable[..., Any]) -> Needs:
     """The needs of a step's function. Raises ConfigError."""
-    code: CodeType | None = getattr(fn, "__code__", None)
-    if code is not None and plain.get(id(code)) is code and not has_marked_default(fn):
-        return NO_NEEDS
     try:
         known = read.get(fn)
     except TypeError:  # it can't be a key
         return needs_in(fn)
     if known is None:
         known = needs_in(fn)
+        code = getattr(fn, "__code__", None)
         # All functions that one decorator wraps share the code of the wrapper.
-        if not known and code is not None and not hasattr(fn, "__wrapped__"):
+        if not known and code is not None and not code.co_kwonlyargcount and not hasattr(fn, "__wrapped__"):
             plain[id(code)] = code
-        else:
-            try:
-                read[fn] = known
-            except TypeError:  # no weak reference to it
-                return known
+        try:
+            read[fn] = known
+        except TypeError:  # no weak reference to it
+            return known
     return known
-
-
-def has_marked_default(fn: Any) -> bool:
-    if fn.__defaults__ is None and fn.__kwdefaults__ is None:
-        return False
-    defaults = (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values())
-    return any(type(value) is Dependency for value in defaults)
 
 
 def needs_in(fn: Callable[..., Any], path: tuple[Provider, ...] = ()) -> Needs:

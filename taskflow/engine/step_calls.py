@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from taskflow.config import Config
-from taskflow.dependencies.needs import needs_of
+from taskflow.dependencies.needs import NO_NEEDS, needs_of, plain
 from taskflow.engine.around import StepAround, around_of
 from taskflow.engine.assignment import OfferedSteps
 from taskflow.engine.changed_code import begin_anew, warn_of_order
@@ -122,7 +122,9 @@ class StepCalls:
                 await self.check_claim()
             started_ms = host.clock.now_ms()
             try:
-                needs = needs_of(step.fn)
+                fn = step.fn
+                is_plain = getattr(fn, "__defaults__", fn) is None and id(fn.__code__) in plain
+                needs = NO_NEEDS if is_plain else needs_of(fn)
                 if run.around is None and needs:
                     run.around = around_of(run.function, run.claimed, run.input, host)
                 if run.around is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -95,7 +96,7 @@ async def check_middleware(make: Callable[[], Middleware]) -> None:
     log: list[Seen] = []
     errors = Errors()
     app = TaskFlow(
-        "contract", broker="redis://localhost:6379/0",
+        "contract", broker=None if "TASKFLOW_BROKER" in os.environ else "redis://localhost:6379/0",
         middleware=[Probe("outside", log), make(), Probe("inside", log)],
     )  # fmt: skip
     logger = logging.getLogger("taskflow.middleware")
@@ -246,9 +247,6 @@ def define(app: TaskFlow, gate: Gate) -> dict[str, tuple[str, Any]]:
             raise ValueError(f"{name} fails once")
         return name
 
-    def fails() -> None:
-        raise ValueError("always")
-
     @app.function(id="sequence")
     async def sequence(ctx: Context[Step], step: Step) -> list[int]:
         first = await step.run("a", double, 1)
@@ -274,38 +272,8 @@ def define(app: TaskFlow, gate: Gate) -> dict[str, tuple[str, Any]]:
         await step.send_event("tell", Event("contract/told"))
         return [*both, first, await step.invoke("child", function=plain)]
 
-    @app.function(id="catches", retries=0)
-    async def catches(ctx: Context[Step], step: Step) -> str:
-        try:
-            await step.run("fails", fails)
-        except StepError as error:
-            return error.message
-        return "never"
-
-    async def cleans_up(ctx: Context[Step]) -> None: ...
-
-    @app.function(id="retried", retries=RETRIES)
-    async def retried(ctx: Context[Step]) -> str:
-        return flaky("body")
-
-    @app.function(id="broken", retries=RETRIES, on_failure=cleans_up)
-    async def broken(ctx: Context[Step]) -> None:
-        raise ValueError("broken")
-
-    @app.function(id="many", trigger="contract/many", batch_events=Batch(2, "1h"))
-    async def many(ctx: Context[Step]) -> int:
-        return len(ctx.events)
-
-    @app.function(id="waits")
-    async def waits(ctx: Context[Step], step: Step) -> Any:
-        event = await step.wait_for_event("more", "contract/more", "1h")
-        return event and event.data["n"]
-
-    @app.function(id="works")
-    async def works(ctx: Context[Step], step: Step) -> None:
-        await step.run("work", gate.pass_through)
-        await step.run("never", fails)
-
+    define_failures(app, flaky)
+    define_runs_that_wait(app, gate)
     define_meeting(app)
     return {
         "sequence": ("completed", [2, 3]),
@@ -330,3 +298,42 @@ def define_meeting(app: TaskFlow) -> None:
     @app.function(id="meets", retries=0)
     async def meets(ctx: Context[Step], step: Step) -> list[int]:
         return list(await asyncio.gather(step.run("a", met, 1), step.run("b", met, 2)))
+
+
+def define_runs_that_wait(app: TaskFlow, gate: Gate) -> None:
+    @app.function(id="many", trigger="contract/many", batch_events=Batch(2, "1h"))
+    async def many(ctx: Context[Step]) -> int:
+        return len(ctx.events)
+
+    @app.function(id="waits")
+    async def waits(ctx: Context[Step], step: Step) -> Any:
+        event = await step.wait_for_event("more", "contract/more", "1h")
+        return event and event.data["n"]
+
+    @app.function(id="works")
+    async def works(ctx: Context[Step], step: Step) -> None:
+        await step.run("work", gate.pass_through)
+        await step.run("never", gate.pass_through)
+
+
+def define_failures(app: TaskFlow, flaky: Callable[[str], str]) -> None:
+    def fails() -> None:
+        raise ValueError("always")
+
+    @app.function(id="catches", retries=0)
+    async def catches(ctx: Context[Step], step: Step) -> str:
+        try:
+            await step.run("fails", fails)
+        except StepError as error:
+            return error.message
+        return "never"
+
+    async def cleans_up(ctx: Context[Step]) -> None: ...
+
+    @app.function(id="retried", retries=RETRIES)
+    async def retried(ctx: Context[Step]) -> str:
+        return flaky("body")
+
+    @app.function(id="broken", retries=RETRIES, on_failure=cleans_up)
+    async def broken(ctx: Context[Step]) -> None:
+        raise ValueError("broken")
