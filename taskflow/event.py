@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, NotRequired, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Generic, NotRequired, TypeAlias, TypedDict, cast
 
 import orjson
 
@@ -223,8 +223,11 @@ def events_of(
         )
     else:
         events = (event,) if isinstance(event, Event) else event
-    checked = [as_event(each, types) for each in events]
-    return checked if delay is None else delayed(checked, delay, now_ms)
+    # A list of 5,000 plain events is not gone through but for this.
+    if not types.is_empty or any(type(each) is not Event for each in events):
+        events = [as_event(each, types) for each in events]
+    plain = cast(Sequence[Event], events)
+    return plain if delay is None else delayed(plain, delay, now_ms)
 
 
 def encode_events(
