@@ -23,6 +23,7 @@ from taskflow import (
     RunFailed,
     RunSkipped,
     RunStatus,
+    Singleton,
     Step,
     StepError,
     TaskFlow,
@@ -385,6 +386,28 @@ async def test_with_skip_the_run_is_skipped_and_the_event_says_why(app: TaskFlow
         assert await harness.store.history.dead_letters(limit=10) == []
         fits = await harness.send(OrderPaid(order_id="A-1", cents=5), app=sender)
         assert await fits.aresult() == 5
+
+
+async def test_an_invoke_of_a_function_that_skips_fails_as_such(app: TaskFlow) -> None:
+    @app.function(
+        trigger=OrderPaid, on_invalid="skip", singleton=Singleton(key="event.data.order_id", mode="skip")
+    )
+    async def receipt(ctx: Context[Step, OrderPaid]) -> int:
+        return ctx.event.data.cents
+
+    @app.function
+    async def parent(ctx: Context[Step], step: Step) -> list[Any]:
+        try:
+            await step.invoke("bad", function_id=receipt.id, data={"order_id": "A-1"})
+        except StepError as error:
+            assert "cents: Field required" in error.message
+            # The run that was skipped does not hold the key of the singleton.
+            good = {"order_id": "A-1", "cents": 1}
+            return [error.name, await step.invoke("good", function_id=receipt.id, data=good)]
+        return []
+
+    async with Harness(app) as harness:
+        assert await (await harness.run(parent)).aresult() == ["RunSkipped", 1]
 
 
 async def test_with_dead_letter_the_event_is_kept_there_with_the_reason(
