@@ -36,6 +36,7 @@ from taskflow.values.clock import Clock
 from tests.simulation.oddities import BROKEN, ERRORS, TEXTS
 from tests.simulation.process import SimulatedProcess
 from tests.simulation.releases import NEW, OLD
+from tests.simulation.typed import Numbered
 from tests.simulation.workload import BY_HAND, FunctionPlan, Limits, Op, Plan
 from tests.simulation.world import START_MS, World
 
@@ -69,6 +70,8 @@ class Actors:
             for function in plan.functions:
                 if release in function.releases:
                     self.register(function, app, release)
+            # Events come from senders that do not know the types, so that receivers find out what does not fit.
+            app._functions.types.by_name.clear()
             if plan.is_rolling:
                 app.function(id=f"release-{release}")(never_called)
 
@@ -80,7 +83,8 @@ class Actors:
 
     def register(self, plan: FunctionPlan, app: TaskFlow, release: int) -> None:
         event = plan.event_in_new if release == NEW and plan.event_in_new else plan.event
-        trigger = TriggerCron(plan.cron, catchup="all") if plan.cron else event or None
+        trigger: Any = TriggerCron(plan.cron, catchup="all") if plan.cron else event or None
+        on_invalid: Any = plan.on_invalid or None
         timeouts = Timeouts(
             start=plan.start_timeout_s or None,
             finish=plan.finish_timeout_s or None,
@@ -88,7 +92,8 @@ class Actors:
         )
         decorate = app.function(
             id=plan.name,
-            trigger=trigger,
+            trigger=Numbered if plan.on_invalid else trigger,
+            on_invalid=on_invalid,
             retries=Retries(attempts=plan.retries, initial="500ms", maximum="4s"),
             timeouts=timeouts,
             queue=plan.queue,
@@ -260,6 +265,7 @@ class Actors:
                     id=each.get("id"),
                     headers=each.get("headers"),
                     ts=self.world.now_ms + each["delay_ms"] if "delay_ms" in each else None,
+                    v=each.get("v"),
                 )
                 for each in sending.events
             ]

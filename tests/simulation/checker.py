@@ -11,10 +11,11 @@ from tests.simulation.leak_checks import LEAK_CHECKS
 from tests.simulation.order_checks import ORDER_CHECKS
 from tests.simulation.release_checks import RELEASE_CHECKS
 from tests.simulation.run_checks import RUN_CHECKS
+from tests.simulation.typed import TYPED_CHECKS
 
 __all__ = ["CHECKS", "Evidence", "check"]
 
-CHECKS = (*RUN_CHECKS, *FLOW_CHECKS, *ORDER_CHECKS, *RELEASE_CHECKS, *LEAK_CHECKS)
+CHECKS = (*RUN_CHECKS, *FLOW_CHECKS, *ORDER_CHECKS, *RELEASE_CHECKS, *TYPED_CHECKS, *LEAK_CHECKS)
 
 
 def check(evidence: Evidence) -> list[str]:

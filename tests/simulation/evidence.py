@@ -94,6 +94,10 @@ class Evidence:
         event: dict[str, Any] = json.loads(run.fields["event"])
         return event
 
+    def events_of(self, run: StoredRun) -> list[dict[str, Any]]:
+        """All events of a batch; otherwise the one event."""
+        return [self.event_of(run), *map(json.loads, run.batch)]
+
     def key_of(self, run: StoredRun) -> Any:
         return self.event_of(run)["data"].get("k")
 

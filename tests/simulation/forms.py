@@ -227,7 +227,13 @@ def finish_runs(record: Record, row: Row, reply: Any) -> Iterator[Write]:
         yield make_write(record, row, end, status, (), ends_claim=ends_claim)
 
 
+def refuse_events(record: Record, row: Row, reply: Any) -> Iterator[Write]:
+    ends_claim = "finished" if reply[0] == b"ok" and row["ends"] else ""
+    yield make_write(record, row, row, reply[0], (), ends_claim=ends_claim)
+
+
 WRITERS = {
+    "refuse_events": refuse_events,
     "commit_steps": commit_steps,
     "commit_offered": commit_offered,
     "park_run": park_run,

@@ -15,6 +15,7 @@ LIVE = (
 LASTING = {
     "version", "secret", "seq", "leader", "apps", "app:sim", "functions:sim", "codes:sim", "known_functions", "flow",
     "crons", "hints", "queues", "nudge", "graves", "ended",
+    "dead_letters",
 }  # fmt: skip
 CODE = ("code:sim\x1f", "edition:sim\x1f")  # of the code that was executed last
 

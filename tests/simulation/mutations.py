@@ -26,6 +26,7 @@ from taskflow.engine.parking import Parking
 from taskflow.engine.slots import RunSlots
 from taskflow.engine.step_calls import StepCalls
 from taskflow.engine.turns import Turns
+from taskflow.event_model import ModelType
 from taskflow.flow import keys
 from taskflow.headers import NO_HEADERS, Headers
 from taskflow.observability import failures
@@ -372,6 +373,14 @@ MUTATIONS = (
         python(failures, "storable", 'text.encode("utf-8", "backslashreplace").decode()', "text"),
     ),
     Mutation("takes keys that differ by their punctuation for one", "S7", 1, method(keys, "token_of", letters_of)),
+    Mutation(
+        "reads an older version of data as if it were the present one", "S11.2", 27,
+        python(ModelType, "parse", "self.upgraded(data, self.v if v is None else v)", "data"),
+    ),
+    Mutation(
+        "loses events that are to be dead letters", "S11.2", 2,
+        lua("if is_dead_letter then", "if false then", script="refuse_events"),
+    ),
     Mutation("forgets the headers of who sends", "S11.1", 0, method(event, "inherit", forget_inherited)),
     Mutation(
         "claims from a paused queue", "S10.4", 8,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,7 @@ class Stored:
     runs: dict[str, StoredRun]
     events: dict[str, dict[str, str]]
     keys: dict[str, int]  # name without the prefix, size
+    dead_letters: tuple[str, ...] = ()  # the uids of the events
 
 
 def observe(server: StoreServer) -> Stored:
@@ -74,7 +76,11 @@ def observe(server: StoreServer) -> Stored:
         for name in names
         if (id := name.removeprefix("run:")) != name
     }
-    return Stored(runs, events, dict(zip(lasting, map(int, sizes), strict=True)))
+    letters = server.ask("XRANGE", f"{PREFIX}dead_letters", "-", "+")
+    uids = [
+        json.loads(dict(zip(fields[::2], fields[1::2], strict=True))[b"body"])["uid"] for _, fields in letters
+    ]
+    return Stored(runs, events, dict(zip(lasting, map(int, sizes), strict=True)), tuple(uids))
 
 
 def whole_run(run_id: str, found: dict[str, bytes], events: dict[str, dict[str, str]]) -> dict[str, str]:

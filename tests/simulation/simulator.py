@@ -42,6 +42,7 @@ from tests.simulation.observation import has_live_runs, is_outbox_empty, kept_ru
 from tests.simulation.process import SimulatedProcess
 from tests.simulation.releases import CRON_ENDS_MS, NEW, OLD, with_releases
 from tests.simulation.server import OwnServer, StoreServer
+from tests.simulation.typed import with_typed_events
 from tests.simulation.workload import QUEUES, SHORT_KEEP_S, Generator, Plan
 from tests.simulation.world import Stuck, World
 
@@ -92,7 +93,9 @@ class Simulation:
         self.seed = seed
         self.server = server
         self.world = World(seed)
-        plan = with_releases(Generator(self.world.random, random.Random(f"later {seed}")).plan(), seed)
+        plan = with_typed_events(
+            with_releases(Generator(self.world.random, random.Random(f"later {seed}")).plan(), seed), seed
+        )
         self.plan = with_empty_store(plan, seed)
         self.apps = {release: make_app() for release in ((OLD, NEW) if self.plan.is_rolling else (OLD,))}
         self.place = Place(self.world, Network(self.world, server), SimulatedBroker(self.world), self.apps)

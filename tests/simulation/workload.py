@@ -73,6 +73,7 @@ class FunctionPlan:
     queue: str = "default"
     keep_s: int = 0  # 0: as the app does
     keep_failed_s: int = 0
+    on_invalid: str = ""  # "" unless its events have a type, see `typed`
 
     @property
     def given_up_ids(self) -> set[str]:
