@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from taskflow.config import Config, Settings
-from taskflow.connections import Connections
 from taskflow.event import AnyEvent, events_of
 from taskflow.function import Function, InvokeData, InvokeOptions, id_of
 from taskflow.function_options import FunctionOptions
@@ -23,7 +23,8 @@ from taskflow.values.keywords import check_keywords
 from taskflow.values.shape import ANY
 
 if TYPE_CHECKING:
-    # What looks at runs is imported where it is used: see `connections`.
+    # What connects, and what looks at runs, is imported where it is used.
+    from taskflow.connections import Connections
     from taskflow.runs.cancel import LiveRuns
     from taskflow.runs.control import RunControl
     from taskflow.runs.replay import ReplayOptions
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+MAKING = threading.Lock()
 
 
 class TaskFlow:
@@ -56,7 +58,8 @@ class TaskFlow:
         self, app_id: str, *, middleware: Sequence[Middleware] = (), **settings: Unpack[Settings]
     ) -> None:
         """`middleware` is that of all functions and sends, the outermost first (S11.4)."""
-        self._link = Connections(Config.resolve(app_id, **settings))
+        self._config = Config.resolve(app_id, **settings)
+        self._connections: Connections | None = None
         self.queues = Queues(lambda: self._link)
         self._functions = Functions(middleware, strict_events=self.config.strict_events)
         # For tests: provider -> the one that stands in for it (S11.5).
@@ -69,12 +72,22 @@ class TaskFlow:
 
     @property
     def id(self) -> str:
-        return self._link.config.app_id
+        return self._config.app_id
 
     @property
     def config(self) -> Config:
         """The checked settings of the app."""
-        return self._link.config
+        return self._config
+
+    @property
+    def _link(self) -> Connections:
+        """The connections, one set whichever threads ask first. Who only defines functions imports nothing that connects."""
+        if self._connections is None:
+            from taskflow.connections import Connections
+
+            with MAKING:
+                self._connections = self._connections or Connections(self._config)
+        return self._connections
 
     # --- functions ---
 

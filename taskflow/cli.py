@@ -5,6 +5,7 @@ Exit codes: 0 clean, 1 failed, 2 wrong usage.
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 
 import click
@@ -71,7 +72,12 @@ class LazyGroup(click.Group):
         if entry is None:
             return None
         module, _, attribute = entry.target.partition(":")
-        command = getattr(import_module(module), attribute)
+        # Imports leave no garbage, and looking for it takes a twentieth of their time.
+        gc.disable()
+        try:
+            command = getattr(import_module(module), attribute)
+        finally:
+            gc.enable()
         assert isinstance(command, click.Command), entry.target
         return command
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from taskflow.connections import Connections
-
 if TYPE_CHECKING:
+    from taskflow.connections import Connections
     from taskflow.runs.queues import QueueView
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
@@ -323,6 +322,9 @@ def refuse_on_the_loop_of_a_worker(run_id: str) -> None:
     """Raise RuntimeError on a worker's event loop: to block it would stop all runs of the process."""
     if current_run.get() is None:
         return
+    # Who waits for the result of a run has it imported; who only defines functions has not.
+    import asyncio
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:  # there is no loop: a `def` handler or step, on a thread of its own

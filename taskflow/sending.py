@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from taskflow.connections import Connections
 from taskflow.event import Event, encode_events
 from taskflow.middleware.hooks import Hook
-from taskflow.middleware.sending import asend_through, send_through
+
+if TYPE_CHECKING:
+    from taskflow.connections import Connections
 
 
 def send(link: Connections, hooks: Sequence[Hook], events: Sequence[Event]) -> list[str]:
@@ -20,7 +22,12 @@ def send(link: Connections, hooks: Sequence[Hook], events: Sequence[Event]) -> l
         link.publisher.publish_events(messages)
         return ids
 
-    return send_through(hooks, events, publish) if hooks else publish(events)
+    if not hooks:
+        return publish(events)
+    # Only apps with middleware need it.
+    from taskflow.middleware.sending import send_through
+
+    return send_through(hooks, events, publish)
 
 
 async def asend(link: Connections, hooks: Sequence[Hook], events: Sequence[Event]) -> list[str]:
@@ -31,7 +38,11 @@ async def asend(link: Connections, hooks: Sequence[Hook], events: Sequence[Event
         await link.async_publisher.publish_events(messages)
         return ids
 
-    return await asend_through(hooks, events, publish) if hooks else await publish(events)
+    if not hooks:
+        return await publish(events)
+    from taskflow.middleware.sending import asend_through
+
+    return await asend_through(hooks, events, publish)
 
 
 def encode(link: Connections, events: Sequence[Event]) -> tuple[list[str], list[bytes]]:

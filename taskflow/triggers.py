@@ -8,7 +8,6 @@ from dataclasses import field
 from datetime import tzinfo
 from functools import lru_cache
 from typing import Literal, TypeAlias, get_args
-from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -235,6 +234,9 @@ def split_zone(cron: str) -> tuple[str, str]:
 
 
 def find_zone(cron: str, zone_name: str) -> tzinfo:
+    # Only functions with a cron need it.
+    from zoneinfo import ZoneInfo
+
     try:
         return ZoneInfo(zone_name)
     except (KeyError, ValueError, OSError) as error:  # unknown, no name of a zone, or the name of a folder

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from taskflow.commands.durations import parse_duration_option
 from taskflow.commands.options import (
     Target,
     check_broker_is_known,
@@ -14,7 +15,6 @@ from taskflow.commands.options import (
     full_function_id,
     json_option,
     open_control,
-    parse_duration_option,
     parse_json_object,
     print_json,
     run,

@@ -16,7 +16,7 @@ import orjson
 from taskflow.app import TaskFlow
 from taskflow.config import Config, check_slug
 from taskflow.connections import Connections
-from taskflow.errors import ConfigError, InvalidDuration
+from taskflow.errors import ConfigError
 from taskflow.loading import load_app
 from taskflow.redis.address import redact
 from taskflow.runs.control import RunControl
@@ -25,7 +25,6 @@ from taskflow.store.session import CALL_TIMEOUT_S
 from taskflow.store.store import Store
 from taskflow.values.clock import Clock, SystemClock
 from taskflow.values.dev_server import DevInfo, running_dev
-from taskflow.values.durations import parse_duration_ms
 from taskflow.values.record import record
 
 T = TypeVar("T")
@@ -205,13 +204,3 @@ def parse_json_object(
     if not isinstance(parsed, dict):
         raise click.BadParameter(f'expected a JSON object like \'{{"sku": "A7"}}\', got {source[:60]!r}')
     return parsed
-
-
-def parse_duration_option(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """A click callback that parses an option's duration into ms."""
-    if value is None:
-        return None
-    try:
-        return parse_duration_ms(value)
-    except InvalidDuration as error:
-        raise click.BadParameter(str(error)) from None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import click
 
+from taskflow.commands.durations import parse_duration_option
 from taskflow.commands.options import (
     Target,
     check_broker_is_known,
@@ -15,7 +16,6 @@ from taskflow.commands.options import (
     full_function_id,
     json_option,
     open_control,
-    parse_duration_option,
     print_json,
     run,
 )

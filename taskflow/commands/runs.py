@@ -9,6 +9,7 @@ import orjson
 
 from taskflow.cli import Failure
 from taskflow.commands.cancel import cancel_command
+from taskflow.commands.durations import parse_duration_option
 from taskflow.commands.options import (
     Target,
     connection_options,
@@ -16,7 +17,6 @@ from taskflow.commands.options import (
     full_function_id,
     json_option,
     look,
-    parse_duration_option,
     print_json,
     run,
 )

@@ -9,7 +9,7 @@ from importlib import import_module
 import click
 
 from taskflow.broker.streams.scripts import PACKAGE as BROKER_PACKAGE
-from taskflow.commands.options import parse_duration_option
+from taskflow.commands.durations import parse_duration_option
 from taskflow.config import check_slug
 from taskflow.errors import ConfigError
 from taskflow.observability.logs import LEVELS, configure_logging
@@ -112,6 +112,8 @@ def command(
 def preload(*, with_beat: bool = False) -> None:
     """Import and load what every child needs before they fork, so that they share the memory, and the time is spent once."""
     new_loop().close()
+    # The first connection to a host needs it.
+    import_module("encodings.idna")
     load_scripts(PACKAGE)
     load_scripts(BROKER_PACKAGE)
     if with_beat:

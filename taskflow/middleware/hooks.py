@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import difflib
 import inspect
 import logging
 from collections.abc import Callable, Sequence
@@ -67,6 +65,8 @@ class Hooks:
 
     async def tell(self, hooks: tuple[Hook, ...], *facts: Any) -> None:
         """Call `on_...` methods. What one raises is logged, once for each class of error, and changes nothing."""
+        import asyncio  # here, since an app that only sends needs none
+
         for each in hooks:
             try:
                 came = each.method(*facts)
@@ -113,7 +113,9 @@ def check(middleware: object) -> None:
     owner = type(middleware).__name__
     for name in dir(middleware):
         if name.startswith(("on_", "wrap_", "transform_")) and name not in NAMES:
-            near = difflib.get_close_matches(name, NAMES, n=1)
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, NAMES, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; the hooks are {', '.join(NAMES)}"
             raise ConfigError(
                 f"middleware {owner}: {name} is no hook{hint} Begin the name of a helper with _"

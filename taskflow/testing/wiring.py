@@ -15,13 +15,13 @@ from taskflow.values.clock import Clock
 @asynccontextmanager
 async def wired(app: TaskFlow, *, clock: Clock, place: Place | None) -> AsyncIterator[None]:
     """Have the app use `clock`, and `place` unless that is None, for as long as the block takes."""
-    former = app._link
-    config = former.config
+    former = app._config, app._connections
+    config = app.config
     if place is not None:
         config = dataclasses.replace(config, broker=place.url, store=place.url, namespace=place.namespace)
-    app._link = Connections(config, clock=clock)
+    app._config, app._connections = config, Connections(config, clock=clock)
     try:
         yield
     finally:
         await app.aclose()
-        app._link = former
+        app._config, app._connections = former

@@ -180,7 +180,7 @@ async def test_a_rerun_tells_the_version_of_the_code_that_runs_now(make_app: Mak
     shop = Shop(app)
     async with Harness(app) as harness:
         failed = await shop.failed_run(harness)
-    app._link = Connections(dataclasses.replace(app.config, app_version="v2"))
+    app._connections = Connections(dataclasses.replace(app.config, app_version="v2"))
     async with Harness(app) as harness:
         rerun = await app.arerun(failed.id)
         await rerun.aresult("2s")
