@@ -12,10 +12,12 @@ from taskflow.broker.streams.scripts import PACKAGE as BROKER_PACKAGE
 from taskflow.commands.durations import parse_duration_option
 from taskflow.config import check_slug
 from taskflow.errors import ConfigError
+from taskflow.function import FunctionSpec
 from taskflow.observability.logs import LEVELS, configure_logging
 from taskflow.redis.scripts import load_scripts
 from taskflow.store.store import PACKAGE
 from taskflow.values.loops import new_loop
+from taskflow.values.manifest import entries_of
 from taskflow.worker.child.entry import WorkerOptions, serve_beat, serve_child
 from taskflow.worker.child.runner import queue_names
 from taskflow.worker.supervisor.children import Helper
@@ -116,5 +118,6 @@ def preload(*, with_beat: bool = False) -> None:
     import_module("encodings.idna")
     load_scripts(PACKAGE)
     load_scripts(BROKER_PACKAGE)
+    entries_of(FunctionSpec)
     if with_beat:
         import_module("taskflow.beat.main")

@@ -81,8 +81,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until a signal says stop; return the exit code. Call it once, in the main and only thread of the process."""
-        gc.collect()
-        # so that a child's garbage collector does not touch these objects, and their memory stays shared
+        # So that a child's garbage collector does not touch these objects, and their memory stays shared. Imports leave no garbage
+        # that would be worth a look first.
         gc.freeze()
         with self._wakeup:
             try:
