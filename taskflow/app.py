@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
@@ -12,6 +11,7 @@ from taskflow.function import Function, InvokeData, InvokeOptions, id_of
 from taskflow.function_options import FunctionOptions
 from taskflow.functions import Functions
 from taskflow.headers import Headers
+from taskflow.lazy_connections import LazyConnections
 from taskflow.middleware.base import Middleware
 from taskflow.queues import Queues
 from taskflow.run import Run, RunView
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-MAKING = threading.Lock()
 
 
 class TaskFlow:
@@ -58,8 +57,7 @@ class TaskFlow:
         self, app_id: str, *, middleware: Sequence[Middleware] = (), **settings: Unpack[Settings]
     ) -> None:
         """`middleware` is that of all functions and sends, the outermost first (S11.4)."""
-        self._config = Config.resolve(app_id, **settings)
-        self._connections: Connections | None = None
+        self._lazy = LazyConnections(Config.resolve(app_id, **settings))
         self.queues = Queues(lambda: self._link)
         self._functions = Functions(middleware, strict_events=self.config.strict_events)
         # For tests: provider -> the one that stands in for it (S11.5).
@@ -72,22 +70,16 @@ class TaskFlow:
 
     @property
     def id(self) -> str:
-        return self._config.app_id
+        return self.config.app_id
 
     @property
     def config(self) -> Config:
         """The checked settings of the app."""
-        return self._config
+        return self._lazy.config
 
     @property
     def _link(self) -> Connections:
-        """The connections, one set whichever threads ask first. Who only defines functions imports nothing that connects."""
-        if self._connections is None:
-            from taskflow.connections import Connections
-
-            with MAKING:
-                self._connections = self._connections or Connections(self._config)
-        return self._connections
+        return self._lazy.get()
 
     # --- functions ---
 

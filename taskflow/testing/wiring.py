@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from taskflow.app import TaskFlow
-from taskflow.connections import Connections
+from taskflow.lazy_connections import LazyConnections
 from taskflow.testing.valkey import Place
 from taskflow.values.clock import Clock
 
@@ -15,13 +15,13 @@ from taskflow.values.clock import Clock
 @asynccontextmanager
 async def wired(app: TaskFlow, *, clock: Clock, place: Place | None) -> AsyncIterator[None]:
     """Have the app use `clock`, and `place` unless that is None, for as long as the block takes."""
-    former = app._config, app._connections
+    former = app._lazy
     config = app.config
     if place is not None:
         config = dataclasses.replace(config, broker=place.url, store=place.url, namespace=place.namespace)
-    app._config, app._connections = config, Connections(config, clock=clock)
+    app._lazy = LazyConnections(config, clock=clock)
     try:
         yield
     finally:
         await app.aclose()
-        app._config, app._connections = former
+        app._lazy = former

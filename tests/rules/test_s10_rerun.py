@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
-from taskflow.connections import Connections
 from taskflow.context import Context
 from taskflow.errors import InvalidEvent, RerunRefused, RunNotFound, RunSkipped, StepError
 from taskflow.flow.batch import Batch
 from taskflow.flow.rate_limit import RateLimit
 from taskflow.flow.singleton import Singleton
+from taskflow.lazy_connections import LazyConnections
 from taskflow.run import Run, RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness
@@ -180,7 +180,7 @@ async def test_a_rerun_tells_the_version_of_the_code_that_runs_now(make_app: Mak
     shop = Shop(app)
     async with Harness(app) as harness:
         failed = await shop.failed_run(harness)
-    app._connections = Connections(dataclasses.replace(app.config, app_version="v2"))
+    app._lazy = LazyConnections(dataclasses.replace(app.config, app_version="v2"))
     async with Harness(app) as harness:
         rerun = await app.arerun(failed.id)
         await rerun.aresult("2s")
