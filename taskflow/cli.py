@@ -44,6 +44,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "pause": Entry("taskflow.commands.pause:command", "Let no run of a function begin or go on."),
         "resume": Entry("taskflow.commands.resume:command", "Let the runs of a paused function go on."),
         "api": Entry("taskflow.commands.api:command", "Call an operation of the web API, here or over HTTP."),
+        "mcp": Entry("taskflow.commands.mcp:command", "Serve the operations as tools for language models."),
         "keys": Entry("taskflow.commands.keys:command", "Create, list and revoke the keys of web clients."),
         "dead-letters": Entry("taskflow.commands.dead_letters:command", "List messages that could not be read."),
         "doctor": Entry("taskflow.commands.doctor:command", "Look for what is wrong; print the least rights (--acl)."),

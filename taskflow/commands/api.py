@@ -17,7 +17,7 @@ from taskflow.terminal.screen import Screen, plain
 from taskflow.values.clock import SystemClock
 from taskflow.values.ids import new_ulid
 from taskflow.values.keywords import did_you_mean
-from taskflow.web.catalogue.audit import Entry, note
+from taskflow.web.catalogue.audit import call_and_note
 from taskflow.web.catalogue.fields import fields_of, parse_texts
 from taskflow.web.catalogue.operation import Desk, Operation
 from taskflow.web.catalogue.post import Post
@@ -122,16 +122,6 @@ async def call_here(target: Target, operation: Operation, given: dict[str, Any])
             await store.correct(clock)
         functions = target.app.functions if target.app else {}
         desk = Desk(connections, Post(connections), functions, new_ulid(clock.now_ms()))
-        outcome = "done"
-        try:
-            return await operation.call(desk, given)
-        except Problem as problem:
-            outcome = problem.kind.code
-            raise
-        finally:
-            if operation.is_noted:
-                why = str(given.get("reason") or "")
-                who = f"{getpass.getuser()} on the command line"
-                await note(desk, Entry.of(who, operation.name, given, why=why, outcome=outcome))
+        return await call_and_note(operation, desk, given, who=f"{getpass.getuser()} on the command line")
     finally:
         await connections.aclose()

@@ -10,8 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from taskflow.connections import Connections
 from taskflow.testing import Harness
 from taskflow.values.ids import new_ulid
+from taskflow.web.catalogue.post import Post
 from tests.waiting import until
 
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -316,3 +318,10 @@ async def test_an_event_of_another_web_process_is_waited_for_and_then_unknown(
     monkeypatch.setattr("taskflow.web.event_api.v1.ROUTED_WITHIN_S", 0.02)
     answer = await web.get(f"/v1/events/{new_ulid()}")
     assert answer.status_code == 404
+
+
+async def test_repeated_requests_take_no_more_memory(link: Connections) -> None:
+    post = Post(link)
+    for _ in range(3):
+        post.remember("01HF7YAT00000G40R40M30E20A", b"x" * 100)
+    assert (post.recent_bytes, len(post.recent)) == (100, 1)

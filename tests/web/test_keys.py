@@ -30,6 +30,7 @@ async def web(link: Connections) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ring, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(ring, "LOOK_AGAIN_S", 0.0)
 
 
 async def make(shell: Shell, *arguments: str) -> str:
@@ -214,3 +215,12 @@ async def test_pages_of_any_site_may_send_with_a_key(
     answer = await web.post(f"/e/{key}", json=ORDER, headers={"origin": "https://shop.example"})
     assert answer.headers["access-control-allow-origin"] == "*"
     assert answer.headers["x-inngest-server-kind"] == "cloud"
+
+
+async def test_a_key_is_good_as_soon_as_it_is_made(
+    harness: Harness, web: httpx.AsyncClient, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring, "LOOK_EVERY_S", 60.0)
+    assert (await web.get("/e/unknown")).status_code == 401
+    key = await make(shell, "storefront")
+    assert (await web.get(f"/e/{key}")).status_code == 200

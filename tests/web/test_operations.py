@@ -1,4 +1,4 @@
-"""Each operation is called here, over HTTP, and from the command line both ways: the answers are the same, and as OpenAPI says."""
+"""Each operation is called here, over HTTP, by `taskflow api` both ways, and as a tool: with like answers, as OpenAPI says."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, cast
 import httpx
 import jsonschema
 import pytest
+from mcp import Client
 
 from taskflow.connections import Connections
 from taskflow.testing import Harness
@@ -19,6 +20,7 @@ from taskflow.web.catalogue.post import Post
 from taskflow.web.catalogue.table import OPERATIONS
 from taskflow.web.client import request_for
 from taskflow.web.site import SiteOptions, make_site
+from taskflow.web.tools import make_server, tools_for
 from tests.commands.shell import Shell
 from tests.web.server import served
 
@@ -121,9 +123,17 @@ async def test_an_operation_answers_the_same_in_each_way(
         assert outcome.code == 0, outcome.stderr
         return outcome.json
 
+    async def as_a_tool(given: Mapping[str, Any]) -> Any:
+        async with Client(make_server(desk, allows_writes=True, version="1")) as client:
+            answer = await client.call_tool(name.replace(".", "_"), dict(given))
+        assert not answer.is_error, answer.content
+        return answer.structured_content
+
     ways: list[Callable[[Mapping[str, Any]], Awaitable[Any]]] = [
         here, over_http, on_the_command_line, on_the_command_line_over_http,
     ]  # fmt: skip
+    if name.replace(".", "_") in tools_for(allows_writes=True):
+        ways.append(as_a_tool)
     answers = []
     for way in ways:
         if name.endswith(".resume"):

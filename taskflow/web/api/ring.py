@@ -17,6 +17,7 @@ from taskflow.web.catalogue.problems import Kind, Problem
 logger = logging.getLogger("taskflow.web")
 
 LOOK_EVERY_S = 2.0  # how long a key that was revoked or made may be taken for what it was
+LOOK_AGAIN_S = 0.2  # how often unknown keys may have the keys read again
 NOTE_EVERY_MS = 60_000
 MAX_KEY_CHARS = 200
 
@@ -33,8 +34,9 @@ class KeyRing:
 
     async def find(self, text: str) -> Key:
         """The key. Raises Problem for one that is unknown, revoked or too old."""
-        keys = await self.keys()
-        key = keys.get(digest_of(text)) if len(text) <= MAX_KEY_CHARS else None
+        digest = digest_of(text[: MAX_KEY_CHARS + 1])
+        # One that is not known may have been made a moment ago.
+        key = (await self.keys(LOOK_EVERY_S)).get(digest) or (await self.keys(LOOK_AGAIN_S)).get(digest)
         place = f"in namespace {self.link.config.namespace!r}"
         if key is None:
             raise Problem(
@@ -49,11 +51,12 @@ class KeyRing:
         await self.note_use(key, now_ms)
         return key
 
-    async def keys(self) -> dict[str, Key]:
+    async def keys(self, max_age_s: float) -> dict[str, Key]:
+        """The keys by digest, as they were no longer ago than this."""
         now_s = asyncio.get_running_loop().time()
-        if self.by_digest is None or now_s - self.looked_s >= LOOK_EVERY_S:
+        if self.by_digest is None or now_s - self.looked_s >= max_age_s:
             async with self.lock:
-                if self.by_digest is None or now_s - self.looked_s >= LOOK_EVERY_S:
+                if self.by_digest is None or now_s - self.looked_s >= max_age_s:
                     await self.look(now_s)
         assert self.by_digest is not None
         return self.by_digest

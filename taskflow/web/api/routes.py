@@ -23,7 +23,7 @@ from taskflow.web.api.body import check_is_json, parse_json, read_body
 from taskflow.web.api.guard import Caller, Guard
 from taskflow.web.api.openapi import describe
 from taskflow.web.api.stream import HEARTBEAT_S, EventStream, run_messages, until_gone
-from taskflow.web.catalogue.audit import Entry, note
+from taskflow.web.catalogue.audit import call_and_note
 from taskflow.web.catalogue.fields import parse_texts
 from taskflow.web.catalogue.operation import Desk, Operation, Scope
 from taskflow.web.catalogue.problems import Kind, Problem, problem_of
@@ -75,16 +75,8 @@ class Api:
         desk, key = self.desk, request.headers.get("idempotency-key")
         if key is not None:
             desk = replace(desk, uid=await uid_of_first(desk, caller, key, [operation.name, given]))
-        outcome = "done"
-        try:
-            return await while_connected(request, operation.call(desk, given))
-        except Problem as problem:
-            outcome = problem.kind.code
-            raise
-        finally:
-            if operation.is_noted:
-                why = str(given.get("reason") or request.headers.get("x-reason") or "")
-                await note(desk, Entry.of(caller.name, operation.name, given, why=why, outcome=outcome))
+        why = request.headers.get("x-reason", "")
+        return await while_connected(request, call_and_note(operation, desk, given, who=caller.name, why=why))
 
     async def stream(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)

@@ -11,7 +11,7 @@ import orjson
 
 from taskflow.errors import StoreUnavailable
 from taskflow.web.catalogue.fields import wanted
-from taskflow.web.catalogue.operation import Desk, Scope, operation
+from taskflow.web.catalogue.operation import Desk, Operation, Scope, operation
 from taskflow.web.catalogue.problems import Kind, Problem
 from taskflow.web.catalogue.runs import MAX_PAGE
 
@@ -73,6 +73,22 @@ async def note(desk: Desk, entry: Entry) -> None:
             await store.clients.note_write(orjson.dumps({"at_ms": moment.now_ms, **asdict(entry)}))
     except StoreUnavailable as error:
         logger.warning("a write is not in the audit list: %s by %s (%s)", entry.what, entry.who, error)
+
+
+async def call_and_note(
+    operation: Operation, desk: Desk, given: Mapping[str, Any], *, who: str, why: str = ""
+) -> Any:
+    """The answer of an operation. A write is noted with its outcome, with `reason` of the request if `why` is not given."""
+    outcome = "done"
+    try:
+        return await operation.call(desk, given)
+    except Problem as problem:
+        outcome = problem.kind.code
+        raise
+    finally:
+        if operation.is_noted:
+            why = why or str(given.get("reason") or "")
+            await note(desk, Entry.of(who, operation.name, given, why=why, outcome=outcome))
 
 
 @operation("audit.list", "GET", "/audit", Scope.ADMIN)

@@ -158,8 +158,9 @@ class Post:
             )
 
     def remember(self, uid: str, text: bytes) -> None:
+        # A request that is repeated gives the same ids.
+        self.recent_bytes += len(text) - len(self.recent.pop(uid, b""))
         self.recent[uid] = text
-        self.recent_bytes += len(text)
         while self.recent_bytes > MAX_RECENT_BYTES:
             self.recent_bytes -= len(self.recent.popitem(last=False)[1])
 
