@@ -73,10 +73,11 @@ class Around:
         if status == "cancelled":
             await hooks.tell(hooks.on_cancel, run, orjson.loads(body).get("message") or "")
             outcome = Outcome("cancelled")
-        elif status == "failed":
-            outcome = Outcome("failed", error=None if error is None else original_of(error))
-        else:
+        elif status == "completed":
             outcome = self.outcome
+        else:
+            error = None if error is None else original_of(error)
+            outcome = Outcome("skipped" if status == "skipped" else "failed", error=error)
         await hooks.tell(hooks.on_run_end, run, outcome)
 
     async def received(self, event: ReceivedEvent) -> ReceivedEvent:

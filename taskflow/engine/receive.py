@@ -64,7 +64,7 @@ async def skip(run: Execution, refusal: EventsRefused) -> None:
     if run.around is not None and verdict is not Verdict.FENCED:
         error = InvalidEvent(str(refusal))
         body = orjson.dumps(describe_error(error))
-        await run.around.ends("failed", error=error, body=body, now_ms=run.host.clock.now_ms())
+        await run.around.ends("skipped", error=error, body=body, now_ms=run.host.clock.now_ms())
     run.conclude()
 
 

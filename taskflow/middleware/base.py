@@ -69,7 +69,7 @@ class Middleware:
         """The run, which was in this process, ends as cancelled. `on_run_end` follows."""
 
     def on_run_end(self, run: Activation, outcome: Outcome) -> Any:
-        """The run has ended, and the store knows: "completed" with its result, "failed" with its error, or "cancelled"."""
+        """The run has ended, and the store knows: "completed" with its result, "failed" with its error, "cancelled", "skipped"."""
 
     def on_step_start(self, attempt: Attempt) -> Any:
         """A step's function is about to be called."""

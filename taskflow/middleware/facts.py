@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from taskflow.event import ReceivedEvent
 
-Status = Literal["completed", "failed", "suspended", "cancelled", "handed back", "lost"]
+Status = Literal["completed", "failed", "skipped", "suspended", "cancelled", "handed back", "lost"]
 
 
 class Outcome(NamedTuple):
@@ -16,7 +16,8 @@ class Outcome(NamedTuple):
 
     status  "completed", with the `value` that was returned; "failed", with the `error` that was raised. An activation also ends
             "suspended" (it sleeps or waits), "cancelled", "handed back" (its worker drains, or its function was paused), or
-            "lost" (another process has the run now). Code of an attempt that was cancelled by its own run is "cancelled" too.
+            "lost" (another process has the run now). Code of an attempt that was cancelled by its own run is "cancelled" too. A run
+            that takes none of its events ends "skipped" (S11.2).
 
     `result()` is for code that expects an exception: `async with session.begin(): (await call()).result()`.
     """
@@ -51,7 +52,7 @@ class Activation:
     events          all events of a batch; otherwise only `event`
     attempt         number of the attempt at the code between the steps, from 0
     is_first        whether no earlier activation of the run got anywhere: `on_run_start` is called, not `on_resume`
-    offered_step    key of the step for whose sake the process replays the handler; empty for the run itself (S4.4)
+    offered_step    key of the first step for whose sake the process replays the handler; empty for the run itself (S4.4)
     worker          id of the process
     created_ms      when the run was made; started_ms: when it was first claimed; claimed_ms: when it was claimed this time
     queue_wait_ms   of a first activation, how long the run could have begun; None for later ones

@@ -8,6 +8,7 @@ from __future__ import annotations
 from tests.simulation.evidence import Evidence
 from tests.simulation.flow_checks import COUNTING_CHECKS, FLOW_CHECKS
 from tests.simulation.leak_checks import LEAK_CHECKS
+from tests.simulation.middleware_checks import MIDDLEWARE_CHECKS
 from tests.simulation.order_checks import ORDER_CHECKS
 from tests.simulation.release_checks import RELEASE_CHECKS
 from tests.simulation.run_checks import RUN_CHECKS
@@ -15,7 +16,15 @@ from tests.simulation.typed import TYPED_CHECKS
 
 __all__ = ["CHECKS", "Evidence", "check"]
 
-CHECKS = (*RUN_CHECKS, *FLOW_CHECKS, *ORDER_CHECKS, *RELEASE_CHECKS, *TYPED_CHECKS, *LEAK_CHECKS)
+CHECKS = (
+    *RUN_CHECKS,
+    *FLOW_CHECKS,
+    *ORDER_CHECKS,
+    *RELEASE_CHECKS,
+    *TYPED_CHECKS,
+    *MIDDLEWARE_CHECKS,
+    *LEAK_CHECKS,
+)
 
 
 def check(evidence: Evidence) -> list[str]:

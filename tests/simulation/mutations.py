@@ -17,6 +17,7 @@ from typing import Any
 from taskflow import event
 from taskflow.beat.crons import Crons
 from taskflow.engine import handler
+from taskflow.engine.around import StepAround
 from taskflow.engine.assignment import OfferedSteps
 from taskflow.engine.execution import Execution
 from taskflow.engine.executor import Executor
@@ -336,6 +337,15 @@ MUTATIONS = (
     Mutation(
         "throws away what a drained body came to", "S4.7", 18,
         python(HandlerCall, "main", "run.lifecycle.may_begin_step or run.is_let_go_on", "run.lifecycle.may_begin_step"),
+    ),
+    # --- what is around user code ---
+    Mutation(
+        "calls a step's function without its middleware", "S11.4", 0,
+        python(StepCalls, "attempt", "around if around is not None and around.is_called else None", "None"),
+    ),
+    Mutation(
+        "does not tell of the end of a step that failed", "S11.4", 0,
+        python(StepAround, "fails", 'await self.ends(Outcome("failed", error=original_of(error)), now_ms)', "pass"),
     ),
     # --- deploys ---
     Mutation(

@@ -27,6 +27,7 @@ import click
 from taskflow.app import TaskFlow
 from taskflow.courier import Courier
 from taskflow.dev.spawn import end_with
+from taskflow.middleware.base import Middleware
 from taskflow.store import store
 from taskflow.values.ids import GENERATOR
 from tests.simulation.actors import Actors
@@ -37,6 +38,7 @@ from tests.simulation.emptied import survivors, with_empty_store
 from tests.simulation.evidence import Evidence
 from tests.simulation.history import Record
 from tests.simulation.hosts import BeatHost, HostTime, Place, SkewedClock, WorkerHost
+from tests.simulation.middleware import middleware_of
 from tests.simulation.network import Network
 from tests.simulation.observation import has_live_runs, is_outbox_empty, kept_runs, observe
 from tests.simulation.process import SimulatedProcess
@@ -97,7 +99,9 @@ class Simulation:
             with_releases(Generator(self.world.random, random.Random(f"later {seed}")).plan(), seed), seed
         )
         self.plan = with_empty_store(plan, seed)
-        self.apps = {release: make_app() for release in ((OLD, NEW) if self.plan.is_rolling else (OLD,))}
+        middleware = middleware_of(seed, self.world)
+        releases = (OLD, NEW) if self.plan.is_rolling else (OLD,)
+        self.apps = {release: make_app(middleware) for release in releases}
         self.place = Place(self.world, Network(self.world, server), SimulatedBroker(self.world), self.apps)
         link = self.apps[OLD]._link
         link.async_publisher = SimulatedPublisher(self.place.broker, "sim")
@@ -241,6 +245,7 @@ class Simulation:
     def close_down(self) -> None:
         """The workers leave; when the retention is over, beat removes what is left."""
         world = self.world
+        world.history.add("closing")
         leaving = [task for host in self.workers for task in host.leave()]
         if not world.run_until(lambda: all(task.done() for task in leaving), limit_s=60):
             self.problems.append("a worker did not leave within 60 s of SIGTERM")
@@ -260,10 +265,10 @@ class Simulation:
             process.bury()
 
 
-def make_app() -> TaskFlow:
+def make_app(middleware: Sequence[Middleware]) -> TaskFlow:
     return TaskFlow(
         "sim", broker="redis://simulated", store="unix:///simulated", namespace="tf", retention=RETENTION_S,
-        failed_retention=FAILED_RETENTION_S,
+        failed_retention=FAILED_RETENTION_S, middleware=middleware,
     )  # fmt: skip
 
 
