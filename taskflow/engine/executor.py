@@ -217,15 +217,15 @@ class Executor:
                     self.on_unknown()
             self.refuse(jobs)
             return
-        if self.is_draining or epoch == LEASE_LOST:  # the reply was on its way when that began
-            self.refuse(jobs)
-            return
         known = None if claimed.step_key else self.executions.get(run_id)
         if known is not None:
             if known.owned.claim.fence == claimed.claim.fence:  # a second reply: the command was sent twice
                 self.unreserve(1)
                 return
             known.stop(Ending.FENCED)
+        if self.is_draining or epoch == LEASE_LOST:  # the reply was on its way when that began
+            self.refuse(jobs)
+            return
         execution = Execution(claimed, function, self, epoch)
         if not self.executions:
             self.idle.clear()
@@ -359,9 +359,13 @@ class Executor:
         # the messages for these queues are acknowledged, but this process claims nothing for them any more
         if spent:
             self.messenger.send_work(spent)
+        self.stop_all()
+        await self.idle.wait()
+
+    def stop_all(self) -> None:
+        """Have no run here begin another step. Safe to repeat."""
         for execution in list(self.executions.values()):
             execution.stop(Ending.HANDED_BACK)
-        await self.idle.wait()
 
     def spawn(self, work: Any) -> None:
         task = self.loop.create_task(work, context=ContextVars())

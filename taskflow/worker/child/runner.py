@@ -261,6 +261,8 @@ class AppRunner:
                 await self.intake.finish()
                 await self.executor.drain()
         except TimeoutError:
+            # The time may have passed before `drain` began: no step may begin after the claims are handed back.
+            self.executor.stop_all()
             held = list(self.executor.executions)
             logger.warning(
                 "%d runs did not reach the end of a step within %g s; they are handed back",
