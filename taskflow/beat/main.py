@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Callable
 
+from taskflow.beat.health import BeatHealth
 from taskflow.beat.service import Beat
 from taskflow.config import Config
 
@@ -17,17 +18,26 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 logger = logging.getLogger("taskflow.beat")
 
 
-def run_beat(config: Config, *, on_ready: Callable[[], None], on_turn: Callable[[], None]) -> int:
+def run_beat(
+    config: Config,
+    *,
+    on_ready: Callable[[], None],
+    on_turn: Callable[[], None],
+    health: BeatHealth | None = None,
+) -> int:
     """Do the duties of a beat until SIGTERM, SIGINT or SIGQUIT; return the exit code.
 
-    `on_ready` is called once beat is connected, `on_turn` once a second while its loop turns (S9.9).
+    `on_ready` is called once beat is connected, `on_turn` once a second while its loop turns (S9.9); `health` is told then how
+    beat does (S13.3).
     Raises StoreUnavailable when the store can't be reached at the start; later, beat waits for the store (S9.5).
     """
     with asyncio.Runner() as runner:
-        return runner.run(serve(Beat(config), on_ready, on_turn))
+        return runner.run(serve(Beat(config), on_ready, on_turn, health or BeatHealth()))
 
 
-async def serve(beat: Beat, on_ready: Callable[[], None], on_turn: Callable[[], None]) -> int:
+async def serve(
+    beat: Beat, on_ready: Callable[[], None], on_turn: Callable[[], None], health: BeatHealth
+) -> int:
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # a worker's child leaves Ctrl-C to the supervisor
@@ -38,7 +48,9 @@ async def serve(beat: Beat, on_ready: Callable[[], None], on_turn: Callable[[], 
     stopping = asyncio.create_task(beat.stopping.wait())
     while not stopping.done() and not duties.done():
         on_turn()
+        health.note(beat)
         await asyncio.wait([stopping, duties], timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
+    health.note(beat)
     stopping.cancel()
     await asyncio.wait([duties], timeout=STOP_TIMEOUT_S)
     if not duties.done():  # the turn waits for a store that is away

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from typing import Any
 
 from taskflow.beat.crons import Crons
@@ -40,7 +41,8 @@ class Beat:
         self.clock = clock or SystemClock()
         self.stopping = asyncio.Event()
         self.correct_at_ms = 0
-        self.last_turn_ms = 0  # health (S9.9)
+        self.last_turn_ms = 0
+        self.went_well_s: float | None = None  # time.monotonic() of the last turn that did not fail (S13.3)
         self.nudge: asyncio.Future[Any] | None = None
         self.nudge_at_ms = 0  # not to ask for nudges before; the server has refused it
         self.trouble = Trouble(logger, "a turn of beat")
@@ -92,6 +94,7 @@ class Beat:
                     await self.pause()
                 else:
                     self.trouble.over()
+                    self.went_well_s = time.monotonic()
                     await self.sleep_until(next_ms)
         finally:
             await self.close()

@@ -19,6 +19,11 @@ class LoopConsumer(Protocol):
         """When (ms since epoch) the broker last answered, or a poll ended without messages; 0 before the first."""
         ...
 
+    @property
+    def connected(self) -> bool:
+        """Whether it has its connections to the broker, as far as it has noticed."""
+        ...
+
     async def open(self, timeout_s: float) -> None:
         """Wait until the consumer consumes. Raises BrokerUnavailable, with the reason, after `timeout_s`."""
         ...

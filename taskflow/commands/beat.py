@@ -6,7 +6,9 @@ import logging
 
 import click
 
+from taskflow.beat.health import BeatHealth
 from taskflow.beat.main import run_beat
+from taskflow.commands.health import health_options, start_health_server
 from taskflow.commands.options import connection_options, find_target
 from taskflow.observability.logs import LEVELS, configure_logging
 from taskflow.redis.address import redact
@@ -16,6 +18,7 @@ logger = logging.getLogger("taskflow.beat")
 
 @click.command
 @connection_options
+@health_options
 @click.option("--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="info", help="[info]")
 @click.option("--json-logs", is_flag=True, help="Log one JSON object a line.")
 def command(
@@ -23,6 +26,8 @@ def command(
     store: str | None,
     broker: str | None,
     namespace: str | None,
+    health_port: int | None,
+    health_host: str,
     loglevel: str,
     json_logs: bool,
 ) -> None:
@@ -33,6 +38,8 @@ def command(
     """
     configure_logging(level=loglevel, json_lines=json_logs)
     config = find_target(app, store, broker, namespace).config
+    health = BeatHealth()
+    start_health_server(health_host, health_port, health.probes)
 
     def say_ready() -> None:
         logger.info(
@@ -42,4 +49,4 @@ def command(
             config.namespace,
         )
 
-    raise SystemExit(run_beat(config, on_ready=say_ready, on_turn=lambda: None))
+    raise SystemExit(run_beat(config, on_ready=say_ready, on_turn=lambda: None, health=health))

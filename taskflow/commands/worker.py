@@ -10,6 +10,7 @@ import click
 
 from taskflow.broker.streams.scripts import PACKAGE as BROKER_PACKAGE
 from taskflow.commands.durations import parse_duration_option
+from taskflow.commands.health import health_options, start_health_server
 from taskflow.config import check_slug
 from taskflow.errors import ConfigError
 from taskflow.function import FunctionSpec
@@ -22,6 +23,7 @@ from taskflow.worker.child.entry import WorkerOptions, serve_beat, serve_child
 from taskflow.worker.child.runner import queue_names
 from taskflow.worker.supervisor.children import Helper
 from taskflow.worker.supervisor.cpus import available_cpus
+from taskflow.worker.supervisor.health import WorkerHealth
 from taskflow.worker.supervisor.liveness import WorkerLiveness
 from taskflow.worker.supervisor.options import SupervisorOptions
 from taskflow.worker.supervisor.supervisor import Supervisor
@@ -71,6 +73,7 @@ def parse_queues(ctx: click.Context, parameter: click.Parameter, value: Sequence
     callback=parse_duration_option,
     help="Log an event loop that stands still for this long [5s].",
 )
+@health_options
 @click.option("--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="info", help="[info]")
 @click.option("--json-logs", is_flag=True, help="Log one JSON object a line.")
 def command(
@@ -81,6 +84,8 @@ def command(
     beat: bool,
     drain_timeout: int,
     blocked_after: int,
+    health_port: int | None,
+    health_host: str,
     loglevel: str,
     json_logs: bool,
 ) -> None:
@@ -98,6 +103,7 @@ def command(
         drain_timeout_s=drain_timeout / 1000,
         blocked_after_s=blocked_after / 1000,
     )
+    health = WorkerHealth(blocked_after_s=options.blocked_after_s)
     supervisor = Supervisor(
         SupervisorOptions(
             child_main=partial(serve_child, options=options),
@@ -106,8 +112,10 @@ def command(
             drain_timeout_s=options.drain_timeout_s,
         ),
         make_store=WorkerLiveness,
+        health=None if health_port is None else health,
     )
     preload(with_beat=beat)
+    start_health_server(health_host, health_port, health.probes, forks=True)
     raise SystemExit(supervisor.run())
 
 

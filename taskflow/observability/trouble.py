@@ -26,6 +26,7 @@ class Trouble:
         self._now_s = now_s
         self._began_s: float | None = None
         self.failures = 0  # since it last worked
+        self.latest = ""  # the latest failure in words
         self._told: set[str] = set()
 
     def note(
@@ -35,6 +36,7 @@ class Trouble:
         if self._began_s is None:
             self._began_s = self._now_s()
         self.failures += 1
+        self.latest = str(error) or type(error).__name__
         cause = VARYING.sub("#", f"{type(error).__name__}: {error}")
         if cause in self._told:
             return
@@ -43,7 +45,7 @@ class Trouble:
             level,
             "%s fails: %s; it is tried again until it works, and this is not said again",
             self._what,
-            str(error) or type(error).__name__,
+            self.latest,
             exc_info=error if with_traceback else None,
         )
 

@@ -84,16 +84,32 @@ class Lease:
 
 
 class Progress:
-    """When a child's loop last turned, in shared memory: a child is healthy if it makes progress, not if it lives. Rule S9.9."""
+    """When a child's loop last turned, in shared memory: a child is healthy if it makes progress, not if it lives. Rule S9.9.
 
-    LOOP = 0
+    And since when it has no connection to the broker, which makes a worker not ready (S13.3).
+    """
+
+    LOOP, BROKER_LOST = 0, 1
 
     def __init__(self) -> None:
-        self._cells = SharedCells(1)
+        self._cells = SharedCells(2)
 
     def loop_turned(self) -> None:
         """Note that the child's event loop turns. Call it at least once a second, from a timer of the loop."""
         self._cells[self.LOOP] = boot_ns()
+
+    def note_broker(self, *, is_connected: bool) -> None:
+        """Note whether the child has its connection to the broker now."""
+        if is_connected:
+            self._cells[self.BROKER_LOST] = 0
+        elif self._cells[self.BROKER_LOST] == 0:
+            self._cells[self.BROKER_LOST] = boot_ns()
+
+    @property
+    def broker_lost_s(self) -> float | None:
+        """Seconds since the child lost the broker; None while it is connected, and before it connects."""
+        lost_ns = self._cells[self.BROKER_LOST]
+        return None if lost_ns == 0 else (boot_ns() - lost_ns) / NS_PER_S
 
     @property
     def loop_age_s(self) -> float | None:

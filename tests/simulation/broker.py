@@ -140,6 +140,7 @@ class SimulatedConsumer:
         self.names = list(queues)
         self.on_deliveries = on_deliveries
         self.last_poll_ms = 0
+        self.connected = True
         self.paused_names: set[str] = set()
         self.held: dict[Message, None] = {}
         self.is_stopped = False

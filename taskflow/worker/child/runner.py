@@ -56,6 +56,8 @@ class Beacon(Protocol):
 
     def loop_turned(self) -> None: ...
 
+    def note_broker(self, *, is_connected: bool) -> None: ...
+
 
 @record(kw_only=True)
 class RunnerOptions:
@@ -209,6 +211,7 @@ class AppRunner:
         """Show that the loop turns. Rule S9.9."""
         if self.beacon is not None:
             self.beacon.loop_turned()
+            self.beacon.note_broker(is_connected=self.consumer.connected)
         self.follow_lease()
         self.timers = [self.loop.call_later(self.options.tick_s, self.tick)]
 

@@ -87,6 +87,7 @@ class Heartbeats:
         self._hand_backs: deque[HandBack] = deque()
         self._due_s = 0.0
         self._outage_began_s: float | None = None
+        self._outage = ""
         self._outage_is_logged = False
         self._confirmed_ns: int | None = None
 
@@ -112,6 +113,11 @@ class Heartbeats:
     def due_s(self) -> float | None:
         """When `run_due` next has something to do; None before a child has said Hello."""
         return None if self._hello is None else self._due_s
+
+    @property
+    def outage(self) -> str:
+        """Why the last call of the store failed; empty if it did not."""
+        return self._outage
 
     def run_due(self, leases: Mapping[str, Lease], *, now_s: float) -> None:
         """If it is time, hand back the claims of ended children, and send a heartbeat for the children of `leases`."""
@@ -180,6 +186,7 @@ class Heartbeats:
                 logger.warning("handed back %d runs of child %s (%s)", count, ended.child_id, ended.cause)
 
     def _note_outage(self, error: Exception, *, now_s: float) -> None:
+        self._outage = f"{type(error).__name__}: {error}"
         if self._outage_began_s is None:
             self._outage_began_s = now_s
             if self._confirmed_ns is None:
@@ -189,7 +196,7 @@ class Heartbeats:
         self._outage_is_logged = True
         logger.error(
             "no answer from the store (%s); trying again every %g s, no step starts once the lease is over",
-            f"{type(error).__name__}: {error}",
+            self._outage,
             RETRY_S,
         )
 
@@ -199,4 +206,5 @@ class Heartbeats:
         if self._outage_is_logged:
             logger.warning("the store answers again, after %.1f s", now_s - self._outage_began_s)
         self._outage_began_s = None
+        self._outage = ""
         self._outage_is_logged = False

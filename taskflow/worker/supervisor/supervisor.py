@@ -20,7 +20,7 @@ from enum import IntEnum
 from taskflow.worker.messages import Failed, Hello, Message, Ready, Recycle
 from taskflow.worker.supervisor.child_process import ChildMain, Exit, fork_child, reap_orphans
 from taskflow.worker.supervisor.children import Child, ChildState, Purpose, Seat
-from taskflow.worker.supervisor.health import report_if_stuck
+from taskflow.worker.supervisor.health import WorkerHealth, report_if_stuck
 from taskflow.worker.supervisor.heartbeats import Heartbeats, StoreFactory, host_now_ms
 from taskflow.worker.supervisor.options import SupervisorOptions
 from taskflow.worker.supervisor.wakeup import Wakeup
@@ -55,6 +55,7 @@ class Supervisor:
         make_store: StoreFactory,
         worker_id: str | None = None,
         now_ms: Callable[[], int] = host_now_ms,
+        health: WorkerHealth | None = None,
     ) -> None:
         self.worker_id = worker_id or new_worker_id()
         self._options = options
@@ -64,6 +65,7 @@ class Supervisor:
             interval_s=options.heartbeat_interval_s,
             now_ms=now_ms,
         )
+        self._health = health
         self._wakeup = Wakeup(SIGNALS)
         self._phase = Phase.STARTING
         self._exit_code = 0
@@ -110,9 +112,20 @@ class Supervisor:
         reap_orphans({child.process.pid for child in self._children})
         self._kill_overdue()
         leases = {child.child_id: child.process.lease for child in self._children if child.said_hello}
+        self._note_health()  # before a call that may take a second
         self._heartbeats.run_due(leases, now_s=time.monotonic())
+        self._note_health()
         for child in self._children:
             report_if_stuck(child, limit_s=self._options.blocked_after_s, now_s=time.monotonic())
+
+    def _note_health(self) -> None:
+        if self._health is not None:
+            self._health.note(
+                self._children,
+                is_draining=self._phase >= Phase.DRAINING,
+                is_running=self._phase is Phase.RUNNING,
+                outage=self._heartbeats.outage,
+            )
 
     # Waiting
 
