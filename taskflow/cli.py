@@ -47,6 +47,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "mcp": Entry("taskflow.commands.mcp:command", "Serve the operations as tools for language models."),
         "keys": Entry("taskflow.commands.keys:command", "Create, list and revoke the keys of web clients."),
         "dead-letters": Entry("taskflow.commands.dead_letters:command", "List messages that could not be read."),
+        "probe": Entry("taskflow.commands.probe:command", "Ask a worker or beat whether it is live or ready."),
         "doctor": Entry("taskflow.commands.doctor:command", "Look for what is wrong; print the least rights (--acl)."),
     },
 }  # fmt: skip

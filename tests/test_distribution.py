@@ -41,7 +41,7 @@ def test_the_wheel_has_the_package_with_its_data_and_entry_points(built: Path) -
     assert any(name.endswith(".lua") for name in names)
     assert data_files() <= names
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"taskflow"}
-    assert "taskflow = taskflow.cli:main" in told
+    assert "taskflow = taskflow.__main__:main" in told
     assert "[pytest11]\ntaskflow.testing.plugin = taskflow.testing.plugin" in told
 
 
