@@ -14,7 +14,7 @@ APP_ID = "bench"
 STEPS = 10
 BRANCHES = 100
 
-app = TaskFlow(APP_ID)
+app = TaskFlow(APP_ID, max_steps=20_000)
 
 
 async def nothing() -> None:
@@ -23,6 +23,15 @@ async def nothing() -> None:
 
 def nothing_blocking() -> None:
     """A step's work, in a thread."""
+
+
+def wait_10_ms() -> None:
+    """A step's work: something that is not here."""
+    time.sleep(0.01)
+
+
+async def same(number: int) -> int:
+    return number
 
 
 @app.function(trigger="bench/noop")
@@ -73,6 +82,23 @@ async def wide(ctx: Context[Step]) -> int:
     await asyncio.gather(
         *[ctx.step.run(f"branch-{number}", nothing) for number in range(ctx.event.data["n"])]
     )
+    return started_ns
+
+
+@app.function(trigger="bench/mapped")
+async def mapped(ctx: Context[Step]) -> int:
+    """A step for each of as many items as the event says."""
+    started_ns = time.monotonic_ns()
+    await ctx.step.map("item", same, range(ctx.event.data["n"]), concurrency=BRANCHES)
+    return started_ns
+
+
+@app.function(trigger="bench/wide-blocking")
+async def wide_blocking(ctx: Context[Step]) -> int:
+    """As many `def` steps of 10 ms at once as the event says."""
+    started_ns = time.monotonic_ns()
+    steps = [ctx.step.run(f"branch-{number}", wait_10_ms) for number in range(ctx.event.data["n"])]
+    await asyncio.gather(*steps)
     return started_ns
 
 

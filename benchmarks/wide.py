@@ -7,6 +7,7 @@ import statistics
 import time
 from typing import NamedTuple
 
+from benchmarks.functions import BRANCHES
 from benchmarks.harness import Stack, Worker
 from benchmarks.machine import cpu_s
 from benchmarks.report import Benchmark, Figures, Row, Scale, at_most
@@ -16,6 +17,8 @@ SIZES = (100, 300, 1_000)
 QUICK_SIZES = (10, 20, 50)
 TURNS = 5
 IN_A_ROW = 500
+MAPPED = 10_000
+BLOCKING = 990
 
 
 class Took(NamedTuple):
@@ -33,6 +36,10 @@ def measure(scale: Scale) -> Figures:
         for _ in range(turns):
             for size, taken in wide.items():
                 taken.append(one_run(stack, worker, "wide", {"n": size}))
+        mapped = [one_run(stack, worker, "mapped", {"n": scale.pick(MAPPED, 50)}) for _ in range(turns)]
+        blocking = [
+            one_run(stack, worker, "wide-blocking", {"n": scale.pick(BLOCKING, 50)}) for _ in range(turns)
+        ]
         in_a_row = scale.pick(IN_A_ROW, 20)
         rows: dict[bool, list[Took]] = {False: [], True: []}
         for _ in range(turns):
@@ -49,6 +56,8 @@ def measure(scale: Scale) -> Figures:
         f"wide_{full}_step_us": used_ms[size] / size * 1000 for full, size in zip(SIZES, sizes, strict=True)
     }
     figures["growth"] = growth(figures[f"wide_{SIZES[0]}_ms"], figures[f"wide_{SIZES[-1]}_ms"], sizes)
+    for name, taken in (("mapped", mapped), ("blocking", blocking)):
+        figures[f"{name}_ms"] = statistics.median(took.ms for took in taken)
     for name, is_blocking in (("async_step", False), ("def_step", True)):
         figures[f"{name}_us"] = sum(took.cpu_ms for took in rows[is_blocking]) / turns / in_a_row * 1000
         figures[f"{name}_ms"] = statistics.median(took.ms for took in rows[is_blocking]) / in_a_row
@@ -67,7 +76,7 @@ def one_run(stack: Stack, worker: Worker, slug: str, data: JsonObject) -> Took:
         # Not from the handler's first line: a wide run is replayed, and tells of the last time that it began.
         sent_ns = time.monotonic_ns()
         stack.producer.send(f"bench/{slug}", data)
-        _, heard_ns = ends.next(timeout_s=60.0)
+        _, heard_ns = ends.next(timeout_s=120.0)
         used_ms = (cpu_s(pids) - before_s) * 1000
     return Took((heard_ns - sent_ns) / 1e6, used_ms)
 
@@ -87,6 +96,10 @@ BENCHMARK = Benchmark(
             "",
             at_most(1.1),
         ),
+        Row(
+            "mapped_ms", f"a run of {MAPPED:,} steps by step.map, {BRANCHES} at a time", "ms", at_most(6_000)
+        ),
+        Row("blocking_ms", f"a run that gathers {BLOCKING} `def` steps of 10 ms", "ms"),
         Row("async_step_us", "CPU of the workers for an `async def` step, one after the other", "us"),
         Row("def_step_us", "the same for a `def` step of an async handler", "us", at_most(70)),
         Row("async_step_ms", "an `async def` step, idle", "ms"),

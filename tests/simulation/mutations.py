@@ -290,7 +290,21 @@ MUTATIONS = (
     Mutation("waits for the outcome of a loser", "S9.2", 6, method(Turns, "forget", wait_for_it)),
     Mutation("frees the slot of a run twice", "S4.3", 0, python(RunSlots, "give_back_own", "self.has_own = False", "pass")),
     Mutation("keeps the slot of a suspended run", "S4.3", 0, python(Execution, "release", "self.slots.give_back_own()", "pass")),
-    Mutation("keeps the slot of a parallel step", "S4.3", 1, python(StepCalls, "execute", "run.slots.give_back(slot)", "pass")),
+    Mutation(
+        "keeps the slot of a parallel step", "S4.3", 1,
+        both(
+            python(StepCalls, "execute", "run.slots.give_back(slot)", "pass"),
+            python(RunSlots, "end", "self.give_back(extra)", "pass"),
+        ),
+    ),
+    Mutation(
+        "keeps the slot of a step that it took", "S4.3", 0,
+        python(OfferedSteps, "over", "self.host.slots.give_back()", "pass"),
+    ),
+    Mutation(
+        "takes a step that it can't come to without another replay", "S", 0,
+        python(OfferedSteps, "take", "return False", "return True"),
+    ),
     Mutation(
         "sets slots aside that no run came for", "S4.3", 0,
         python(Executor, "take_claimed", "self.unreserve(sent.limit - started)", "self.unreserve(len(reply.runs) - started)"),
@@ -330,6 +344,10 @@ MUTATIONS = (
     Mutation(
         "executes all steps on the way to an offered one", "S9.4", 0,
         python(OfferedSteps, "may_execute", "key in self.owned.fences", "True"),
+    ),
+    Mutation(
+        "takes what it was told of for all that was resolved", "S9.2", 0,
+        lua("if is_all then", "if true then", script="fetch_resolved"),
     ),
     Mutation(
         "a drain does not wait for bodies", "S6.2", 18,
