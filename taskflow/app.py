@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from taskflow.config import Config, Settings
-from taskflow.event import AnyEvent, events_of
+from taskflow.event import AnyEvent, encode_events, events_of
 from taskflow.function import Function, InvokeData, InvokeOptions, id_of
 from taskflow.function_options import FunctionOptions
 from taskflow.functions import Functions
@@ -16,7 +16,7 @@ from taskflow.middleware.base import Middleware
 from taskflow.queues import Queues
 from taskflow.run import Run, RunView
 from taskflow.runs.edits import UNCHANGED, Edits
-from taskflow.sending import asend, send
+from taskflow.sending import asend_through_hooks, send_through_hooks
 from taskflow.sent import SentEvent
 from taskflow.types import Duration, JsonObject, RunId
 from taskflow.values.keywords import check_keywords
@@ -128,20 +128,18 @@ class TaskFlow:
         sent by a name for which the app knows a model is checked by it. Raises InvalidEvent, and then nothing is published;
         ConfigError for more than 5,000 events, InvalidDuration, and BrokerUnavailable, within `send_timeout`.
         """
-        link = self._link
-        events = events_of(
-            event,
-            data,
-            id=id,
-            ts=ts,
-            user=user,
-            v=v,
-            headers=headers,
-            delay=delay,
-            now_ms=link.clock.now_ms(),
-            types=self._functions.types,
-        )
-        return send(link, self._functions.hooks.wrap_send, events)
+        link, hooks, types = self._link, self._functions.hooks.wrap_send, self._functions.types
+        if hooks:
+            events = events_of(
+                event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=link.clock.now_ms(), types=types
+            )  # fmt: skip
+            return send_through_hooks(link, hooks, events)
+        ids, messages = encode_events(
+            event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=link.clock.now_ms(),
+            max_bytes=link.config.max_event_bytes, types=types,
+        )  # fmt: skip
+        link.publisher.publish_events(messages)
+        return ids
 
     async def asend(
         self, event: str | AnyEvent | Sequence[AnyEvent], data: JsonObject | None = None, *, id: str | None = None,
@@ -149,20 +147,18 @@ class TaskFlow:
         headers: Headers | None = None,
     ) -> list[str]:  # fmt: skip
         """As `send`, for async code. It never blocks the loop, and sends all pending events together."""
-        link = self._link
-        events = events_of(
-            event,
-            data,
-            id=id,
-            ts=ts,
-            user=user,
-            v=v,
-            headers=headers,
-            delay=delay,
-            now_ms=link.clock.now_ms(),
-            types=self._functions.types,
-        )
-        return await asend(link, self._functions.hooks.wrap_send, events)
+        link, hooks, types = self._link, self._functions.hooks.wrap_send, self._functions.types
+        if hooks:
+            events = events_of(
+                event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=link.clock.now_ms(), types=types
+            )  # fmt: skip
+            return await asend_through_hooks(link, hooks, events)
+        ids, messages = encode_events(
+            event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=link.clock.now_ms(),
+            max_bytes=link.config.max_event_bytes, types=types,
+        )  # fmt: skip
+        await link.async_publisher.publish_events(messages)
+        return ids
 
     def send_signal(self, name: str, data: Any = None) -> bool:
         """Resume the run of this app that waits for the signal; return whether one did. `data` is any JSON. Rule S3.4.
