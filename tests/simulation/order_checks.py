@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.simulation.evidence import NEVER, Evidence
-from tests.simulation.forms import invoked_in
+from tests.simulation.forms import arguments_of, invoked_in, is_answered
 from tests.simulation.observation import StoredRun
+from tests.simulation.run_checks import has_changed
 from tests.simulation.workload import FunctionPlan
 
 SLACK_MS = 1_500  # of clocks and of what is under way
@@ -125,19 +126,37 @@ def outcomes_keep_their_order(evidence: Evidence) -> Iterator[str]:
     seen: defaultdict[int, list[str]] = defaultdict(list)
     for record in evidence.of("saw", "waited", "invoked", "slept"):
         seen[record["call"]].append(record["key"])
+    forgotten = forgotten_at(evidence)
     for run in evidence.stored.runs.values():
         if run.status != "completed" or run.id not in last:
             continue
-        latest, had = -1, ""
+        latest: tuple[int, str] = (-1, "")
+        anew: list[tuple[int, str]] = []
         for key in seen[last[run.id]["call"]]:
             order = run.steps.get(key, {}).get("order")
             if order is None:
-                latest = 1 << 60  # from here on, nothing is stored
-            elif order < latest:
-                yield f"S4.5: run {run.id} saw the outcome of {key} after that of {had}, stored as number {order}"
+                order = NEVER  # from here on, nothing is stored
+            stored = evidence.committed.get((run.id, key), NEVER)
+            for before, other in (latest, *anew):
+                # A memo stays when a step before it is made anew by another tool, whose outcome is the newer one.
+                if order < before and stored > forgotten.get((run.id, other), -1):
+                    yield f"S4.5: run {run.id} saw the outcome of {key} after that of {other}, stored as number {order}"
+            if (run.id, key) in forgotten:
+                anew.append((order, key))
             else:
-                latest = order
-            had = key
+                latest = max(latest, (order, key))
+
+
+def forgotten_at(evidence: Evidence) -> dict[tuple[str, str], int]:
+    """Where a run last forgot the memo of another tool, by run and key."""
+    found: dict[tuple[str, str], int] = {}
+    for record in evidence.of("script"):
+        if is_answered(record, "forget_operation") and record["reply"][0] == b"ok":
+            row = arguments_of(record)
+            run, key = row["run_id"].decode(), row["step_key"].decode()
+            if has_changed(evidence, run, key):
+                found[run, key] = record.place
+    return found
 
 
 ORDER_CHECKS = (oldest_run_goes_first, waits_get_their_events, outcomes_keep_their_order)
