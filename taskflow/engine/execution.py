@@ -201,11 +201,6 @@ class Execution:
         if self.is_going_on and not self.parking.is_suspending and self.journal.unstored:
             self.spawn(self.proceed(self.parking.store()))
 
-    def give_up(self, key: str) -> None:
-        """Drop an operation for which a branch waited that lost a race, or that user code has cancelled; also in the store."""
-        if not self.journal.give_up(key):
-            self.spawn(self.owned.drop(key))
-
     def look(self, key: str = "") -> None:
         """Ask the store for outcomes: this operation, or any, may have been resolved while the run is in memory."""
         self.parking.tell(key)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from taskflow.config import Config
 from taskflow.errors import LimitExceeded, NonDeterminismError
 from taskflow.steps.call import Call, check_step_id
 from taskflow.store.claims import InvokedRun, ParkedOp
-from taskflow.store.operation import DONE, DROPPED, DUE, STEP, TOOLS, WAIT, Operation, story_of
+from taskflow.store.operation import DONE, DUE, STEP, TOOLS, WAIT, Operation, story_of
 
 Waiter = asyncio.Future[Operation]
 
@@ -260,20 +259,13 @@ class Journal:
         self.notes, self.unstored, self.has_given_up = {}, {}, False
         return ops
 
-    def give_up(self, key: str, op: Operation | None = None) -> bool:
+    def give_up(self, key: str, op: Operation) -> None:
         """Note that user code, or a race, has given up a call, which no replay is to begin again. It is stored with the next write.
 
-        `op` is that of a step that executed here, or waited for a slot. Without one it returns False for an operation that the
-        store knows, and that is to be dropped there.
+        That write overwrites what is stored: nobody but this process may have the operation.
         """
-        parked = self.unstored.pop(key, None)
-        if op is None:
-            if parked is None:
-                return False
-            op = Operation.unpack(parked.packed)
-        self.notes[key] = replace(op, state=DROPPED, due=None, child=None).pack()
+        self.notes[key] = op.dropped().pack()
         self.has_given_up = True
-        return True
 
     def asked(self, keys: Iterable[str] | None = None) -> dict[str, Waiter]:
         """The pending operations, of `keys` or of all, whose outcome the store can know, which are those that are stored.

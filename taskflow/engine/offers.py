@@ -104,9 +104,12 @@ class Offers:
         is_ours = False
         try:
             found = await parked
-            was_offered = self.forget(key)
+            self.slotless.pop(key, None)
+            was_parked = self.journal.leave(key)
             self.came += found is op
-            is_ours = found is op and (not was_offered or await self.withdraw(key))
+            is_ours = found is op and (not was_parked or await self.withdraw(key))
+            # Until here, whoever gives the step up has to tell the store.
+            self.offered.discard(key)
         finally:
             # The step may have been resolved elsewhere, or the run may have ended, meanwhile.
             if not is_ours:
@@ -118,10 +121,12 @@ class Offers:
         return Place(found, None)
 
     def forget(self, key: str) -> bool:
-        """Note that a step waits no more; return whether it did."""
+        """Note that a step was given up; return whether other processes could take it, as it was not taken back for sure."""
         self.slotless.pop(key, None)
+        self.journal.leave(key)
+        was_offered = key in self.offered
         self.offered.discard(key)
-        return self.journal.leave(key)
+        return was_offered
 
     async def withdraw(self, key: str) -> bool:
         """Take an offer back, since a slot came. False if another process has the step."""

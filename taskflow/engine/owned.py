@@ -115,9 +115,9 @@ class OwnedRun:
         """The present state of pending operations. Without keys it only tells whether the claim still holds."""
         return await self.host.claims.fetch_resolved(self.claim, step_keys, is_all=is_all)
 
-    async def drop(self, step_key: str) -> None:
-        """Drop a pending operation, so that it does not wake the run any more."""
-        hints = await self.host.claims.drop(self.claim, [step_key], now_ms=self.host.clock.now_ms())
+    async def drop(self, step_key: str, dropped: bytes) -> None:
+        """Drop an operation, unless it has an outcome: it does not wake the run any more, and no replay begins it again."""
+        hints = await self.host.claims.drop(self.claim, step_key, dropped, now_ms=self.host.clock.now_ms())
         if hints:
             self.host.send_hints(hints)
 

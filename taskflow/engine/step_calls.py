@@ -255,7 +255,7 @@ class StepCalls:
             # The operation may have been resolved in the turn of the loop in which its branch lost a race.
             run.turns.forget(key)
             if run.is_going_on:
-                run.give_up(key)
+                self.give_up(key, op)
             raise
         finally:
             run.journal.leave(key)
@@ -263,6 +263,15 @@ class StepCalls:
         if resolved.is_finished:
             await run.turns.take(key)
         return resolved
+
+    def give_up(self, key: str, op: Operation) -> None:
+        """Drop an operation of a branch that lost a race, or that user code has cancelled, where the store knows it too."""
+        run = self.run
+        if run.journal.withdraw(key):
+            run.journal.give_up(key, op)
+        else:
+            # Another process may have stored its outcome, which stays.
+            run.spawn(run.owned.drop(key, op.dropped().pack()))
 
     async def look_back(self, call: Call, op: Operation, plan: WaitPlan, *, since_ms: int) -> bool:
         run, key = self.run, call.key
@@ -288,7 +297,7 @@ class StepCalls:
             return True
         except asyncio.CancelledError:  # the branch lost a race
             if run.is_going_on and not op.is_finished:
-                run.give_up(key)
+                self.give_up(key, op)
             raise
         finally:
             run.tree.leave()
@@ -306,10 +315,11 @@ class StepCalls:
                 place = await run.ask(run.offers.find_slot(key, op, self.on_offer))
             except BaseException as error:
                 run.turns.forget(key)
-                is_parked = run.offers.forget(key)
+                was_offered = run.offers.forget(key)
                 if run.is_going_on and isinstance(error, asyncio.CancelledError):
-                    if is_parked:
-                        run.give_up(key)
+                    if was_offered:
+                        # Another process may have taken it, even if it was to be taken back just now.
+                        self.give_up(key, op)
                     else:
                         run.journal.give_up(key, op)
                 raise

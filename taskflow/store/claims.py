@@ -113,10 +113,10 @@ class Claims:
         """Note that the run was warned of; True the first time, as a run is warned of once."""
         return bool(await self.scripts.client.call("HSETNX", self.keys.run(run_id), "warned", 1))
 
-    async def drop(self, claim: Claim, step_keys: Sequence[str], *, now_ms: int) -> list[Hint]:
-        """Drop pending operations of the run, so that they don't wake it any more."""
+    async def drop(self, claim: Claim, step_key: str, dropped: bytes, *, now_ms: int) -> list[Hint]:
+        """Drop an operation that the run gives up, unless it has an outcome. `dropped` is stored if the store does not know it."""
         _, hints = await self.scripts.drop_operations(
-            now_ms=now_ms, child_id=claim.child_id, run_id=claim.run_id, fence=claim.fence, step_keys=step_keys
+            now_ms=now_ms, child_id=claim.child_id, run_id=claim.run_id, fence=claim.fence, operations=[(step_key, dropped)]
         )  # fmt: skip
         return parse_hints(hints)
 

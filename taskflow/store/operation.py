@@ -7,7 +7,7 @@ is the memo of its step (S4.1).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from taskflow.errors import StepError, StepTimeout
@@ -65,6 +65,10 @@ class Operation:
     @property
     def is_pending(self) -> bool:
         return self.state in PENDING
+
+    def dropped(self) -> Operation:
+        """What is stored of the operation once the run gives it up."""
+        return replace(self, state=DROPPED, due=None, child=None)
 
     def outcome(self, step_id: str, output: Shape = ANY) -> Any:
         """The result of a finished operation, in the type `output` (S11.3). Raises StepError for a failed one (S5.4).

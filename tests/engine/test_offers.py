@@ -10,6 +10,7 @@ import pytest
 from taskflow import Context, Step, TaskFlow
 from taskflow.engine.offers import LOOK_S
 from taskflow.run import RunStatus
+from taskflow.store.claimed import Claim
 from taskflow.store.hints import Hint
 from taskflow.testing import Harness
 from tests.rules.givens import Gates, has_step
@@ -177,3 +178,62 @@ async def test_who_executes_an_offered_step_begins_nothing_else(app: TaskFlow) -
         await run.aresult("5s")
         await harness.settled()
         assert harness.slots_in_use == 0
+
+
+class TakingBack:
+    """Takes an offer back in the store, if it is told to, and never hears of the reply."""
+
+    def __init__(self, harness: Harness, *, reaches_store: bool) -> None:
+        self.asked = asyncio.Event()
+        self.reaches_store = reaches_store
+        for process in harness.workers:
+            self.withdraw = process.executor.claims.withdraw_offer
+            process.executor.claims.withdraw_offer = self.without_reply  # type: ignore[method-assign]
+
+    async def without_reply(self, claim: Claim, step_key: str, *, now_ms: int) -> tuple[bool, list[Hint]]:
+        if self.reaches_store:
+            await self.withdraw(claim, step_key, now_ms=now_ms)
+        self.asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError("the step is given up before")
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+async def test_a_step_that_is_given_up_while_its_offer_is_taken_back_keeps_its_outcome(
+    app: TaskFlow, is_taken: bool
+) -> None:
+    """S4.1: the outcome that another process has stored stays. Without one, no replay executes the step."""
+    gates, given_up = Gates(), asyncio.Event()
+
+    @app.function()
+    async def work(ctx: Context[Step], step: Step) -> str:
+        first = asyncio.ensure_future(step.run("first", gates.hold, "first"))
+        offered = asyncio.ensure_future(step.run("offered", gates.hold, "offered"))
+        await first
+        await given_up.wait()
+        offered.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await offered
+        await step.sleep("nap", "1h")
+        return "went on"
+
+    async with Harness(app, workers=1 + is_taken, concurrency=1) as harness:
+        taking_back = TakingBack(harness, reaches_store=not is_taken)
+        run = await work.ainvoke()
+        await until(
+            lambda: has_step(harness, run, "offered", "taken" if is_taken else "offer"),
+            description="the offer",
+        )
+        await gates.open("first")
+        async with asyncio.timeout(5):
+            await taking_back.asked.wait()
+        if is_taken:
+            await gates.open("offered")
+            await until(lambda: has_step(harness, run, "offered", "done"), description="the outcome")
+        given_up.set()
+        await harness.settled()
+        await harness.advance(hours=1)
+        assert await run.aresult("2s") == "went on"
+        assert await has_step(harness, run, "offered", "done" if is_taken else "dropped")
+        assert harness.slots_in_use == 0
+    assert gates.started == ["first", "offered"][: 1 + is_taken]

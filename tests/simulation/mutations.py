@@ -434,7 +434,7 @@ MUTATIONS = (
     ),
     Mutation(
         "leaves in the store what user code has given up", "S", 43,
-        python(StepCalls, "wait", "run.give_up(key)", "pass"),
+        python(StepCalls, "wait", "self.give_up(key, op)", "pass"),
     ),
     Mutation(
         "leaves a store that was emptied without the functions", "", 3,
@@ -443,6 +443,10 @@ MUTATIONS = (
     Mutation(
         "executes again what user code has given up", "S4.1", 330_033,
         python(StepCalls, "attempt", "run.journal.give_up(call.key, op)", "pass"),
+    ),
+    Mutation(
+        "overwrites the outcome of an offered step that is given up", "S4.1", 243_490,
+        python(StepCalls, "find_slot", "if was_offered:", "if False:"),
     ),
     Mutation(
         "hands back what it executes, when it drains and hears of it twice", "S9.4", 330_098,

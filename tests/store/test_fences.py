@@ -23,7 +23,11 @@ async def fetch(scene: Scene, claim: Claim) -> Verdict:
 
 async def drop(scene: Scene, claim: Claim) -> Any:
     dropped, _ = await scene.store.scripts.drop_operations(
-        now_ms=NOW_MS, child_id=claim.child_id, run_id=claim.run_id, fence=claim.fence, step_keys=["nap"]
+        now_ms=NOW_MS,
+        child_id=claim.child_id,
+        run_id=claim.run_id,
+        fence=claim.fence,
+        operations=[("nap", memo(state="dropped"))],
     )
     return dropped
 

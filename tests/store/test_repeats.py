@@ -178,7 +178,8 @@ CASES: dict[str, Case] = {
     "commit_steps, failed": Case(lambda scene: scene.commit(claim_of(), state="failed"), claimed),
     "drop_operations": Case(
         call(
-            "drop_operations", now_ms=NOW_MS, child_id=CHILD, run_id="r1", fence=1, step_keys=["nap", "paid", "offered", "child"],
+            "drop_operations", now_ms=NOW_MS, child_id=CHILD, run_id="r1", fence=1,
+            operations=[(key, memo(state="dropped")) for key in ("nap", "paid", "offered", "child", "unknown")],
         ),
         parked,
     ),

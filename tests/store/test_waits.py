@@ -14,7 +14,7 @@ from taskflow.store.claims import ParkedOp, Verdict
 from taskflow.store.hints import WorkHint
 from taskflow.store.operation import Operation
 from taskflow.store.routing import Arrival
-from tests.store.scene import DAY_MS, EVENT, NOW_MS, OTHER, Scene, signal_op, wait_op
+from tests.store.scene import DAY_MS, EVENT, NOW_MS, OTHER, Scene, memo, signal_op, wait_op
 
 CONDITION = "async.data.n == 1 || false"
 
@@ -329,7 +329,7 @@ async def test_whatever_ends_a_wait_for_a_signal_frees_its_name(scene: Scene, en
     acts: dict[str, Any] = {
         "finish": lambda: scene.finish(claim),
         "cancel": lambda: scene.cancel(),
-        "drop": lambda: scene.claims.drop(claim, ["go"], now_ms=NOW_MS),
+        "drop": lambda: scene.claims.drop(claim, "go", memo(state="dropped"), now_ms=NOW_MS),
         "timeout": lambda: scene.fire(),
     }
     scene.now_ms += 60_000

@@ -141,17 +141,19 @@ local function unlist(run_id, step_key, op, now_ms)
 end
 local now_ms, child_id, run_id, fence = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 if not owns(run_id, child_id, fence) then return {0, {}} end
-local dropped = 0
-for step_keys_at = 5, #ARGV do
-local step_key = ARGV[step_keys_at]
+local count = 0
+for operations_at = 5, #ARGV, 2 do
+local step_key, dropped = ARGV[operations_at], ARGV[operations_at + 1]
 
   local packed = redis.call('HGET', (prefix .. 'steps:' .. run_id), step_key)
   local op = packed and cmsgpack.unpack(packed)
-  if op and (PENDING[op.state]) then
-    unlist(run_id, step_key, op, now_ms)
-    op.state, op.due = 'dropped', nil
-    redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, cmsgpack.pack(op))
-    dropped = dropped + 1
+  if not op or (PENDING[op.state]) or op.state == 'due' then
+    if op then
+      unlist(run_id, step_key, op, now_ms)
+      op.state, op.due = 'dropped', nil
+    end
+    redis.call('HSET', (prefix .. 'steps:' .. run_id), step_key, op and cmsgpack.pack(op) or dropped)
+    count = count + 1
   end
 end
-return {dropped, hints}
+return {count, hints}
