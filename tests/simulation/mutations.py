@@ -433,7 +433,7 @@ MUTATIONS = (
         python(StoreClient, "take_reply", "elif text.startswith(self.topology.refusals):", "elif False:"),
     ),
     Mutation(
-        "leaves in the store what user code has given up", "S", 43,
+        "leaves in the store what user code has given up", "S", 113,
         python(StepCalls, "wait", "self.give_up(key, op)", "pass"),
     ),
     Mutation(
