@@ -175,7 +175,10 @@ while #claimed < limit do
   if string.sub(entry, -1) == LANES then take_from_lanes(string.sub(entry, 1, -2), turn_ends)
   else take_ready(entry, turn_ends) end
 end
-if claims[1] then on_pages('HSET', claims_key(child_id), claims) end
+if claims[1] then
+  note_claimant(child_id, now_ms)
+  on_pages('HSET', claims_key(child_id), claims)
+end
 
 local has_more = (left or best_entry()) and 1 or 0
 if by_hint then

@@ -12,7 +12,9 @@
 if redis.call('ZSCORE', prefix .. 'graves', child_id) then return 0 end
 local worker_id = worker_of(child_id)
 redis.call('SADD', prefix .. 'apps', app_id)
--- The worker counts as alive from here on, so that it is found dead if its host dies before the first heartbeat.
+-- The worker counts as alive from here on, so that it is found dead if its host dies before the first heartbeat, and what the
+-- child has claimed by then is found too.
+redis.call('SADD', prefix .. 'worker:' .. worker_id, child_id)
 if is_watched then see_worker(worker_id, now_ms) end
 if redis.call('EXISTS', code_key(app_id, code)) == 0 and count_of(functions) ~= 0 then
   local fields = {'version', version, 'registered', now_ms, 'retention_ms', retention_ms,

@@ -15,7 +15,6 @@ local function code_key(app, code) return prefix .. 'code:' .. app .. SEP .. cod
 local function edition_key(app, edition) return prefix .. 'edition:' .. app .. SEP .. edition end
 local function functions_key(app) return prefix .. 'functions:' .. app end
 local function split_running(entry) return string.match(entry, '^([^\31]*)\31([^\31]*)\31?(.*)$') end
-local function worker_of(child_id) return string.match(child_id, '^(.*):') end
 -- The entries of a worker's children in `running`: child id, entry, ...
 local function running_of(worker_id)
   local found, start = {}, worker_id .. ':'

@@ -82,6 +82,7 @@ local function create_run(run, child_id, now)
   if tied then tie(fields, run, lane, now) end
   redis.call('HSET', key, unpack(fields))
   if is_claimed then
+    note_claimant(child_id, now_ms)
     redis.call('HSET', claims_key(child_id), run.id, claim_text(1, not tied, run.fn, run.queue))
     start_clocks(run.id, nil, run.finish_timeout_ms > 0 and run.finish_timeout_ms, now_ms)
     return 1

@@ -12,7 +12,7 @@ local function create_plain(run_id, fn, queue, version, child_id, now)
       'started', now)
     local at = #plain_claimed
     plain_claimed[at + 1], plain_claimed[at + 2] = run_id, claim_text(1, true, fn, queue)
-    plain_child, fence = child_id, 1
+    plain_child, plain_now, fence = child_id, now, 1
     enter_census(run_id, fn, queue, RUNNING, now)
   else
     redis.call('HSET', key, 'function', fn, 'created', now, 'version', version, 'status', QUEUED)
@@ -34,7 +34,10 @@ local function create_plain(run_id, fn, queue, version, child_id, now)
   return fence
 end
 local function note_plain()
-  if plain_child then on_pages('HSET', claims_key(plain_child), plain_claimed) end
+  if plain_child then
+    note_claimant(plain_child, plain_now)
+    on_pages('HSET', claims_key(plain_child), plain_claimed)
+  end
   for fn, queues in pairs(plain_ready) do
     for queue, rows in pairs(queues) do
       on_pages('ZADD', ready_key(fn, queue), rows)

@@ -162,6 +162,15 @@ local function opens_at(fn, lane)
   local due_us = redis.call('GET', (prefix .. 'throttle:' .. throttle))
   return due_us and math.ceil((tonumber(due_us) - tolerance_us) / 1000) or 0
 end
+local function see_worker(worker_id, now_ms)
+  if redis.call('ZADD', prefix .. 'workers', 'GT', now_ms, worker_id) == 1 then
+    redis.call('HSET', prefix .. 'registered', worker_id, now_ms)
+  end
+end
+local function note_claimant(child_id, now_ms)
+  local worker_id = string.match(child_id, '^(.*):')
+  if redis.call('SADD', prefix .. 'worker:' .. worker_id, child_id) == 1 then see_worker(worker_id, now_ms) end
+end
 local function on_pages(command, key, items, first, last)
   first, last = first or 1, last or #items
   if last - first < 1000 and first <= last then return redis.call(command, key, unpack(items, first, last)) end
@@ -340,7 +349,10 @@ while #claimed < limit do
   if string.sub(entry, -1) == '\31' then take_from_lanes(string.sub(entry, 1, -2), turn_ends)
   else take_ready(entry, turn_ends) end
 end
-if claims[1] then on_pages('HSET', (prefix .. 'claims:' .. child_id), claims) end
+if claims[1] then
+  note_claimant(child_id, now_ms)
+  on_pages('HSET', (prefix .. 'claims:' .. child_id), claims)
+end
 local has_more = (left or best_entry()) and 1 or 0
 if by_hint then
   if has_more == 1 and claimed[1] then hint(app_id, queue, tonumber(now_ms), true)

@@ -90,6 +90,7 @@ local now_ms, child_id, is_watched, app_id, code, version, retention_ms, failed_
 if redis.call('ZSCORE', prefix .. 'graves', child_id) then return 0 end
 local worker_id = string.match(child_id, '^(.*):')
 redis.call('SADD', prefix .. 'apps', app_id)
+redis.call('SADD', prefix .. 'worker:' .. worker_id, child_id)
 if is_watched then see_worker(worker_id, now_ms) end
 if redis.call('EXISTS', (prefix .. 'code:' .. app_id .. '\31' .. code)) == 0 and (#ARGV - 9) ~= 0 then
   local fields = {'version', version, 'registered', now_ms, 'retention_ms', retention_ms,

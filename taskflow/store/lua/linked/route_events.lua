@@ -62,7 +62,7 @@ local function create_plain(run_id, fn, queue, version, child_id, now)
       'started', now)
     local at = #plain_claimed
     plain_claimed[at + 1], plain_claimed[at + 2] = run_id, (1 .. (true and '' or '+') .. '\31' .. fn .. '\31' .. queue)
-    plain_child, fence = child_id, 1
+    plain_child, plain_now, fence = child_id, now, 1
     enter_census(run_id, fn, queue, 'running', now)
   else
     redis.call('HSET', key, 'function', fn, 'created', now, 'version', version, 'status', 'queued')
@@ -138,6 +138,15 @@ local function note_expiry()
     end
   end
 end
+local function see_worker(worker_id, now_ms)
+  if redis.call('ZADD', prefix .. 'workers', 'GT', now_ms, worker_id) == 1 then
+    redis.call('HSET', prefix .. 'registered', worker_id, now_ms)
+  end
+end
+local function note_claimant(child_id, now_ms)
+  local worker_id = string.match(child_id, '^(.*):')
+  if redis.call('SADD', prefix .. 'worker:' .. worker_id, child_id) == 1 then see_worker(worker_id, now_ms) end
+end
 local listed = {}
 local function hint(app, queue, now_ms, force)
   local name = app .. '\31' .. queue
@@ -167,7 +176,10 @@ local function list_function(queue, fn, member, score, now_ms, silent)
   end
 end
 local function note_plain()
-  if plain_child then on_pages('HSET', (prefix .. 'claims:' .. plain_child), plain_claimed) end
+  if plain_child then
+    note_claimant(plain_child, plain_now)
+    on_pages('HSET', (prefix .. 'claims:' .. plain_child), plain_claimed)
+  end
   for fn, queues in pairs(plain_ready) do
     for queue, rows in pairs(queues) do
       on_pages('ZADD', (prefix .. 'ready:' .. queue .. ':' .. fn), rows)
@@ -880,6 +892,7 @@ local function create_run(run, child_id, now)
   if tied then tie(fields, run, lane, now) end
   redis.call('HSET', key, unpack(fields))
   if is_claimed then
+    note_claimant(child_id, now_ms)
     redis.call('HSET', (prefix .. 'claims:' .. child_id), run.id, (1 .. ((not tied) and '' or '+') .. '\31' .. run.fn .. '\31' .. run.queue))
     start_clocks(run.id, nil, run.finish_timeout_ms > 0 and run.finish_timeout_ms, now_ms)
     return 1

@@ -136,6 +136,15 @@ local function tie(fields, run, lane, now)
   if run.keep then add('keep', run.keep) end
   add('tied', (run.fields or run.parent ~= '' or run.finish_timeout_ms > 0 or run.start_timeout_ms > 0) and 'more' or 'lane')
 end
+local function see_worker(worker_id, now_ms)
+  if redis.call('ZADD', prefix .. 'workers', 'GT', now_ms, worker_id) == 1 then
+    redis.call('HSET', prefix .. 'registered', worker_id, now_ms)
+  end
+end
+local function note_claimant(child_id, now_ms)
+  local worker_id = string.match(child_id, '^(.*):')
+  if redis.call('SADD', prefix .. 'worker:' .. worker_id, child_id) == 1 then see_worker(worker_id, now_ms) end
+end
 local function clear_timer(member) redis.call('ZREM', prefix .. 'timers', member) end
 local function set_timer(due_ms, member)
   local timers = prefix .. 'timers'
@@ -775,6 +784,7 @@ local function create_run(run, child_id, now)
   if tied then tie(fields, run, lane, now) end
   redis.call('HSET', key, unpack(fields))
   if is_claimed then
+    note_claimant(child_id, now_ms)
     redis.call('HSET', (prefix .. 'claims:' .. child_id), run.id, (1 .. ((not tied) and '' or '+') .. '\31' .. run.fn .. '\31' .. run.queue))
     start_clocks(run.id, nil, run.finish_timeout_ms > 0 and run.finish_timeout_ms, now_ms)
     return 1
