@@ -8,7 +8,7 @@ routed again counts in the store, and not in the history.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -44,15 +44,27 @@ def survivors(records: Sequence[Record], stored: Stored) -> Survivors:
         and (record.place > place or record.what in LASTING)
         and record.about.get("run") not in lost
     ]
+    gone = events_of(stored, lost) | set(emptied["events"])
     # The broker lost nothing: an event that was accepted, and not routed yet, is routed later.
-    routed = set(numbers_of(emptied["events"]))
+    known = stored.events | emptied["events"]
+    routed = set(numbers_of({uid: known[uid] for uid in gone if uid in known}))
     for record in records:
         if record.what == "accepted":
             numbers = [number for number in record["numbers"] if number not in routed]
             kept.append(replace(record, about={"numbers": numbers}))
     runs = {run_id: run for run_id, run in stored.runs.items() if run_id not in lost}
-    events = {uid: fields for uid, fields in stored.events.items() if uid not in emptied["events"]}
+    events = {uid: fields for uid, fields in stored.events.items() if uid not in gone}
     return Survivors(kept, replace(stored, runs=runs, events=events), lost)
+
+
+def events_of(stored: Stored, run_ids: Collection[str]) -> set[str]:
+    """The later events of batches that began before the store was empty, and again after it: their first event came twice."""
+    return {
+        json.loads(event)["uid"]
+        for run_id, run in stored.runs.items()
+        if run_id in run_ids
+        for event in run.batch
+    }
 
 
 def numbers_of(events: Mapping[str, Mapping[str, str]]) -> Iterator[int]:

@@ -198,7 +198,17 @@ MUTATIONS = (
         lua("dead[#dead + 1] = {'', child_id}", "", script="find_lost"),
     ),
     Mutation(
-        "suspends over an operation that was resolved meanwhile", "S9.2", 2,
+        "forgets what a child claims that no heartbeat has named", "S9.2", 310_121,
+        both(
+            lua(
+                "redis.call('SADD', prefix .. 'worker:' .. worker_id, child_id)\nif is_watched", "if is_watched",
+                script="register_app",
+            ),
+            lua("if redis.call('SADD', prefix .. 'worker:' .. worker_id, child_id) == 1 then", "if false then"),
+        ),
+    ),
+    Mutation(
+        "suspends over an operation that was resolved meanwhile", "S9.2", 31,
         lua("if run[2] then return {'dirty', hints} end", "", script="park_run"),
     ),
     Mutation(
@@ -270,7 +280,7 @@ MUTATIONS = (
         lua("redis.call('HSETNX', (prefix .. 'run:' .. run_id), 'cancel', reason)", "if true then return 'requested' end"),
     ),
     Mutation(
-        "takes the outcome of an offered step from anybody", "S", 6,
+        "takes the outcome of an offered step from anybody", "S", 117,
         lua(
             "if not op or op.state ~= 'taken' or op.by ~= child_id or tostring(op.fence) ~= fence then", "if not op then",
             script="commit_offered",
@@ -334,7 +344,7 @@ MUTATIONS = (
         python(Execution, "suspend", "await self.proceed(self.parking.fetch())", "pass"),
     ),
     Mutation(
-        "suspends while it fetches what was resolved", "S9.2", 1,
+        "suspends while it fetches what was resolved", "S9.2", 111,
         method(Parking, "may_suspend", property(lambda self: not self.is_suspending)),
     ),
     Mutation(
@@ -346,7 +356,7 @@ MUTATIONS = (
         python(OfferedSteps, "may_execute", "key in self.owned.fences", "True"),
     ),
     Mutation(
-        "takes what it was told of for all that was resolved", "S9.2", 0,
+        "takes what it was told of for all that was resolved", "S9.2", 1_234,
         lua("if is_all then", "if true then", script="fetch_resolved"),
     ),
     Mutation(
