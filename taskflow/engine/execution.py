@@ -165,7 +165,12 @@ class Execution:
             self.steps_over = self.host.loop.create_future()
             self.turns.give_up()  # steps whose outcome is stored wait for their turn, and would wait for ever
             await self.steps_over
-        if keep and (self.journal.unstored or self.journal.has_given_up):
+        if keep:
+            await self.store_rest()
+
+    async def store_rest(self) -> None:
+        """Store failed attempts, and what was given up. It waits for nothing: code of a `def` handler may go on in its thread."""
+        if self.journal.unstored or self.journal.has_given_up:
             await self.proceed(self.parking.store())
 
     # --- suspending and resuming in place ---
@@ -317,7 +322,7 @@ class Execution:
             await self.finish("cancelled", self.lifecycle.reason or await self.owned.cancel_reason())
             return
         if self.lifecycle.ending is Ending.HANDED_BACK:
-            await self.steps_end(keep=True)
+            await self.store_rest()
             await self.claims.hand_back()
         elif self.lifecycle.ending is Ending.SUSPENDED and self.around is not None:
             await self.around.suspends(self.host.clock.now_ms())

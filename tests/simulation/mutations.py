@@ -169,15 +169,15 @@ MUTATIONS = (
         ),
     ),
     Mutation(
-        "suspends without a fence", "S9.4", 9,
+        "suspends without a fence", "S9.4", 31,
         lua("if not owns(run_id, child_id, fence) then return {'fenced', {}} end", "", script="park_run"),
     ),
     Mutation(
-        "finishes without a fence", "S9.4", 165,
+        "finishes without a fence", "S9.4", 177,
         lua("if run[1] ~= child_id or run[2] ~= fence or run[3] ~= 'running' then return 'fenced' end", "", script="finish_runs"),
     ),
-    Mutation("acknowledges events before they are routed", "S9.1", 22, method(Router, "take", acknowledge_first)),
-    Mutation("never doubts its lease", "S", 2, method(SimulatedLease, "is_valid", always_valid)),
+    Mutation("acknowledges events before they are routed", "S9.1", 39, method(Router, "take", acknowledge_first)),
+    Mutation("never doubts its lease", "S", 5, method(SimulatedLease, "is_valid", always_valid)),
     Mutation(
         "routes an event anew each time", "S", 7,
         lua(
@@ -190,7 +190,7 @@ MUTATIONS = (
         lua("if now_ms - sent_ms >= hint_age_ms then", "if false then", script="find_lost"),
     ),
     Mutation(
-        "never buries a silent worker", "S9.2", 19,
+        "never buries a silent worker", "S9.2", 36,
         lua("dead[#dead + 1] = row", "", script="find_lost"),
     ),
     Mutation(
@@ -217,7 +217,7 @@ MUTATIONS = (
     ),
     Mutation("lets one more than the limit execute", "S7.1", 1, lua(">= most end", "> most end")),
     Mutation(
-        "gives a place back twice", "S7.1", 18,
+        "gives a place back twice", "S7.1", 36,
         lua(
             "for _ = 1, on_pages('SREM', (prefix .. 'places:' .. limit), holders) do",
             "for _ = 1, on_pages('SREM', (prefix .. 'places:' .. limit), holders)"
@@ -225,7 +225,7 @@ MUTATIONS = (
         ),
     ),
     Mutation(
-        "takes the newest run first", "S7.2", 9,
+        "takes the newest run first", "S7.2", 18,
         both(
             lua(
                 "local best = redis.call('ZRANGE', (prefix .. 'ready:' .. queue .. ':' .. fn), 0,",
@@ -288,12 +288,12 @@ MUTATIONS = (
     ),
     Mutation("keeps the slot of a step that executes elsewhere", "S4.3", 1, method(RunSlots, "give_back", keep_slot)),
     Mutation(
-        "tells a child of more runs than it has slots for", "S4.3", 73,
+        "tells a child of more runs than it has slots for", "S4.3", 103,
         lua("fence = free > 0 and known_fence(run_id, child_id) or 0", "fence = known_fence(run_id, child_id) or 0"),
     ),
     # --- the engine, in Python ---
     Mutation(
-        "drops the note of an outcome's place in the order", "S4.5", 8,
+        "drops the note of an outcome's place in the order", "S4.5", 18,
         python(Journal, "resolved", "packed = self.notes[key] = op.pack()", "packed = op.pack()"),
     ),
     Mutation("keeps no order of outcomes", "S4.5", 172, python(Turns, "is_next", "self.expected[0] == key", "True")),
@@ -330,13 +330,13 @@ MUTATIONS = (
             "verdict = (lambda reply: (run.spawn(reply), Verdict.OK)[1])(",
         ),
     ),
-    Mutation("cuts off steps that execute", "S6.2", 11, python(Execution, "leave_if_idle", "if not self.slots.is_busy", "if True")),
+    Mutation("cuts off steps that execute", "S6.2", 12, python(Execution, "leave_if_idle", "if not self.slots.is_busy", "if True")),
     Mutation(
         "has a run tried again while its steps execute", "S9.4", 52,
         python(Execution, "retry", "await self.steps_end(keep=True)", "pass"),
     ),
     Mutation(
-        "ends a run while its steps execute", "S7.1", 17,
+        "ends a run while its steps execute", "S7.1", 18,
         python(Execution, "finish", "await self.steps_end(keep=False)", "pass"),
     ),
     Mutation(
@@ -364,16 +364,16 @@ MUTATIONS = (
         python(Execution, "leave_if_idle", "and not self.is_let_go_on:", ":"),
     ),
     Mutation(
-        "throws away what a drained body came to", "S4.7", 18,
+        "throws away what a drained body came to", "S4.7", 28,
         python(HandlerCall, "main", "run.lifecycle.may_begin_step or run.is_let_go_on", "run.lifecycle.may_begin_step"),
     ),
     # --- what is around user code ---
     Mutation(
-        "calls a step's function without its middleware", "S11.4", 0,
+        "calls a step's function without its middleware", "S11.4", 5,
         python(StepCalls, "attempt", "around if around is not None and around.is_called else None", "None"),
     ),
     Mutation(
-        "does not tell of the end of a step that failed", "S11.4", 0,
+        "does not tell of the end of a step that failed", "S11.4", 5,
         python(StepAround, "fails", 'await self.ends(Outcome("failed", error=original_of(error)), now_ms)', "pass"),
     ),
     # --- deploys ---
@@ -390,7 +390,7 @@ MUTATIONS = (
         lua("if #siblings > 2 then", "if true then", script="hand_back"),
     ),
     Mutation(
-        "keeps a version whose workers have left", "S2.7", 20,
+        "keeps a version whose workers have left", "S2.7", 28,
         lua("redis.call('HDEL', prefix .. 'running', found[i])", ""),
     ),
     Mutation(
@@ -468,7 +468,7 @@ MUTATIONS = (
     ),
     # --- code that changes ---
     Mutation(
-        "takes the memo of another tool", "S4.5", 330_003,
+        "takes the memo of another tool", "S4.5", 330_005,
         python(StepCalls, "begin", "known.kind != kind or ", ""),
     ),
     Mutation(
@@ -477,7 +477,7 @@ MUTATIONS = (
     ),
     # --- clocks ---
     Mutation(
-        "follows the clock of its machine, which somebody sets", "S", 5,
+        "follows the clock of its machine, which somebody sets", "S", 6,
         python(SystemClock, "now_ms", "self.boot_ms() + self._start_ms", "self.wall_ms()"),
     ),
 )  # fmt: skip

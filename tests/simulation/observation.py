@@ -77,9 +77,9 @@ def observe(server: StoreServer) -> Stored:
         if (id := name.removeprefix("run:")) != name
     }
     letters = server.ask("XRANGE", f"{PREFIX}dead_letters", "-", "+")
-    uids = [
-        json.loads(dict(zip(fields[::2], fields[1::2], strict=True))[b"body"])["uid"] for _, fields in letters
-    ]
+    bodies = [json.loads(dict(zip(fields[::2], fields[1::2], strict=True))[b"body"]) for _, fields in letters]
+    # The letter of an event that did not fit is that event; that of a message has all of its events.
+    uids = [event["uid"] for body in bodies for event in (body if isinstance(body, list) else [body])]
     return Stored(runs, events, dict(zip(lasting, map(int, sizes), strict=True)), tuple(uids))
 
 
