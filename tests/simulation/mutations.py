@@ -332,7 +332,7 @@ MUTATIONS = (
     ),
     Mutation("cuts off steps that execute", "S6.2", 12, python(Execution, "leave_if_idle", "if not self.slots.is_busy", "if True")),
     Mutation(
-        "has a run tried again while its steps execute", "S9.4", 52,
+        "has a run tried again while its steps execute", "S9.4", 125,
         python(Execution, "retry", "await self.steps_end(keep=True)", "pass"),
     ),
     Mutation(
@@ -404,7 +404,7 @@ MUTATIONS = (
     ),
     # --- what users write and raise, queues, retention ---
     Mutation(
-        "takes a CancelledError of user code for its own", "S5.1", 19,
+        "takes a CancelledError of user code for its own", "S5.1", 104,
         python(handler, "contained", "if task is not None and task.cancelling():", "if True:"),
     ),
     Mutation(
@@ -426,7 +426,7 @@ MUTATIONS = (
         lua("then return {0, hints, {}} end", "then local none end", script="claim_runs"),
     ),
     Mutation(
-        "hands runs back to the default queue", "S2.5", 9,
+        "hands runs back to the default queue", "S2.5", 111,
         lua("local queue = run[3] or 'default'", "local queue = 'default'", script="hand_back"),
     ),
     Mutation(
