@@ -47,7 +47,7 @@ def command(
     \b
     taskflow api runs.list --status failed --limit 5
     taskflow api functions.invoke --app shop --function report --json '{"data": {"month": 7}}'
-    taskflow api runs.get --run_id 01J... --wait 10s --url http://localhost:8288
+    taskflow api runs.get --run-id 01J... --wait 10s --url http://localhost:8288
     """
     if name is None:
         show_operations()

@@ -13,6 +13,7 @@ from taskflow.dependencies.depends import Provider
 from taskflow.dependencies.needs import Needs, Node, override_node
 from taskflow.errors import Suspend
 from taskflow.observability.failures import original_of
+from taskflow.values.loops import is_being_cancelled
 
 logger = logging.getLogger("taskflow.dependencies")
 
@@ -279,8 +280,7 @@ def report(node: Node, error: BaseException) -> None:
 
 
 def is_cancelled(error: BaseException) -> bool:
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and is_being_cancelled()
 
 
 def as_error(error: BaseException) -> BaseException:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ from taskflow.middleware.onion import AsyncCode, AsyncLayer, BlockingCode, Code,
 from taskflow.observability.failures import Raised, original_of
 from taskflow.store.claimed import ClaimedRun
 from taskflow.store.operation import Operation
+from taskflow.values.loops import block_on
 
 T = TypeVar("T")
 
@@ -217,7 +218,7 @@ class StepAround:
         return outcome
 
     def on_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self.around.loop).result()
+        return block_on(work, self.around.loop)
 
     @property
     def is_called(self) -> bool:
@@ -225,12 +226,7 @@ class StepAround:
         return bool(self.needs or self.around.hooks.wrap_attempt)
 
     async def completes(self, value: object, now_ms: int) -> None:
-        self.is_over = True
-        self.attempt.ended_ms = now_ms
-        if self.around.hooks.on_step_end:
-            await self.around.hooks.tell(
-                self.around.hooks.on_step_end, self.attempt, Outcome("completed", value)
-            )
+        await self.ends(Outcome("completed", value), now_ms)
 
     async def fails(self, error: BaseException, op: Operation, now_ms: int) -> None:
         await self.ends(Outcome("failed", error=original_of(error)), now_ms)
@@ -258,8 +254,7 @@ class StepBridges:
         return await outcome_in(self.code.within_limit(work) if is_own else work)
 
     def on_loop(self, code: AsyncCode) -> Outcome:
-        outcome: Outcome = asyncio.run_coroutine_threadsafe(awaited(code()), self.loop).result()
-        return outcome
+        return block_on(code(), self.loop)
 
 
 async def checked(code: StepCode) -> Any:
@@ -274,16 +269,12 @@ def blocking_outcome(code: StepCode, loop: asyncio.AbstractEventLoop) -> Outcome
     try:
         result = code.fn(*code.args, **code.kwargs)
         if inspect.isawaitable(result):
-            result = asyncio.run_coroutine_threadsafe(awaited(result), loop).result()
+            result = block_on(result, loop)
         if code.step.misuse is not None:
             raise code.step.misuse
     except BaseException as error:
         return Outcome("failed", error=error)
     return Outcome("completed", result)
-
-
-async def awaited(work: Awaitable[Any]) -> Any:
-    return await work
 
 
 async def outcome_in(work: Coroutine[Any, Any, Outcome]) -> Outcome:

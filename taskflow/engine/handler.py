@@ -14,6 +14,7 @@ from taskflow.errors import StepTimeout, Suspend
 from taskflow.observability.failures import Raised
 from taskflow.observability.run_log import ExecutingStep, current_step
 from taskflow.values.durations import format_duration
+from taskflow.values.loops import is_being_cancelled
 
 T = TypeVar("T")
 
@@ -116,8 +117,7 @@ async def contained(work: Awaitable[Any]) -> Any:
     except (Suspend, GeneratorExit, Exception):
         raise
     except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if is_being_cancelled():
             raise
         raise Raised(error) from error
     except BaseException as error:

@@ -26,6 +26,7 @@ from taskflow.event import ReceivedEvent
 from taskflow.middleware.facts import Outcome, Status
 from taskflow.middleware.onion import AsyncCode, BlockingCode, Code, call_through
 from taskflow.observability.failures import original_of
+from taskflow.values.loops import awaited
 
 logger = logging.getLogger("taskflow.engine")
 
@@ -220,7 +221,7 @@ class WrappedHandler:
             return self.failed(error)
 
     def on_loop(self, code: AsyncCode) -> Outcome:
-        return (self.threads or self.threads_for(True)).block_on(awaited(code))
+        return (self.threads or self.threads_for(True)).block_on(awaited(code()))
 
     def threads_for(self, is_own: bool) -> Threads:
         """The threads of a `def` handler, or others: a handler that takes too long is abandoned, not what is around it."""
@@ -230,10 +231,6 @@ class WrappedHandler:
         if self.threads is None:
             self.threads = Threads(run.tree, run.turns, run.races, pool=run.host.threads, loop=run.host.loop)
         return self.threads
-
-
-async def awaited(code: AsyncCode) -> Outcome:
-    return await code()
 
 
 def end(future: asyncio.Future[None]) -> None:

@@ -65,7 +65,10 @@ class Hooks:
 
     async def tell(self, hooks: tuple[Hook, ...], *facts: Any) -> None:
         """Call `on_...` methods. What one raises is logged, once for each class of error, and changes nothing."""
-        import asyncio  # here, since an app that only sends needs none
+        # Here, since an app that only sends needs none.
+        import asyncio
+
+        from taskflow.values.loops import is_being_cancelled
 
         for each in hooks:
             try:
@@ -75,8 +78,7 @@ class Hooks:
             except (Suspend, GeneratorExit):
                 raise
             except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
+                if is_being_cancelled():
                     raise
                 self.report(each, error)
             except BaseException as error:

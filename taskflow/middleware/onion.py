@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from taskflow.errors import Suspend
 from taskflow.middleware.facts import Outcome
 from taskflow.middleware.hooks import Hook
+from taskflow.values.loops import is_being_cancelled
 
 logger = logging.getLogger("taskflow.middleware")
 
@@ -127,8 +128,7 @@ class AsyncLayer(Layer):
         except (Suspend, GeneratorExit):
             raise
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if is_being_cancelled():
                 raise
             return self.raised(error)
         except BaseException as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from taskflow.event import Event
 from taskflow.middleware.hooks import Hook
+from taskflow.values.loops import block_on
 
 Events = Sequence[Event]
 AsyncSend = Callable[[Events], Awaitable[list[str]]]
@@ -42,11 +43,7 @@ def blocking_layer(hook: Hook, send: BlockingSend) -> BlockingSend:
 
 def to_blocking(send: AsyncSend) -> BlockingSend:
     loop = asyncio.get_running_loop()
-
-    async def work(events: Events) -> list[str]:
-        return await send(events)
-
-    return lambda events: asyncio.run_coroutine_threadsafe(work(events), loop).result()
+    return lambda events: block_on(send(events), loop)
 
 
 def checked(hook: Hook, ids: Any) -> list[str]:

@@ -23,19 +23,17 @@ WAIT_HELP = (
 )
 
 
-class ErrorJson(TypedDict):
-    """An error: the name of its class, its text, and its traceback."""
-
-    name: str
-    message: str
-    stack: str
-
-
 class ShortErrorJson(TypedDict):
     """An error without its traceback."""
 
     name: str
     message: str
+
+
+class ErrorJson(ShortErrorJson):
+    """An error: the name of its class, its text, and its traceback."""
+
+    stack: str
 
 
 class AttemptJson(TypedDict):
@@ -67,8 +65,8 @@ class StepJson(TypedDict):
     error: ErrorJson | None
 
 
-class RunInListJson(TypedDict):
-    """A run in a list. Times are ms since the epoch; `why` says why it does not execute, or why it ended so."""
+class RunFactsJson(TypedDict):
+    """What a list tells of a run, and its page too."""
 
     run_id: str
     function: str
@@ -84,26 +82,17 @@ class RunInListJson(TypedDict):
     due_ms: int | None
     attempt: int
     worker: str | None
+
+
+class RunInListJson(RunFactsJson):
+    """A run in a list. Times are ms since the epoch; `why` says why it does not execute, or why it ended so."""
+
     error: ShortErrorJson | None
 
 
-class RunJson(TypedDict):
+class RunJson(RunFactsJson):
     """A run with its steps, its event and its outcome. Times are ms since the epoch."""
 
-    run_id: str
-    function: str
-    status: RunStatus
-    why: str | None
-    queue: str
-    cause: str
-    version: str
-    created_ms: int
-    started_ms: int | None
-    ended_ms: int | None
-    duration_ms: int | None
-    due_ms: int | None
-    attempt: int
-    worker: str | None
     event: dict[str, Any]
     batched: int
     empty_keys: list[str]

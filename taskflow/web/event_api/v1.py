@@ -117,9 +117,7 @@ class ScriptApi:
         sent = self.desk.post.recall(event_id)
         if sent is not None:
             return self.enveloped(sent_json(sent))
-        raise EventNotFound(
-            f"there is no event {event_id}: check the id; an event is removed after the retention"
-        )
+        raise no_event(event_id)
 
     async def find(self, event_id: str) -> EventView | None:
         """The event. One that another web process has just taken is waited for."""
@@ -137,9 +135,7 @@ class ScriptApi:
         event_id = request.path_params["event_id"]
         found = await self.find(event_id)
         if found is None and self.desk.post.recall(event_id) is None:
-            raise EventNotFound(
-                f"there is no event {event_id}: check the id; an event is removed after the retention"
-            )
+            raise no_event(event_id)
         async with self.desk.store() as (store, moment):
             if found is not None and found.duplicate_of:
                 found = await find_event(store, found.duplicate_of)
@@ -189,6 +185,12 @@ class ScriptApi:
             if run_id is not None:
                 return self.enveloped({"run_id": run_id})
         raise Problem(Kind.SIGNAL_NOT_FOUND, f"No signal found: no run waits for {told['signal']!r:.80}")
+
+
+def no_event(event_id: str) -> EventNotFound:
+    return EventNotFound(
+        f"there is no event {event_id}: check the id; an event is removed after the retention"
+    )
 
 
 def iso(ms: int) -> str:
