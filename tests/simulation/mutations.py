@@ -194,7 +194,7 @@ MUTATIONS = (
         lua("dead[#dead + 1] = row", "", script="find_lost"),
     ),
     Mutation(
-        "forgets what a dead child claims late", "S9.2", 149,
+        "forgets what a dead child claims late", "S9.2", 530,
         lua("dead[#dead + 1] = {'', child_id}", "", script="find_lost"),
     ),
     Mutation(
@@ -297,7 +297,7 @@ MUTATIONS = (
         python(Journal, "resolved", "packed = self.notes[key] = op.pack()", "packed = op.pack()"),
     ),
     Mutation("keeps no order of outcomes", "S4.5", 172, python(Turns, "is_next", "self.expected[0] == key", "True")),
-    Mutation("waits for the outcome of a loser", "S9.2", 6, method(Turns, "forget", wait_for_it)),
+    Mutation("waits for the outcome of a loser", "S9.2", 220, method(Turns, "forget", wait_for_it)),
     Mutation("frees the slot of a run twice", "S4.3", 0, python(RunSlots, "give_back_own", "self.has_own = False", "pass")),
     Mutation("keeps the slot of a suspended run", "S4.3", 0, python(Execution, "release", "self.slots.give_back_own()", "pass")),
     Mutation(
@@ -386,7 +386,7 @@ MUTATIONS = (
         lua(r"if redis.call('EXISTS', (prefix .. 'code:' .. app_id .. '\31' .. code)) == 0 and", "if"),
     ),
     Mutation(
-        "forgets a version while its worker replaces its only child", "S2.7", 22,
+        "forgets a version while its worker replaces its only child", "S2.7", 149,
         lua("if #siblings > 2 then", "if true then", script="hand_back"),
     ),
     Mutation(
@@ -472,7 +472,7 @@ MUTATIONS = (
         python(StepCalls, "begin", "known.kind != kind or ", ""),
     ),
     Mutation(
-        "leaves what another tool waits for", "S10.1", 330_025,
+        "leaves what another tool waits for", "S10.1", 330_150,
         lua("if (PENDING[op.state]) then unlist", "if false then unlist", script="forget_operation"),
     ),
     # --- clocks ---
