@@ -91,9 +91,7 @@ class Execution:
         self.threads: Threads | None = None
         if not function.is_async:
             self.threads = Threads(self.tree, self.turns, self.races, pool=host.threads, loop=host.loop)
-        self.trial: Trial | None = None
-        if claimed.crashes:
-            self.trial = Trial(claimed.crashes, max_crashes=host.config.max_crashes, lock=host.trial)
+        self.trial = Trial(claimed.crashes, host.config.max_crashes, host.trial) if claimed.crashes else None
         # done when nothing executes any more
         self.steps_over: asyncio.Future[None] | None = None
         # The handler goes on; the run is to stop, but not before its code has ended or calls a step tool; it has called one.
@@ -119,8 +117,8 @@ class Execution:
         if self._offers is None:
             is_limited = bool(self.function.spec.flow.concurrency)
             self._offers = Offers(
-                self.journal, self.owned, self.tree, self.slots, loop=self.host.loop, is_limited=is_limited
-            )
+                self.journal, self.owned, self.parking, self.tree, self.slots, loop=self.host.loop, is_limited=is_limited
+            )  # fmt: skip
         return self._offers
 
     @property
@@ -194,6 +192,7 @@ class Execution:
     async def suspend(self, suspending: Awaitable[Verdict]) -> None:
         verdict = await suspending
         if verdict is Verdict.DIRTY:  # an operation was resolved meanwhile
+            self.offers.go_on()
             await self.proceed(self.parking.fetch())
         self.obey(verdict)
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from taskflow.engine.journal import Journal, Waiter
 from taskflow.engine.owned import OwnedRun
+from taskflow.engine.parking import Parking
 from taskflow.engine.slots import RunSlots
 from taskflow.engine.tasks.suspension import TaskTree
 from taskflow.store.operation import OFFER, TAKEN, Operation
@@ -49,22 +51,14 @@ class Offers:
     """The steps of one run that wait for a slot."""
 
     __slots__ = (
-        "came",
-        "is_limited",
-        "journal",
-        "loop",
-        "offered",
-        "owned",
-        "slotless",
-        "slots",
-        "timer",
-        "tree",
-    )
+        "came", "held", "is_limited", "journal", "loop", "offered", "owned", "parking", "slotless", "slots", "timer", "tree",
+    )  # fmt: skip
 
     def __init__(
         self,
         journal: Journal,
         owned: OwnedRun,
+        parking: Parking,
         tree: TaskTree,
         slots: RunSlots,
         *,
@@ -74,6 +68,7 @@ class Offers:
         """`is_limited`: the function has a concurrency limit."""
         self.journal = journal
         self.owned = owned
+        self.parking = parking
         self.tree = tree
         self.slots = slots
         self.loop = loop
@@ -82,6 +77,8 @@ class Offers:
         self.slotless: dict[str, tuple[Operation, Waiter]] = {}
         # keys of the offered steps
         self.offered: set[str] = set()
+        # steps whose slot came while the store was asked to suspend the run
+        self.held: list[tuple[Operation, Waiter]] = []
         self.timer: asyncio.TimerHandle | None = None
         # how many steps have got a slot here since the last look
         self.came = 0
@@ -97,7 +94,7 @@ class Offers:
         if slot.done():
             return Place(op, slot)
         parked: Waiter = self.tree.parked()
-        slot.add_done_callback(lambda _: None if parked.done() else parked.set_result(op))
+        slot.add_done_callback(partial(self.slot_came, op, parked))
         self.slotless[key] = (op, parked)
         if self.timer is None:
             self.plan_look(0 if self.is_limited else LOOK_S, on_offer)
@@ -119,6 +116,20 @@ class Offers:
         if found is op:
             return Place(replace(op, state=TAKEN), None)
         return Place(found, None)
+
+    def slot_came(self, op: Operation, parked: Waiter, slot: asyncio.Future[None]) -> None:
+        """Let a step go on with its slot. Not while the run is being suspended: the claim may be gone already (S9.4)."""
+        if self.parking.is_suspending:
+            self.held.append((op, parked))
+        elif not parked.done():
+            parked.set_result(op)
+
+    def go_on(self) -> None:
+        """Let the steps go on whose slots came meanwhile: the run was not suspended."""
+        held, self.held = self.held, []
+        for op, parked in held:
+            if not parked.done():
+                parked.set_result(op)
 
     def forget(self, key: str) -> bool:
         """Note that a step was given up; return whether other processes could take it, as it was not taken back for sure."""

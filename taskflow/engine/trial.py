@@ -17,7 +17,7 @@ class Trial:
 
     __slots__ = ("crashes", "is_on", "lock", "max_crashes")
 
-    def __init__(self, crashes: int, *, max_crashes: int, lock: asyncio.Lock) -> None:
+    def __init__(self, crashes: int, max_crashes: int, lock: asyncio.Lock) -> None:
         """`lock` is held by the run of this process that is on trial."""
         self.crashes = crashes
         self.max_crashes = max_crashes
