@@ -23,6 +23,7 @@ from taskflow.engine.execution import Execution
 from taskflow.engine.executor import Executor
 from taskflow.engine.handler_call import HandlerCall
 from taskflow.engine.journal import Journal
+from taskflow.engine.offers import Offers
 from taskflow.engine.parking import Parking
 from taskflow.engine.slots import RunSlots
 from taskflow.engine.step_calls import StepCalls
@@ -37,7 +38,6 @@ from taskflow.routing.router import Receipt, Router
 from taskflow.store.store import PACKAGE
 from taskflow.values.clock import SystemClock
 from taskflow.worker.child.registration import Registration
-from taskflow.worker.child.runner import AppRunner
 from tests.simulation.hosts import SimulatedLease
 
 MakeBug = Callable[[], AbstractContextManager[None]]
@@ -405,7 +405,7 @@ MUTATIONS = (
     # --- what users write and raise, queues, retention ---
     Mutation(
         "takes a CancelledError of user code for its own", "S5.1", 104,
-        python(handler, "contained", "if task is not None and task.cancelling():", "if True:"),
+        python(handler, "contained", "if is_being_cancelled():", "if True:"),
     ),
     Mutation(
         "stores the text of an error as it is", "logged", 1,
@@ -463,8 +463,8 @@ MUTATIONS = (
         python(Executor, "start", "if known is not None:", "if known is not None and not self.is_draining:"),
     ),
     Mutation(
-        "hands back what goes on to its next step", "S9.4", 330_027,
-        python(AppRunner, "stop", "self.executor.stop_all()", "pass"),
+        "begins a step while the run is being suspended", "S9.4", 330_027,
+        python(Offers, "slot_came", "if self.parking.is_suspending:", "if False:"),
     ),
     # --- code that changes ---
     Mutation(
