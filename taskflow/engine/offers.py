@@ -77,8 +77,8 @@ class Offers:
         self.slotless: dict[str, tuple[Operation, Waiter]] = {}
         # keys of the offered steps
         self.offered: set[str] = set()
-        # steps whose slot came while the store was asked to suspend the run
-        self.held: list[tuple[Operation, Waiter]] = []
+        # steps whose slot came while the store was asked to suspend the run, as `slot_came` was told
+        self.held: list[tuple[Operation, Waiter, asyncio.Future[None]]] = []
         self.timer: asyncio.TimerHandle | None = None
         # how many steps have got a slot here since the last look
         self.came = 0
@@ -120,16 +120,15 @@ class Offers:
     def slot_came(self, op: Operation, parked: Waiter, slot: asyncio.Future[None]) -> None:
         """Let a step go on with its slot. Not while the run is being suspended: the claim may be gone already (S9.4)."""
         if self.parking.is_suspending:
-            self.held.append((op, parked))
+            self.held.append((op, parked, slot))
         elif not parked.done():
             parked.set_result(op)
 
     def go_on(self) -> None:
         """Let the steps go on whose slots came meanwhile: the run was not suspended."""
         held, self.held = self.held, []
-        for op, parked in held:
-            if not parked.done():
-                parked.set_result(op)
+        for came in held:
+            self.slot_came(*came)
 
     def forget(self, key: str) -> bool:
         """Note that a step was given up; return whether other processes could take it, as it was not taken back for sure."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-
-import pytest
 
 from taskflow.engine.offers import Offers, Place
 from taskflow.engine.parking import Parking
@@ -14,17 +11,9 @@ from taskflow.engine.tasks.suspension import TaskTree
 from taskflow.engine.turns import Turns
 from taskflow.store.claims import Verdict
 from taskflow.store.operation import STEP, WAIT, Operation
-from taskflow.store.store import Store
 from tests.engine.test_journal import journal as new_journal
 from tests.engine.test_owned import own
 from tests.store.scene import NOW_MS, Scene, sleep_op
-
-
-@pytest.fixture
-async def scene(valkey_url: str) -> AsyncIterator[Scene]:
-    store = await Store.open(valkey_url)
-    yield Scene(store)
-    await store.close()
 
 
 class Waiting:

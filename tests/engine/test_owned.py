@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
-
-import pytest
 
 from taskflow.config import Config
 from taskflow.engine.owned import OwnedRun, TakenSteps, job_id
 from taskflow.store.claimed import Claim, ClaimedRun
 from taskflow.store.claims import Verdict
 from taskflow.store.hints import Hint, OutboxEvent
-from taskflow.store.store import Store
 from tests.store.scene import CHILD, NOW_MS, OTHER, Scene, memo, offer_op, sleep_op
-
-
-@pytest.fixture
-async def scene(valkey_url: str) -> AsyncIterator[Scene]:
-    store = await Store.open(valkey_url)
-    yield Scene(store)
-    await store.close()
 
 
 class Process:

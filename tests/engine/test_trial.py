@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from taskflow.engine.trial import Trial
 from taskflow.errors import WorkerLost
-from taskflow.store.store import Store
 from tests.engine.test_owned import own
 from tests.store.scene import Scene
-
-
-@pytest.fixture
-async def scene(valkey_url: str) -> AsyncIterator[Scene]:
-    store = await Store.open(valkey_url)
-    yield Scene(store)
-    await store.close()
 
 
 async def test_a_run_that_has_used_up_its_crashes_is_refused(scene: Scene) -> None:
