@@ -38,6 +38,7 @@ from taskflow.routing.router import Receipt, Router
 from taskflow.store.store import PACKAGE
 from taskflow.values.clock import SystemClock
 from taskflow.worker.child.registration import Registration
+from taskflow.worker.child.runner import AppRunner
 from tests.simulation.hosts import SimulatedLease
 
 MakeBug = Callable[[], AbstractContextManager[None]]
@@ -461,6 +462,10 @@ MUTATIONS = (
     Mutation(
         "hands back what it executes, when it drains and hears of it twice", "S9.4", 330_098,
         python(Executor, "start", "if known is not None:", "if known is not None and not self.is_draining:"),
+    ),
+    Mutation(
+        "hands back what goes on to its next step", "S9.4", 330_653,
+        python(AppRunner, "stop", "self.executor.stop_all()", "pass"),
     ),
     Mutation(
         "begins a step while the run is being suspended", "S9.4", 330_027,
