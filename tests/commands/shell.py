@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +39,10 @@ class Shell:
     def run(self, *arguments: str, stdin: str | None = None, **settings: str) -> Outcome:
         env: dict[str, str | None] = {f"TASKFLOW_{name}": None for name in SETTINGS}
         env |= {**self.env, **{f"TASKFLOW_{name}": value for name, value in settings.items()}}
+        # A command of a user is a process of its own: it reads the app's module, and the settings with it, anew.
+        for option, target in itertools.pairwise(arguments):
+            if option == "-A":
+                sys.modules.pop(target.partition(":")[0], None)
         result = CliRunner().invoke(main, arguments, input=stdin, env=env, catch_exceptions=True)
         error = result.exception
         assert error is None or isinstance(error, SystemExit), f"a traceback reaches the user: {error!r}"
