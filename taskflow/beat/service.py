@@ -117,7 +117,9 @@ class Beat:
         self.last_turn_ms = now_ms
         fence = await self.leadership.hold(now_ms)
         if fence is None:
-            self.timers.look_again()  # since the leading beat gets the nudges, not this one
+            # The leading beat gets the nudges, not this one, which may lead next.
+            self.timers.look_again()
+            self.crons.functions_changed()
             return now_ms + STANDBY_MS
         lost = await self.reaper.run_once(now_ms)
         if lost is not None:
@@ -178,10 +180,11 @@ class Beat:
         if is_lost:
             self.nudge_at_ms = self.clock.now_ms() + STANDBY_MS
         reply = None if is_lost else nudge.result()
-        if reply is not None and reply[1] == b"functions":
-            self.crons.functions_changed()
-        elif is_lost or reply is not None:
+        # A timer leaves no nudge where one of any kind waits, and a nudge that was lost may have been of either kind.
+        if is_lost or reply is not None:
             self.timers.look_again()
+        if is_lost or (reply is not None and reply[1] == b"functions"):
+            self.crons.functions_changed()
 
     def stop(self) -> None:
         self.stopping.set()

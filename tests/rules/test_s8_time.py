@@ -97,6 +97,23 @@ async def test_a_beat_that_was_paused_while_another_took_over_fires_nothing(
     assert paused.leadership.fence is None
 
 
+async def test_a_beat_that_leads_anew_knows_the_functions_that_came_meanwhile(
+    app: TaskFlow, beats: Beats
+) -> None:
+    """S8.1: the beat that led meanwhile was told of them, and died."""
+    first, second = await beats.start(), await beats.start()
+    await first.run_once()
+    beats.clock.advance(seconds=15)
+    await second.run_once()
+    await first.run_once()
+    assert (first.leadership.fence is None, second.leadership.fence is None) == (True, False)
+    function_id = every_minute(app)
+    await beats.register()
+    await beats.die(second)
+    await beats.pass_seconds(50, first)
+    assert await beats.ticks(function_id) == ["00:01:00"]
+
+
 async def test_the_lead_changes_hands_again_and_again(app: TaskFlow, beats: Beats) -> None:
     """S8.1: three beats that are killed and replaced by turns, for a quarter of an hour; each tick once."""
     function_id = every_minute(app, catchup="all")

@@ -6,8 +6,9 @@ import random
 
 from taskflow.store.claims import InvokedRun, ParkedOp
 from taskflow.store.operation import Operation
+from taskflow.store.registry import AppSettings, CodeBase, RegisteredFunction
 from taskflow.types import RunId
-from tests.store.scene import NOW_MS, OTHER, Scene, retry_op, sleep_op, wait_op
+from tests.store.scene import DAY_MS, NOW_MS, OTHER, Scene, retry_op, sleep_op, wait_op
 
 
 async def test_timers_fire_in_order_and_only_when_due(scene: Scene) -> None:
@@ -46,6 +47,19 @@ async def test_an_earlier_timer_wakes_beat_and_a_later_one_does_not(scene: Scene
     await scene.make_run("r3", start_at_ms=NOW_MS + 4_000)
     await scene.make_run("r4", start_at_ms=NOW_MS + 3_000)
     assert await call("LLEN", nudge) == 1
+
+
+async def test_functions_that_change_are_told_to_beat_though_a_timer_wakes_it(scene: Scene) -> None:
+    """S8.1: beat reads them when it is told so, or a minute later."""
+    call, nudge = scene.store.client.call, scene.store.keys.nudge
+    await scene.make_run("r1", start_at_ms=NOW_MS + 5_000)
+    for slug in ("first", "second"):
+        settings = AppSettings(retention_ms=DAY_MS, failed_retention_ms=DAY_MS, max_crashes=3)
+        code_base = CodeBase("mail", settings, (RegisteredFunction(slug, b"{}", ""),), given_version=slug)
+        assert await scene.store.registry.register(
+            code_base, child_id=f"{slug}:0", is_watched=False, now_ms=NOW_MS
+        )
+    assert await call("LRANGE", nudge, 0, -1) == [b"functions", str(NOW_MS + 5_000).encode()]
 
 
 async def test_a_sleep_that_is_over_wakes_its_run(scene: Scene) -> None:

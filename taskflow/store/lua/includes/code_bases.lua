@@ -90,7 +90,9 @@ local function count_codes(app)
   redis.call('HSET', app_key(app), unpack(fields))
   if former then redis.call('DEL', edition_key(app, former)) end
   redis.call('SET', edition_key(app, edition), 1)
-  if redis.call('LLEN', prefix .. 'nudge') == 0 then redis.call('LPUSH', prefix .. 'nudge', 'functions') end
+  -- A nudge for a timer may wait there, which tells beat nothing of functions. One of each is enough.
+  redis.call('LREM', prefix .. 'nudge', 0, 'functions')
+  redis.call('LPUSH', prefix .. 'nudge', 'functions')
   return 1
 end
 -- Note that a child has ended.

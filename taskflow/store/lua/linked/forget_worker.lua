@@ -78,7 +78,8 @@ local function count_codes(app)
   redis.call('HSET', (prefix .. 'app:' .. app), unpack(fields))
   if former then redis.call('DEL', (prefix .. 'edition:' .. app .. '\31' .. former)) end
   redis.call('SET', (prefix .. 'edition:' .. app .. '\31' .. edition), 1)
-  if redis.call('LLEN', prefix .. 'nudge') == 0 then redis.call('LPUSH', prefix .. 'nudge', 'functions') end
+  redis.call('LREM', prefix .. 'nudge', 0, 'functions')
+  redis.call('LPUSH', prefix .. 'nudge', 'functions')
   return 1
 end
 local function end_worker(worker_id)

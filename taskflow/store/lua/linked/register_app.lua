@@ -83,7 +83,8 @@ local function count_codes(app)
   redis.call('HSET', (prefix .. 'app:' .. app), unpack(fields))
   if former then redis.call('DEL', (prefix .. 'edition:' .. app .. '\31' .. former)) end
   redis.call('SET', (prefix .. 'edition:' .. app .. '\31' .. edition), 1)
-  if redis.call('LLEN', prefix .. 'nudge') == 0 then redis.call('LPUSH', prefix .. 'nudge', 'functions') end
+  redis.call('LREM', prefix .. 'nudge', 0, 'functions')
+  redis.call('LPUSH', prefix .. 'nudge', 'functions')
   return 1
 end
 local now_ms, child_id, is_watched, app_id, code, version, retention_ms, failed_retention_ms, max_crashes = tonumber(ARGV[1]), ARGV[2], (ARGV[3] ~= ''), ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
