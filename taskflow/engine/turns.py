@@ -35,9 +35,8 @@ class Turns:
         self.loop = loop
         self.expected: deque[str] = deque()  # step keys of outcomes that the handler has not seen yet
         self.live: set[str] = set()  # the new ones among them, for which somebody will ask
-        self.skipped: set[str] = (
-            set()
-        )  # outcomes that were passed over: their steps are gone, or come later than before
+        # Outcomes that were passed over, in order: their steps are gone, or come later than before.
+        self.skipped: dict[str, None] = {}
         self.waiting: dict[str, asyncio.Future[None]] = {}
         self.next_order = 0
         self.settling = 0  # loop iterations until the next outcome
@@ -91,7 +90,7 @@ class Turns:
         self.live.discard(key)
         if self.expected and self.expected[0] == key:
             self.expected.popleft()
-        self.skipped.discard(key)
+        self.skipped.pop(key, None)
 
     def start_settling(self) -> None:
         """Let the branches do all they can before the next outcome."""
@@ -136,14 +135,19 @@ class Turns:
             self.when_quiet = self.tree.parked()
             await self.when_quiet
 
-    def deliver_next(self) -> None:
+    def find_next(self) -> str | None:
+        """The outcome, of those that somebody waits for, that came first in the last execution; None if it is to be waited for."""
+        late = next((key for key in self.skipped if key in self.waiting), None)
+        if late is not None:
+            return late
         if self.expected and self.expected[0] in self.waiting:
-            key = self.expected[0]
-        else:
-            found = next((key for key in self.waiting if self.is_next(key)), None)
-            if found is None:
-                return
-            key = found
+            return self.expected[0]
+        return next((key for key in self.waiting if self.is_next(key)), None)
+
+    def deliver_next(self) -> None:
+        key = self.find_next()
+        if key is None:
+            return
         future = self.waiting.pop(key)
         self.advance(key)
         if not future.done():
@@ -157,7 +161,7 @@ class Turns:
         while self.waiting and self.expected and self.expected[0] not in self.waiting:
             if self.expected[0] in self.live:
                 return
-            self.skipped.add(self.expected.popleft())
+            self.skipped[self.expected.popleft()] = None
         if not self.settling and not self.code_in_threads:
             self.deliver_next()
 

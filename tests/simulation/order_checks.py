@@ -120,8 +120,10 @@ def acked_at(evidence: Evidence) -> dict[str, int]:
 def outcomes_keep_their_order(evidence: Evidence) -> Iterator[str]:
     """Rule S4.5: the call of a handler that completed its run saw the outcomes in the order that is stored.
 
-    So did the calls before, as far as what they did was stored. What came after the last commit has no stored place.
+    So did the calls before, as far as what they did was stored. What came after the last commit has no stored place,
+    nor has what a call gave up before it heard of the outcome that the store had, and has kept (S4.1).
     """
+    given_up = {(record["run"], key) for record in evidence.of("gave_up") for key in record["keys"]}
     last = {record["run"]: record for record in evidence.of("returned")}
     seen: defaultdict[int, list[str]] = defaultdict(list)
     for record in evidence.of("saw", "waited", "invoked", "slept"):
@@ -134,6 +136,8 @@ def outcomes_keep_their_order(evidence: Evidence) -> Iterator[str]:
         anew: list[tuple[int, str]] = []
         for key in seen[last[run.id]["call"]]:
             order = run.steps.get(key, {}).get("order")
+            if order is None and (run.id, key) in given_up:
+                continue
             if order is None:
                 order = NEVER  # from here on, nothing is stored
             stored = evidence.committed.get((run.id, key), NEVER)
