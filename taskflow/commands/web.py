@@ -44,7 +44,7 @@ def command(
     host: str, port: int, prefix: str, is_dev: bool, app_id: str | None, app: str | None, store: str | None,
     broker: str | None, namespace: str | None,
 ) -> None:  # fmt: skip
-    """Serve the API under /api/v1, and take events at /e/KEY, as Inngest's SDKs send them.
+    """Serve the dashboard, the API under /api/v1, and take events at /e/KEY, as Inngest's SDKs send them.
 
     Callers need a key, which `taskflow keys create` makes.
     """

@@ -258,7 +258,7 @@ class DevServer:
             (
                 "web",
                 self.web.problem
-                or f"{self.web.url}  (API and events; of Inngest's SDKs: INNGEST_DEV={self.web.url})",
+                or f"{self.web.url}  (dashboard, API and events; of Inngest's SDKs: INNGEST_DEV={self.web.url})",
             ),
             ("store", f"{redact(self.valkey.url)}  (.taskflow/valkey, {fsync})"),
             ("worker", slots),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from taskflow.dev.spawn import kill_session, spawn
 
-NEEDED = ("starlette", "uvicorn")
+NEEDED = ("starlette", "uvicorn", "jinja2")
 STOP_S = 3.0
 
 

@@ -1,6 +1,6 @@
 """The web: operations over HTTP, the event API that Inngest's SDKs speak, and keys. Rule S14.
 
-Floor 7, beside the commands. `catalogue/` has the operations; `api/` and `event_api/` serve them, and need the extra
+Floor 7, beside the commands. `catalogue/` has the operations; `api/`, `event_api/` and `pages/` serve them, and need the extra
 taskflow-durable[web]. `asgi(app)` and `wsgi(app)` mount all of it in another app, under any prefix.
 """
 
@@ -16,7 +16,7 @@ from taskflow.errors import ConfigError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-NEEDED = ("starlette", "uvicorn")
+NEEDED = ("starlette", "uvicorn", "jinja2")
 
 
 def asgi(app: TaskFlow, *, dev: bool = False) -> ASGIApp:

@@ -26,6 +26,7 @@ from taskflow.web.catalogue.post import Post
 from taskflow.web.catalogue.problems import Problem
 from taskflow.web.event_api.receive import EventApi, is_for_events
 from taskflow.web.event_api.v1 import ScriptApi
+from taskflow.web.pages.routes import Pages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ def make_site(link: Connections, options: SiteOptions) -> ASGIApp:
         Route("/health", health, methods=["GET"]),
         Mount("/v1", routes=scripts.routes()),
         Mount(PREFIX, routes=api.routes()),
+        *Pages(desk, guard).routes(),
     ]
     if options.is_dev:
         # Inngest's SDKs ask here whether a dev server runs.

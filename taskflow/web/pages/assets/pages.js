@@ -1,0 +1,121 @@
+// Keeps a page fresh without moving it under the reader, and adds keys. Pages work without it.
+"use strict";
+
+const main = document.getElementById("main");
+const live = document.getElementById("live");
+const HIDDEN_FACTOR = 4, MAX_BACKOFF = 8, IDLE_MS = 30 * 60 * 1000;
+let tag = null, backoff = 1, isPaused = false, touched = Date.now();
+
+// Morph: makes `old` like `fresh` in place, so that focus, scroll and open details stay. Children with an id are found by it.
+function morph(old, fresh) {
+  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  for (const { name } of [...old.attributes])
+    if (!fresh.hasAttribute(name) && !(name === "open" && old.tagName === "DETAILS")) old.removeAttribute(name);
+  let at = old.firstChild;
+  for (const wanted of [...fresh.childNodes]) {
+    const known = wanted.id ? [...old.children].find((each) => each.id === wanted.id) : null;
+    if (known && known !== at) { old.insertBefore(known, at); at = known; }
+    if (at && isLike(at, wanted)) {
+      if (at.nodeType === Node.ELEMENT_NODE) morph(at, wanted);
+      else if (at.nodeValue !== wanted.nodeValue) at.nodeValue = wanted.nodeValue;
+      at = at.nextSibling;
+    } else {
+      old.insertBefore(document.importNode(wanted, true), at);
+    }
+  }
+  while (at) { const next = at.nextSibling; at.remove(); at = next; }
+}
+
+function isLike(one, other) {
+  return one.nodeType === other.nodeType && one.nodeName === other.nodeName && (one.id || "") === (other.id || "");
+}
+
+// A page rests while the reader selects text, fills in a form or has ticked rows.
+function isBusy() {
+  const selection = document.getSelection();
+  return (selection && !selection.isCollapsed) || main.querySelector("input:checked") !== null
+    || (document.activeElement && main.contains(document.activeElement) && document.activeElement.matches("input, select, textarea"));
+}
+
+// New rows are announced, not put above those that the reader looks at.
+function hold(fresh) {
+  const rows = main.querySelector("[data-rows]"), coming = fresh.querySelector("[data-rows]"), news = fresh.querySelector("#news");
+  if (!rows || !coming || !news) return;
+  const shown = new Set([...rows.children].map((row) => row.id));
+  const added = [...coming.children].filter((row) => !shown.has(row.id));
+  if (!added.length) return;
+  const count = added.length, still = new Set([...coming.children].map((row) => row.id));
+  added.forEach((row) => row.remove());
+  // Rows that new ones have pushed off the end stay too.
+  for (const row of rows.children) if (!still.has(row.id)) coming.append(row.cloneNode(true));
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = `${count} ${main.dataset.new}`;
+  news.append(button);
+}
+
+main.addEventListener("click", (event) => {
+  if (event.target.closest("#news button")) { tag = null; refresh(true); }
+});
+
+async function refresh(takesAll) {
+  const address = new URL(location.href);
+  address.searchParams.set("part", "main");
+  const answer = await fetch(address, { headers: tag ? { "if-none-match": tag } : {}, cache: "no-store" });
+  if (answer.status === 304) return;
+  if (!answer.ok) throw new Error(String(answer.status));
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
+  if (!fresh || (!takesAll && isBusy())) return;
+  tag = answer.headers.get("etag");
+  if (!takesAll) hold(fresh);
+  morph(main, fresh);
+}
+
+function say() { if (live) live.textContent = isPaused ? live.dataset.paused : live.dataset.live; }
+
+async function loop() {
+  const every = Number(main.dataset.every);
+  if (!every) return;
+  await new Promise((done) => setTimeout(done, every * 1000 * backoff * (document.hidden ? HIDDEN_FACTOR : 1)));
+  if (!isPaused && Date.now() - touched < IDLE_MS && !isBusy()) {
+    try { await refresh(false); backoff = 1; } catch { backoff = Math.min(2 * backoff, MAX_BACKOFF); }
+  }
+  loop();
+}
+
+// Times go on without the server.
+const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+function ages() {
+  for (const each of document.querySelectorAll("time[datetime]")) {
+    const s = Math.round((Date.now() - Date.parse(each.dateTime)) / 1000);
+    if (s < 0) continue;
+    const [unit, size] = UNITS.find(([, size]) => s >= size) || ["s", 1];
+    const told = `${Math.floor(s / size)} ${unit} ago`;
+    if (each.textContent !== told) each.textContent = told;
+  }
+}
+
+// Keys: off in fields, and with a modifier.
+const base = document.querySelector(".brand").getAttribute("href");
+const PLACES = { o: "", r: "runs", f: "functions", v: "events", q: "queues", w: "workers" };
+let isGoing = false;
+function step(by) {
+  const rows = [...main.querySelectorAll("a.row")];
+  if (!rows.length) return;
+  const at = rows.indexOf(document.activeElement);
+  rows[Math.max(0, Math.min(rows.length - 1, at < 0 ? 0 : at + by))].focus();
+}
+document.addEventListener("keydown", (event) => {
+  touched = Date.now();
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) return;
+  if (isGoing && event.key in PLACES) { location.href = base + PLACES[event.key]; return; }
+  isGoing = event.key === "g";
+  if (event.key === "/") { event.preventDefault(); document.getElementById("search")?.focus(); }
+  else if (event.key === "j") step(1);
+  else if (event.key === "k") step(-1);
+  else if (event.key === "p") { isPaused = !isPaused; say(); }
+});
+document.addEventListener("pointermove", () => { touched = Date.now(); }, { passive: true });
+
+setInterval(ages, 1000);
+loop();
