@@ -85,7 +85,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
+    filters: dict[str, Any] = {
         "json": json_text,
         "took": took,
         "sign": sign,
@@ -93,7 +93,8 @@ def environment() -> Environment:
         "seg": segment,
         "exact": escape,
     }
-    made.globals |= {"t": TEXTS, "when": when, "pages": PAGES, "query": query}
+    made.filters.update(filters)
+    made.globals.update({"t": TEXTS, "when": when, "pages": PAGES, "query": query})
     return made
 
 
