@@ -8,9 +8,10 @@ let tag = null, backoff = 1, isPaused = false, touched = Date.now();
 
 // Morph: makes `old` like `fresh` in place, so that focus, scroll and open details stay. Children with an id are found by it.
 function morph(old, fresh) {
-  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
-  for (const { name } of [...old.attributes])
-    if (!fresh.hasAttribute(name) && !(name === "open" && old.tagName === "DETAILS")) old.removeAttribute(name);
+  const isKept = (name) => name === "open" && old.tagName === "DETAILS";
+  for (const { name, value } of fresh.attributes)
+    if (!isKept(name) && old.getAttribute(name) !== value) old.setAttribute(name, value);
+  for (const { name } of [...old.attributes]) if (!isKept(name) && !fresh.hasAttribute(name)) old.removeAttribute(name);
   let at = old.firstChild;
   for (const wanted of [...fresh.childNodes]) {
     const known = wanted.id ? [...old.children].find((each) => each.id === wanted.id) : null;
@@ -55,7 +56,10 @@ function hold(fresh) {
 }
 
 main.addEventListener("click", (event) => {
-  if (event.target.closest("#news button")) { tag = null; refresh(true); }
+  if (!event.target.closest("#news button")) return;
+  tag = null;
+  // The button goes, and the focus with it: to the newest row.
+  refresh(true).then(() => main.querySelector("a.row")?.focus(), () => {});
 });
 
 async function refresh(takesAll) {
