@@ -98,9 +98,8 @@ class StepView:
     child: str | None  # the run that an invoke started
     why: str | None  # why it has no outcome yet
     is_kept: bool  # whether a rerun took its memo over from the first run
-    awaits: tuple[
-        str, ...
-    ]  # of a wait without outcome: the names of the events, or of the signal, that end it
+    # Of a wait without outcome: the names of the events, or of the signal, that end it.
+    awaits: tuple[str, ...]
     input: Json  # its arguments, {"args": [...], "kwargs": {...}}, if they are kept; else None
     output: Json
     has_output: bool

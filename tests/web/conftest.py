@@ -27,8 +27,8 @@ def shell(valkey_url: str, namespace: str) -> Shell:
 
 
 @pytest.fixture
-async def harness(app: TaskFlow) -> AsyncIterator[Harness]:
-    """Functions of each kind, and a worker that executes them."""
+def shop(app: TaskFlow) -> TaskFlow:
+    """The app, with functions of each kind."""
 
     @app.function(trigger="shop/order")
     async def fulfil(ctx: Context[Step]) -> str:
@@ -45,8 +45,14 @@ async def harness(app: TaskFlow) -> AsyncIterator[Harness]:
     async def post(ctx: Context[Step]) -> str:
         return "posted"
 
+    return app
+
+
+@pytest.fixture
+async def harness(shop: TaskFlow) -> AsyncIterator[Harness]:
+    """A worker that executes the functions of the app."""
     # By the real clock: the web goes by it.
-    async with Harness(app, clock=VirtualClock(time.time_ns() // 1_000_000)) as harness:
+    async with Harness(shop, clock=VirtualClock(time.time_ns() // 1_000_000)) as harness:
         yield harness
 
 
