@@ -7,27 +7,21 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from taskflow.config import Config, Settings
 from taskflow.event import AnyEvent, encode_events, events_of
-from taskflow.function import Function, InvokeData, InvokeOptions, id_of
+from taskflow.function import Function, InvokeData, InvokeOptions
 from taskflow.function_options import FunctionOptions
-from taskflow.functions import Functions
 from taskflow.headers import Headers
-from taskflow.lazy_connections import LazyConnections
 from taskflow.middleware.base import Middleware
+from taskflow.operations import Operations
 from taskflow.queues import Queues
 from taskflow.run import Run, RunView
-from taskflow.runs.edits import UNCHANGED, Edits
 from taskflow.sending import asend_through_hooks, send_through_hooks
 from taskflow.sent import SentEvent
-from taskflow.types import Duration, JsonObject, RunId
+from taskflow.types import Duration, JsonObject
 from taskflow.values.keywords import check_keywords
 from taskflow.values.shape import ANY
 
 if TYPE_CHECKING:
-    # What connects, and what looks at runs, is imported where it is used.
-    from taskflow.connections import Connections
-    from taskflow.runs.cancel import LiveRuns
-    from taskflow.runs.control import RunControl
-    from taskflow.runs.replay import ReplayOptions
+    # What looks at runs is imported where it is used.
     from taskflow.runs.selection import ListedRuns
 
 P = ParamSpec("P")
@@ -35,7 +29,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class TaskFlow:
+class TaskFlow(Operations):
     """An app: one code base with its functions.
 
         app = TaskFlow("shop", broker="redis://localhost:6379/0")
@@ -57,29 +51,11 @@ class TaskFlow:
         self, app_id: str, *, middleware: Sequence[Middleware] = (), **settings: Unpack[Settings]
     ) -> None:
         """`middleware` is that of all functions and sends, the outermost first (S11.4)."""
-        self._lazy = LazyConnections(Config.resolve(app_id, **settings))
+        super().__init__(Config.resolve(app_id, **settings), middleware)
         self.queues = Queues(lambda: self._link)
-        self._functions = Functions(middleware, strict_events=self.config.strict_events)
-        # For tests: provider -> the one that stands in for it (S11.5).
-        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
-        # By full id, "app/function"; handlers of failures (`on_failure`) are functions too.
-        self.functions = self._functions.by_id
 
     def __repr__(self) -> str:
         return f"<TaskFlow {self.id!r}: {len(self.functions)} functions>"
-
-    @property
-    def id(self) -> str:
-        return self.config.app_id
-
-    @property
-    def config(self) -> Config:
-        """The checked settings of the app."""
-        return self._lazy.config
-
-    @property
-    def _link(self) -> Connections:
-        return self._lazy.get()
 
     # --- functions ---
 
@@ -227,10 +203,6 @@ class TaskFlow:
         known = function if isinstance(function, Function) else self.functions.get(function)
         return Run(run_id, self._link, known.output if known else ANY)
 
-    def run(self, run_id: str) -> Run[Any]:
-        """The handle of the run with this id. It looks nothing up before one of its methods is called."""
-        return Run(RunId(run_id), self._link)
-
     def runs(
         self, function: Function[..., Any] | str | None = None, *, limit: int = 100, **which: Unpack[ListedRuns]
     ) -> list[RunView]:  # fmt: skip
@@ -257,134 +229,3 @@ class TaskFlow:
     def event(self, event_id: str, *, name: str | None = None) -> SentEvent:
         """The handle of the event with the id that `send` returned; if several have it, of the one of `name`, or the newest."""
         return SentEvent(event_id, self._link, name)
-
-    # --- for operators ---
-
-    def pause(self, function: Function[..., Any] | str, /, *, cancel_running: bool = False) -> int:
-        """Let no run of the function begin or go on until it is resumed; return how many live runs were cancelled. Rule S10.4.
-
-        Events, crons and invokes are recorded as skipped runs, which a replay picks up. Live runs stop before their next step, or
-        are cancelled with `cancel_running`. The pause outlasts deploys and restarts of workers. Safe to repeat.
-        Raises ConfigError for an unknown function, StoreUnavailable.
-        """
-        return self._link.block_on(lambda: self.apause(function, cancel_running=cancel_running))
-
-    async def apause(self, function: Function[..., Any] | str, /, *, cancel_running: bool = False) -> int:
-        """See `pause`."""
-        return await self._control().pause(id_of(function), cancel_running=cancel_running)
-
-    def resume(self, function: Function[..., Any] | str, /) -> bool:
-        """Let the runs of a paused function go on; return whether it was paused. Safe to repeat. Rule S10.4.
-
-        Runs that were skipped meanwhile stay skipped until you replay them: `app.replay(function, since=..., status=["skipped"])`.
-        Raises StoreUnavailable.
-        """
-        return self._link.block_on(lambda: self.aresume(function))
-
-    async def aresume(self, function: Function[..., Any] | str, /) -> bool:
-        """See `resume`."""
-        return (await self._control().resume(id_of(function))).was_paused
-
-    def cancel_runs(
-        self,
-        function: Function[..., Any] | str | None = None,
-        *,
-        reason: str = "cancelled in bulk",
-        **which: Unpack[LiveRuns],
-    ) -> int:
-        """Cancel the live runs of a function, or of all functions of this app; return how many. Rules S6.1, S6.2.
-
-            app.cancel_runs(fulfil, status="queued", since="1h")
-            app.cancel_runs("shop/fulfil", if_exp="event.data.customer == 'acme'", reason="acme has left")
-
-        `reason` is kept with the runs; the other keywords are those of `LiveRuns`. Runs that execute end after their present steps.
-        Raises ConfigError, InvalidDuration, StoreUnavailable.
-        """
-        return self._link.block_on(lambda: self.acancel_runs(function, reason=reason, **which))
-
-    async def acancel_runs(
-        self,
-        function: Function[..., Any] | str | None = None,
-        *,
-        reason: str = "cancelled in bulk",
-        **which: Unpack[LiveRuns],
-    ) -> int:
-        """See `cancel_runs`."""
-        from taskflow.runs.cancel import LiveRuns, select_live
-
-        check_keywords(which, LiveRuns, what="cancel_runs")
-        functions = await self._functions_with_runs(function)
-        selection = select_live(functions, now_ms=self._link.clock.now_ms(), **which)
-        return await self._control().cancel_runs(selection, reason=reason)
-
-    def rerun(
-        self,
-        run_id: str,
-        *,
-        from_step: str | None = None,
-        data: JsonObject | None = None,
-        output: Any = UNCHANGED,
-    ) -> Run[Any]:
-        """Run a run that has ended anew, and return the new run. Rule S10.3.
-
-            app.rerun(run_id)
-            app.rerun(run_id, data={"sku": "A8"})                         # with other data
-            app.rerun(run_id, from_step="charge")                         # steps that ended before it are not executed again
-            app.rerun(run_id, from_step="charge", output={"paid": True})  # nor is this step, which has this result
-
-        Raises RunNotFound, RerunRefused, InvalidEvent, SerializationError, ConfigError when its function is gone, StoreUnavailable.
-        """
-        return self._link.block_on(lambda: self.arerun(run_id, from_step=from_step, data=data, output=output))
-
-    async def arerun(
-        self,
-        run_id: str,
-        *,
-        from_step: str | None = None,
-        data: JsonObject | None = None,
-        output: Any = UNCHANGED,
-    ) -> Run[Any]:
-        """See `rerun`."""
-        edits = Edits(from_step=from_step, data=data, output=output)
-        return self.run(await self._control().rerun(run_id, edits))
-
-    def replay(self, function: Function[..., Any] | str, /, **options: Unpack[ReplayOptions]) -> int:
-        """Rerun all runs of a function that failed, were cancelled or were skipped; return how many. Rule S10.3.
-
-            app.replay(fulfil, since="1d")
-            app.replay("shop/fulfil", since="2h", status=["failed"], if_exp="event.data.total > 100", over="10m")
-
-        The keywords are those of `ReplayOptions`. A run that was rerun before is left out, since its rerun stands for it.
-        Raises ConfigError, InvalidDuration, StoreUnavailable.
-        """
-        return self._link.block_on(lambda: self.areplay(function, **options))
-
-    async def areplay(self, function: Function[..., Any] | str, /, **options: Unpack[ReplayOptions]) -> int:
-        """See `replay`."""
-        from taskflow.runs.replay import ReplayOptions, plan_replay
-
-        check_keywords(options, ReplayOptions, what="replay")
-        control = self._control()
-        spec = await control.spec(function)
-        request = plan_replay(spec, now_ms=self._link.clock.now_ms(), **options)
-        return await control.replay(request, await control.find_replayed(request))
-
-    def close(self) -> None:
-        """Close the connections of sync code, and end its threads. The app can be used again."""
-        self._link.close()
-
-    async def aclose(self) -> None:
-        """Close this loop's connection to the store, and the connections and threads of sync code."""
-        await self._link.aclose()
-
-    def _control(self) -> RunControl:
-        return self._link.control(self.functions)
-
-    async def _functions_with_runs(self, function: Function[..., Any] | str | None) -> list[str]:
-        """The id of this function, or the ids of all functions of this app. Raises ConfigError for a function that never was."""
-        control = self._control()
-        if function is None:
-            return await control.functions(self.id)
-        if isinstance(function, str):
-            await control.check_function(function)
-        return [id_of(function)]

@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
      "run", "sent", "flow", "middleware", "dependencies", "broker"),
     ("store", "courier", "portal"),
     ("routing", "engine", "steps", "runs"),
-    ("app", "lazy_connections", "connections", "sending", "loading", "queues"),
+    ("app", "connected_app", "operations", "lazy_connections", "connections", "sending", "loading", "queues"),
     ("worker", "beat", "dev", "terminal"),
     ("commands", "testing", "web", "cli", "__main__", "__init__"),
 )  # fmt: skip
