@@ -17,6 +17,7 @@ from benchmarks.report import Benchmark, Outcome, Scale, Unavailable, as_json, t
 
 NAMES = (
     "drain",
+    "tasks",
     "stages",
     "produce",
     "web",

@@ -40,6 +40,11 @@ async def noop(ctx: Context[Step]) -> int:
     return number
 
 
+@app.task(id="noop-task")
+async def noop_task(n: int) -> int:
+    return n
+
+
 @app.function(trigger="bench/warm")
 async def warm(ctx: Context[Step]) -> None:
     """Has a process load what the first run needs."""

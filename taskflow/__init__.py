@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from taskflow.dependencies.depends import Depends
     from taskflow.errors import (
         BrokerUnavailable,
+        ChordError,
         ConfigError,
         EventNotFound,
         ExpressionError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         RunNotFound,
         RunSkipped,
         SerializationError,
+        SoftTimeLimit,
         StepError,
         StepTimeout,
         StoreUnavailable,
@@ -58,6 +60,13 @@ if TYPE_CHECKING:
     from taskflow.sent import EventView, SentEvent
     from taskflow.signals import ReceivedSignal
     from taskflow.step import Step
+    from taskflow.tasks.call_options import CallOptions
+    from taskflow.tasks.context import TaskContext, current
+    from taskflow.tasks.group_runs import GroupRuns
+    from taskflow.tasks.options import TaskOptions
+    from taskflow.tasks.shared import task
+    from taskflow.tasks.signature import Canvas, Signature, chain, chord, group
+    from taskflow.tasks.task import Task
     from taskflow.timeouts import Timeouts
     from taskflow.triggers import TriggerCron, TriggerEvent
 
@@ -72,6 +81,19 @@ __all__ = [
     "Retries",
     "Timeouts",
     "Cancel",
+    # tasks
+    "task",
+    "Task",
+    "TaskOptions",
+    "CallOptions",
+    "TaskContext",
+    "current",
+    "Canvas",
+    "Signature",
+    "GroupRuns",
+    "chain",
+    "chord",
+    "group",
     # flow control
     "Concurrency",
     "Priority",
@@ -106,6 +128,8 @@ __all__ = [
     "NonRetriableError",
     "RetryAfterError",
     # errors of steps and runs
+    "ChordError",
+    "SoftTimeLimit",
     "LimitExceeded",
     "NestedStepError",
     "NonDeterminismError",
@@ -166,6 +190,18 @@ MODULES = {
     "Attempt": "middleware.facts",
     "Outcome": "middleware.facts",
     "Step": "step",
+    "task": "tasks.shared",
+    "Task": "tasks.task",
+    "TaskOptions": "tasks.options",
+    "CallOptions": "tasks.call_options",
+    "TaskContext": "tasks.context",
+    "current": "tasks.context",
+    "Canvas": "tasks.signature",
+    "Signature": "tasks.signature",
+    "GroupRuns": "tasks.group_runs",
+    "chain": "tasks.signature",
+    "chord": "tasks.signature",
+    "group": "tasks.signature",
     "BlockingStep": "blocking_step",
 }
 """Where the names live that are not in `errors`."""

@@ -12,24 +12,24 @@ from taskflow.function_options import FunctionOptions
 from taskflow.headers import Headers
 from taskflow.middleware.base import Middleware
 from taskflow.operations import Operations
-from taskflow.queues import Queues
 from taskflow.run import Run, RunView
-from taskflow.sending import asend_through_hooks, send_through_hooks
-from taskflow.sent import SentEvent
+from taskflow.tasks.defining import Tasks
 from taskflow.types import Duration, JsonObject
 from taskflow.values.keywords import check_keywords
 from taskflow.values.shape import ANY
 
 if TYPE_CHECKING:
     # What looks at runs is imported where it is used.
+    from taskflow.queues import Queues
     from taskflow.runs.selection import ListedRuns
+    from taskflow.sent import SentEvent
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
 
-class TaskFlow(Operations):
+class TaskFlow(Operations, Tasks):
     """An app: one code base with its functions.
 
         app = TaskFlow("shop", broker="redis://localhost:6379/0")
@@ -52,10 +52,16 @@ class TaskFlow(Operations):
     ) -> None:
         """`middleware` is that of all functions and sends, the outermost first (S11.4)."""
         super().__init__(Config.resolve(app_id, **settings), middleware)
-        self.queues = Queues(lambda: self._link)
 
     def __repr__(self) -> str:
         return f"<TaskFlow {self.id!r}: {len(self.functions)} functions>"
+
+    @property
+    def queues(self) -> Queues:
+        """What is in the queues of the app, and how to pause them."""
+        from taskflow.queues import Queues
+
+        return Queues(lambda: self._link)
 
     # --- functions ---
 
@@ -109,6 +115,8 @@ class TaskFlow(Operations):
             events = events_of(
                 event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=link.clock.now_ms(), types=types
             )  # fmt: skip
+            from taskflow.sending import send_through_hooks
+
             return send_through_hooks(link, hooks, events)
         ids, messages = encode_events(
             event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=link.clock.now_ms(),
@@ -128,6 +136,8 @@ class TaskFlow(Operations):
             events = events_of(
                 event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=link.clock.now_ms(), types=types
             )  # fmt: skip
+            from taskflow.sending import asend_through_hooks
+
             return await asend_through_hooks(link, hooks, events)
         ids, messages = encode_events(
             event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=link.clock.now_ms(),
@@ -228,4 +238,6 @@ class TaskFlow(Operations):
 
     def event(self, event_id: str, *, name: str | None = None) -> SentEvent:
         """The handle of the event with the id that `send` returned; if several have it, of the one of `name`, or the newest."""
+        from taskflow.sent import SentEvent
+
         return SentEvent(event_id, self._link, name)

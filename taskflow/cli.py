@@ -39,6 +39,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "signal": Entry("taskflow.commands.signal:command", "Resume the run that waits for a signal."),
         "functions": Entry("taskflow.commands.functions:command", "List the functions that workers registered."),
         "queues": Entry("taskflow.commands.queues:command", "List, pause and resume queues."),
+        "routes": Entry("taskflow.commands.routes:command", "Show to which queues tasks go, and by which rule."),
         "runs": Entry("taskflow.commands.runs:command", "List, show, cancel and rerun runs."),
         "replay": Entry("taskflow.commands.replay:command", "Rerun the failed runs of a function."),
         "pause": Entry("taskflow.commands.pause:command", "Let no run of a function begin or go on."),

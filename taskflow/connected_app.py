@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskflow.config import Config
 from taskflow.function import Function, id_of
 from taskflow.functions import Functions
-from taskflow.lazy_connections import LazyConnections
 from taskflow.middleware.base import Middleware
 from taskflow.run import Run
 from taskflow.types import RunId
@@ -17,6 +17,26 @@ if TYPE_CHECKING:
     # What connects, and what acts on runs, is imported where it is used.
     from taskflow.connections import Connections
     from taskflow.runs.control import RunControl
+    from taskflow.values.clock import Clock
+
+
+class LazyConnections:
+    """Connections with these settings, once they are asked for: who only defines functions imports nothing that connects."""
+
+    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
+        self.config = config
+        self.clock = clock
+        self.lock = threading.Lock()
+        self.made: Connections | None = None
+
+    def get(self) -> Connections:
+        """The connections: one set, whichever threads ask first."""
+        if self.made is None:
+            from taskflow.connections import Connections
+
+            with self.lock:
+                self.made = self.made or Connections(self.config, clock=self.clock)
+        return self.made
 
 
 class ConnectedApp:
@@ -25,6 +45,8 @@ class ConnectedApp:
     def __init__(self, config: Config, middleware: Sequence[Middleware] = ()) -> None:
         self._lazy = LazyConnections(config)
         self._functions = Functions(middleware, strict_events=config.strict_events)
+        # The rules by which calls of tasks get their queues (S15.4), first match first: a pattern of ids, and a queue.
+        self._routes: list[tuple[str, str]] = []
         # For tests: provider -> the one that stands in for it (S11.5).
         self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         # By full id, "app/function"; handlers of failures (`on_failure`) are functions too.

@@ -14,6 +14,7 @@ TaskFlowError
 ├── RunCancelled              `Run.result()` of a cancelled run
 ├── RunSkipped                `Run.result()` of a run that flow control or a pause refused (S7, S10.4)
 ├── RerunRefused              a run can't be rerun, or not with these arguments (S10.3)
+├── SoftTimeLimit             raised in a task's code that has taken longer than `timeouts.soft` (S15.2); a TimeoutError too
 ├── RetryAfterError           user code raises it to say when to try again (S5.3)
 ├── NonRetriableError         user code raises it, or taskflow one of its subclasses: don't try again (S5.3)
 │   ├── StepError             a step is out of retries, or an invoked function failed (S5.4, S3.6)
@@ -22,6 +23,7 @@ TaskFlowError
 │   ├── SerializationError    a value has no JSON form, or does not fit its type (S2.6, S11.3)
 │   ├── LimitExceeded         too many steps, or too much state (S3.10)
 │   ├── NonDeterminismError   the replay met the steps in another order (S4.5)
+│   ├── ChordError            members of a group of tasks failed; it lists all (S15.3)
 │   └── WorkerLost            the worker process died under the same step again and again (S9.8)
 BaseException
 └── Suspend                   unwinds a handler whose run goes to sleep (S4.6); never catch it
@@ -108,15 +110,25 @@ class RerunRefused(TaskFlowError):
     """A run can't be rerun: it is still live, or has no such step. No run was made. Rule S10.3."""
 
 
+class SoftTimeLimit(TaskFlowError, TimeoutError):
+    """The code of a task has taken longer than `timeouts.soft`: it may clean up, and end. Rule S15.2."""
+
+    default = "the task has taken longer than timeouts.soft"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(self.default if message is None else message)
+
+
 class RetryAfterError(TaskFlowError):
     """Raise it in a step or handler to say when the next attempt is. Rule S5.3.
 
-    `delay` is a duration ("30s", seconds or a timedelta) or an aware datetime. Raises InvalidDuration for one without a time zone.
+    `delay` is a duration ("30s", seconds or a timedelta) or an aware datetime; None: as `Retries` says. Raises InvalidDuration for
+    a datetime without a time zone.
 
         raise RetryAfterError("rate limited", "30s") from error
     """
 
-    def __init__(self, message: str, delay: str | float | timedelta | datetime) -> None:
+    def __init__(self, message: str, delay: str | float | timedelta | datetime | None = None) -> None:
         super().__init__(message)
         if isinstance(delay, datetime) and delay.tzinfo is None:
             raise InvalidDuration(
@@ -166,6 +178,19 @@ class LimitExceeded(NonRetriableError):
 
 class NonDeterminismError(NonRetriableError):
     """With determinism="strict": the replay called the steps in another order than before. Rule S4.5."""
+
+
+class ChordError(NonRetriableError):
+    """Members of a group failed. `failures` has the `node`, `name` and `message` of each of them. Rule S15.3."""
+
+    name = "ChordError"
+    step_id = ""
+
+    def __init__(self, failures: list[dict[str, str]], *, of: int) -> None:
+        told = "; ".join(f"{each['node']}: {each['name']}: {each['message']}" for each in failures)
+        self.message = f"{len(failures)} of {of} members of the group failed: {told}"
+        super().__init__(self.message)
+        self.failures = failures
 
 
 class WorkerLost(NonRetriableError):

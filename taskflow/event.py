@@ -108,6 +108,7 @@ class WireEvent(TypedDict):
 
     `uid` is the internal ULID; `id` is the sender's id, or the uid again. `ts` is in ms since the epoch. `due` is the same number,
     but it is only there if the sender chose the `ts`, which may then delay runs (S1.4).
+    `parent` is the run that called a task (S15.2).
     """
 
     uid: str
@@ -119,6 +120,7 @@ class WireEvent(TypedDict):
     user: NotRequired[JsonObject]
     v: NotRequired[str]
     headers: NotRequired[dict[str, str]]
+    parent: NotRequired[str]
 
 
 # Not frozen: a frozen dataclass takes four times as long to make, and each run makes one.

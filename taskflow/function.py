@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import (
     Any,
     Generic,
+    NamedTuple,
     ParamSpec,
     Protocol,
     TypeAlias,
@@ -31,6 +32,7 @@ from taskflow.handler_shape import handler_shape
 from taskflow.headers import Headers
 from taskflow.middleware.base import Middleware
 from taskflow.middleware.hooks import NO_HOOKS, Hooks
+from taskflow.parameters import Parameter
 from taskflow.retries import Retries
 from taskflow.run import Run
 from taskflow.timeouts import Timeouts
@@ -55,7 +57,8 @@ class FunctionSpec:
     """The description of a function without its code; `build_spec` makes it of the decorator's options.
 
     `slug` is the id within the app, `id` the full id: "app_id/slug". `name` is for people. `event_types` are those of its triggers
-    and of its option `events`; without the code, `events` has their schemas.
+    and of its option `events`; without the code, `events` has their schemas. `parameters` are those of a task, and `expires_ms` too
+    (S15.1).
     """
 
     app_id: str
@@ -72,6 +75,8 @@ class FunctionSpec:
     on_invalid: OnInvalid | None = None
     keep_ms: int | None = None
     keep_failed_ms: int | None = None
+    parameters: tuple[Parameter, ...] | None = None
+    expires_ms: int | None = None
     id: FunctionId = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,7 +87,7 @@ class FunctionSpec:
         """How long (ms) runs, and failed runs, are kept, as scripts read it: "3600000 "; empty if the app's setting holds."""
         if self.keep_ms is None and self.keep_failed_ms is None:
             return ""
-        return f"{self.keep_ms or ''} {self.keep_failed_ms or ''}"
+        return f"{'' if self.keep_ms is None else self.keep_ms} {self.keep_failed_ms or ''}"
 
     def manifest(self) -> JsonObject:
         """The spec as a JSON object, which workers register in the store."""
@@ -146,6 +151,26 @@ def start_ms(options: InvokeOptions, *, now_ms: int) -> int:
     return 0 if delay is None else now_ms + parse_duration_ms(delay, what="delay")
 
 
+class BodyLimits(NamedTuple):
+    """The time limits (ms) of a body; `hard_name` is the option that says the hard one. Rules S4.7, S6.3, S15.2."""
+
+    soft_ms: int | None
+    hard_ms: int | None
+    hard_name: str
+
+    @classmethod
+    def of(cls, timeouts: Timeouts) -> BodyLimits | None:
+        """None if there are none."""
+        soft_ms, hard_ms, step_ms = timeouts.soft_ms, timeouts.hard_ms, timeouts.step_ms
+        if soft_ms is None and hard_ms is None and step_ms is None:
+            return None
+        return (
+            cls(soft_ms, step_ms, "timeouts.step")
+            if hard_ms is None
+            else cls(soft_ms, hard_ms, "timeouts.hard")
+        )
+
+
 class FunctionApp(Protocol):
     """The methods of the app that a Function needs."""
 
@@ -200,9 +225,9 @@ class Function(Generic[P, R]):
         """The methods that its middleware overrides."""
         self.is_surrounded = hooks.are_in_runs or bool(self.needs)
         """Whether a run of it has middleware or dependencies around its code."""
-        # Made once, since each run needs them: the name of its result in errors, and the time limit of its body (S4.7).
+        # Made once, since each run needs them: the name of its result in errors, and the time limits of its body (S4.7).
         self._result_name = f"the result of {spec.id}"
-        self._body_limit_ms = spec.timeouts.step_ms
+        self._body_limits = BodyLimits.of(spec.timeouts)
         self._app = app
         self._types = types
         functools.update_wrapper(self, handler)

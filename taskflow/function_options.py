@@ -75,7 +75,12 @@ def build_spec(handler: Handler, *, app_id: str, **options: Unpack[FunctionOptio
     slug = options.get("id")
     slug = check_slug(default_slug(handler) if slug is None else slug, what="the id of a function")
     try:
-        return checked_spec(handler, app_id, slug, options)
+        spec = checked_spec(handler, app_id, slug, options)
+        if spec.timeouts.soft_ms or spec.timeouts.hard_ms:
+            raise ConfigError(
+                "timeouts.soft and timeouts.hard are for tasks; the limit of a function's steps is Timeouts(step=...)"
+            )
+        return spec
     except ConfigError as error:
         raise ConfigError(f"function {f'{app_id}/{slug}'!r}: {error}") from error
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
-from taskflow.config import Config
+from taskflow.config import MAX_SLUG_CHARS, Config
 from taskflow.errors import ConfigError
 from taskflow.event_type import EventTypes
 from taskflow.function import Function, FunctionApp
@@ -51,12 +51,13 @@ class Functions:
         function = Function(
             handler, spec=spec, app=app, output=output, middleware=(*self.middleware, *own), types=self.types
         )
-        self._register(function, app)
+        self.register(function, app)
         if (on_failure := options.get("on_failure")) is not None:
-            self._register_failure_handler(function, on_failure, app)
+            self.register_failure_handler(function, on_failure, app)
         return function
 
-    def _register(self, function: Function[Any, Any], app: FunctionApp) -> None:
+    def register(self, function: Function[Any, Any], app: FunctionApp) -> None:
+        """Add a function, and tell its middleware of it. Raises ConfigError for an id that is taken."""
         spec = function.spec
         known = self._by_id.get(spec.id)
         if known is not None:
@@ -72,16 +73,26 @@ class Functions:
             each.on_register(app, function)
         self._by_id[spec.id] = function
 
-    def _register_failure_handler(
+    def register_failure_handler(
         self, function: Function[Any, Any], handler: Handler, app: FunctionApp
     ) -> None:
         """Register the handler of `on_failure` as a function that `taskflow/function.failed` of this function starts. Rule S5.5."""
         spec = build_spec(
-            handler, app_id=function.spec.app_id, id=f"{function.spec.slug}-on-failure",
+            handler, app_id=function.spec.app_id, id=failure_slug(function.spec.slug),
             name=f"{function.spec.name} (on failure)",
             trigger=TriggerEvent(FAILED, expression=f'event.data.function_id == "{function.spec.id}"'),
             retries=function.spec.retries, queue=function.spec.queue, determinism=function.spec.determinism,
         )  # fmt: skip
-        self._register(
+        self.register(
             Function(handler, spec=spec, app=app, middleware=function.middleware, types=self.types), app
         )
+
+
+def failure_slug(slug: str) -> str:
+    """The id of the handler of a function's failures. A task's id may have dots, and be longer than that of a function."""
+    tail = "-on-failure"
+    return (
+        f"{slug.replace('.', '-')[-(MAX_SLUG_CHARS - len(tail)) :].lstrip('-_')}{tail}"
+        if "." in slug
+        else f"{slug}{tail}"
+    )

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from taskflow.connected_app import ConnectedApp
 from taskflow.function import Function, id_of
 from taskflow.run import Run
-from taskflow.runs.edits import UNCHANGED, Edits
-from taskflow.types import JsonObject
+from taskflow.types import UNCHANGED, JsonObject
 from taskflow.values.keywords import check_keywords
 
 if TYPE_CHECKING:
@@ -104,6 +103,8 @@ class Operations(ConnectedApp):
         output: Any = UNCHANGED,
     ) -> Run[Any]:
         """See `rerun`."""
+        from taskflow.runs.edits import Edits
+
         edits = Edits(from_step=from_step, data=data, output=output)
         return self.run(await self._control().rerun(run_id, edits))
 

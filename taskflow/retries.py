@@ -133,7 +133,7 @@ def next_attempt_ms(
     """
     if policy.gives_up_on(error) or attempt >= policy.attempts:
         return None
-    if isinstance(error, RetryAfterError):
+    if isinstance(error, RetryAfterError) and error.delay is not None:
         try:
             return retry_after_ms(error, now_ms=now_ms)
         except InvalidDuration:
@@ -143,6 +143,7 @@ def next_attempt_ms(
 
 def retry_after_ms(error: RetryAfterError, *, now_ms: int) -> int:
     """The moment (ms since epoch, not before `now_ms`) that `error` asks for. Raises InvalidDuration."""
+    assert error.delay is not None, "an error that says when"
     if isinstance(error.delay, datetime):
         return max(now_ms, parse_when_ms(error.delay, now_ms=now_ms, what="RetryAfterError.delay"))
     return now_ms + parse_duration_ms(error.delay, what="RetryAfterError.delay")

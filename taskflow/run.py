@@ -152,6 +152,7 @@ class RunView:
     steps: Mapping[str, StepView]
     # why keys of flow control are empty for its event (S7); not in lists
     empty_keys: tuple[str, ...] = ()
+    progress: JsonObject | None = None  # the last report of a task: done, total and more (S15.2)
 
     @property
     def is_final(self) -> bool:
@@ -180,6 +181,7 @@ class RunView:
         return {
             **self.summary_json(now_ms),
             "event": self.event, "batched": self.batched, "empty_keys": list(self.empty_keys),
+            "progress": self.progress,
             "rerun_of": self.rerun_of, "rerun_by": self.rerun_by,
             "replay_id": self.replay_id, "parent": self.parent, "parent_step": self.parent_step, "crashes": list(self.crashes),
             "steps": [step.to_json() for step in self.steps.values()], "output": self.output,
@@ -241,6 +243,21 @@ class Run(Generic[R]):
         if status is None:
             raise RunNotFound(no_run(self.id))
         return RunStatus(status.decode())
+
+    def progress(self) -> JsonObject | None:
+        """The last report of a task's `ctx.progress(...)`: its `done`, `total` and more; None before the first. Rule S15.2.
+
+        Raises RunNotFound, StoreUnavailable.
+        """
+        return self._reader.block_on(self.aprogress)
+
+    async def aprogress(self) -> JsonObject | None:
+        """See `progress`."""
+        status, progress = await self._reader.run_fields(self.id, "status", "progress")
+        if status is None:
+            raise RunNotFound(no_run(self.id))
+        told: JsonObject | None = orjson.loads(progress) if progress else None
+        return told
 
     def view(self) -> RunView:
         """The run and its steps as they are stored, and why the run does not execute. Raises RunNotFound, StoreUnavailable."""

@@ -79,6 +79,15 @@ class StepEngine(Protocol):
         """Wait, on a handler's thread, for the result of a coroutine on the loop."""
         ...
 
+    @property
+    def parent(self) -> str | None:
+        """The run that called the task, which this run is (S15.2)."""
+        ...
+
+    def reporter(self) -> Callable[[bytes], None]:
+        """What takes reports (JSON) of the run's progress, in any thread (S15.2)."""
+        ...
+
 
 class Step:
     """The step tools of an `async def` handler. Rules S3.
@@ -324,6 +333,12 @@ class Step:
         """
         done = await self._engine.parallel(branches, mode)
         return tuple(done) if mode == "all" else done
+
+
+def engine_of(step: Any) -> StepEngine:
+    """What is behind the step tools of a handler, a Step or a BlockingStep."""
+    engine: StepEngine = step._engine
+    return engine
 
 
 OPERATIONS = frozenset(

@@ -1,9 +1,10 @@
-"""Aliases that several modules share."""
+"""Aliases, and a mark, that several modules share."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any, NewType, TypeAlias
 
 Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -24,3 +25,12 @@ FunctionId = NewType("FunctionId", str)
 """`app_id/function_id`."""
 
 Handler: TypeAlias = Callable[..., Any] | Callable[..., Awaitable[Any]]
+
+
+class Unchanged(Enum):
+    """The default of an edit that is not wanted. None could not say that, as None may be the outcome of a step."""
+
+    UNCHANGED = "unchanged"
+
+
+UNCHANGED = Unchanged.UNCHANGED

@@ -20,6 +20,8 @@ PUBLIC = {
     "RerunRefused", "RunSkipped",
     "SerializationError", "StepError", "StepTimeout", "StoreUnavailable", "StoreVersionMismatch", "Suspend",
     "TaskFlowError", "WorkerLost",
+    "Canvas", "CallOptions", "ChordError", "GroupRuns", "Signature", "SoftTimeLimit", "Task", "TaskContext", "TaskOptions",
+    "chain", "chord", "current", "group", "task",
 }  # fmt: skip
 
 # Who has not installed the extra may still write `from taskflow import *`.

@@ -245,7 +245,7 @@ def test_json_of_a_run_is_stable() -> None:
         "ended_ms": None, "duration_ms": S, "due_ms": None, "attempt": 0, "worker": "host-1:1", "error": None,
         "event": {"uid": "E", "id": "E", "name": "shop/go", "data": {"n": 1}, "ts": NOON_MS - MIN},
         "batched": 1, "rerun_of": None, "rerun_by": None, "replay_id": None, "parent": None, "parent_step": None,
-        "crashes": [], "empty_keys": [], "output": None, "last_error": None, "failed_attempts": [],
+        "crashes": [], "empty_keys": [], "progress": None, "output": None, "last_error": None, "failed_attempts": [],
         "steps": [{
             "key": "nap", "kind": "sleep", "state": "wait", "why": "sleeping until 12:00:01 (in 1 s)",
             "started_ms": NOON_MS - S, "ended_ms": None, "due_ms": NOON_MS + S, "attempts": 0, "failed_attempts": [],

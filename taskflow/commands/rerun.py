@@ -18,8 +18,8 @@ from taskflow.commands.options import (
     print_json,
     run,
 )
-from taskflow.runs.edits import UNCHANGED, Edits
-from taskflow.types import JsonObject
+from taskflow.runs.edits import Edits
+from taskflow.types import UNCHANGED, JsonObject
 
 
 def parse_output(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:

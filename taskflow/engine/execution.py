@@ -263,7 +263,7 @@ class Execution:
                 self.host.look_for_work(self.function.spec.queue)
         verdict = await self.owned.finish(
             status, body, has_pending=self.journal.may_have_pending(status),
-            kept_ms=self.function.spec.keep_ms or self.host.config.retention_ms,
+            kept_ms=self.host.config.retention_ms if (keep_ms := self.function.spec.keep_ms) is None else keep_ms,
         )  # fmt: skip
         if verdict is Verdict.CANCEL:
             await self.finish("cancelled", await self.owned.cancel_reason())

@@ -81,7 +81,7 @@ class HandlerCall:
     def arguments(self, events: Sequence[ReceivedEvent]) -> tuple[Any, ...]:
         """The arguments of the handler, which gets these events."""
         run, claimed = self.run, self.run.claimed
-        tools = Tools(StepCalls(run))
+        run.tree.tools = tools = Tools(StepCalls(run))
         step = Step(tools) if run.threads is None else BlockingStep(tools)
         context: Context[Any] = Context(
             events[0],

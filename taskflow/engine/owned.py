@@ -151,6 +151,10 @@ class OwnedRun:
         """Note in the record of a past event that it ended a wait of this run."""
         return self.host.claims.note_resumed(self.claim, step_key, event_uid)
 
+    def note_progress(self, progress: bytes) -> asyncio.Future[Any]:
+        """Store what the run says of its progress (JSON), unless the claim is lost."""
+        return self.host.claims.note_progress(self.claim, progress)
+
     async def begin_trial(self) -> bool:
         """Note that the run is on trial: it executes now, and its next crash would be its last. False if the claim is lost."""
         return await self.host.claims.begin_trial(self.claim)

@@ -20,6 +20,7 @@ from taskflow.engine.handler import call_step_function
 from taskflow.engine.lifecycle import Ending, Phase
 from taskflow.engine.lookback import store_or_find
 from taskflow.engine.offers import Offer, Place
+from taskflow.engine.progress import ProgressReports
 from taskflow.errors import NestedStepError, StepError, Suspend
 from taskflow.event import Event, ReceivedEvent
 from taskflow.expressions.matching import WaitPlan
@@ -373,6 +374,9 @@ class StepCalls:
     async def received(self, event: ReceivedEvent) -> ReceivedEvent:
         around = self.run.around
         return event if around is None else await around.received(event)
+
+    def reporter(self) -> Callable[[bytes], None]:
+        return ProgressReports(self.run.owned, self.run.host.loop).report
 
     def block_on(self, work: Coroutine[Any, Any, R]) -> R:
         assert self.run.threads is not None, "only a `def` handler has threads that may block"

@@ -14,7 +14,7 @@ from typing import Any
 
 from taskflow.dependencies.scopes import AttemptScope
 from taskflow.engine.around import Around, value_of
-from taskflow.engine.body import within_limit
+from taskflow.engine.body import within_limits
 from taskflow.engine.execution import Execution
 from taskflow.engine.handler import contained
 from taskflow.engine.lifecycle import Ending
@@ -66,8 +66,8 @@ async def take_down(run: Execution, around: Around) -> None:
 
 
 def limited(run: Execution, work: Awaitable[Any]) -> Awaitable[Any]:
-    limit_ms = run.function._body_limit_ms
-    return work if limit_ms is None or run.claimed.steps else within_limit(run, work, limit_ms)
+    limits = run.function._body_limits
+    return work if limits is None or run.claimed.steps else within_limits(run, work, limits)
 
 
 class WrappedHandler:

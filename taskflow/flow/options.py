@@ -86,20 +86,23 @@ class FlowControl:
         return cls(**given)
 
     def plan(
-        self, function_id: FunctionId, event: EventFields, *, is_direct: bool = False, keep: str = ""
-    ) -> bytes:
+        self, function_id: FunctionId, event: EventFields, *, is_direct: bool = False, keep: str = "",
+        ahead_ms: int | None = None,
+    ) -> bytes:  # fmt: skip
         """The packed table that the scripts need for a run that `event` is to start: keys evaluated, limits as numbers.
 
         It has the `entry` of each limit, the `lane` (see `flow.lane`) and `keep`; without any of these the result is empty.
         `is_direct`: an invoke, a cron or a replay starts the run, so limits that pick among events are not applied. `keep` is how
-        long the run is kept, if not as long as its app says: see `FunctionSpec.keep`.
+        long the run is kept, if not as long as its app says: see `FunctionSpec.keep`. `ahead_ms` beats the function's priority.
         """
-        if not self.limits and not keep:
+        if not self.limits and not keep and not ahead_ms:
             return b""
         table: dict[str, Any] = {"keep": keep} if keep else {}
         for limit in self.limits:
             if not (limit.picks_events and is_direct) and (entry := limit.plan(function_id, event)):
                 table[limit.entry] = entry
+        if ahead_ms is not None:
+            table["ahead"] = ahead_ms
         if lane := "".join([limit.lane(function_id, event) for limit in self.lane_limits]):
             table["lane"] = lane
         packed: bytes = msgpack.packb(table, use_bin_type=False)

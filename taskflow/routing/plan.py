@@ -31,7 +31,8 @@ def plan_run(
         queue or spec.queue,
         run_id_for(event["uid"], spec.id) if run_id is None else run_id,
         start_at_ms,
-        spec.timeouts.start_ms or 0,
+        # A task expires wherever it is started from; a call may say when by itself (S15.2).
+        spec.timeouts.start_ms or spec.expires_ms or 0,
         spec.timeouts.finish_ms or 0,
         spec.flow.plan(spec.id, event, is_direct=is_direct, keep=spec.keep),
         is_claimable,

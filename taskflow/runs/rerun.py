@@ -15,13 +15,13 @@ from taskflow.errors import InvalidEvent, RerunRefused
 from taskflow.function import FunctionSpec
 from taskflow.routing.plan import plan_run
 from taskflow.run import RunStatus
-from taskflow.runs.edits import NO_EDITS, UNCHANGED, Edits
+from taskflow.runs.edits import NO_EDITS, Edits
 from taskflow.store.control import NO_STEPS, KeptSteps
 from taskflow.store.fields import text
 from taskflow.store.history import StoredRun
 from taskflow.store.operation import DONE, Operation, story_of
 from taskflow.store.routing import RunPlan
-from taskflow.types import JsonObject, RunId
+from taskflow.types import UNCHANGED, JsonObject, RunId
 from taskflow.values.record import record
 from taskflow.values.shapes import shape_of
 from taskflow.values.stored import dump

@@ -72,6 +72,7 @@ def run_view(
         error=stored_error(fields.get("error")),
         last_error=stored_error(fields.get("last_error")),
         failed_attempts=tuple(failed_attempts(fields)),
+        progress=orjson.loads(fields["progress"]) if "progress" in fields else None,
         steps={key: step_view(key, op, around, moment, kept=number(fields, "kept") or 0) for key, op in ops},
     )
 

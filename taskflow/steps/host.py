@@ -125,6 +125,10 @@ class StepHost(Protocol):
         """The event as the function's middleware lets the handler see it (`transform_event`). Rule S11.4."""
         ...
 
+    def reporter(self) -> Callable[[bytes], None]:
+        """What takes reports (JSON) of the run's progress, in any thread (S15.2)."""
+        ...
+
     # --- threads of a `def` handler ---
 
     def block_on(self, work: Coroutine[Any, Any, R]) -> R:

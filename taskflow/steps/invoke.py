@@ -20,6 +20,7 @@ from taskflow.typed_data import invoke_event
 from taskflow.values.durations import parse_duration_ms
 from taskflow.values.ids import run_id_for
 from taskflow.values.shape import Shape
+from taskflow.values.stored import dump
 
 
 async def invoke(
@@ -56,6 +57,8 @@ def plan_child(
         event, now_ms=now_ms, max_bytes=host.config.max_event_bytes, uid=uid, internal=True,
         inherited=host.run.input.event.headers,
     )  # fmt: skip
+    if spec.parameters is not None:  # a task can ask who called it
+        body = dump(orjson.loads(body) | {"parent": host.run.run_id}, what=f"a call of {spec.id}")
     run_id = run_id_for(uid, spec.id)
     plan = plan_run(spec, orjson.loads(body), run_id=run_id, queue=options.get("queue"))
     return InvokedRun(

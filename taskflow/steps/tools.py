@@ -74,5 +74,12 @@ class Tools:
     def parallel_threads(self, branches: Sequence[Callable[[], Any]], mode: ParallelMode) -> Work[Any]:
         return parallel_threads(self.host, branches, mode)
 
+    @property
+    def parent(self) -> str | None:
+        return self.host.run.input.event_obj.get("parent")
+
+    def reporter(self) -> Callable[[bytes], None]:
+        return self.host.reporter()
+
     def block_on(self, work: Work[R]) -> R:
         return self.host.block_on(work)

@@ -257,6 +257,12 @@ class Claims:
         )
         return VERDICTS[verdict], parse_hints(hints) if hints else []
 
+    def note_progress(self, claim: Claim, progress: bytes) -> asyncio.Future[Any]:
+        """Store what the run says of its progress (JSON); the future gives 0 if the claim is lost."""
+        return self.scripts.note_progress(
+            child_id=claim.child_id, run_id=claim.run_id, fence=claim.fence, progress=progress
+        )
+
     async def begin_trial(self, claim: Claim) -> bool:
         """Note that the run is on trial: it executes now, and its next crash would be its last. False if the claim is lost."""
         return bool(

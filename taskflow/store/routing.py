@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from taskflow.call_plans import CallPlan, PlannedCall
 from taskflow.redis.scripts import Answer, Scripts
 from taskflow.store.hints import Hint, parse_hints
 from taskflow.store.records import event_json, kept_event
@@ -151,6 +152,28 @@ class Routing:
         )
         return RunId(run_id.decode()), parse_hints(hints)
 
+    def start_calls(
+        self, plan: CallPlan, calls: Sequence[PlannedCall], *, version: str, now_ms: int
+    ) -> Answer[tuple[list[RunId | None], list[Hint]]]:
+        """Make a run for each call; give the run that stands for each, None if the chosen id is that of other arguments (S15.2).
+
+        The command is sent when this returns.
+        """
+        reply = self.scripts.start_calls(
+            now_ms=now_ms,
+            function_id=plan.function_id,
+            queue=plan.queue,
+            version=version,
+            start_at_ms=plan.start_at_ms,
+            start_timeout_ms=plan.start_timeout_ms,
+            finish_timeout_ms=plan.finish_timeout_ms,
+            expires_ms=plan.expires_at_ms or "",
+            keep=plan.keep,
+            chosen_id=plan.chosen_id,
+            calls=calls,
+        )
+        return Answer(reply, parse_calls)
+
     async def find_waits(
         self, arrivals: Sequence[Arrival], *, limit: int, cursor: bytes = b"0", now_ms: int
     ) -> FoundWaits:
@@ -190,6 +213,11 @@ class Routing:
         """
         outcomes, hints = await self.scripts.cancel_runs(now_ms=now_ms, reason=reason, run_ids=run_ids)
         return [outcome.decode() for outcome in outcomes], parse_hints(hints)
+
+
+def parse_calls(reply: Sequence[Any]) -> tuple[list[RunId | None], list[Hint]]:
+    hints, made = reply
+    return [RunId(run_id.decode()) if run_id else None for run_id in made], parse_hints(hints)
 
 
 def parse_routed(events: Sequence[EventPlan], reply: Sequence[Any]) -> tuple[list[Routed], list[Hint]]:

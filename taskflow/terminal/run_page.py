@@ -11,9 +11,11 @@ from typing import Any, TypeAlias
 import orjson
 
 from taskflow.run import AttemptView, RunStatus, RunView, StepView
+from taskflow.terminal.canvas_tree import canvas_section
 from taskflow.terminal.folding import FoldedSteps, cut, folded
 from taskflow.terminal.screen import Cell, Line, Span, aligned, cell_width, glyph, plain
 from taskflow.terminal.timeline import Kind, Stretch, bar, bounds, stretches
+from taskflow.types import JsonObject
 from taskflow.values.durations import format_duration
 from taskflow.values.text import short
 from taskflow.values.times import date_and_time, relative
@@ -42,6 +44,7 @@ def run_page(
         *heading(run, now_ms),
         *facts(run, now_ms, zone),
         *attempts_section(run),
+        *canvas_section(run, INDENT),
         *steps_section(run, steps, now_ms, width),
         *crashes_section(run),
         *outcome_section(run, is_whole=is_whole, how_to_see=how_to_see),
@@ -79,9 +82,22 @@ def fact_rows(run: RunView, now_ms: int, zone: tzinfo | None) -> Iterator[tuple[
     yield "headers", short(" ".join(f"{name}={value}" for name, value in headers.items()), 200)
     yield "queue", run.queue if run.queue != "default" else ""
     yield "version", run.version
+    yield "progress", progress_text(run.progress)
     yield "attempt", f"{run.attempt + 1}" if run.attempt else ""
     for reason in run.empty_keys:
         yield "key", reason
+
+
+def progress_text(progress: JsonObject | None) -> str:
+    """The last report of a task: "3 of 10 (30 %), file=a.csv"."""
+    if progress is None:
+        return ""
+    done, total = progress.get("done"), progress.get("total")
+    more = [f"{name}={value}" for name, value in progress.items() if name not in ("done", "total")]
+    shown = f"{done}"
+    if isinstance(done, (int, float)) and isinstance(total, (int, float)) and total:
+        shown = f"{done} of {total} ({done / total:.0%})"
+    return short(", ".join([shown, *more]), 120)
 
 
 def event_text(run: RunView) -> str:

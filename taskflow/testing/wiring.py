@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from taskflow.app import TaskFlow
-from taskflow.lazy_connections import LazyConnections
+from taskflow.connected_app import LazyConnections
 from taskflow.testing.valkey import Place
 from taskflow.values.clock import Clock
 

@@ -65,6 +65,8 @@ WORKING = {
     ("runs", "rerun"): [RUN],
     ("runs", "wait"): [RUN, "--timeout", "10ms"],
     ("replay",): ["shop/fulfil", "--since", "1d", "--yes"],
+    ("routes", "list"): ["-A", "examples.tasks"],
+    ("routes", "test"): ["resize", "-A", "examples.tasks"],
     ("queues", "list"): [],
     ("queues", "pause"): ["default", "--app", "shop"],
     ("queues", "resume"): ["default", "--app", "shop"],

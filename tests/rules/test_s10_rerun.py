@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.connected_app import LazyConnections
 from taskflow.context import Context
 from taskflow.errors import InvalidEvent, RerunRefused, RunNotFound, RunSkipped, StepError
 from taskflow.flow.batch import Batch
 from taskflow.flow.rate_limit import RateLimit
 from taskflow.flow.singleton import Singleton
-from taskflow.lazy_connections import LazyConnections
 from taskflow.run import Run, RunStatus
 from taskflow.step import Step
 from taskflow.testing import Harness

@@ -11,6 +11,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from taskflow.call_plans import CallPlan, PlannedCall
 from taskflow.redis.scripts import load_scripts
 from taskflow.store.claimed import Claim
 from taskflow.store.claims import InvokedRun, ParkedOp, Verdict
@@ -301,6 +302,16 @@ CASES: dict[str, Case] = {
     "route_events, a batch": Case(
         lambda scene: scene.route("U3", "r3", flow=packed(batch=["shop/work:", 3, 9_000])), lambda scene: gather(scene)
     ),
+    "start_calls": Case(lambda scene: start_calls(scene)),
+    "start_calls, with an id": Case(lambda scene: start_calls(scene, chosen_id="order-7")),
+    "start_calls, with all there is": Case(
+        lambda scene: start_calls(scene, start_at_ms=NOW_MS + 5, start_timeout_ms=9_000, expires_at_ms=NOW_MS + 9_005, keep="1000 ")
+    ),
+    "start_calls, debounced": Case(
+        lambda scene: start_calls(scene, "t2", flow=packed(debounce=["shop/work:", 9_000, 0, NOW_MS, "U2"])),
+        lambda scene: start_calls(scene, "t1", flow=packed(debounce=["shop/work:", 9_000, 0, NOW_MS, "U1"])),
+    ),
+    "note_progress": Case(lambda scene: scene.claims.note_progress(claim_of(), b'{"done":1}'), claimed),
     "start_run, skipped": Case(
         lambda scene: scene.make_run("r2", flow=packed(single=["shop/work:", "skip"])),
         lambda scene: scene.make_run("r1", flow=packed(single=["shop/work:", "skip"])),
@@ -314,6 +325,16 @@ CASES: dict[str, Case] = {
     "watch_run": Case(lambda scene: scene.store.steering.watch("r1"), claimed),
     "withdraw_offer": Case(lambda scene: scene.claims.withdraw_offer(claim_of(), "offered", now_ms=NOW_MS), parked),
 }  # fmt: skip
+
+
+async def start_calls(scene: Scene, *run_ids: str, flow: bytes = b"", **options: Any) -> None:
+    plan = CallPlan(
+        FN, "default", options.get("start_at_ms", 0), options.get("start_timeout_ms", 0), 0, options.get("expires_at_ms", 0),
+        options.get("keep", ""), options.get("chosen_id", ""),
+    )  # fmt: skip
+    digest = "d" if plan.chosen_id else ""
+    calls = [PlannedCall(RunId(run_id), flow, EVENT, digest) for run_id in run_ids or ("t1",)]
+    await scene.store.routing.start_calls(plan, calls, version="1", now_ms=NOW_MS)
 
 
 def packed(**flow: Any) -> bytes:

@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SAMPLES = (ROOT / "tests/typing/public_api.py", ROOT / "tests/typing/typed_app.py")
+SAMPLES = (
+    ROOT / "tests/typing/public_api.py",
+    ROOT / "tests/typing/typed_app.py",
+    ROOT / "tests/typing/tasks_app.py",
+)
 
 SNIPPET = """\
 from taskflow import Context, Step, TaskFlow

@@ -47,7 +47,7 @@ class TaskTree:
     __slots__ = (
         "_check_due", "_context", "_ended", "_held_by", "_is_operation", "_leftovers", "_loop", "_on_idle", "_on_stuck", "_parked",
         "_prune_at", "_refusals", "_settling", "_tasks", "_timer", "_watched",
-        "births", "executing", "is_settling", "root", "stuck", "survivors", "suspending",
+        "births", "executing", "is_settling", "root", "stuck", "survivors", "suspending", "tools",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +79,8 @@ class TaskTree:
         self._refusals = 0
         self._check_due = False
         self.root: AnyTask | None = None
+        self.tools: object = None
+        """The step tools of the run, for code in it that was not given them."""
         self.births = 0
         """How many tasks were spawned."""
         self.executing = 0
@@ -189,7 +191,9 @@ class TaskTree:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
         self._tasks, self._parked = {}, {}
-        self._watched = self._leftovers = self._timer = self._held_by = self._settling = self.root = None
+        self._watched = self._leftovers = self._timer = self._held_by = self._settling = self.root = (
+            self.tools
+        ) = None
         self._on_stuck = self._on_idle = do_nothing
 
     @property

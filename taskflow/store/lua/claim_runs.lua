@@ -56,11 +56,13 @@ local function take_any(member, lane)
   run_id = run_id or member
   local key = run_key(run_id)
   local run = redis.call('HMGET', key, 'function', 'event', 'created', 'cause', 'fence', 'start_timeout_ms',
-    'finish_timeout_ms', 'batched', 'kept', 'uid', 'watched', 'tied')
+    'finish_timeout_ms', 'batched', 'kept', 'uid', 'watched', 'tied', 'expires')
   local fence, steps = tonumber(run[5] or 0) + 1, ''
   -- Most runs were never claimed before, and have none of these.
   local past = run[5] and redis.call('HMGET', key, 'started', 'attempt', 'crashes', 'cancel', 'dirty') or {}
   local started = past[1]
+  -- Beat cancels a run that has expired, but it may be away: then the child does.
+  if run[13] and not started and tonumber(run[13]) <= tonumber(now_ms) then past[4] = EXPIRED end
   if step_key then
     fence = take_step(run_id, step_key, child_id)
     if not fence then return false end
@@ -100,10 +102,10 @@ end
 -- is its event, and when it was made, which is its score.
 local function take(member, fn, score)
   local key, dash = run_key(member), string.find(member, '-', 1, true)
-  local run = dash and redis.call('HMGET', key, 'tied', 'fence', 'watched')
+  local run = dash and redis.call('HMGET', key, 'tied', 'fence', 'watched', 'event')
   if not run or run[1] or run[2] or run[3] or string.find(member, SEP, 1, true) then return take_any(member) end
-  local event = redis.call('HMGET', event_key(string.sub(member, 1, dash - 1)), 'frame', 'data')
-  -- The event's text is kept as a whole, or the run has it by now.
+  -- A task's run has the text of its call by itself; of others it is kept as a whole, or the run has it by now.
+  local event = run[4] and {'', run[4]} or redis.call('HMGET', event_key(string.sub(member, 1, dash - 1)), 'frame', 'data')
   if not event[2] then return take_any(member) end
   redis.call('HSET', key, 'status', RUNNING, 'by', child_id, 'fence', '1', 'started', now_ms)
   move_run(fn, queue, QUEUED, RUNNING)

@@ -39,6 +39,8 @@ for _, member in ipairs(due) do
     start_scheduled(rest, now_ms)
   elseif kind == 'lane' then
     open_lane(string.match(rest, '^(.-)' .. SEP .. '(.-)' .. SEP .. '(.*)$'))
+  elseif kind == 'start_timeout' and redis.call('HEXISTS', run_key(rest), 'expires') == 1 then
+    cancel(rest, EXPIRED, now_ms)
   else
     cancel(rest, '{"name":"RunTimeout","message":"the run ' .. TIMEOUTS[kind] .. '","stack":""}', now_ms)
   end

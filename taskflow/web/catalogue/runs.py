@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, TypedDict, cast
 
 from taskflow.run import RunStatus
-from taskflow.runs.edits import UNCHANGED, Edits
+from taskflow.runs.edits import Edits
 from taskflow.runs.lookup import check_known, find_run, recent_runs
-from taskflow.types import JsonObject
+from taskflow.types import UNCHANGED, JsonObject
 from taskflow.values.durations import parse_duration_ms
 from taskflow.web.catalogue.fields import wanted
 from taskflow.web.catalogue.operation import Desk, Scope, operation, unknown_is
@@ -96,6 +96,7 @@ class RunJson(RunFactsJson):
     event: dict[str, Any]
     batched: int
     empty_keys: list[str]
+    progress: dict[str, Any] | None
     rerun_of: str | None
     rerun_by: str | None
     replay_id: str | None

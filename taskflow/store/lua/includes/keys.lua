@@ -19,5 +19,6 @@ local function events_key(name) return prefix .. 'events:' .. name end
 local function runs_key(fn) return prefix .. 'runs:' .. fn end
 local function kind_key(fn, kind) return prefix .. 'runs:' .. fn .. SEP .. kind end
 local function children_key(run_id) return prefix .. 'children:' .. run_id end
+local function called_key(fn, chosen_id) return prefix .. 'called:' .. fn .. ':' .. chosen_id end
 local function held_key(fn) return prefix .. 'held:' .. fn end
 local function app_of(fn) return string.match(fn, '^([^/]+)/') end

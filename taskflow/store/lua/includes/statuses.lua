@@ -8,3 +8,5 @@ local FAILED = 'failed'
 local CANCELLED = 'cancelled'
 local SKIPPED = 'skipped'
 local FINAL = {[COMPLETED] = true, [FAILED] = true, [CANCELLED] = true, [SKIPPED] = true}
+-- Why a run is cancelled that has not begun in time (S15.2); its field `expires` is until when (ms) it had.
+local EXPIRED = '{"name":"RunExpired","message":"expired: it had not begun in time","stack":""}'

@@ -244,10 +244,11 @@ local function take_any(member, lane)
   run_id = run_id or member
   local key = (prefix .. 'run:' .. run_id)
   local run = redis.call('HMGET', key, 'function', 'event', 'created', 'cause', 'fence', 'start_timeout_ms',
-    'finish_timeout_ms', 'batched', 'kept', 'uid', 'watched', 'tied')
+    'finish_timeout_ms', 'batched', 'kept', 'uid', 'watched', 'tied', 'expires')
   local fence, steps = tonumber(run[5] or 0) + 1, ''
   local past = run[5] and redis.call('HMGET', key, 'started', 'attempt', 'crashes', 'cancel', 'dirty') or {}
   local started = past[1]
+  if run[13] and not started and tonumber(run[13]) <= tonumber(now_ms) then past[4] = '{"name":"RunExpired","message":"expired: it had not begun in time","stack":""}' end
   if step_key then
     fence = take_step(run_id, step_key, child_id)
     if not fence then return false end
@@ -283,9 +284,9 @@ local function take_any(member, lane)
 end
 local function take(member, fn, score)
   local key, dash = (prefix .. 'run:' .. member), string.find(member, '-', 1, true)
-  local run = dash and redis.call('HMGET', key, 'tied', 'fence', 'watched')
+  local run = dash and redis.call('HMGET', key, 'tied', 'fence', 'watched', 'event')
   if not run or run[1] or run[2] or run[3] or string.find(member, '\31', 1, true) then return take_any(member) end
-  local event = redis.call('HMGET', (prefix .. 'event:' .. (string.sub(member, 1, dash - 1))), 'frame', 'data')
+  local event = run[4] and {'', run[4]} or redis.call('HMGET', (prefix .. 'event:' .. (string.sub(member, 1, dash - 1))), 'frame', 'data')
   if not event[2] then return take_any(member) end
   redis.call('HSET', key, 'status', 'running', 'by', child_id, 'fence', '1', 'started', now_ms)
   move_run(fn, queue, 'queued', 'running')

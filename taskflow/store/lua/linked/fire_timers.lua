@@ -512,6 +512,8 @@ for _, member in ipairs(due) do
     start_scheduled(rest, now_ms)
   elseif kind == 'lane' then
     open_lane(string.match(rest, '^(.-)' .. '\31' .. '(.-)' .. '\31' .. '(.*)$'))
+  elseif kind == 'start_timeout' and redis.call('HEXISTS', (prefix .. 'run:' .. rest), 'expires') == 1 then
+    cancel(rest, '{"name":"RunExpired","message":"expired: it had not begun in time","stack":""}', now_ms)
   else
     cancel(rest, '{"name":"RunTimeout","message":"the run ' .. TIMEOUTS[kind] .. '","stack":""}', now_ms)
   end

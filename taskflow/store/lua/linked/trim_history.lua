@@ -43,8 +43,9 @@ local function forget(index, run_id)
   table.insert(run_ids[index], run_id)
 end
 for _, run_id in ipairs(runs) do
-  local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'function', 'status')
+  local run = redis.call('HMGET', (prefix .. 'run:' .. run_id), 'function', 'status', 'chosen')
   if run[1] then
+    if run[3] then keys[#keys + 1] = (prefix .. 'called:' .. (run[1]) .. ':' .. (run[3])) end
     forget((prefix .. 'runs:' .. (run[1])), run_id)
     if run[2] ~= 'completed' then forget((prefix .. 'runs:' .. (run[1]) .. '\31' .. (run[2])), run_id) end
   end

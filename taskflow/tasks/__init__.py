@@ -1,0 +1,1 @@
+"""Tasks: functions that are called with arguments, and whose code is one step. Rules S15."""
