@@ -1,11 +1,13 @@
-"""BeatHealth: answers the probes of a beat from what its loop has noted. Rule S13.3."""
+"""BeatHealth: answers the probes of a beat, and gives its metrics, from what its loop has noted. Rules S13.1, S13.3."""
 
 from __future__ import annotations
 
 import time
 
 from taskflow.beat.service import Beat
+from taskflow.observability.families import LEADS, READY
 from taskflow.observability.health import Finding, Probes
+from taskflow.observability.metrics import Tally
 from taskflow.values.record import record
 
 LOOP_LIMIT_S = 10.0  # a beat runs no user code, so its loop turns each second
@@ -23,6 +25,7 @@ class BeatNote:
     leads: bool = False
     is_stopping: bool = False
     trouble: str = ""
+    gauges: Tally | None = None  # of the store, if it leads; nobody changes them any more
 
 
 class BeatHealth:
@@ -35,11 +38,12 @@ class BeatHealth:
         self.latest = BeatNote(
             turned_s=time.monotonic(), went_well_s=beat.went_well_s, leads=beat.leadership.fence is not None,
             is_stopping=beat.stopping.is_set(), trouble=beat.trouble.latest if beat.trouble.failures else "",
+            gauges=None if beat.gauges is None else beat.gauges.latest,
         )  # fmt: skip
 
     @property
     def probes(self) -> Probes:
-        return Probes(live=self.live, ready=self.ready, started=self.started)
+        return Probes(live=self.live, ready=self.ready, started=self.started, metrics=self.metrics)
 
     def live(self) -> Finding:
         """Whether the loop turns. No server counts."""
@@ -70,6 +74,19 @@ class BeatHealth:
         """Whether it has done a turn."""
         note = self.latest
         return self.finding(note, "" if note.went_well_s is not None else "it has not done a turn yet")
+
+    def metrics(self) -> Tally:
+        tally, note = self.gauges(), self.latest
+        tally.set(LEADS, note.leads)
+        tally.set(READY, self.ready().ok)
+        return tally
+
+    def gauges(self) -> Tally:
+        """What the beat has read in the store, as a copy."""
+        tally = Tally()
+        if self.latest.gauges is not None:
+            tally.merge(self.latest.gauges)
+        return tally
 
     def finding(self, note: BeatNote, why: str) -> Finding:
         return Finding(why, {"leads": note.leads})

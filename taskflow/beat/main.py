@@ -23,16 +23,17 @@ def run_beat(
     *,
     on_ready: Callable[[], None],
     on_turn: Callable[[], None],
-    health: BeatHealth | None = None,
+    health: BeatHealth,
+    has_metrics: bool = False,
 ) -> int:
     """Do the duties of a beat until SIGTERM, SIGINT or SIGQUIT; return the exit code.
 
-    `on_ready` is called once beat is connected, `on_turn` once a second while its loop turns (S9.9); `health` is told then how
-    beat does (S13.3).
+    `on_ready` is called once beat is connected, `on_turn` once a second while its loop turns (S9.9); `health` has been told then
+    how beat does (S13.3). With metrics the leading beat reads the gauges of the store (S13.1).
     Raises StoreUnavailable when the store can't be reached at the start; later, beat waits for the store (S9.5).
     """
     with asyncio.Runner() as runner:
-        return runner.run(serve(Beat(config), on_ready, on_turn, health or BeatHealth()))
+        return runner.run(serve(Beat(config, has_metrics=has_metrics), on_ready, on_turn, health))
 
 
 async def serve(
@@ -47,8 +48,8 @@ async def serve(
     duties = asyncio.create_task(beat.serve())
     stopping = asyncio.create_task(beat.stopping.wait())
     while not stopping.done() and not duties.done():
-        on_turn()
         health.note(beat)
+        on_turn()
         await asyncio.wait([stopping, duties], timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
     health.note(beat)
     stopping.cancel()

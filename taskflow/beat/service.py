@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from taskflow.beat.crons import Crons
+from taskflow.beat.gauges import StoreGauges
 from taskflow.beat.leader import Deposed, Leadership
 from taskflow.beat.reaper import Reaper
 from taskflow.beat.retention import Retention
@@ -36,13 +37,15 @@ NUDGE_WAIT_S = 5  # how long one BLPOP waits
 class Beat:
     """One beat. `await beat.run()` does its duties until `beat.stop()`; tests call `run_once` turn by turn."""
 
-    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
+    def __init__(self, config: Config, *, clock: Clock | None = None, has_metrics: bool = False) -> None:
         self.config = config
+        self.has_metrics = has_metrics
         self.clock = clock or SystemClock()
         self.stopping = asyncio.Event()
         self.correct_at_ms = 0
         self.last_turn_ms = 0
         self.went_well_s: float | None = None  # time.monotonic() of the last turn that did not fail (S13.3)
+        self.gauges: StoreGauges | None = None
         self.nudge: asyncio.Future[Any] | None = None
         self.nudge_at_ms = 0  # not to ask for nudges before; the server has refused it
         self.trouble = Trouble(logger, "a turn of beat")
@@ -62,6 +65,7 @@ class Beat:
         self.courier = Courier(self.publisher, self.store.routing.clear_outbox)
         send_work = self.courier.send_work
         self.leadership = Leadership(self.store.duties)
+        self.gauges = StoreGauges(self.store) if self.has_metrics else None
         self.timers = Timers(self.store, send_work)
         self.crons = Crons(self.store, send_work)
         self.reaper = Reaper(self.store, send_work)
@@ -120,6 +124,8 @@ class Beat:
             # The leading beat gets the nudges, not this one, which may lead next.
             self.timers.look_again()
             self.crons.functions_changed()
+            if self.gauges is not None:
+                self.gauges.stand_by()
             return now_ms + STANDBY_MS
         lost = await self.reaper.run_once(now_ms)
         if lost is not None:
@@ -133,7 +139,8 @@ class Beat:
             self.crons.functions_changed()
             return now_ms
         trim_ms = await self.retention.run_once(now_ms)
-        times_ms = (self.leadership.renew_at_ms, self.reaper.next_ms, due_ms, cron_ms, trim_ms)
+        gauges_ms = None if self.gauges is None else await self.gauges.run_once(now_ms)
+        times_ms = (self.leadership.renew_at_ms, self.reaper.next_ms, due_ms, cron_ms, trim_ms, gauges_ms)
         return min(ms for ms in times_ms if ms is not None)
 
     def clock_was_set(self) -> bool:
@@ -146,6 +153,8 @@ class Beat:
         self.reaper.next_ms = 0
         self.nudge_at_ms = 0
         self.retention.next_ms = 0
+        if self.gauges is not None:
+            self.gauges.next_ms = 0
         self.timers.look_again()
         self.crons.clock_went_back()
 

@@ -49,4 +49,7 @@ def command(
             config.namespace,
         )
 
-    raise SystemExit(run_beat(config, on_ready=say_ready, on_turn=lambda: None, health=health))
+    has_metrics = health_port is not None
+    raise SystemExit(
+        run_beat(config, on_ready=say_ready, on_turn=lambda: None, health=health, has_metrics=has_metrics)
+    )

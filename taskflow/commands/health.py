@@ -1,4 +1,4 @@
-"""The options of `taskflow worker` and `taskflow beat` for probes, and the server that they start. Rule S13.3."""
+"""The options of commands that serve for probes and metrics, and the server that they start. Rules S13.1, S13.3."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def health_options(function: F) -> F:
         "--health-port",
         type=click.IntRange(1, 65_535),
         metavar="N",
-        help="Answer /livez, /readyz and /startupz there.",
+        help="Answer /livez, /readyz, /startupz and /metrics there.",
     )
     host = click.option(
         "--health-host", default="127.0.0.1", metavar="ADDRESS", help="Where to listen for them [127.0.0.1]."

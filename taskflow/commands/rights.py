@@ -38,7 +38,7 @@ WITH_SUBCOMMAND = ("XGROUP", "XINFO")
 CONNECT = ("client|id", "eval", "evalsha", "ping", "script|load", "select")
 READ = (
     "exists", "get", "hget", "hgetall", "hkeys", "hmget", "info", "scard", "smembers", "subscribe", "time", "unsubscribe", "xrange",
-    "xrevrange", "zcard", "zcount", "zrange", "zrangebyscore", "zrank", "zrevrangebyscore",
+    "xlen", "xrevrange", "zcard", "zcount", "zrange", "zrangebyscore", "zrank", "zrevrangebyscore",
 )  # fmt: skip
 DECLARE_AND_SEND = ("get", "hgetall", "hsetnx", "sadd", "smembers", "xadd", "xdel", "xgroup|create")
 CONSUME = ("client|unblock", "del", "set", "xack", "xdel", "xpending", "xreadgroup")

@@ -8,6 +8,7 @@ import re
 
 import click
 
+from taskflow.commands.health import health_options, start_health_server
 from taskflow.commands.options import connection_options, find_target
 from taskflow.values.clock import SystemClock
 from taskflow.values.loops import new_loop
@@ -39,10 +40,11 @@ PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
     metavar="ID",
     help="An app for which events are kept, without -A, until its first worker starts.",
 )
+@health_options
 @connection_options
 def command(
-    host: str, port: int, prefix: str, is_dev: bool, app_id: str | None, app: str | None, store: str | None,
-    broker: str | None, namespace: str | None,
+    host: str, port: int, prefix: str, is_dev: bool, app_id: str | None, health_port: int | None, health_host: str,
+    app: str | None, store: str | None, broker: str | None, namespace: str | None,
 ) -> None:  # fmt: skip
     """Serve the dashboard, the API under /api/v1, and take events at /e/KEY, as Inngest's SDKs send them.
 
@@ -51,6 +53,7 @@ def command(
     check_installed()
     # Imported after the check, since it imports the packages that may be missing.
     from taskflow.cli import installed_version
+    from taskflow.web.health import WebHealth
     from taskflow.web.serve import Place, serve
     from taskflow.web.site import SiteOptions
 
@@ -71,7 +74,12 @@ def command(
     link = target.connections(app_id or "", clock=clock)
     functions = target.app.functions if target.app else {}
     options = SiteOptions(is_dev=is_dev, version=installed_version(), functions=functions)
+    health = WebHealth() if health_port is not None else None
+    if health is not None:
+        start_health_server(health_host, health_port, health.probes)
+
+    def say_started(url: str) -> None:
+        click.echo(f"taskflow web  ·  {url}")
+
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(
-            serve(link, clock, options, place, on_started=lambda url: click.echo(f"taskflow web  ·  {url}"))
-        )
+        runner.run(serve(link, clock, options, place, say_started, health))

@@ -102,13 +102,16 @@ def command(
         queues=queues,
         drain_timeout_s=drain_timeout / 1000,
         blocked_after_s=blocked_after / 1000,
+        has_metrics=health_port is not None,
     )
     health = WorkerHealth(blocked_after_s=options.blocked_after_s)
+    beat_main = partial(serve_beat, has_metrics=options.has_metrics)
+    helpers = (Helper(name="beat", main=beat_main),) if beat else ()
     supervisor = Supervisor(
         SupervisorOptions(
             child_main=partial(serve_child, options=options),
             processes=options.processes,
-            helpers=(Helper(name="beat", main=serve_beat),) if beat else (),
+            helpers=helpers,
             drain_timeout_s=options.drain_timeout_s,
         ),
         make_store=WorkerLiveness,

@@ -76,7 +76,7 @@ class Execution:
             claimed.steps, self.run_id, self.function_id, claimed.attempt, function.spec.determinism == "strict", host.config
         )  # fmt: skip
         self.facts = run_facts(self.run_id, self.function_id, claimed.attempt, self.input.event.headers)
-        self.owned = OwnedRun(claimed.claim, host, self.facts)
+        self.owned = OwnedRun(claimed.claim, host, self.facts, claimed.started_ms)
         self.tree = TaskTree(host.loop, on_stuck=self.on_stuck, on_idle=self.on_idle, is_operation=is_step_operation)  # fmt: skip
         self.slots = RunSlots(host.slots, self.tree, has_own=not claimed.step_key)
         # the steps that were offered, which have claims and slots of their own

@@ -22,6 +22,7 @@ from taskflow.engine.slots import Slots
 from taskflow.engine.thread_pool import ThreadPool
 from taskflow.errors import StoreUnavailable
 from taskflow.function import Function
+from taskflow.observability.meter import Meter
 from taskflow.observability.run_log import life_level
 from taskflow.redis.scripts import Answer
 from taskflow.store.claimed import ClaimedRun, ClaimReply, OfferedStep
@@ -71,6 +72,7 @@ class Executor:
         messenger: Messenger,
         threads: ThreadPool,
         on_abandoned: Callable[[str], None],
+        meter: Meter | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.store = store
@@ -89,6 +91,7 @@ class Executor:
         self.trial = asyncio.Lock()
         self.on_abandoned = on_abandoned
         self.life_level = life_level()
+        self.meter = meter
         self.slots = Slots(concurrency, self.loop, on_free=self.slot_is_free)
         # by run, and those of offered steps by run and the fence of the first
         self.executions: dict[str, Execution] = {}
@@ -227,6 +230,9 @@ class Executor:
             self.refuse(jobs)
             return
         execution = Execution(claimed, function, self, epoch)
+        if self.meter is not None and claimed.claimed_ms == claimed.started_ms and not claimed.step_key:
+            could_ms = max(claimed.created_ms, execution.input.event_obj.get("due", 0))
+            self.meter.run_started(claimed.function_id, claimed.cause, claimed.claimed_ms - could_ms)
         if not self.executions:
             self.idle.clear()
         self.executions[execution.id] = execution

@@ -10,6 +10,7 @@ from taskflow.config import Config
 from taskflow.dependencies.scopes import Lasting
 from taskflow.engine.slots import Slots
 from taskflow.engine.thread_pool import ThreadPool
+from taskflow.observability.meter import Meter
 from taskflow.store.claims import Claims
 from taskflow.store.hints import Hint
 from taskflow.store.lease import Lease
@@ -34,6 +35,7 @@ class Host(Protocol):
     threads: ThreadPool  # for user code that blocks
     dependencies: Lasting  # those that last as long as the process (S11.5)
     life_level: int  # the level of log lines for starts and ends of runs
+    meter: Meter | None  # counts for metrics, if anybody reads them (S13.1)
 
     def look_for_work(self, queue: str) -> None:
         """Look for ready runs in this queue."""

@@ -61,14 +61,15 @@ class TakenSteps:
 
 
 class OwnedRun:
-    """The claim on a run; `facts` are the fields of log lines about it."""
+    """The claim on a run; `facts` are the fields of log lines about it, and `started_ms` is when it was first claimed."""
 
-    __slots__ = ("claim", "facts", "host")
+    __slots__ = ("claim", "facts", "host", "started_ms")
 
-    def __init__(self, claim: Claim, host: Host, facts: Facts) -> None:
+    def __init__(self, claim: Claim, host: Host, facts: Facts, started_ms: int) -> None:
         self.claim = claim
         self.host = host
         self.facts = facts
+        self.started_ms = started_ms
 
     @property
     def jobs(self) -> list[str]:
@@ -167,31 +168,46 @@ class OwnedRun:
         if hints:
             self.host.send_hints(hints)
         if verdict is not Verdict.FENCED:
-            attempt_failed(self.facts, orjson.loads(error), "", attempts, of, due_ms - now_ms)
+            told = orjson.loads(error)
+            attempt_failed(self.facts, told, "", attempts, of, due_ms - now_ms)
+            if self.host.meter is not None:
+                self.host.meter.attempt_failed(str(self.facts["function_id"]), told["name"])
         return verdict
 
     async def finish(self, status: str, body: bytes, *, has_pending: bool, kept_ms: int) -> Verdict:
         """End the run, which is removed after `kept_ms`. CANCEL: nothing was written, since the run has to end as cancelled."""
+        now_ms = self.host.clock.now_ms()
         verdict, hints = await self.host.claims.finish(
-            self.claim, status, body, has_pending=has_pending, kept_ms=kept_ms,
-            now_ms=self.host.clock.now_ms(),
-        )  # fmt: skip
-        if hints:
-            self.host.send_hints(hints)
-        if verdict is Verdict.OK:
-            if status == "completed":
-                run_completed(self.facts, self.host.life_level)
-            else:
-                run_ended(self.facts, status, orjson.loads(body))
-        return verdict
-
-    async def refuse(self, events: Sequence[RefusedEvent], *, ends: bool, is_dead_letter: bool) -> Verdict:
-        """Note why the run does not take these events; with `ends` it ends as skipped. CANCEL: it has to end as cancelled."""
-        verdict, hints = await self.host.refusals.refuse(
-            self.claim, events, ends=ends, is_dead_letter=is_dead_letter, now_ms=self.host.clock.now_ms()
+            self.claim, status, body, has_pending=has_pending, kept_ms=kept_ms, now_ms=now_ms
         )
         if hints:
             self.host.send_hints(hints)
+        if verdict is Verdict.OK:
+            error = ""
+            if status == "completed":
+                run_completed(self.facts, self.host.life_level)
+            else:
+                told = orjson.loads(body)
+                error = told["name"] if status == "failed" else ""
+                run_ended(self.facts, status, told)
+            if self.host.meter is not None:
+                self.count_end(status, error, now_ms)
+        return verdict
+
+    def count_end(self, status: str, error: str, now_ms: int) -> None:
+        assert self.host.meter is not None, "a process without metrics counts nothing"
+        self.host.meter.run_ended(str(self.facts["function_id"]), status, error, now_ms - self.started_ms)
+
+    async def refuse(self, events: Sequence[RefusedEvent], *, ends: bool, is_dead_letter: bool) -> Verdict:
+        """Note why the run does not take these events; with `ends` it ends as skipped. CANCEL: it has to end as cancelled."""
+        now_ms = self.host.clock.now_ms()
+        verdict, hints = await self.host.refusals.refuse(
+            self.claim, events, ends=ends, is_dead_letter=is_dead_letter, now_ms=now_ms
+        )
+        if hints:
+            self.host.send_hints(hints)
+        if ends and verdict is Verdict.OK and self.host.meter is not None:
+            self.count_end("skipped", "", now_ms)
         return verdict
 
     async def cancel_reason(self) -> bytes:

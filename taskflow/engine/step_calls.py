@@ -160,13 +160,21 @@ class StepCalls:
                     return op
                 await self.commit(call.key, op)
                 raise step_error(op.error, call.id) from error
-            succeed(op, data, started_ms=started_ms, now_ms=host.clock.now_ms(), worker=host.child_id)
+            self.attempt_succeeded(op, data, started_ms=started_ms)
             if around is not None:
                 await around.completes(result, host.clock.now_ms())
             await self.commit(call.key, op)
             return Done(result)
         finally:
             run.slots.end()
+
+    def attempt_succeeded(self, op: Operation, data: bytes, *, started_ms: int) -> None:
+        """Record what an attempt has returned."""
+        host = self.run.host
+        now_ms = host.clock.now_ms()
+        succeed(op, data, started_ms=started_ms, now_ms=now_ms, worker=host.child_id)
+        if host.meter is not None:
+            host.meter.step_ended(self.run.function_id, "completed", now_ms - started_ms)
 
     def attempt_failed(self, step: StepCall, op: Operation, error: Exception, *, started_ms: int) -> None:
         """Record and log the failure of an attempt."""
@@ -176,6 +184,9 @@ class StepCalls:
             op, error, retries=retries, started_ms=started_ms, now_ms=now_ms, worker=host.child_id, jitter=random.random()
         )  # fmt: skip
         step_failed(run.facts, step.call.id, op, retries=retries.attempts, now_ms=now_ms)
+        if host.meter is not None:
+            host.meter.step_ended(run.function_id, "failed", now_ms - started_ms)
+            host.meter.attempt_failed(run.function_id, op.attempts[-1][3])
 
     async def check_claim(self) -> None:
         """Ask the store whether the claim still holds. Raises Suspend if not. Rule S9.4."""

@@ -1,4 +1,4 @@
-"""HealthServer: answers the probes of a container platform, `/livez`, `/readyz` and `/startupz`, over HTTP. Rule S13.3.
+"""HealthServer: answers the probes of a container platform over HTTP, and Prometheus at `/metrics`. Rules S13.1, S13.3.
 
 It is one thread with one poll, so that an answer waits neither for the store nor for user code. What it reads is bounded: a client
 that is slow, that sends much, or that has many connections harms no other one.
@@ -23,6 +23,7 @@ from typing import Any
 import orjson
 
 from taskflow.errors import ConfigError
+from taskflow.observability.metrics import CONTENT_TYPE, Tally, exposition
 from taskflow.values.record import record
 
 MAX_CONNECTIONS = 64  # one more, and the oldest is closed
@@ -48,11 +49,12 @@ class Finding:
 
 @record(kw_only=True)
 class Probes:
-    """The three questions. Each is answered from memory, at once, on the server's thread."""
+    """What can be asked. All is answered from memory, at once, on the server's thread."""
 
     live: Callable[[], Finding]  # it makes progress; a restart would help if not. Depends on no server
     ready: Callable[[], Finding]  # it does its work now
     started: Callable[[], Finding]  # it has been ready once
+    metrics: Callable[[], Tally]
 
     def find(self, path: str) -> Callable[[], Finding] | None:
         return {"/livez": self.live, "/readyz": self.ready, "/startupz": self.started}.get(path)
@@ -204,25 +206,33 @@ class HealthServer:
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
             return response(400, Finding("expected a request of HTTP/1.1"))
         method, target, _ = words
-        probe = self.probes.find(target.partition("?")[0])
-        if probe is None:
-            return response(404, Finding("there are /livez, /readyz and /startupz"))
+        path = target.partition("?")[0]
+        probe = self.probes.find(path)
+        if probe is None and path != "/metrics":
+            return response(404, Finding("there are /livez, /readyz, /startupz and /metrics"))
         if method not in ("GET", "HEAD"):
             return response(405, Finding("the method is GET or HEAD"), "Allow: GET, HEAD\r\n")
         try:
+            if probe is None:
+                text = exposition(self.probes.metrics())
+                return whole(200, text.encode(), CONTENT_TYPE, has_body=method == "GET")
             finding = probe()
         except Exception as error:
-            logger.exception("a probe could not be answered")
+            logger.exception("%s could not be answered", path)
             return response(500, Finding(f"the probe could not be answered: {type(error).__name__}"))
         return response(200 if finding.ok else 503, finding, has_body=method == "GET")
 
 
 def response(status: int, finding: Finding, headers: str = "", *, has_body: bool = True) -> bytes:
-    body = orjson.dumps(
-        {"ok": finding.ok, "why": finding.why, **finding.facts}, option=orjson.OPT_APPEND_NEWLINE
-    )
+    told = {"ok": finding.ok, "why": finding.why, **finding.facts}
+    body = orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
+    return whole(status, body, "application/json", headers, has_body=has_body)
+
+
+def whole(status: int, body: bytes, content_type: str, headers: str = "", *, has_body: bool) -> bytes:
+    """A whole response."""
     head = (
-        f"HTTP/1.1 {status} {REASONS[status]}\r\n{headers}Content-Type: application/json\r\n"
+        f"HTTP/1.1 {status} {REASONS[status]}\r\n{headers}Content-Type: {content_type}\r\n"
         f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + (body if has_body else b"")

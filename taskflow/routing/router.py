@@ -19,6 +19,7 @@ import orjson
 from taskflow.config import Config
 from taskflow.errors import InvalidEvent, StoreUnavailable
 from taskflow.event import WireEvent, decode_message
+from taskflow.observability.meter import Meter
 from taskflow.redis.scripts import Answer
 from taskflow.routing.known import KnownFunctions, UnreadableFunctions
 from taskflow.routing.plan import plan_run
@@ -102,7 +103,7 @@ class Router:
 
     def __init__(
         self, *, store: Store, config: Config, clock: Clock, known: KnownFunctions, taker: RunTaker, child_id: str,
-        lease: Lease,
+        lease: Lease, meter: Meter | None = None,
     ) -> None:  # fmt: skip
         self.store = store
         self.config = config
@@ -111,6 +112,7 @@ class Router:
         self.taker = taker
         self.child_id = child_id
         self.lease = lease
+        self.meter = meter
         self.loop = asyncio.get_running_loop()
         self.waiting: deque[Arrived] = deque()
         self.in_flight = 0  # how many batches are under way
@@ -221,6 +223,8 @@ class Router:
         except BaseException:
             self.taker.unreserve(sent.reserved)
             raise
+        if self.meter is not None:
+            self.meter.events_routed(len(sent.events))
         claimed = 0
         epoch = sent.epoch if not sent.reserved or self.lease.is_valid(epoch=sent.epoch) else LEASE_LOST
         for event, plan, outcome in zip(sent.events, sent.plans, routed, strict=True):

@@ -107,6 +107,17 @@ class Keys:
         return f"{self.prefix}known_functions"
 
     @property
+    def queues(self) -> str:
+        return f"{self.prefix}queues"
+
+    def queue(self, app_id: str, name: str) -> str:
+        return f"{self.prefix}queue:{app_id}:{name}"
+
+    @property
+    def outbox(self) -> str:
+        return f"{self.prefix}outbox"
+
+    @property
     def event_names(self) -> str:
         return f"{self.prefix}event_names"
 

@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from taskflow.connections import Connections
 from taskflow.errors import ConfigError, StoreUnavailable
 from taskflow.values.clock import SystemClock
+from taskflow.web.counting import Counting
+from taskflow.web.health import WebHealth
 from taskflow.web.site import SiteOptions, make_site
 
 DRAIN_S = 5  # how long requests may take to end when we are to stop; a stream never does
@@ -72,9 +74,15 @@ async def serve(
     options: SiteOptions,
     place: Place,
     on_started: Callable[[str], None],
+    health: WebHealth | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM. Raises ConfigError if the place is taken, or open to others while there is no key."""
+    """Serve until SIGINT or SIGTERM. Raises ConfigError if the place is taken, or open to others while there is no key.
+
+    `health` is told how it goes.
+    """
     site: ASGIApp = make_site(link, options)
+    if health is not None:
+        site = health.counting = Counting(site)
     if place.prefix:
         site = Prefixed(site, place.prefix)
     listening = place.listen()
@@ -86,13 +94,16 @@ async def serve(
             timeout_graceful_shutdown=DRAIN_S, timeout_keep_alive=KEEP_ALIVE_S,
         )  # fmt: skip
         server = uvicorn.Server(config)
-        correcting = asyncio.ensure_future(keep_correct(link, clock))
+        beside = [asyncio.ensure_future(keep_correct(link, clock))]
+        if health is not None:
+            beside += map(asyncio.ensure_future, (health.turn(), health.ask_store(link)))
         on_started(f"http://{shown_host(place.host)}:{listening.getsockname()[1]}{place.prefix}")
         try:
             await server.serve(sockets=[listening])
         finally:
-            correcting.cancel()
-            await asyncio.gather(correcting, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
     finally:
         listening.close()
         await link.aclose()

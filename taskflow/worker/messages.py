@@ -60,9 +60,17 @@ class Recycle:
     reason: str
 
 
-Message: TypeAlias = Hello | Ready | Failed | Recycle
+@record
+class Counted:
+    """What the process has counted since its last message of this kind, and how it stands: a `Tally` as JSON. Rule S13.1."""
 
-MESSAGE_TYPES: dict[str, type[Message]] = {cls.kind: cls for cls in (Hello, Ready, Failed, Recycle)}
+    kind: ClassVar[str] = "counted"
+    tally: list[Any]
+
+
+Message: TypeAlias = Hello | Ready | Failed | Recycle | Counted
+
+MESSAGE_TYPES: dict[str, type[Message]] = {cls.kind: cls for cls in (Hello, Ready, Failed, Recycle, Counted)}
 
 
 def encode(message: Message) -> bytes:

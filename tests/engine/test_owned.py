@@ -23,6 +23,7 @@ class Process:
         self.config = Config.resolve("shop", broker="redis://unused", store="redis://unused")
         self.clock = self
         self.life_level = logging.DEBUG
+        self.meter = None
         self.told: list[Hint] = []
 
     def now_ms(self) -> int:
@@ -34,7 +35,7 @@ class Process:
 
 def own(scene: Scene, claim: Claim) -> tuple[OwnedRun, Process]:
     process = Process(scene)
-    return OwnedRun(claim, cast(Any, process), {}), process
+    return OwnedRun(claim, cast(Any, process), {}, NOW_MS), process
 
 
 def take(scene: Scene, run: ClaimedRun) -> TakenSteps:

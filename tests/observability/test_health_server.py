@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from taskflow.errors import ConfigError
+from taskflow.observability.families import SLOTS
 from taskflow.observability.health import (
     MAX_CONNECTIONS,
     MAX_HEAD_BYTES,
@@ -20,18 +21,28 @@ from taskflow.observability.health import (
     Probes,
     listen,
 )
+from taskflow.observability.metrics import Tally
 from taskflow.observability.probe import run_plainly
 from tests.health import ask
+from tests.observability.prometheus import scrape
 
 
 def divide() -> Finding:
     return Finding(str(1 / 0))
 
 
+def counted() -> Tally:
+    tally = Tally()
+    tally.set(SLOTS, 2, "busy")
+    return tally
+
+
 @pytest.fixture
 def port() -> Iterator[int]:
     """Of a server that is live, not ready, and fails when it is asked whether it has started."""
-    probes = Probes(live=Finding, ready=lambda: Finding("draining", {"children": [1]}), started=divide)
+    probes = Probes(
+        live=Finding, ready=lambda: Finding("draining", {"children": [1]}), started=divide, metrics=counted
+    )
     with serving(probes) as port:
         yield port
 
@@ -60,6 +71,24 @@ def test_it_answers_200_or_503_and_json_says_why(port: int) -> None:
     assert ask(port, "/livez") == (200, {"ok": True, "why": ""})
     assert ask(port, "/livez?verbose") == (200, {"ok": True, "why": ""})
     assert ask(port, "/readyz") == (503, {"ok": False, "why": "draining", "children": [1]})
+
+
+def test_metrics_are_text_for_prometheus(port: int) -> None:
+    assert scrape(port).rows == {("taskflow_slots", (("state", "busy"),)): 2}
+    head, _, body = send(port, b"HEAD /metrics HTTP/1.1\r\n\r\n").partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ") and body == b""
+
+
+def test_metrics_that_fail_are_told_and_the_next_question_is_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails() -> Tally:
+        raise ZeroDivisionError
+
+    with serving(Probes(live=Finding, ready=Finding, started=Finding, metrics=fails)) as port:
+        assert ask(port, "/metrics")[0] == 500
+        assert ask(port, "/livez")[0] == 200
+    assert "/metrics could not be answered" in caplog.text
 
 
 def test_other_paths_and_methods_are_refused(port: int) -> None:

@@ -15,16 +15,19 @@ from taskflow.broker.failure import reason_of
 from taskflow.config import Config
 from taskflow.errors import BrokerUnavailable, ConfigError, StoreUnavailable
 from taskflow.loading import load_app
+from taskflow.observability.meter import Meter
+from taskflow.observability.metrics import Tally
 from taskflow.redis.address import parse_server_url, redact
 from taskflow.redis.connection import CommandError
 from taskflow.values.loops import new_loop
 from taskflow.values.record import record
 from taskflow.worker.child.registration import code_base_of
+from taskflow.worker.child.reporter import Reporter
 from taskflow.worker.child.runner import AppRunner, RunnerOptions
 from taskflow.worker.child.surroundings import calm_collector, enable_own_loggers, refuse_green_threads
 from taskflow.worker.child.watchdog import Watchdog
 from taskflow.worker.link import ChildLink
-from taskflow.worker.messages import Failed, Hello, Ready, Recycle
+from taskflow.worker.messages import Counted, Failed, Hello, Ready, Recycle
 
 logger = logging.getLogger("taskflow.worker")
 
@@ -38,6 +41,7 @@ class WorkerOptions:
     concurrency: int = 100
     queues: tuple[str, ...] = ("default",)
     drain_timeout_s: float = 30.0
+    has_metrics: bool = False  # count what is executed, and tell the supervisor
     blocked_after_s: float = 5.0  # an event loop that stands still for this long is logged, with its stack
 
 
@@ -90,6 +94,7 @@ class ChildService:
         self.options = options
         self.drain = asyncio.Event()
         self.quit = asyncio.Event()
+        self.meter = Meter() if options.has_metrics else None
         self.process = AppRunner(
             app,
             RunnerOptions(
@@ -103,6 +108,7 @@ class ChildService:
             lease=link.lease,
             beacon=link.progress,
             on_recycle=lambda reason: link.send(Recycle(reason)),
+            meter=self.meter,
         )
 
     async def serve(self) -> int:
@@ -118,6 +124,7 @@ class ChildService:
             return 1
         Watchdog(self.link.progress, limit_s=self.options.blocked_after_s).start()
         self.link.send(Ready(about(self.app, self.options), warning=warning_for(self.app)))
+        reporter = None if self.meter is None else Reporter(self.meter, self.link, self.process.executor)
         await first_of(self.drain, self.quit)
         stopping = asyncio.create_task(self.process.stop())
         quitting = asyncio.create_task(self.quit.wait())
@@ -127,6 +134,8 @@ class ChildService:
             await asyncio.wait([stopping])
             stopping = asyncio.create_task(self.process.stop(drain_timeout_s=0))
         await stopping
+        if reporter is not None:
+            await reporter.finish()
         return 0
 
 
@@ -178,14 +187,27 @@ def about(app: TaskFlow, options: WorkerOptions) -> str:
     return f"{name}, {functions}, broker {redact(config.broker)}, store {redact(config.store)}, {size}"
 
 
-def serve_beat(link: ChildLink, hello: Hello) -> int:
+def serve_beat(link: ChildLink, hello: Hello, *, has_metrics: bool = False) -> int:
     """Run the beat of a worker, in a process of its own; a child's Hello names store and broker. Returns the exit code.
 
     It is not a thread of a child, so that user code can't delay the crons and timers of all workers, and so that neither the death
     of a child ends the beat, nor the death of the beat a child: the supervisor starts another one.
     """
     # Imported by `preload` before the fork where there is a beat, and nowhere else.
+    from taskflow.beat.health import BeatHealth
     from taskflow.beat.main import run_beat
+
+    health = BeatHealth()
+    told: Tally | None = None
+
+    def turned() -> None:
+        nonlocal told
+        link.progress.loop_turned()
+        gauges = health.latest.gauges
+        if gauges is not told:  # they were read anew
+            told = gauges
+            tally = Counted(health.metrics().to_json())
+            asyncio.get_running_loop().run_in_executor(None, link.send, tally)
 
     try:
         config = Config.resolve(
@@ -195,7 +217,13 @@ def serve_beat(link: ChildLink, hello: Hello) -> int:
             namespace=hello.namespace,
             retention=timedelta(milliseconds=hello.retention_ms),
         )
-        return run_beat(config, on_ready=lambda: link.send(Ready()), on_turn=link.progress.loop_turned)
+        return run_beat(
+            config,
+            on_ready=lambda: link.send(Ready()),
+            on_turn=turned,
+            health=health,
+            has_metrics=has_metrics,
+        )
     except (ConfigError, StoreUnavailable) as error:
         link.send(Failed(f"beat: {error}"))
         return 1

@@ -19,6 +19,7 @@ from taskflow.engine.executor import Executor
 from taskflow.engine.tasks.tagging import install_task_factory
 from taskflow.engine.thread_pool import ThreadPool
 from taskflow.function import Function
+from taskflow.observability.meter import Meter
 from taskflow.redis.subscriber import Subscriber
 from taskflow.routing.known import KnownFunctions
 from taskflow.routing.router import Router
@@ -84,10 +85,12 @@ class AppRunner:
         beacon: Beacon | None = None,
         on_recycle: Callable[[str], None] = lambda reason: None,
         functions: Mapping[str, Function[Any, Any]] | None = None,
+        meter: Meter | None = None,
     ) -> None:
-        """`functions` by id replace those of the app, for tests."""
+        """`functions` by id replace those of the app, for tests. `meter` counts what is executed here."""
         self.app = app
         self.functions = functions
+        self.meter = meter
         self.options = options
         self.child_id = child_id
         self.lease = lease or AlwaysValid()
@@ -121,7 +124,7 @@ class AppRunner:
             store=self.store, functions=self.app.functions if self.functions is None else self.functions,
             queues=self.options.queues, config=self.config, clock=self.clock, child_id=self.child_id,
             concurrency=self.options.concurrency, lease=self.lease, messenger=self.courier, threads=self.threads,
-            on_abandoned=self.on_recycle,
+            on_abandoned=self.on_recycle, meter=self.meter,
         )  # fmt: skip
         await self.subscriber.connect(timeout_s=CONNECT_TIMEOUT_S)
         await self.subscriber.listen(self.store.keys.child_channel(self.child_id), self.executor.take_message)
@@ -143,7 +146,7 @@ class AppRunner:
         config = self.config
         router = Router(
             store=self.store, config=config, clock=self.clock, known=self.known, taker=self.executor,
-            child_id=self.child_id, lease=self.lease,
+            child_id=self.child_id, lease=self.lease, meter=self.meter,
         )  # fmt: skip
         self.consumer = self.make_consumer(self.topology.queues(config.app_id, self.options.queues))
         self.intake = Intake(

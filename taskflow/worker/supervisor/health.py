@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from taskflow.observability.families import CHILDREN, READY
 from taskflow.observability.health import Finding, Probes
+from taskflow.observability.metrics import Tally
 from taskflow.values.record import record
 from taskflow.worker.lease import Lease, Progress
 from taskflow.worker.supervisor.children import Child, ChildState, Seat
+from taskflow.worker.supervisor.metrics import WorkerMetrics
 
 SUPERVISOR_LIMIT_S = 30.0
 """A supervisor that has not turned for so long makes no progress. A turn waits 3 s for events and a few seconds for the store, and
@@ -111,6 +114,7 @@ class WorkerHealth:
     def __init__(self, *, blocked_after_s: float) -> None:
         self.blocked_after_s = blocked_after_s  # an event loop that stands still for so long is not live
         self.latest = WorkerNote(turned_s=time.monotonic())
+        self.counted = WorkerMetrics()
 
     def note(
         self, children: Mapping[Child, Seat], *, is_draining: bool, is_running: bool, outage: str
@@ -129,6 +133,7 @@ class WorkerHealth:
                     progress=child.process.progress, lease=child.process.lease,
                 )
             )  # fmt: skip
+        self.counted.keep({child.child_id for child in children})
         self.latest = WorkerNote(
             turned_s=time.monotonic(), is_draining=is_draining,
             has_started=self.latest.has_started or is_running, outage=outage, children=tuple(notes),
@@ -136,7 +141,7 @@ class WorkerHealth:
 
     @property
     def probes(self) -> Probes:
-        return Probes(live=self.live, ready=self.ready, started=self.started)
+        return Probes(live=self.live, ready=self.ready, started=self.started, metrics=self.metrics)
 
     def live(self) -> Finding:
         """Whether the supervisor turns, and each child's event loop, unless the child is being replaced. No server counts."""
@@ -171,6 +176,15 @@ class WorkerHealth:
         """Whether a child has been ready once: it had registered, and took work."""
         note = self.latest
         return self.finding(note, "" if note.has_started else "no child has been ready yet")
+
+    def metrics(self) -> Tally:
+        """What the processes have counted, and how they are."""
+        tally = self.counted.tally()
+        states = [child.state for child in self.latest.children if not child.is_helper]
+        for state in ChildState:
+            tally.set(CHILDREN, states.count(state), state.value)
+        tally.set(READY, self.ready().ok)
+        return tally
 
     def finding(self, note: WorkerNote, why: str) -> Finding:
         return Finding(why, {"children": [child.told(self.blocked_after_s) for child in note.children]})

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from enum import IntEnum
 
-from taskflow.worker.messages import Failed, Hello, Message, Ready, Recycle
+from taskflow.worker.messages import Counted, Failed, Hello, Message, Ready, Recycle
 from taskflow.worker.supervisor.child_process import ChildMain, Exit, fork_child, reap_orphans
 from taskflow.worker.supervisor.children import Child, ChildState, Purpose, Seat
 from taskflow.worker.supervisor.health import WorkerHealth, report_if_stuck
@@ -249,6 +249,8 @@ class Supervisor:
                 )  # in case it does not exit by itself
             case Recycle():
                 child.recycle_reason = message.reason
+            case Counted() if self._health is not None:
+                self._health.counted.count(child.child_id, message.tally)
 
     def _on_ready(self, child: Child, ready: Ready) -> None:
         if child.state is not ChildState.STARTING or child.was_killed:
@@ -299,6 +301,8 @@ class Supervisor:
 
     def _on_death(self, child: Child, exit: Exit, seat: Seat, *, was_successor: bool) -> None:
         now_s = time.monotonic()
+        if self._health is not None:
+            self._health.counted.died(exit)
         lived_s = 0.0 if child.state is ChildState.STARTING else now_s - child.started_s
         delay_s = seat.note_death(lived_s=lived_s, now_s=now_s, backoff=self._options.backoff)
         why = (
