@@ -100,6 +100,7 @@ class StepView:
     is_kept: bool  # whether a rerun took its memo over from the first run
     # Of a wait without outcome: the names of the events, or of the signal, that end it.
     awaits: tuple[str, ...]
+    awaits_data: JsonObject  # the least data that such an event must have
     input: Json  # its arguments, {"args": [...], "kwargs": {...}}, if they are kept; else None
     output: Json
     has_output: bool

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 
 from tests.servers import RABBITMQ_HINT, REDIS_HINT, RabbitMQServer, RedisServer
+from tests.web.browser import BROWSER_HINT, NODE_FOLDER, has_browser
 
-NODE_FOLDER = Path(__file__).parent / "web" / "node"
 NODE_HINT = "no Inngest SDK for Node here: npm install --prefix tests/web/node"
 
 
@@ -23,6 +22,8 @@ def missing_servers() -> dict[str, str]:
     if os.environ.get("CI") == "true":
         return {}
     missing = {}
+    if not has_browser():
+        missing["browser"] = BROWSER_HINT
     if not has_node_sdk():
         missing["node"] = NODE_HINT
     if not RabbitMQServer.is_installed():

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from taskflow.run import WAITS, AttemptView, ErrorView, RunStatus, RunView, StepView
+from taskflow.runs.awaits import awaited, awaited_data
 from taskflow.runs.reasons import (
     NOTHING_KNOWN,
     Moment,
@@ -147,19 +148,11 @@ def step_view(key: str, op: Operation, around: Surroundings, moment: Moment, *, 
         why=step_reason(op, around, moment),
         is_kept=op.order is not None and op.order < kept,
         awaits=awaited(op),
+        awaits_data=awaited_data(op),
         input=orjson.loads(op.input) if op.input else None,
         output=orjson.loads(op.data) if is_done and op.data else None,
         has_output=is_done and op.data not in (None, b"null", "null"),
     )
-
-
-def awaited(op: Operation) -> tuple[str, ...]:
-    """The names of the events, or of the signal, of which any one ends the wait."""
-    if op.state != WAIT:
-        return ()
-    if op.kind == "signal":
-        return ((op.signal or "").partition(SEPARATOR)[2],)
-    return tuple(op.events or ()) if op.kind == "event" else ()
 
 
 def start_due_ms(fields: Mapping[str, bytes]) -> int | None:

@@ -26,6 +26,7 @@ from taskflow.web.catalogue.post import Post
 from taskflow.web.catalogue.problems import Problem
 from taskflow.web.event_api.receive import EventApi, is_for_events
 from taskflow.web.event_api.v1 import ScriptApi
+from taskflow.web.pages.answering import Answering
 from taskflow.web.pages.routes import Pages
 
 
@@ -44,18 +45,20 @@ def make_site(link: Connections, options: SiteOptions) -> ASGIApp:
     desk = Desk(link, Post(link), options.functions)
     guard: Guard = OpenOnThisMachine() if options.is_dev else ByKey(KeyRing(link))
     api = Api(desk, guard, options.version, options.heartbeat_s)
+    answering = Answering(desk, guard)
     event_api, scripts = EventApi(desk, guard), ScriptApi(desk, guard)
     handlers: dict[Any, Any] = dict.fromkeys((HTTPException, Problem, TaskFlowError, Exception), answer_error)
     routes: list[BaseRoute] = [
         Route("/health", health, methods=["GET"]),
         Mount("/v1", routes=scripts.routes()),
         Mount(PREFIX, routes=api.routes()),
-        *Pages(desk, guard).routes(),
+        *Pages(answering).routes(),
     ]
     if options.is_dev:
         # Inngest's SDKs ask here whether a dev server runs.
         routes.append(Route("/dev", dev_server, methods=["GET"]))
     others = Starlette(routes=routes, exception_handlers=handlers)
+    others.router.default = answering.otherwise(others.router.default)
 
     async def site(scope: Scope, receive: Receive, send: Send) -> None:
         await (event_api if is_for_events(scope) else others)(scope, receive, send)

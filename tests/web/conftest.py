@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from taskflow import Context, Step, TaskFlow
+from taskflow import TaskFlow
 from taskflow.connections import Connections
 from taskflow.testing import Harness
 from taskflow.values.clock import VirtualClock
 from taskflow.web.site import SiteOptions, make_site
 from tests.commands.shell import Shell
+from tests.web.shop import declare
 
 BASE = "http://localhost:8288"
 
@@ -29,22 +30,7 @@ def shell(valkey_url: str, namespace: str) -> Shell:
 @pytest.fixture
 def shop(app: TaskFlow) -> TaskFlow:
     """The app, with functions of each kind."""
-
-    @app.function(trigger="shop/order")
-    async def fulfil(ctx: Context[Step]) -> str:
-        await ctx.step.run("reserve", lambda: "shelf 7")
-        if ctx.event.data.get("waits"):
-            await ctx.step.wait_for_signal("approval", signal="approve", timeout="1h")
-        return f"sent {ctx.event.data.get('sku')}"
-
-    @app.function(trigger="shop/broken", retries=0)
-    async def broken(ctx: Context[Step]) -> None:
-        raise ValueError("no stock")
-
-    @app.function(queue="mail")
-    async def post(ctx: Context[Step]) -> str:
-        return "posted"
-
+    declare(app)
     return app
 
 

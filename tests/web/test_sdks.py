@@ -17,7 +17,7 @@ from taskflow.connections import Connections
 from taskflow.testing import Harness
 from taskflow.web.site import SiteOptions, make_site
 from tests.commands.shell import Shell
-from tests.left_out import NODE_FOLDER
+from tests.web.browser import NODE_FOLDER
 from tests.web.server import served
 
 FOLDER = Path(__file__).parent

@@ -24,9 +24,10 @@ class Input:
 
 @record(kw_only=True)
 class Action:
-    """An action: its title and effect in words, what it asks for, and the address to show afterwards, of fields and answer."""
+    """An action: its title, verb and effect, what it asks for, and the address to show afterwards, of fields and answer."""
 
     title: str
+    verb: str  # on the button
     effect: str
     inputs: tuple[Input, ...] = ()
     shown_after: Callable[[Mapping[str, Any], Mapping[str, Any]], str]
@@ -42,35 +43,39 @@ def function_path(given: Mapping[str, Any]) -> str:
 
 ACTIONS: Mapping[str, Action] = {
     "runs.cancel": Action(
-        title=T.confirm_cancel, effect=T.cancel_effect,
+        title=T.confirm_cancel, verb=T.cancel_run, effect=T.cancel_effect,
         shown_after=lambda given, answer: run_path(given["run_id"]),
     ),
     "runs.rerun": Action(
-        title=T.confirm_rerun, effect=T.rerun_effect,
+        title=T.confirm_rerun, verb=T.rerun, effect=T.rerun_effect,
         inputs=(Input("data", T.edited_data, "json"), Input("output", T.edited_output, "json")),
         shown_after=lambda given, answer: run_path(answer["run_id"]),
     ),
     "signals.send": Action(
-        title=T.signal, effect="", inputs=(Input("data", T.data, "json"),),
+        title=T.signal, verb=T.send, effect="", inputs=(Input("data", T.data, "json"),),
         shown_after=lambda given, answer: run_path(answer["run_id"]),
     ),
     "events.send": Action(
-        title=T.event_send, effect="", inputs=(Input("name", T.name), Input("data", T.data_json, "json")),
+        title=T.event_send, verb=T.send, effect="", inputs=(Input("name", T.name), Input("data", T.data_json, "json")),
         shown_after=lambda given, answer: f"/events/{quote(answer['uid'], safe='')}",
     ),
     "functions.pause": Action(
-        title=T.pause, effect=T.pause_effect, shown_after=lambda given, answer: function_path(given)
+        title=T.confirm_pause, verb=T.pause, effect=T.pause_effect, shown_after=lambda given, answer: function_path(given)
     ),
     "functions.resume": Action(
-        title=T.resume, effect="", inputs=(Input("replay_skipped", T.replay_skipped, "check"),),
+        title=T.confirm_resume, verb=T.resume, effect="", inputs=(Input("replay_skipped", T.replay_skipped, "check"),),
         shown_after=lambda given, answer: function_path(given),
     ),
     "functions.invoke": Action(
-        title=T.invoke, effect="", inputs=(Input("data", T.data_json, "json"),),
+        title=T.invoke, verb=T.start, effect="", inputs=(Input("data", T.data_json, "json"),),
         shown_after=lambda given, answer: run_path(answer["run_id"]),
     ),
-    "queues.pause": Action(title=T.pause, effect=T.queue_paused, shown_after=lambda given, answer: "/queues"),
-    "queues.resume": Action(title=T.resume, effect="", shown_after=lambda given, answer: "/queues"),
+    "queues.pause": Action(
+        title=T.confirm_queue_pause, verb=T.pause, effect=T.queue_pause_effect, shown_after=lambda given, answer: "/queues"
+    ),
+    "queues.resume": Action(
+        title=T.confirm_queue_resume, verb=T.resume, effect="", shown_after=lambda given, answer: "/queues"
+    ),
 }  # fmt: skip
 
 
@@ -87,7 +92,7 @@ def fields_of_form(action: Action, form: Mapping[str, str]) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for name, text in form.items():
         kind = kinds.get(name, "text")
-        if name == "reason" or not text.strip():
+        if name in ("reason", "back") or not text.strip():
             continue
         if kind == "check":
             given[name] = True

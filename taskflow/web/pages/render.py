@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -58,6 +59,16 @@ def json_text(value: Any) -> str:
     return f"{text[:MAX_JSON_CHARS]}\n… ({len(text):,} characters in all; the API has them)"
 
 
+def compact(value: Any) -> str:
+    """A value as JSON in one line."""
+    return orjson.dumps(value).decode()
+
+
+def tail(run_id: str) -> str:
+    """The end of the part of an id that differs from run to run of a function."""
+    return run_id.partition("-")[0][-6:]
+
+
 def took(ms: int | None) -> str:
     return "" if ms is None else format_duration(ms)
 
@@ -91,6 +102,9 @@ def environment() -> Environment:
         "sign": sign,
         "line": one_line,
         "seg": segment,
+        "shell": shlex.quote,
+        "tail": tail,
+        "compact": compact,
         "exact": escape,
     }
     made.filters.update(filters)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,89 +10,57 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from taskflow.errors import RunNotFound, TaskFlowError
+from taskflow.errors import RunNotFound
 from taskflow.run import RunStatus
 from taskflow.runs.events import find_event, recent_events
 from taskflow.runs.lookup import find_run, recent_runs, whole_run_id
 from taskflow.runs.queues import QueueView, find_queues
 from taskflow.values.durations import parse_duration_ms
-from taskflow.web.api.answers import as_problem
-from taskflow.web.api.guard import Caller, Guard
-from taskflow.web.catalogue.audit import call_and_note
+from taskflow.web.api.guard import Caller
 from taskflow.web.catalogue.operation import Desk, Scope
 from taskflow.web.catalogue.problems import Kind, Problem
 from taskflow.web.catalogue.runs import parse_cursor
 from taskflow.web.catalogue.table import OPERATIONS
-from taskflow.web.pages.actions import action_named, fields_of_form
+from taskflow.web.pages.acting import Acting
+from taskflow.web.pages.answering import Answering, View
 from taskflow.web.pages.assets import serve_asset
+from taskflow.web.pages.entrance import Entrance
 from taskflow.web.pages.render import query, render
 from taskflow.web.pages.texts import TEXTS
 from taskflow.web.pages.timeline import axis, rows_of
-from taskflow.web.pages.visitor import (
-    COOKIE,
-    THEME_COOKIE,
-    THEMES,
-    caller_of,
-    check_same_origin,
-    read_form,
-    set_cookie,
-)  # fmt: skip
 
 PAGE = 50
 FAILURES = 8  # on the overview
-View = Callable[[Request, Caller], Awaitable[Response]]
+RECENT = 10  # on the page of a function
 
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """The pages of the deployment at a desk, for callers whom the guard lets in."""
+    """The pages of a deployment."""
 
-    desk: Desk
-    guard: Guard
+    answering: Answering
 
     def routes(self) -> list[BaseRoute]:
         views: dict[str, View] = {
             "/": self.overview, "/runs": self.runs, "/runs/{run_id}": self.run, "/events": self.events,
             "/events/{event_id}": self.event, "/functions": self.functions, "/functions/{app}/{function}": self.function,
             "/queues": self.queues, "/workers": self.workers, "/dead-letters": self.dead_letters, "/audit": self.audit,
-            "/search": self.search, "/do/{operation}": self.ask,
+            "/search": self.search,
         }  # fmt: skip
         return [
-            Route("/assets/{name}", self.safe(serve_asset), methods=["GET"]),
-            Route("/sign-in", self.safe(self.sign_in), methods=["GET", "POST"]),
-            Route("/sign-out", self.safe(self.sign_out), methods=["POST"]),
-            Route("/theme", self.safe(self.choose_theme), methods=["POST"]),
-            *[Route(path, self.read(view), methods=["GET"]) for path, view in views.items()],
-            Route("/do/{operation}", self.safe(self.act), methods=["POST"]),
+            Route("/assets/{name}", self.answering.safe(serve_asset), methods=["GET"]),
+            *[Route(path, self.answering.read(view), methods=["GET"]) for path, view in views.items()],
+            *Acting(self.answering).routes(),
+            *Entrance(self.answering).routes(),
         ]
 
     @property
+    def desk(self) -> Desk:
+        return self.answering.desk
+
+    @property
     def now_ms(self) -> int:
-        return self.desk.link.clock.now_ms()
-
-    def read(self, view: View) -> Callable[[Request], Awaitable[Response]]:
-        """The endpoint of a page, for callers who may read."""
-
-        async def serve(request: Request) -> Response:
-            caller = await caller_of(request, self.guard)
-            caller.check(Scope.READ)
-            return await view(request, caller)
-
-        return self.safe(serve)
-
-    def safe(self, serve: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:  # fmt: skip
-        """The endpoint, with a page for each problem; who has no key is asked for one."""
-
-        async def answer(request: Request) -> Response:
-            try:
-                return await serve(request)
-            except (Problem, TaskFlowError) as error:
-                problem = as_problem(error)
-            template = "sign_in.html" if problem.kind is Kind.UNAUTHENTICATED else "problem.html"
-            told = problem.to_json()
-            return render(request, template, None, self.now_ms, status=problem.status, problem=told)
-
-        return answer
+        return self.answering.now_ms
 
     async def call(self, name: str, **given: Any) -> Any:
         """What an operation of the catalogue answers."""
@@ -176,14 +143,14 @@ class Pages:
 
     async def function(self, request: Request, caller: Caller) -> Response:
         found = await self.call("functions.get", **request.path_params)
+        async with self.desk.store() as (store, moment):
+            recent = await recent_runs(
+                store, [found["id"]], limit=RECENT, moment=moment, statuses=(), counts_all=False
+            )
         return render(
-            request,
-            "function.html",
-            caller,
-            self.now_ms,
-            function=found,
-            slug=request.path_params["function"],
-        )
+            request, "function.html", caller, self.now_ms, function=found, slug=request.path_params["function"],
+            runs=recent.runs,
+        )  # fmt: skip
 
     async def queues(self, request: Request, caller: Caller) -> Response:
         return render(request, "queues.html", caller, self.now_ms, queues=await self.all_queues())
@@ -216,66 +183,6 @@ class Pages:
             except RunNotFound:
                 path = f"/events/{(await find_event(store, text)).uid}"
         return RedirectResponse(base + path, 303)
-
-    # Acting
-
-    async def ask(self, request: Request, caller: Caller) -> Response:
-        """The page that asks before an action, and takes its reason."""
-        name = request.path_params["operation"]
-        action, given = action_named(name), dict(request.query_params)
-        caller.check(OPERATIONS[name].scope)
-        shown = [each for each in action.inputs if each.name != "output" or "from_step" in given]
-        hidden = {key: value for key, value in given.items() if key not in {each.name for each in shown}}
-        return render(
-            request, "confirm.html", caller, self.now_ms, action=action, name=name, inputs=shown, hidden=hidden, given=given
-        )  # fmt: skip
-
-    async def act(self, request: Request) -> Response:
-        """Carry out an action, note it, and show what came of it."""
-        form = await read_form(request)
-        name = request.path_params["operation"]
-        action, operation, caller = action_named(name), OPERATIONS[name], await caller_of(request, self.guard)
-        caller.check(operation.scope)
-        given, why = fields_of_form(action, form), form.get("reason", "").strip()
-        if name == "runs.cancel" and why:
-            given["reason"] = why
-        answer = await call_and_note(operation, self.desk, given, who=caller.name, why=why)
-        return RedirectResponse(request.scope.get("root_path", "") + action.shown_after(given, answer), 303)
-
-    # Signing in, and the theme
-
-    async def sign_in(self, request: Request) -> Response:
-        if request.method == "GET":
-            return render(request, "sign_in.html", None, self.now_ms, problem=None)
-        key = (await read_form(request)).get("key", "").strip()
-        try:
-            (await self.guard.caller({**request.headers, "authorization": f"Bearer {key}"})).check(Scope.READ)
-        except Problem as problem:
-            told = {**problem.to_json(), "detail": TEXTS.wrong_key}
-            return render(request, "sign_in.html", None, self.now_ms, status=problem.status, problem=told)
-        answer = RedirectResponse(request.scope.get("root_path", "") + "/", 303)
-        set_cookie(request, answer, COOKIE, key)
-        return answer
-
-    async def sign_out(self, request: Request) -> Response:
-        check_same_origin(request)
-        base = request.scope.get("root_path", "")
-        answer = RedirectResponse(f"{base}/sign-in", 303)
-        answer.delete_cookie(COOKIE, path=base or "/")
-        return answer
-
-    async def choose_theme(self, request: Request) -> Response:
-        form, base = await read_form(request), request.scope.get("root_path", "")
-        # Only a path of this site is gone back to.
-        back = form.get("back", "/")
-        if not back.startswith("/") or back.startswith("//") or "\\" in back:
-            back = "/"
-        answer = RedirectResponse(base + back, 303)
-        if form.get("theme") in THEMES:
-            set_cookie(request, answer, THEME_COOKIE, form["theme"])
-        else:
-            answer.delete_cookie(THEME_COOKIE, path=base or "/")
-        return answer
 
 
 def what_is_wrong(now: Any, queues: list[QueueView]) -> list[tuple[str, str, str]]:

@@ -14,7 +14,15 @@ from taskflow.values.record import record
 
 NO_BAR = Markup("")
 MIN_WIDTH = 0.4  # percent: a moment is seen too
-TICKS = (0, 25, 50, 75)
+MAX_TICKS = 4
+LAST_TICK = 90  # percent: a text that begins behind it does not fit
+SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
+# Between the marks of the axis; in a run of more than a year it is any number of days.
+ROUND_MS = (
+    1, 2, 5, 10, 20, 50, 100, 200, 500,
+    *(each * SECOND for each in (1, 2, 5, 10, 20, 30)), *(each * MINUTE for each in (1, 2, 5, 10, 20, 30)),
+    *(each * HOUR for each in (1, 2, 6, 12)), *(each * DAY for each in (1, 2, 7, 30, 90)),
+)  # fmt: skip
 WORDS = {Kind.WAIT: "waits", Kind.WORK: "executes", Kind.NOW: "executes now", Kind.FAILED: "failed attempt"}
 
 
@@ -78,12 +86,17 @@ def rect(part: Stretch, left: float, scale: float) -> Markup:
 
 
 def axis(run: RunView, now_ms: int) -> Markup:
-    """The head of the column of bars: times from the first start of the run on."""
+    """The head of the column of bars: round times from the first start of the run on."""
     begin_ms, end_ms = bounds(run, now_ms)
+    span_ms = end_ms - begin_ms
     marks = Markup("").join(
-        Markup('<text x="{}%" y="12">{}</text>').format(
-            tick, format_duration(round((end_ms - begin_ms) * tick / 100))
-        )
-        for tick in TICKS
+        Markup('<text x="{:.2f}%" y="12">{}</text>').format(at_ms * 100 / span_ms, format_duration(at_ms))
+        for at_ms in range(0, span_ms * LAST_TICK // 100 + 1, tick_ms(span_ms))
     )
     return Markup('<svg class="axis" aria-hidden="true" width="100%" height="16">{}</svg>').format(marks)
+
+
+def tick_ms(span_ms: int) -> int:
+    """The time between two marks: round, and so long that the marks are few."""
+    found = next((each for each in ROUND_MS if span_ms <= MAX_TICKS * each), None)
+    return found or -(-span_ms // (MAX_TICKS * DAY)) * DAY

@@ -48,6 +48,19 @@ async def read_form(request: Request) -> dict[str, str]:
         raise Problem(Kind.INVALID_REQUEST, f"the form can't be read: {error}") from None
 
 
+def came_from(request: Request) -> str:
+    """The address of the page of this site that led here, below the prefix; "/" if none did."""
+    page, base = urlsplit(request.headers.get("referer", "")), request.scope.get("root_path", "")
+    if page.netloc != request.headers.get("host") or not page.path.startswith(f"{base}/"):
+        return "/"
+    return path_here(page.path.removeprefix(base) + (f"?{page.query}" if page.query else ""))
+
+
+def path_here(text: str) -> str:
+    """The text if it is a path of this site, as it stands below the prefix; else "/"."""
+    return text if text.startswith("/") and not text.startswith("//") and "\\" not in text else "/"
+
+
 def set_cookie(request: Request, answer: Response, name: str, value: str) -> None:
     """Keep a value for a month, for this site's prefix alone, out of reach of scripts and of other sites."""
     path = request.scope.get("root_path", "") or "/"

@@ -52,8 +52,27 @@ async def test_a_run_goes_on_from_a_step_with_an_edited_outcome(
     await harness.settled()
     text = (await web.get(f"{done.headers['location']}?step=reserve")).text
     assert "&#34;shelf 9&#34;" in text
-    refused = await post(web, "/do/runs.rerun", run_id=run, from_step="reserve", output="{shelf 9")
+
+
+async def test_a_form_that_is_wrong_is_shown_again_with_what_was_filled_in(
+    harness: Harness, web: httpx.AsyncClient
+) -> None:
+    run = (await harness.send("shop/order")).id
+    asked = await web.get(
+        "/do/runs.rerun", params={"run_id": run, "from_step": "reserve"},
+        headers={"referer": f"{BASE}/runs/{run}?step=reserve"},
+    )  # fmt: skip
+    assert f'href="/runs/{run}?step=reserve"' in asked.text
+    refused = await post(
+        web, "/do/runs.rerun", run_id=run, from_step="reserve", output="{shelf 9", reason="moved", back=f"/runs/{run}?step=reserve",
+    )  # fmt: skip
     assert (refused.status_code, "output must be JSON" in refused.text) == (400, True)
+    assert "{shelf 9</textarea>" in refused.text
+    assert 'value="moved"' in refused.text
+    assert f'href="/runs/{run}?step=reserve"' in refused.text
+    for elsewhere in ("https://evil.example/runs", "http://localhost:9/runs", "javascript:alert(1)"):
+        asked = await web.get("/do/events.send", headers={"referer": elsewhere})
+        assert 'href="/">Back</a>' in asked.text
 
 
 async def test_the_signal_that_a_run_waits_for_is_sent(harness: Harness, web: httpx.AsyncClient) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
+import shlex
 from collections import deque
 from urllib.parse import urljoin, urlsplit
 
@@ -14,6 +17,7 @@ from taskflow.connections import Connections
 from taskflow.testing import Harness
 from taskflow.values.text import printable
 from taskflow.web.pages.assets import assets
+from taskflow.web.pages.timeline import tick_ms
 from taskflow.web.serve import Prefixed
 from taskflow.web.site import SiteOptions, make_site
 from tests.web.pages.reader import PageReader
@@ -26,7 +30,7 @@ HOSTILE = (
 ALLOWED_TAGS = {
     "html", "head", "meta", "title", "link", "script", "body", "a", "header", "img", "form", "input", "nav", "ul", "li", "div", "p",
     "span", "button", "main", "h1", "h2", "h3", "section", "b", "i", "code", "pre", "table", "thead", "tbody", "tr", "th", "td",
-    "time", "label", "select", "option", "textarea", "dl", "dt", "dd", "aside", "svg", "rect", "text", "details", "summary",
+    "kbd", "time", "label", "select", "option", "textarea", "dl", "dt", "dd", "aside", "svg", "rect", "text", "details", "summary",
 }  # fmt: skip
 
 
@@ -96,12 +100,38 @@ async def test_the_page_of_a_run_has_its_steps_as_bars_and_the_command_that_ends
     assert "&#34;shelf 7&#34;" in text  # the output of the chosen step
 
 
+async def test_the_command_that_ends_a_wait_can_be_pasted_into_a_shell(
+    harness: Harness, web: httpx.AsyncClient
+) -> None:
+    run = await harness.send("shop/parcel", {"parcel": {"id": 7}})
+    page = html.unescape((await web.get(f"/runs/{run.id}")).text)
+    (command,) = re.findall(r"<code>(taskflow send .*)</code>", page)
+    program, verb, name, data = shlex.split(command)
+    assert (program, verb, name) == ("taskflow", "send", "shop/it's there")
+    await harness.apps[0].asend(name, json.loads(data))
+    await harness.settled()
+    assert await harness.status(run) == "completed"
+
+
+async def test_a_browser_gets_a_page_for_an_address_that_does_not_exist(web: httpx.AsyncClient) -> None:
+    browser = await web.get("/nothing", headers={"accept": "text/html"})
+    assert (browser.status_code, "there is no page /nothing" in browser.text) == (404, True)
+    assert PageReader(browser.text).tags.count("nav") == 1
+    assert (await web.get("/api/v1/nothing", headers={"accept": "text/html"})).json()["code"] == "not_found"
+
+
+def test_the_axis_has_few_and_round_times() -> None:
+    spans = (1, 3, 999, 1_600, 61_000, 3_600_000, 40 * 86_400_000, 9_000 * 86_400_000)
+    ticks = [tick_ms(span) for span in spans]
+    assert ticks == [1, 1, 500, 500, 20_000, 1_200_000, 30 * 86_400_000, 2_250 * 86_400_000]
+
+
 async def test_failed_attempts_are_drawn_and_told(harness: Harness, web: httpx.AsyncClient) -> None:
     run = (await harness.send("shop/flaky")).id
     await harness.advance(hours=1)
     text = (await web.get(f"/runs/{run}?step=charge")).text
     assert text.count('rect class="failed"') == 2
-    assert text.count("<details") == 2
+    assert text.count("<summary>ValueError: declined") == 2
     assert "ValueError: declined" in text
 
 

@@ -4,7 +4,9 @@
 const main = document.getElementById("main");
 const live = document.getElementById("live");
 const HIDDEN_FACTOR = 4, MAX_BACKOFF = 8, IDLE_MS = 30 * 60 * 1000;
-let tag = null, backoff = 1, isPaused = false, touched = Date.now();
+let tag = null, backoff = 1, isPaused = false, isLost = false, touched = Date.now();
+// How far the clock of this machine is from that of the server.
+const SKEW = Date.now() - Number(document.body.dataset.now);
 
 // Morph: makes `old` like `fresh` in place, so that focus, scroll and open details stay. Children with an id are found by it.
 function morph(old, fresh) {
@@ -75,14 +77,21 @@ async function refresh(takesAll) {
   morph(main, fresh);
 }
 
-function say() { if (live) live.textContent = isPaused ? live.dataset.paused : live.dataset.live; }
+// Says whether the page is fresh. Without an answer it keeps what it has.
+function say() {
+  if (!live) return;
+  const state = isPaused ? "paused" : isLost ? "lost" : "live";
+  live.dataset.state = state;
+  live.textContent = live.dataset[state];
+}
 
 async function loop() {
   const every = Number(main.dataset.every);
   if (!every) return;
   await new Promise((done) => setTimeout(done, every * 1000 * backoff * (document.hidden ? HIDDEN_FACTOR : 1)));
   if (!isPaused && Date.now() - touched < IDLE_MS && !isBusy()) {
-    try { await refresh(false); backoff = 1; } catch { backoff = Math.min(2 * backoff, MAX_BACKOFF); }
+    try { await refresh(false); backoff = 1; isLost = false; } catch { backoff = Math.min(2 * backoff, MAX_BACKOFF); isLost = true; }
+    say();
   }
   loop();
 }
@@ -91,10 +100,10 @@ async function loop() {
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 function ages() {
   for (const each of document.querySelectorAll("time[datetime]")) {
-    const s = Math.round((Date.now() - Date.parse(each.dateTime)) / 1000);
-    if (s < 0) continue;
-    const [unit, size] = UNITS.find(([, size]) => s >= size) || ["s", 1];
-    const told = `${Math.floor(s / size)} ${unit} ago`;
+    const distance = (Date.now() - SKEW - Date.parse(each.dateTime)) / 1000, s = Math.abs(distance);
+    const [unit, size] = UNITS.find(([, size]) => s >= size) || ["", 1];
+    const count = `${Math.floor(s / size)} ${unit}`;
+    const told = !unit ? "now" : distance > 0 ? `${count} ago` : `in ${count}`;
     if (each.textContent !== told) each.textContent = told;
   }
 }
@@ -118,8 +127,19 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "j") step(1);
   else if (event.key === "k") step(-1);
   else if (event.key === "p") { isPaused = !isPaused; say(); }
+  else if (event.key === "?") { const keys = document.getElementById("keys"); keys.open = !keys.open; }
 });
 document.addEventListener("pointermove", () => { touched = Date.now(); }, { passive: true });
+
+// A field that keeps what there is when left empty: a button puts that into it, to be edited.
+for (const field of document.querySelectorAll("textarea[data-now]")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "link";
+  button.textContent = main.dataset.edit;
+  button.addEventListener("click", () => { field.value = field.dataset.now; field.focus(); });
+  field.closest("label").after(button);
+}
 
 setInterval(ages, 1000);
 loop();
