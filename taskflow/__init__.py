@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from taskflow.app import TaskFlow
     from taskflow.blocking_step import BlockingStep
+    from taskflow.channel import Channel, Message, Topic, TopicRef
     from taskflow.config import Settings
     from taskflow.context import Context
     from taskflow.dependencies.depends import Depends
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         NestedStepError,
         NonDeterminismError,
         NonRetriableError,
+        ReaderTooSlow,
         RerunRefused,
         RetryAfterError,
         RunCancelled,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
         StoreVersionMismatch,
         Suspend,
         TaskFlowError,
+        TokenRefused,
         WorkerLost,
     )
     from taskflow.event import Event, ReceivedEvent
@@ -112,6 +115,11 @@ __all__ = [
     "SentEvent",
     "EventView",
     "QueueView",
+    # realtime
+    "Channel",
+    "Topic",
+    "TopicRef",
+    "Message",
     # inside a handler
     "Context",
     "Step",
@@ -143,6 +151,8 @@ __all__ = [
     "BrokerUnavailable",
     "ConfigError",
     "EventNotFound",
+    "ReaderTooSlow",
+    "TokenRefused",
     "ExpressionError",
     "InvalidDuration",
     "InvalidEvent",
@@ -176,6 +186,10 @@ MODULES = {
     "Event": "event",
     "ReceivedEvent": "event",
     "ReceivedSignal": "signals",
+    "Channel": "channel",
+    "Topic": "channel",
+    "TopicRef": "channel",
+    "Message": "channel",
     "Run": "run",
     "RunStatus": "run",
     "RunView": "run",

@@ -12,6 +12,7 @@ from taskflow.function_options import FunctionOptions
 from taskflow.headers import Headers
 from taskflow.middleware.base import Middleware
 from taskflow.operations import Operations
+from taskflow.publishing import Publishing
 from taskflow.run import Run, RunView
 from taskflow.tasks.defining import Tasks
 from taskflow.types import Duration, JsonObject
@@ -29,7 +30,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class TaskFlow(Operations, Tasks):
+class TaskFlow(Operations, Publishing, Tasks):
     """An app: one code base with its functions.
 
         app = TaskFlow("shop", broker="redis://localhost:6379/0")

@@ -22,6 +22,7 @@ from taskflow.types import Duration, When
 from taskflow.values.returns import output_of
 
 if TYPE_CHECKING:
+    from taskflow.channel import TopicRef
     from taskflow.function import Function
 
 P = ParamSpec("P")
@@ -142,6 +143,10 @@ class BlockingStep:
         return self._engine.block_on(
             self._engine.send_event(id, [events] if isinstance(events, (Event, TypedEvent)) else list(events))
         )
+
+    def publish(self, id: str, topic: TopicRef[T], data: T) -> None:
+        """See `Step.publish`."""
+        self._engine.block_on(self._engine.publish(id, topic, data))
 
     @overload
     def invoke(

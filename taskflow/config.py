@@ -25,6 +25,7 @@ Determinism: TypeAlias = Literal["warn", "strict"]
 DEFAULT_URL = "redis://localhost:6379/0"
 MAX_SLUG_CHARS = 64
 MAX_VERSION_CHARS = 128
+MIN_SECRET_CHARS, MAX_SECRET_CHARS = 32, 512
 MAX_DIGITS = 18  # longer texts are no number here: Python refuses to read numbers of thousands of digits
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 SWITCHES = {"1": True, "true": True, "0": False, "false": False}
@@ -57,6 +58,7 @@ class Settings(TypedDict, total=False):
     strict_events          True refuses to send events without a type (S11.2)
     determinism            "strict" fails a run whose replay calls the steps in another order; "warn" logs it (S4.5)
     retries                for functions without an option of their own: attempts after the first, or a Retries (S5.1)
+    signing_key            random text of 32 characters or more that app and web process share: signs subscription tokens (S17.2)
     """
 
     broker: str | None
@@ -74,6 +76,7 @@ class Settings(TypedDict, total=False):
     strict_events: bool | None
     determinism: Determinism | None
     retries: int | Retries | None
+    signing_key: str | None
 
 
 def read_text(at_most: int) -> Read[str]:
@@ -162,6 +165,15 @@ def read_retries(value: Any, what: str) -> Retries:
         raise ConfigError(f"{what}: {error}") from error
 
 
+def read_secret(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not MIN_SECRET_CHARS <= len(value) <= MAX_SECRET_CHARS:
+        # Not the value: it may be a secret all the same.
+        raise ConfigError(
+            f"{what} must be a random text of {MIN_SECRET_CHARS} to {MAX_SECRET_CHARS} characters"
+        )
+    return value
+
+
 def check_determinism(value: object, what: str) -> Determinism:
     """`value` if it is "warn" or "strict". Raises ConfigError."""
     if value == "warn":
@@ -210,6 +222,7 @@ class Config:
     strict_events: bool = setting(False, read_switch)
     determinism: Determinism = setting("warn", check_determinism)
     retries: Retries = setting(Retries(), read_retries)
+    signing_key: str = setting("", read_secret)
 
     def __post_init__(self) -> None:
         if self.max_step_output_bytes > self.max_run_bytes:
@@ -222,6 +235,7 @@ class Config:
     def __repr__(self) -> str:
         shown = {setting.name: getattr(self, setting.name) for setting in fields(self)}
         shown |= {"broker": redact(self.broker), "store": redact(self.store)}
+        shown["signing_key"] = "***" if self.signing_key else ""
         return f"Config({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @classmethod

@@ -22,6 +22,7 @@ from taskflow.values.clock import Clock, SystemClock
 from taskflow.values.durations import format_duration
 
 if TYPE_CHECKING:
+    from taskflow.realtime.feeds import Feeds
     from taskflow.run import RunView
     from taskflow.runs.control import RunControl
     from taskflow.sent import EventView
@@ -52,6 +53,7 @@ class Connections:
         self.loop_thread = LoopThread("taskflow-store")
         self.sessions: dict[asyncio.AbstractEventLoop, StoreSession] = {}
         self.sessions_lock = threading.Lock()
+        self.feeds_of: dict[StoreSession, Feeds] = {}
 
     def session(self) -> StoreSession:
         """The store session of the running loop."""
@@ -66,10 +68,22 @@ class Connections:
                 self.sessions[loop] = session
         return session
 
+    def feeds(self) -> Feeds:
+        """The readers of channels, on the running loop. Rule S17.1."""
+        session = self.session()
+        feeds = self.feeds_of.get(session)
+        if feeds is None:
+            from taskflow.realtime.feeds import Feeds
+
+            feeds = self.feeds_of[session] = Feeds(lambda: session)
+        return feeds
+
     def forget_closed_loops(self) -> None:
         """End the sessions of loops that were closed without closing their session."""
         for loop in [loop for loop in self.sessions if loop.is_closed()]:
-            self.sessions.pop(loop).abandon()
+            session = self.sessions.pop(loop)
+            self.feeds_of.pop(session, None)
+            session.abandon()
 
     def control(self, functions: Mapping[str, Function[Any, Any]] | None = None) -> RunControl:
         """The RunControl for the running loop; `functions` are those whose code is here."""
@@ -165,4 +179,6 @@ class Connections:
     async def close_session(self) -> None:
         session = self.sessions.pop(asyncio.get_running_loop(), None)
         if session is not None:
+            if (feeds := self.feeds_of.pop(session, None)) is not None:
+                await feeds.close()
             await session.close()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from datetime import datetime
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from taskflow.event import DataT, ReceivedEvent
 from taskflow.headers import Headers
@@ -15,13 +15,31 @@ from taskflow.observability.run_log import current_step
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
+    from taskflow.channel import TopicRef
+
     StepT = TypeVar("StepT", default=Any)
 else:
     from typing import TypeVar
 
     StepT = TypeVar("StepT")
+T = TypeVar("T")
 
 logger = logging.getLogger("taskflow.run")  # for handlers; kept, since getLogger takes a lock
+
+
+class Publisher(Protocol):
+    """What an app does for `Context.publish`."""
+
+    def _publish_of_run(self, topic: TopicRef[Any], data: Any, *, run_id: str) -> Awaitable[None]:
+        """Publish a message of a run: on a loop once it is awaited, in a thread at once."""
+        ...
+
+
+class Published:
+    """Awaiting it gives nothing, at once: the message is out already, or never goes."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from ()
 
 
 class Context(Generic[StepT, DataT]):
@@ -42,7 +60,17 @@ class Context(Generic[StepT, DataT]):
     logger       a logger that adds run, function and attempt to every line, and is silent during replay (S10.6)
     """
 
-    __slots__ = ("_attempt", "event", "events", "function_id", "logger", "run_id", "started_at", "step")
+    __slots__ = (
+        "_app",
+        "_attempt",
+        "event",
+        "events",
+        "function_id",
+        "logger",
+        "run_id",
+        "started_at",
+        "step",
+    )
 
     if not TYPE_CHECKING:
         # `Generic` wants both parameters before Python 3.13.
@@ -50,7 +78,7 @@ class Context(Generic[StepT, DataT]):
 
     def __init__(
         self, event: ReceivedEvent[DataT], events: list[ReceivedEvent[DataT]], run_id: str, function_id: str, attempt: int,
-        started_at: datetime, step: StepT, logger: RunLogger,
+        started_at: datetime, step: StepT, logger: RunLogger, app: Publisher | None = None,
     ) -> None:  # fmt: skip
         self.event = event
         self.events = events
@@ -60,6 +88,7 @@ class Context(Generic[StepT, DataT]):
         self.started_at = started_at
         self.step = step
         self.logger = logger
+        self._app = app
 
     @property
     def attempt(self) -> int:
@@ -71,6 +100,19 @@ class Context(Generic[StepT, DataT]):
     def headers(self) -> Headers:
         """The headers of the run, which are its event's. The events and runs that it sends and starts inherit them (S11.1)."""
         return self.event.headers
+
+    def publish(self, topic: TopicRef[T], data: T) -> Awaitable[None]:
+        """Publish a message from this run: awaited on the loop, while a `def` handler or step blocks. Rule S17.1.
+
+            await ctx.publish(OrderChannel(order_id="A1").status, Status(percent=50))
+
+        It is silent in replay, like `logger`, and costs no step: after a crash a message may come twice, which it never does with
+        `step.publish`. Raises SerializationError, LimitExceeded, StoreUnavailable.
+        """
+        if self._app is None or self.logger.is_replaying():
+            # Without an app it is the context of a unit test.
+            return Published()
+        return self._app._publish_of_run(topic, data, run_id=self.run_id)
 
 
 def run_facts(run_id: str, function_id: str, attempt: int, headers: Headers) -> dict[str, object]:

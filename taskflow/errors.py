@@ -10,6 +10,8 @@ TaskFlowError
 │   └── StoreVersionMismatch  the store holds data of another major version
 ├── RunNotFound               no such run, or its retention is over (S10.1)
 ├── EventNotFound             no such event, or no worker has routed it yet (S10.1)
+├── ReaderTooSlow             a subscriber lets more messages wait than are kept for it (S17.2)
+├── TokenRefused              a subscription token is forged, expired, or of another deployment (S17.2)
 ├── RunFailed                 `Run.result()` of a failed run; carries the run's error
 ├── RunCancelled              `Run.result()` of a cancelled run
 ├── RunSkipped                `Run.result()` of a run that flow control or a pause refused (S7, S10.4)
@@ -72,6 +74,14 @@ class RunNotFound(TaskFlowError):
 
 class EventNotFound(TaskFlowError):
     """There is no such event, no worker has routed it yet, or its retention is over. Rule S10.1."""
+
+
+class ReaderTooSlow(TaskFlowError):
+    """A subscriber lets more messages wait than are kept for it: it is dropped, and may begin again. Rule S17.2."""
+
+
+class TokenRefused(TaskFlowError):
+    """A subscription token is forged, has expired, or is of another deployment. Rule S17.2."""
 
 
 class RunFailed(TaskFlowError):

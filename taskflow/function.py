@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import field
 from functools import lru_cache
 from typing import (
+    TYPE_CHECKING,
     Any,
     Generic,
     NamedTuple,
@@ -43,6 +44,9 @@ from taskflow.values.manifest import NoManifest, from_manifest, in_code_only, to
 from taskflow.values.record import record
 from taskflow.values.returns import return_shape
 from taskflow.values.shape import Shape
+
+if TYPE_CHECKING:
+    from taskflow.channel import TopicRef
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -190,6 +194,14 @@ class FunctionApp(Protocol):
         self, function_id: FunctionId, /, data: InvokeData, **options: Unpack[InvokeOptions]
     ) -> Run[Any]:
         """Start a run of the function, without blocking the loop."""
+        ...
+
+    def _publish_of_run(self, topic: TopicRef[Any], data: Any, *, run_id: str) -> Awaitable[None]:
+        """Publish a message of a run: on a loop once it is awaited, in a thread at once. Rule S17.1."""
+        ...
+
+    async def _apublish_of_run(self, topic: TopicRef[Any], data: Any, *, run_id: str, uid: str) -> None:
+        """Publish a message of a run, once for its uid."""
         ...
 
 

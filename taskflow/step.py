@@ -22,6 +22,7 @@ from taskflow.values.returns import output_of
 from taskflow.values.shape import Shape
 
 if TYPE_CHECKING:
+    from taskflow.channel import TopicRef
     from taskflow.function import Function
 
 P = ParamSpec("P")
@@ -60,6 +61,8 @@ class StepEngine(Protocol):
     ) -> ReceivedSignal | None: ...
 
     async def send_event(self, step_id: str, events: Sequence[AnyEvent]) -> list[str]: ...
+
+    async def publish(self, step_id: str, topic: TopicRef[Any], data: Any) -> None: ...
 
     async def invoke(
         self,
@@ -259,6 +262,15 @@ class Step:
         return await self._engine.send_event(
             id, [events] if isinstance(events, (Event, TypedEvent)) else list(events)
         )
+
+    async def publish(self, id: str, topic: TopicRef[T], data: T) -> None:
+        """Publish a message on a channel, once, however often this step is tried. Rule S17.1.
+
+            await step.publish("tell", OrderChannel(order_id="A1").status, Status(percent=100))
+
+        Raises StepError when the retries are used up.
+        """
+        await self._engine.publish(id, topic, data)
 
     @overload
     async def invoke(

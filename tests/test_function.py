@@ -6,6 +6,7 @@ from typing import Any, Unpack
 import orjson
 import pytest
 
+from taskflow.channel import TopicRef
 from taskflow.errors import ConfigError, InvalidEvent
 from taskflow.event import Event
 from taskflow.flow.cancel import Cancel
@@ -40,6 +41,12 @@ class RecordingApp:
         self, function_id: FunctionId, /, data: InvokeData, **options: Unpack[InvokeOptions]
     ) -> Any:
         return self.invoke(function_id, data, **options)
+
+    async def _publish_of_run(self, topic: TopicRef[Any], data: Any, *, run_id: str) -> None:
+        raise NotImplementedError
+
+    async def _apublish_of_run(self, topic: TopicRef[Any], data: Any, *, run_id: str, uid: str) -> None:
+        raise NotImplementedError
 
 
 def send_receipt(ctx: str) -> str:

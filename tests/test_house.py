@@ -18,10 +18,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("redis", "expressions", "observability"),
     ("triggers", "retries", "timeouts", "event", "event_type", "event_model", "typed_data", "headers", "config", "signals",
      "context", "step", "blocking_step", "step_options", "function", "function_options", "functions", "handler_shape",
-     "parameters", "call_plans", "guard", "run", "sent", "flow", "middleware", "dependencies", "broker"),
+     "channel", "parameters", "call_plans", "guard", "run", "sent", "flow", "middleware", "dependencies", "broker"),
     ("store", "courier", "portal"),
-    ("routing", "engine", "steps", "runs"),
-    ("app", "connected_app", "operations", "tasks", "connections", "sending", "loading", "queues"),
+    ("routing", "engine", "steps", "runs", "realtime"),
+    ("app", "connected_app", "operations", "tasks", "connections", "sending", "publishing", "loading", "queues"),
     ("worker", "beat", "dev", "terminal"),
     ("commands", "testing", "web", "cli", "__main__", "__init__"),
 )  # fmt: skip

@@ -14,6 +14,7 @@ PUBLIC = {
     "TaskFlow", "Timeouts", "TriggerCron", "TriggerEvent",
     "Activation", "Attempt", "Depends", "Middleware", "Outcome",
     "Batch", "Concurrency", "Debounce", "Priority", "RateLimit", "Singleton", "Throttle",
+    "Channel", "Message", "ReaderTooSlow", "TokenRefused", "Topic", "TopicRef",
     "BrokerUnavailable", "ConfigError", "EventNotFound", "ExpressionError", "InvalidDuration", "InvalidEvent",
     "LimitExceeded", "NestedStepError",
     "NonDeterminismError", "NonRetriableError", "RetryAfterError", "RunCancelled", "RunFailed", "RunNotFound",

@@ -45,7 +45,8 @@ CONSUME = ("client|unblock", "del", "set", "xack", "xdel", "xpending", "xreadgro
 
 CONTROL = (
     "cancel_runs", "check_version", "clear_outbox", "create_key", "keep_request", "note_key_use", "pause_function", "pause_queue",
-    "rerun_run", "resume_function", "resume_queue", "revoke_key", "send_signal", "spend_key_rate", "start_run", "watch_run",
+    "publish_message", "rerun_run", "resume_function", "resume_queue", "revoke_key", "send_signal", "spend_key_rate", "start_run",
+    "watch_run",
 )  # fmt: skip
 DUTIES = (
     "abdicate", "check_version", "clear_outbox", "find_lost", "fire_cron", "fire_timers", "forget_worker", "lead", "trim_history",

@@ -119,7 +119,17 @@ class Around:
         facts = run_facts(run.run_id, run.function_id, run.attempt, run.headers)
         started_at = datetime.fromtimestamp(run.started_ms / 1000, UTC)
         logger = RunLogger(facts, lambda: False)
-        return Context(events[0], events, run.run_id, run.function_id, run.attempt, started_at, None, logger)
+        return Context(
+            events[0],
+            events,
+            run.run_id,
+            run.function_id,
+            run.attempt,
+            started_at,
+            None,
+            logger,
+            self.function._app,
+        )
 
     # --- the handler ---
 

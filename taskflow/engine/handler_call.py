@@ -92,6 +92,7 @@ class HandlerCall:
             datetime.fromtimestamp(claimed.started_ms / 1000, UTC),
             step,
             RunLogger(run.facts, self.is_silent),
+            run.function._app,
         )
         return (context, step) if run.function.takes_step else (context,)
 

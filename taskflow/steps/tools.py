@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
+from taskflow.channel import TopicRef
 from taskflow.event import AnyEvent, ReceivedEvent
 from taskflow.event_type import EventName
 from taskflow.signals import OnConflict, ReceivedSignal
@@ -14,6 +15,7 @@ from taskflow.steps.host import StepHost
 from taskflow.steps.invoke import invoke
 from taskflow.steps.map import map_items
 from taskflow.steps.parallel import parallel, parallel_threads
+from taskflow.steps.publish import publish
 from taskflow.steps.run import run
 from taskflow.steps.send_event import send_event
 from taskflow.steps.sleep import sleep, sleep_until
@@ -64,6 +66,9 @@ class Tools:
 
     def send_event(self, step_id: str, events: Sequence[AnyEvent]) -> Work[list[str]]:
         return send_event(self.host, step_id, events)
+
+    def publish(self, step_id: str, topic: TopicRef[Any], data: Any) -> Work[None]:
+        return publish(self.host, step_id, topic, data)
 
     def invoke(self, step_id: str, function_id: str, options: StepInvokeOptions, output: Shape) -> Work[Any]:
         return invoke(self.host, step_id, function_id, options, output)

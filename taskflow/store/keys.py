@@ -82,6 +82,14 @@ class Keys:
     def app(self, app_id: str) -> str:
         return f"{self.prefix}app:{app_id}"
 
+    def channel(self, name: str) -> str:
+        """The messages of a channel; also the name under which the store tells of new ones."""
+        return f"{self.prefix}channel:{name}"
+
+    def channel_count(self, name: str) -> str:
+        """The id of the last message of a channel."""
+        return f"{self.prefix}channel_count:{name}"
+
     def watch_channel(self, run_id: str) -> str:
         return f"{self.prefix}watch:{run_id}"
 

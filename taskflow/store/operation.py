@@ -20,10 +20,18 @@ from taskflow.values.stored import load
 DONE, FAILED, WAIT, RETRY, OFFER, TAKEN = "done", "failed", "wait", "retry", "offer", "taken"
 DUE, DROPPED = "due", "dropped"
 # Kinds, by the tool that makes it.
-STEP, SEND, SLEEP, EVENT, SIGNAL, INVOKE = "step", "send", "sleep", "event", "signal", "invoke"
+STEP, SEND, SLEEP, EVENT, SIGNAL, INVOKE, PUBLISH = (
+    "step",
+    "send",
+    "sleep",
+    "event",
+    "signal",
+    "invoke",
+    "publish",
+)
 TOOLS = {
     STEP: "step.run", SEND: "step.send_event", SLEEP: "step.sleep", EVENT: "step.wait_for_event", SIGNAL: "step.wait_for_signal",
-    INVOKE: "step.invoke",
+    INVOKE: "step.invoke", PUBLISH: "step.publish",
 }  # fmt: skip
 FINISHED = (DONE, FAILED)
 PENDING = (WAIT, RETRY, OFFER, TAKEN)

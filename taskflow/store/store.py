@@ -17,6 +17,7 @@ from taskflow.store.control import Steering
 from taskflow.store.duties import Duties
 from taskflow.store.history import History
 from taskflow.store.keys import Keys
+from taskflow.store.messages import Messages
 from taskflow.store.refusals import Refusals
 from taskflow.store.registry import Registry
 from taskflow.store.routing import Routing
@@ -49,6 +50,7 @@ class Store:
         self.history = History(client, keys)
         self.steering = Steering(client, scripts, keys)
         self.clients = Clients(client, scripts, keys)
+        self.messages = Messages(client, scripts, keys)
 
     @classmethod
     async def open(cls, url: str, *, namespace: str = "tf", timeout_s: float = 3.0) -> Store:

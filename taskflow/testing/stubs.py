@@ -252,6 +252,14 @@ def stubbed_tools(step: Step | BlockingStep, stubs: Stubs) -> Tools:
 
 def arguments(function: Function[Any, Any], ctx: Context[Any], step: Any) -> tuple[Any, ...]:
     own: Context[Any] = Context(
-        ctx.event, ctx.events, ctx.run_id, ctx.function_id, ctx.attempt, ctx.started_at, step, ctx.logger
+        ctx.event,
+        ctx.events,
+        ctx.run_id,
+        ctx.function_id,
+        ctx.attempt,
+        ctx.started_at,
+        step,
+        ctx.logger,
+        ctx._app,
     )
     return (own, step) if function.takes_step else (own,)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import redis
 from amqp.exceptions import AccessRefused
 
-from taskflow import BrokerUnavailable, TaskFlow
+from taskflow import BrokerUnavailable, TaskFlow, TopicRef
 from taskflow.broker.connection import new_connection
 from taskflow.broker.topology import Topology
 from taskflow.commands.rights import ROLES, commands_of, rabbitmq_rights, store_rights, streams_rights
@@ -25,7 +26,7 @@ from tests.processes import TaskflowProcess, wait_until
 from tests.servers import RabbitMQServer, RedisServer, RespServer, ValkeyServer
 
 APP = """
-from taskflow import Cancel, Concurrency, Context, Event, Step, TaskFlow, TriggerCron
+from taskflow import Cancel, Concurrency, Context, Event, Step, TaskFlow, TopicRef, TriggerCron
 
 app = TaskFlow("shop")
 
@@ -35,6 +36,8 @@ app = TaskFlow("shop")
 )
 async def fulfil(ctx: Context, step: Step) -> str:
     await step.run("reserve", lambda: "ok")
+    await ctx.publish(TopicRef("orders", "news"), 1)
+    await step.publish("news", TopicRef("orders", "news"), 2)
     await step.sleep("soon", 1)
     await step.send_event("tell", Event("order.told", {"id": ctx.event.data["id"]}))
     paid = await step.wait_for_event("paid", "order.paid", timeout="60s", match="data.id")
@@ -150,6 +153,12 @@ def app_of(server: RespServer, role: str) -> Iterator[TaskFlow]:
         app.close()
 
 
+async def first_id(app: TaskFlow) -> int:
+    """The id of the first message on the channel of the app's runs."""
+    async with aclosing(app.subscribe("orders", since="1h")) as messages:
+        return (await anext(messages)).id
+
+
 def runs_of(app: TaskFlow, event_id: str) -> list[Run[Any]]:
     """What the event started; nothing while no worker has routed it."""
     try:
@@ -183,6 +192,9 @@ def test_all_roles_do_their_work_and_nothing_is_denied(deployment: RespServer) -
         wait_until(
             lambda: str(dashboard.run(other.id).status()) == "cancelled", what="the cancel by an event"
         )
+
+        # The run has published before.
+        assert web.publish(TopicRef("orders", "news"), 3) > asyncio.run(first_id(web)) + 1
 
         approval = web.invoke("shop/approve")
         wait_until(lambda: web.send_signal("approved", {"by": "ann"}), what="the wait for the signal")

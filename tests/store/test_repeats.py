@@ -261,6 +261,11 @@ CASES: dict[str, Case] = {
     "spend_key_rate": Case(
         lambda scene: scene.store.clients.spend_key_rate("web", "r1", events=3, limit=5, period_ms=1_000, now_ms=NOW_MS)
     ),
+    "publish_message": Case(
+        lambda scene: scene.store.messages.publish(
+            "order:A1", "status", b"1", run_id="r1", uid="M1", known_ms=60_000, now_ms=NOW_MS
+        )
+    ),
     "keep_request": Case(lambda scene: scene.store.clients.keep_request("k1", "f1", uid="E1")),
     "pause_queue": Case(
         lambda scene: scene.store.steering.pause_queue("shop", "default", now_ms=NOW_MS), lambda scene: scene.make_run()
