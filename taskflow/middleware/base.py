@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from taskflow.event import Event, ReceivedEvent
-from taskflow.middleware.facts import Activation, Attempt, Outcome
+if TYPE_CHECKING:
+    # Named in signatures alone: an app without middleware needs nothing of it.
+    from taskflow.event import Event, ReceivedEvent
+    from taskflow.middleware.facts import Activation, Attempt, Outcome
 
 
 class Middleware:
