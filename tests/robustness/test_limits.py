@@ -37,9 +37,17 @@ def test_a_limit_holds_while_workers_are_killed(deployment: Deployment, measure:
         os.kill(victim, signal.SIGKILL)
     runs = deployment.wait_until_final(run_ids, deadline_s=60)
     deployment.journal.check(runs)
-    levels = levels_of(deployment.journal.lines(), kills)
+    lines = deployment.journal.lines()
+    levels = levels_of(lines, kills)
     assert max(level for _, level in levels) == LIMIT
-    for killed_ns in kills.values():
+    # On a busy machine a kill may come so late that too few runs are left to reach the limit again.
+    early = [
+        killed_ns
+        for killed_ns in kills.values()
+        if sum(line.what == "start" and line.at_ns > killed_ns for line in lines) > 2 * LIMIT
+    ]
+    assert len(early) > KILLS // 2
+    for killed_ns in early:
         full_ns = next(at for at, level in levels if at > killed_ns and level == LIMIT)
         measure("child killed, the limit is reached again", (full_ns - killed_ns) / NS_PER_S)
         assert full_ns - killed_ns <= CHILD_LOST_S * NS_PER_S
