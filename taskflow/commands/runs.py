@@ -69,30 +69,29 @@ def list_command(
     """List runs, newest first."""
     target = find_target(app, store, broker, namespace)
 
-    async def read(opened: Store, moment: Moment) -> tuple[list[str], FoundRuns]:
-        if function_id is None:
-            functions = await opened.registry.known_functions()
-        else:
-            functions = [full_function_id(target, function_id)]
+    async def read(opened: Store, moment: Moment) -> tuple[bool, FoundRuns]:
+        functions = None if function_id is None else [full_function_id(target, function_id)]
+        if functions is not None:
             await check_known(opened, functions[0])
         since_ms = None if since is None else moment.now_ms - since
-        return functions, await recent_runs(
+        found = await recent_runs(
             opened, functions, limit=limit, moment=moment, statuses=statuses, since_ms=since_ms
         )
+        return bool(found.runs or functions or await opened.registry.known_functions()), found
 
-    (functions, found), moment = look(target, read)
+    (are_functions, found), moment = look(target, read)
     if as_json:
         print_json([one.summary_json(moment.now_ms) for one in found.runs])
         return
     screen = Screen.of_stdout()
     if not found.runs:
         screen.print_line(
-            plain("no runs" if functions else "no runs: no worker has registered a function yet", "dim")
+            plain("no runs" if are_functions else "no runs: no worker has registered a function yet", "dim")
         )
         return
     screen.table([list_row(one, moment.now_ms) for one in found.runs], header=LIST_HEADER, right=(4,))
     shown = f"{len(found.runs):,}" + ("" if found.total is None else f" of {found.total:,}")
-    more = [f"{shown}; --limit shows more"] if found.has_more else []
+    more = [f"{shown}; --limit shows more"] if found.next else []
     in_all = [f"in all {found.counts}"] if found.counts else []
     if more or in_all:
         screen.print_line(plain(", ".join([*more, *in_all]), "dim"))

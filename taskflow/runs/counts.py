@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from taskflow.run import RunStatus
 from taskflow.store.history import ENDED_KINDS
@@ -60,9 +60,15 @@ async def count_ended(store: Store, function_id: str) -> tuple[int, dict[str, in
     return kept, dict(zip(ENDED_KINDS, ended, strict=True))
 
 
-def sum_of(counts: Iterable[RunCounts]) -> RunCounts:
-    """The sum of all counts."""
-    total: Counter[RunStatus] = Counter()
-    for each in counts:
-        total.update(each.by_status)
-    return RunCounts({status: total[status] for status in RunStatus})
+async def count_all(store: Store, functions: Sequence[str] | None = None) -> RunCounts:
+    """The numbers of the runs of these functions, or of all, by status. One round trip."""
+    live, ended = await asyncio.gather(store.history.live_counts(), store.listing.count(functions))
+    wanted = None if functions is None else set(functions)
+    living = Counter[str]()
+    for each in live:
+        if wanted is None or each.function_id in wanted:
+            living[each.status] += each.runs
+    counts = {status: ended.get(status, living[status]) for status in RunStatus}
+    # As above.
+    counts[RunStatus.COMPLETED] = max(0, ended[""] - sum(counts.values()))
+    return RunCounts(counts)

@@ -18,12 +18,13 @@ from taskflow.flow.reasons import LaneState
 from taskflow.flow.throttle import ThrottleLevel
 from taskflow.function import FunctionSpec, read_spec
 from taskflow.run import RunStatus, RunView, no_run
-from taskflow.runs.counts import RunCounts, count_runs, sum_of
+from taskflow.runs.counts import RunCounts, count_all
 from taskflow.runs.pages import PAGE, RunPages
 from taskflow.runs.reasons import NOTHING_KNOWN, ChildRun, Moment, Surroundings
 from taskflow.runs.view import run_view
 from taskflow.store.fields import number, text
 from taskflow.store.history import Serving, StoredRun
+from taskflow.store.listing import Place
 from taskflow.store.operation import Operation
 from taskflow.store.store import Store
 from taskflow.values.ids import time_span
@@ -189,7 +190,7 @@ class FoundRuns:
     """A list of runs, newest first."""
 
     runs: list[RunView]
-    has_more: bool
+    next: Place | None  # the place after which the list goes on; None at its end
     total: int | None  # how many runs there are in all; None if nothing was counted
     counts: (
         RunCounts | None
@@ -198,44 +199,55 @@ class FoundRuns:
 
 async def recent_runs(
     store: Store,
-    functions: Sequence[str],
+    functions: Sequence[str] | None,
     *,
     limit: int,
     moment: Moment,
     statuses: Collection[str] = (),
     since_ms: int | None = None,
-    before: tuple[int, str] | None = None,
-    counts_all: bool = True,
+    after: Place | None = None,
 ) -> FoundRuns:
-    """The newest runs of these functions. With `statuses` it reads as far back as it takes to find `limit` runs.
-
-    `before`, the (created ms, run id) of a run, goes on after that run. Without `counts_all` nothing is counted.
-    """
-    pages = RunPages(store, functions, since_ms=since_ms, statuses=statuses, before=before)
-    found: list[StoredRun] = []
-    while len(found) <= limit:
-        # Without statuses all runs are wanted, so no more than needed are read.
-        run_ids = await pages.next(PAGE if statuses else min(PAGE, limit + 1 - len(found)))
-        if not run_ids:
-            break
-        rows = await store.history.many(run_ids, LISTED_FIELDS)
-        found += [
-            StoredRun(run_id, fields, {})
-            for run_id, fields in zip(run_ids, rows, strict=True)
-            if fields and (not statuses or text(fields, "status") in statuses)
-        ]
+    """The newest runs of these functions, or of all, and how many there are. It reads on until it has found `limit` runs."""
+    pages = RunPages(store, functions, since_ms=since_ms, statuses=statuses, after=after)
     views: list[RunView] = []
-    for first in range(0, min(limit, len(found)), PAGE):
-        part = found[first : min(first + PAGE, limit)]
-        views += await views_of(store, part, moment)
-    has_more = len(found) > limit
-    if not counts_all:
-        return FoundRuns(views, has_more, None, None)
+    while len(views) < limit and not pages.is_over:
+        views += await read_page(pages, min(PAGE, limit - len(views)), moment)
     if since_ms is None:
-        counts = sum_of((await count_runs(store, functions)).values())
-        return FoundRuns(views, has_more, counts.of(statuses), counts)
-    made = [] if statuses else [store.history.count_runs(each, since_ms=since_ms) for each in functions]
-    return FoundRuns(views, has_more, None if statuses else sum(await asyncio.gather(*made)), None)
+        counts = await count_all(store, functions)
+        return FoundRuns(views, pages.place, counts.of(statuses), counts)
+    total = None if statuses else (await store.listing.count(functions, since_ms=since_ms))[""]
+    return FoundRuns(views, pages.place, total, None)
+
+
+async def page_of_runs(
+    store: Store,
+    functions: Sequence[str] | None,
+    *,
+    limit: int,
+    moment: Moment,
+    statuses: Collection[str] = (),
+    since_ms: int | None = None,
+    after: Place | None = None,
+) -> FoundRuns:
+    """A page of the list of these functions' runs, or of all runs, in three round trips.
+
+    Of runs of some statuses it may have less than `limit`, or none, and yet a `next`: it has looked at some thousand runs then.
+    """
+    pages = RunPages(store, functions, since_ms=since_ms, statuses=statuses, after=after)
+    views = await read_page(pages, limit, moment)
+    return FoundRuns(views, pages.place, None, None)
+
+
+async def read_page(pages: RunPages, limit: int, moment: Moment) -> list[RunView]:
+    """The views of the next runs, `limit` at most."""
+    run_ids = await pages.look(limit)
+    rows = await pages.store.history.many(run_ids, LISTED_FIELDS)
+    found = [
+        StoredRun(run_id, fields, {})
+        for run_id, fields in zip(run_ids, rows, strict=True)
+        if fields and (not pages.statuses or text(fields, "status") in pages.statuses)
+    ]
+    return await views_of(pages.store, found, moment)
 
 
 async def check_known(store: Store, function_id: str) -> None:

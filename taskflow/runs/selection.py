@@ -36,9 +36,12 @@ class ListedRuns(TypedDict, total=False):
 
 @record(kw_only=True)
 class Selection:
-    """The runs of `functions` that were made from `since_ms` to `until_ms` (ms since epoch, both included), and more conditions."""
+    """The runs of `functions` (None: of all) that were made from `since_ms` to `until_ms`, and more conditions.
 
-    functions: Sequence[str]
+    Times are ms since the epoch, both included.
+    """
+
+    functions: Sequence[str] | None
     statuses: frozenset[str]
     since_ms: int | None = None
     until_ms: int | None = None

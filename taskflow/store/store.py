@@ -17,6 +17,7 @@ from taskflow.store.control import Steering
 from taskflow.store.duties import Duties
 from taskflow.store.history import History
 from taskflow.store.keys import Keys
+from taskflow.store.listing import Listing
 from taskflow.store.messages import Messages
 from taskflow.store.refusals import Refusals
 from taskflow.store.registry import Registry
@@ -48,6 +49,7 @@ class Store:
         self.duties = Duties(scripts)
         self.registry = Registry(client, scripts, keys)
         self.history = History(client, keys)
+        self.listing = Listing(scripts)
         self.steering = Steering(client, scripts, keys)
         self.clients = Clients(client, scripts, keys)
         self.messages = Messages(client, scripts, keys)

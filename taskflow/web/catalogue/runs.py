@@ -7,7 +7,8 @@ from typing import Any, TypedDict, cast
 
 from taskflow.run import RunStatus
 from taskflow.runs.edits import Edits
-from taskflow.runs.lookup import check_known, find_run, recent_runs
+from taskflow.runs.lookup import check_known, find_run, page_of_runs
+from taskflow.store.listing import Place
 from taskflow.types import UNCHANGED, JsonObject
 from taskflow.values.durations import parse_duration_ms
 from taskflow.web.catalogue.fields import wanted
@@ -176,30 +177,33 @@ class RerunRun:
 async def list_runs(desk: Desk, request: ListRuns) -> RunListJson:
     """List runs, newest first.
 
-    Event and output are left out; `runs.get` has them.
+    Event and output are left out; `runs.get` has them. A page may have fewer runs than `limit`, or none: only without `next` it is
+    the last.
     """
-    before = None if request.cursor is None else parse_cursor(request.cursor)
+    after = None if request.cursor is None else parse_cursor(request.cursor)
     since = None if request.since is None else parse_duration_ms(request.since, what="since")
     async with desk.store() as (store, moment):
         one = request.function
-        functions = await store.registry.known_functions() if one is None else [one]
-        found = await recent_runs(
-            store, functions, limit=request.limit, moment=moment, statuses=request.status, before=before,
-            since_ms=None if since is None else moment.now_ms - since, counts_all=False,
+        found = await page_of_runs(
+            store, None if one is None else [one], limit=request.limit, moment=moment, statuses=request.status, after=after,
+            since_ms=None if since is None else moment.now_ms - since,
         )  # fmt: skip
         if one is not None and not found.runs:
             async with unknown_is(Kind.FUNCTION_NOT_FOUND):
                 await check_known(store, one)
-    last = found.runs[-1] if found.has_more else None
     rows = [cast(RunInListJson, run.summary_json(moment.now_ms)) for run in found.runs]
-    return {"runs": rows, "next": f"{last.created_ms}-{last.run_id}" if last else None}
+    return {"runs": rows, "next": cursor_of(found.next)}
 
 
-def parse_cursor(text: str) -> tuple[int, str]:
+def cursor_of(place: Place | None) -> str | None:
+    return None if place is None else f"{place.created_ms}-{place.run_id}"
+
+
+def parse_cursor(text: str) -> Place:
     ms, dash, run_id = text.partition("-")
     if not (dash and run_id and ms.isdecimal() and ms.isascii() and len(ms) < 16):
         raise Problem(Kind.INVALID_FIELD, f"cursor must be `next` of the page before, got {text!r:.80}")
-    return int(ms), run_id
+    return Place(int(ms), run_id)
 
 
 @operation("runs.get", "GET", "/runs/{run_id}", Scope.READ, Kind.RUN_NOT_FOUND)

@@ -13,13 +13,13 @@ from starlette.routing import BaseRoute, Route
 from taskflow.errors import RunNotFound
 from taskflow.run import RunStatus
 from taskflow.runs.events import find_event, recent_events
-from taskflow.runs.lookup import find_run, recent_runs, whole_run_id
+from taskflow.runs.lookup import find_run, page_of_runs, whole_run_id
 from taskflow.runs.queues import QueueView, find_queues
 from taskflow.values.durations import parse_duration_ms
 from taskflow.web.api.guard import Caller
 from taskflow.web.catalogue.operation import Desk, Scope
 from taskflow.web.catalogue.problems import Kind, Problem
-from taskflow.web.catalogue.runs import parse_cursor
+from taskflow.web.catalogue.runs import cursor_of, parse_cursor
 from taskflow.web.catalogue.table import OPERATIONS
 from taskflow.web.pages.acting import Acting
 from taskflow.web.pages.answering import Answering, View
@@ -83,10 +83,7 @@ class Pages:
 
     async def failures(self) -> list[Any]:
         async with self.desk.store() as (store, moment):
-            known = await store.registry.known_functions()
-            found = await recent_runs(
-                store, known, limit=FAILURES, moment=moment, statuses=["failed"], counts_all=False
-            )
+            found = await page_of_runs(store, None, limit=FAILURES, moment=moment, statuses=["failed"])
         return found.runs
 
     async def runs(self, request: Request, caller: Caller) -> Response:
@@ -96,20 +93,19 @@ class Pages:
             raise Problem(
                 Kind.INVALID_FIELD, f"status must be one of {', '.join(RunStatus)}, got {status!r:.40}"
             )
-        before = parse_cursor(asked["cursor"]) if asked.get("cursor") else None
+        after = parse_cursor(asked["cursor"]) if asked.get("cursor") else None
         since_ms = parse_duration_ms(since, what="since") if since else None
         async with self.desk.store() as (store, moment):
             known = sorted(await store.registry.known_functions())
-            found = await recent_runs(
-                store, [function] if function else known, limit=PAGE, moment=moment, before=before, counts_all=False,
+            found = await page_of_runs(
+                store, [function] if function else None, limit=PAGE, moment=moment, after=after,
                 statuses=[status] if status else (), since_ms=None if since_ms is None else moment.now_ms - since_ms,
             )  # fmt: skip
         filters = {"function": function, "status": status, "since": since}
-        last = found.runs[-1] if found.has_more else None
-        older = query(**filters, cursor=f"{last.created_ms}-{last.run_id}") if last else ""
+        older = query(**filters, cursor=cursor_of(found.next)) if found.next else ""
         return render(
             request, "runs.html", caller, self.now_ms, runs=found.runs, known=known, filters=filters, older=older,
-            is_first=before is None, statuses=[each.value for each in RunStatus],
+            is_first=after is None, statuses=[each.value for each in RunStatus],
         )  # fmt: skip
 
     async def run(self, request: Request, caller: Caller) -> Response:
@@ -144,9 +140,7 @@ class Pages:
     async def function(self, request: Request, caller: Caller) -> Response:
         found = await self.call("functions.get", **request.path_params)
         async with self.desk.store() as (store, moment):
-            recent = await recent_runs(
-                store, [found["id"]], limit=RECENT, moment=moment, statuses=(), counts_all=False
-            )
+            recent = await page_of_runs(store, [found["id"]], limit=RECENT, moment=moment)
         return render(
             request, "function.html", caller, self.now_ms, function=found, slug=request.path_params["function"],
             runs=recent.runs,

@@ -14,6 +14,7 @@ import pytest
 
 from taskflow import TaskFlow
 from taskflow.connections import Connections
+from taskflow.store import listing
 from taskflow.testing import Harness
 from taskflow.values.text import printable
 from taskflow.web.pages.assets import assets
@@ -69,6 +70,28 @@ async def test_the_list_of_runs_is_filtered_by_its_address(harness: Harness, web
     nothing = (await web.get("/runs?status=cancelled")).text
     assert "No run matches these filters." in nothing
     assert (await web.get("/runs?status=broken")).status_code == 400
+
+
+async def test_a_page_on_which_nothing_was_found_yet_leads_on(
+    harness: Harness, web: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list of some status looks at so many runs at a time. Here a few."""
+    monkeypatch.setattr(listing, "MOST_LOOKS", 2)
+    done = (await harness.send("shop/order")).id
+    for _ in range(4):
+        await harness.send("shop/broken")
+    first = (await web.get("/runs?status=completed")).text
+    assert "None of the runs looked at so far matches these filters." in first
+    older = re.search(r'rel="next" href="([^"]+)"', first)
+    assert older is not None
+    path = older[1].replace("&amp;", "&")
+    assert "status=completed" in path
+    for _ in range(3):
+        text = (await web.get(path)).text
+        if done in text:
+            return
+        path = re.findall(r'rel="next" href="([^"]+)"', text)[0].replace("&amp;", "&")
+    raise AssertionError("the run was not found")
 
 
 async def test_pages_of_runs_have_neither_gap_nor_double(
