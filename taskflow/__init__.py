@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from taskflow.function_options import FunctionOptions
     from taskflow.middleware.base import Middleware
     from taskflow.middleware.facts import Activation, Attempt, Outcome
+    from taskflow.middleware.open_telemetry import OpenTelemetry as OpenTelemetry
     from taskflow.retries import Retries
     from taskflow.run import Run, RunStatus, RunView, StepView
     from taskflow.runs.queues import QueueView
@@ -220,8 +221,12 @@ MODULES = {
 }
 """Where the names live that are not in `errors`."""
 
-OPTIONAL = {"EventModel": "event_model", "upgrade_from": "event_model"}
-"""Names that need an extra, here taskflow-durable[pydantic]; so `from taskflow import *` leaves them out."""
+OPTIONAL = {
+    "EventModel": "event_model",
+    "upgrade_from": "event_model",
+    "OpenTelemetry": "middleware.open_telemetry",
+}
+"""Names that need an extra, as taskflow-durable[pydantic]; so `from taskflow import *` leaves them out."""
 
 
 def __getattr__(name: str) -> object:

@@ -210,6 +210,7 @@ class TaskFlow(Operations, Publishing, Tasks):
         check_keywords(options, InvokeOptions, what="invoke()")
         control = self._control()
         spec = await control.spec(function)
+        options["headers"] = self._functions.hooks.headers_of_call(options.get("headers"))
         run_id = await control.invoke(spec, data, version=self.config.app_version, **options)
         known = function if isinstance(function, Function) else self.functions.get(function)
         return Run(run_id, self._link, known.output if known else ANY)

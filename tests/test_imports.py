@@ -120,6 +120,18 @@ def test_without_pydantic_an_error_names_the_extra_and_nothing_else_needs_it() -
     assert "EventModel needs pydantic 2: pip install 'taskflow-durable[pydantic]'" in done.stderr
 
 
+def test_without_opentelemetry_an_error_names_the_extra() -> None:
+    hide = "import sys; sys.modules['opentelemetry'] = None\n"
+    imported_by(f"{hide}{APP}\nfrom taskflow import *")
+    done = subprocess.run(
+        [sys.executable, "-c", f"{hide}from taskflow import OpenTelemetry"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "OpenTelemetry needs the SDK of OpenTelemetry: pip install 'taskflow-durable[otel]'" in done.stderr
+
+
 @pytest.fixture
 def lean(tmp_path: Path) -> Path:
     (tmp_path / "lean.py").write_text(APP)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,6 +43,13 @@ class Middleware:
         """Around `send`, `asend` and `step.send_event`: give `send` these events, or others; return what it returns, the ids.
 
         What it raises is raised by the call; of a step it is the attempt's error.
+        """
+
+    def transform_headers(self, headers: Mapping[str, str]) -> Mapping[str, str] | None:
+        """Return the headers that a call gives to its run, in place of `headers`: of `step.invoke`, `invoke` and a task's `delay`.
+
+        Where the caller runs, on its thread, so always a plain `def`, which must not block. None leaves them as they are. The run
+        inherits those of the calling run besides (S11.1). What it raises is raised by the call. Events get theirs in `wrap_send`.
         """
 
     def transform_event(self, event: ReceivedEvent) -> Any:

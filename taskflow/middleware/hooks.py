@@ -7,7 +7,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from taskflow.errors import ConfigError, Suspend
+from taskflow.errors import ConfigError, InvalidEvent, Suspend
+from taskflow.headers import NO_HEADERS, Headers, find_header_problem
 from taskflow.middleware.base import Middleware
 
 logger = logging.getLogger("taskflow.middleware")
@@ -15,6 +16,10 @@ logger = logging.getLogger("taskflow.middleware")
 NAMES = tuple(name for name in vars(Middleware) if not name.startswith("_"))
 SENDS = ("wrap_send",)
 AT_DEFINITION = ("on_register",)
+PLAIN = {
+    "on_register": "it is called by the decorator, where no loop runs",
+    "transform_headers": "it is called where a call is made, in sync code too",
+}
 
 
 class Hook(NamedTuple):
@@ -37,6 +42,7 @@ class Hooks:
     on_register: tuple[Hook, ...]
     wrap_send: tuple[Hook, ...]
     transform_event: tuple[Hook, ...]
+    transform_headers: tuple[Hook, ...]
     wrap_run: tuple[Hook, ...]
     wrap_attempt: tuple[Hook, ...]
     on_run_start: tuple[Hook, ...]
@@ -62,6 +68,19 @@ class Hooks:
     def are_in_runs(self) -> bool:
         """Whether any of them is called while a run executes."""
         return any(getattr(self, name) for name in NAMES if name not in AT_DEFINITION)
+
+    def headers_of_call(self, headers: Headers | None) -> Headers | None:
+        """The headers that a call gives to its run, through `transform_headers` of each middleware, the first of them first.
+
+        Raises InvalidEvent for what are no headers.
+        """
+        for hook in self.transform_headers:
+            came = hook.method(headers or NO_HEADERS)
+            if came is not None:
+                if problem := find_header_problem(came):
+                    raise InvalidEvent(f"{hook}: {problem}")
+                headers = came
+        return headers
 
     async def tell(self, hooks: tuple[Hook, ...], *facts: Any) -> None:
         """Call `on_...` methods. What one raises is logged, once for each class of error, and changes nothing."""
@@ -122,10 +141,9 @@ def check(middleware: object) -> None:
             raise ConfigError(
                 f"middleware {owner}: {name} is no hook{hint} Begin the name of a helper with _"
             )
-    if inspect.iscoroutinefunction(middleware.on_register):
-        raise ConfigError(
-            f"middleware {owner}: on_register must be a plain def: it is called by the decorator, where no loop runs"
-        )
+    for name, why in PLAIN.items():
+        if inspect.iscoroutinefunction(getattr(middleware, name)):
+            raise ConfigError(f"middleware {owner}: {name} must be a plain def: {why}")
 
 
 def as_sequence(option: object, *, what: str) -> tuple[Middleware, ...]:

@@ -52,7 +52,8 @@ def plan_child(
 ) -> InvokedRun:
     """Plan the run to start. Its id derives from this run and the step, so that the script may be repeated."""
     uid = host.derive_uid(f"{host.run.run_id}:{call.key}", now_ms)
-    event = invoke_event(spec, options.get("data"), user=options.get("user"), headers=options.get("headers"))
+    headers = host.run.function.hooks.headers_of_call(options.get("headers"))
+    event = invoke_event(spec, options.get("data"), user=options.get("user"), headers=headers)
     _, body = encode_event(
         event, now_ms=now_ms, max_bytes=host.config.max_event_bytes, uid=uid, internal=True,
         inherited=host.run.input.event.headers,

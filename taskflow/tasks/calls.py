@@ -11,7 +11,8 @@ from taskflow.call_plans import CallPlan, PlannedCall
 from taskflow.errors import ConfigError, InvalidEvent
 from taskflow.event import INVOKED, WireEvent
 from taskflow.function import FunctionSpec
-from taskflow.headers import find_header_problem, inherit
+from taskflow.headers import NO_HEADERS, Headers, find_header_problem, inherit
+from taskflow.middleware.hooks import Hooks
 from taskflow.observability.run_log import current_run
 from taskflow.tasks.call_options import CallSettings
 from taskflow.types import JsonObject, RunId
@@ -28,16 +29,18 @@ CALLS_PAGE = 500
 class Maker(NamedTuple):
     """The run in which a call is made: the new run has its headers, and names it as its parent. Rule S15.2."""
 
-    headers: dict[str, str] = {}
+    headers: Headers = NO_HEADERS
     parent: str = ""
 
     @classmethod
-    def here(cls) -> Maker:
+    def here(cls, hooks: Hooks) -> Maker:
+        """The run of the present code, if any; `hooks` are those of the task's app."""
         facts = current_run.get()
-        if facts is None:
+        if facts is None and not hooks.transform_headers:
             return NOBODY
-        headers: Any = facts.get("headers") or {}
-        return cls(headers, str(facts["run_id"]))
+        headers: Any = {} if facts is None else facts.get("headers") or {}
+        headers = inherit(headers, hooks.headers_of_call(None))
+        return cls(headers, "" if facts is None else str(facts["run_id"]))
 
 
 NOBODY = Maker()

@@ -98,4 +98,4 @@ class Tasks(ConnectedApp):
         if isinstance(known, Task):
             return await known.adelay(*args, **kwargs)
         spec = await self._control().spec(task_id)
-        return await call_by_name(self._link, spec, args, kwargs)
+        return await call_by_name(self._link, self._functions.hooks, spec, args, kwargs)

@@ -338,7 +338,7 @@ class Task(Function[P, R]):
     async def _start_each(
         self, settings: CallSettings, calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]
     ) -> list[Run[Any]]:
-        link, maker = self._home()._link, Maker.here()
+        link, maker = self._home()._link, Maker.here(self._home()._functions.hooks)
         now_ms = link.clock.now_ms()
         planned = [self._plan(settings, args, kwargs, maker, now_ms) for args, kwargs in calls]
         made = await start_calls(link, self.spec, settings, planned, queue=self._routed, now_ms=now_ms)
@@ -359,7 +359,7 @@ class Task(Function[P, R]):
     def _start(self, settings: CallSettings, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Run[Any]:
         link = self._home()._link
         now_ms = link.clock.now_ms()
-        call = self._plan(settings, args, kwargs, Maker.here(), now_ms)
+        call = self._plan(settings, args, kwargs, Maker.here(self._home()._functions.hooks), now_ms)
         return self._run(
             link.block_on(
                 lambda: start_calls(link, self.spec, settings, (call,), queue=self._routed, now_ms=now_ms)
@@ -371,7 +371,7 @@ class Task(Function[P, R]):
     ) -> Run[Any]:
         link = self._home()._link
         now_ms = link.clock.now_ms()
-        call = self._plan(settings, args, kwargs, Maker.here(), now_ms)
+        call = self._plan(settings, args, kwargs, Maker.here(self._home()._functions.hooks), now_ms)
         return self._run(
             (await start_calls(link, self.spec, settings, (call,), queue=self._routed, now_ms=now_ms))[0]
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -28,6 +28,7 @@ from taskflow import (
     StepError,
     TaskFlow,
     Timeouts,
+    current,
 )
 from taskflow.testing import Harness
 from tests.conftest import MakeApp
@@ -766,3 +767,43 @@ def test_on_register_gets_each_function_and_may_refuse_it(make_app: MakeApp) -> 
         app.function(id="bad")(handler)
     assert owners.seen == ["shop/good", "shop/good-on-failure", "shop/bad"]
     assert list(app.functions) == ["shop/good", "shop/good-on-failure"]
+
+
+async def test_transform_headers_gives_headers_to_the_runs_that_code_calls(make_app: MakeApp) -> None:
+    class Stamp(Middleware):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def transform_headers(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+            return {**headers, "stamps": headers.get("stamps", "") + self.name}
+
+    app = make_app(middleware=[Stamp("a")])
+    seen: dict[str, Any] = {}
+
+    @app.task
+    def child(who: str) -> None:
+        context = current()
+        assert context is not None
+        seen[who] = dict(context.headers)
+
+    @app.function(middleware=[Stamp("b")])
+    async def caller(ctx: Context, step: Step) -> None:
+        await step.invoke("child", function=child, data=child.arguments("step"), headers={"stamps": "own-"})
+
+    async with Harness(app) as harness:
+        await caller.ainvoke(headers={"tenant": "acme"})
+        await child.adelay("delay")
+        await harness.settled()
+    assert seen == {
+        "step": {"tenant": "acme", "stamps": "own-ab"},
+        "delay": {"stamps": "a"},
+    }
+
+
+def test_transform_headers_is_a_plain_def() -> None:
+    class Slow(Middleware):
+        async def transform_headers(self, headers: Mapping[str, str]) -> Mapping[str, str]:  # type: ignore[override]
+            return headers
+
+    with pytest.raises(ConfigError, match="transform_headers must be a plain def"):
+        TaskFlow("shop", middleware=[Slow()])

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
-from taskflow import Activation, Attempt, Middleware, Outcome
+from taskflow import Activation, Attempt, Middleware, OpenTelemetry, Outcome
 from taskflow.testing import check_middleware
 
 Call = Callable[[], Awaitable[Outcome]]
@@ -56,8 +57,12 @@ class Raises(Middleware):
         raise ValueError("not in this hook")
 
 
-@pytest.mark.parametrize("middleware", [Middleware, Good, GoodInThreads])
-async def test_a_middleware_that_keeps_the_contract_passes(middleware: type[Middleware]) -> None:
+def traces() -> Middleware:
+    return OpenTelemetry(TracerProvider())
+
+
+@pytest.mark.parametrize("middleware", [Middleware, Good, GoodInThreads, traces])
+async def test_a_middleware_that_keeps_the_contract_passes(middleware: Callable[[], Middleware]) -> None:
     await check_middleware(middleware)
 
 
