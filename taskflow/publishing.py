@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskflow.connected_app import ConnectedApp
 from taskflow.context import Published
-from taskflow.errors import LimitExceeded
 from taskflow.types import Duration
 
 if TYPE_CHECKING:
     from taskflow.channel import Channel, Message, TopicRef
 
 T = TypeVar("T")
-
-REPEAT_MS = 60_000  # for how long a publish that the connection sends again is known
-STEP_REPEAT_MS = 86_400_000  # the same for `step.publish`, whose attempts may be far apart
 
 
 class Publishing(ConnectedApp):
@@ -73,7 +69,7 @@ class Publishing(ConnectedApp):
         async with aclosing(
             read_channel(link.feeds(), name, wanted, after=after, since_ms=since_ms)
         ) as batches:
-            async for messages, is_after_gap in batches:
+            async for messages, is_after_gap, _ in batches:
                 for index, each in enumerate(messages):
                     data = load(
                         each.data, shapes.get(each.topic, ANY), what=f"a message of {name}, {each.topic}"
@@ -118,30 +114,16 @@ class Publishing(ConnectedApp):
 
     # --- for runs ---
 
-    async def _apublish(
-        self, topic: TopicRef[T], data: T, *, run_id: str = "", uid: str = "", known_ms: int = REPEAT_MS
-    ) -> int:
-        """Publish a message once for its `uid`."""
-        from taskflow.values.ids import new_ulid
-        from taskflow.values.stored import dump, load
+    async def _apublish(self, topic: TopicRef[Any], data: Any, *, run_id: str = "", uid: str = "") -> int:
+        """Publish a message, once for its `uid`, if it has one."""
+        from taskflow.realtime.publish import publish_message
 
-        link, what = self._link, f"a message for {topic.channel}, {topic.name}"
-        body, max_bytes = dump(data, topic.shape, what=what), link.config.max_event_bytes
-        if len(body) > max_bytes:
-            raise LimitExceeded(
-                f"{what} has {len(body):,} bytes of JSON, but at most {max_bytes:,} are allowed (max_event_bytes). "
-                "Keep what is large elsewhere, and publish a reference to it."
-            )
-        if topic.shape.load is not None:
-            # Read as a subscriber will, so that a message of another type shows here.
-            load(body, topic.shape, what=what)
-        now_ms = link.clock.now_ms()
-        async with link.session().deadline() as store:
-            return await store.messages.publish(
-                topic.channel, topic.name, body, run_id=run_id, uid=uid or new_ulid(now_ms), known_ms=known_ms, now_ms=now_ms
-            )  # fmt: skip
+        link = self._link
+        return await publish_message(
+            link.session(), topic, data, run_id=run_id, uid=uid, max_bytes=link.config.max_event_bytes, now_ms=link.clock.now_ms()
+        )  # fmt: skip
 
-    def _publish_of_run(self, topic: TopicRef[T], data: T, *, run_id: str) -> Awaitable[None]:
+    def _publish_of_run(self, topic: TopicRef[Any], data: Any, *, run_id: str) -> Awaitable[None]:
         """Publish for `ctx.publish`: on a loop once it is awaited, in a thread at once."""
         import asyncio
 
@@ -152,7 +134,5 @@ class Publishing(ConnectedApp):
             return Published()
         return self._apublish_of_run(topic, data, run_id=run_id)
 
-    async def _apublish_of_run(self, topic: TopicRef[T], data: T, *, run_id: str, uid: str = "") -> None:
-        await self._apublish(
-            topic, data, run_id=run_id, uid=uid, known_ms=STEP_REPEAT_MS if uid else REPEAT_MS
-        )
+    async def _apublish_of_run(self, topic: TopicRef[Any], data: Any, *, run_id: str, uid: str = "") -> None:
+        await self._apublish(topic, data, run_id=run_id, uid=uid)

@@ -10,10 +10,14 @@ from taskflow.store.messages import StoredMessage
 
 
 class Batch(NamedTuple):
-    """Messages that come together. With `is_after_gap`, others before them are no longer kept."""
+    """Messages that come together. With `is_after_gap`, others before them are no longer kept.
+
+    The first batch has none: its `last` is the id of the message after which the reader begins.
+    """
 
     messages: list[StoredMessage]
     is_after_gap: bool
+    last: int
 
 
 async def read_channel(
@@ -31,6 +35,7 @@ async def read_channel(
     async with feeds.join(channel, topics, after=after) as (reader, joined_at):
         if after is not None and after > joined_at:
             after = reader.last = min(after, await last_id(feeds, channel))
+        yield Batch([], False, joined_at if after is None and since_ms is None else after or 0)
         if after is not None or since_ms is not None:
             async for batch in kept(feeds, channel, reader, after or 0, joined_at, since_ms or 0):
                 yield batch
@@ -38,7 +43,7 @@ async def read_channel(
         while True:
             messages = await reader.take()
             has_gap, reader.has_gap = reader.has_gap, False
-            yield Batch(messages, has_gap)
+            yield Batch(messages, has_gap, messages[-1].id)
 
 
 async def last_id(feeds: Feeds, channel: str) -> int:
@@ -62,6 +67,6 @@ async def kept(
         last = messages[-1].id
         wanted = [each for each in messages if reader.wants(each) and each.at_ms >= since_ms]
         if wanted:
-            yield Batch(wanted, has_gap)
+            yield Batch(wanted, has_gap, last)
             has_gap = False
     reader.has_gap = reader.has_gap or has_gap

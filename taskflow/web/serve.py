@@ -61,7 +61,7 @@ class Prefixed:
         self.prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] in ("http", "websocket"):
             path = scope["path"]
             is_whole = path == self.prefix or path.startswith(f"{self.prefix}/")
             scope = {**scope, "root_path": self.prefix, "path": path if is_whole else self.prefix + path}

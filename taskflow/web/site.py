@@ -28,6 +28,7 @@ from taskflow.web.event_api.receive import EventApi, is_for_events
 from taskflow.web.event_api.v1 import ScriptApi
 from taskflow.web.pages.answering import Answering
 from taskflow.web.pages.routes import Pages
+from taskflow.web.realtime.routes import RealtimeApi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ def make_site(link: Connections, options: SiteOptions) -> ASGIApp:
     handlers: dict[Any, Any] = dict.fromkeys((HTTPException, Problem, TaskFlowError, Exception), answer_error)
     routes: list[BaseRoute] = [
         Route("/health", health, methods=["GET"]),
+        Mount("/v1/realtime", routes=RealtimeApi(link, guard, options.heartbeat_s).routes()),
         Mount("/v1", routes=scripts.routes()),
         Mount(PREFIX, routes=api.routes()),
         *Pages(answering).routes(),

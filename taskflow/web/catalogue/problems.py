@@ -17,6 +17,7 @@ from taskflow.errors import (
     RunNotFound,
     StoreUnavailable,
     TaskFlowError,
+    TokenRefused,
 )
 
 
@@ -38,6 +39,11 @@ class Kind(Enum):
     )
     UNAUTHENTICATED = Told(
         401, "No valid key", "Make one with `taskflow keys create`, and send it as Authorization: Bearer KEY."
+    )
+    TOKEN_REFUSED = Told(
+        401,
+        "The subscription token opens nothing",
+        "Get another one from the app: app.subscription_token(...)",
     )
     FORBIDDEN = Told(403, "The key does not allow this", "Use a key with the scope that the detail names.")
     FOREIGN_ORIGIN = Told(
@@ -124,6 +130,7 @@ KINDS: tuple[tuple[type[TaskFlowError], Kind], ...] = (
     (EventNotFound, Kind.EVENT_NOT_FOUND),
     (InvalidEvent, Kind.INVALID_EVENT),
     (RerunRefused, Kind.RERUN_REFUSED),
+    (TokenRefused, Kind.TOKEN_REFUSED),
     (StoreUnavailable, Kind.STORE_UNAVAILABLE),
     (BrokerUnavailable, Kind.BROKER_UNAVAILABLE),
     (InvalidDuration, Kind.INVALID_FIELD),
