@@ -68,7 +68,7 @@ class Actors:
         self.live: dict[str, None] = {}  # runs that have begun, and not returned as far as is known
         for release, app in apps.items():
             for function in plan.functions:
-                if release in function.releases:
+                if release in function.releases and function.kind == "function":
                     self.register(function, app, release)
             # Events come from senders that do not know the types, so that receivers find out what does not fit.
             app._functions.types.by_name.clear()

@@ -12,6 +12,7 @@ from tests.simulation.middleware_checks import MIDDLEWARE_CHECKS
 from tests.simulation.order_checks import ORDER_CHECKS
 from tests.simulation.release_checks import RELEASE_CHECKS
 from tests.simulation.run_checks import RUN_CHECKS
+from tests.simulation.tasks import TASK_CHECKS
 from tests.simulation.typed import TYPED_CHECKS
 
 __all__ = ["CHECKS", "Evidence", "check"]
@@ -22,6 +23,7 @@ CHECKS = (
     *ORDER_CHECKS,
     *RELEASE_CHECKS,
     *TYPED_CHECKS,
+    *TASK_CHECKS,
     *MIDDLEWARE_CHECKS,
     *LEAK_CHECKS,
 )

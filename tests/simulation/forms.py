@@ -150,6 +150,10 @@ def sent_to_in(record: Record) -> Iterator[tuple[str, str]]:
         row = arguments_of(record)
         run_id: bytes = row["new_id" if record["name"] == "rerun_run" else "run_id"]
         yield run_id.decode(), row["queue"].decode()
+    elif is_answered(record, "start_calls"):
+        row = arguments_of(record)
+        for call in row["calls"]:
+            yield call["run_id"].decode(), row["queue"].decode()
 
 
 def taken_from_in(record: Record) -> Iterator[tuple[str, str]]:

@@ -36,6 +36,7 @@ from taskflow.redis.client import StoreClient
 from taskflow.redis.scripts import Script, load_scripts
 from taskflow.routing.router import Receipt, Router
 from taskflow.store.store import PACKAGE
+from taskflow.tasks import canvas
 from taskflow.values.clock import SystemClock
 from taskflow.worker.child.registration import Registration
 from taskflow.worker.child.runner import AppRunner
@@ -470,6 +471,22 @@ MUTATIONS = (
     Mutation(
         "begins a step while the run is being suspended", "S9.4", 330_027,
         python(Offers, "slot_came", "if self.parking.is_suspending:", "if False:"),
+    ),
+    # --- tasks ---
+    Mutation(
+        "forgets by which id a call is known", "S15.2", 35, lua("redis.call('SET', chosen, run_id)", "", script="start_calls"),
+    ),
+    Mutation(
+        "keeps the id of a call whose run is gone", "S10.1", 35,
+        lua("if run[3] then keys[#keys + 1] =", "if false then keys[#keys + 1] =", script="trim_history"),
+    ),
+    Mutation(
+        "gives a body the results in another order", "S15.3", 55,
+        python(canvas, "settled", "for each in outcomes]", "for each in outcomes[1:] + outcomes[:1]]"),
+    ),
+    Mutation(
+        "splits a group, and takes failures of its parts for results", "S15.3", 255,
+        python(canvas.CanvasRun, "parts", "told if ok else Failure(**told)", "told"),
     ),
     # --- code that changes ---
     Mutation(

@@ -100,6 +100,8 @@ def outputs_are_returned(evidence: Evidence) -> Iterator[str]:
     for record in evidence.of("returned"):
         returned[record["run"]].append(json.loads(json.dumps(record["output"])))
     for run in evidence.stored.runs.values():
+        if evidence.functions[run.function].kind == "canvas":
+            continue
         if run.status == "completed" and json.loads(run.fields["output"]) not in returned[run.id]:
             yield f"S4.1: run {run.id} completed with {run.fields['output']}, but its handler never returned that"
 

@@ -44,6 +44,7 @@ from tests.simulation.observation import has_live_runs, is_outbox_empty, kept_ru
 from tests.simulation.process import SimulatedProcess
 from tests.simulation.releases import CRON_ENDS_MS, NEW, OLD, with_releases
 from tests.simulation.server import OwnServer, StoreServer
+from tests.simulation.tasks import TaskActors, has_tasks, narrow_groups, with_tasks
 from tests.simulation.typed import with_typed_events
 from tests.simulation.workload import QUEUES, SHORT_KEEP_S, Generator, Plan
 from tests.simulation.world import Stuck, World
@@ -84,7 +85,7 @@ class Outcome:
 
 def simulate(seed: int, server: StoreServer) -> Outcome:
     """Run one simulation. Not from inside a running event loop, and one at a time on a server."""
-    with isolated(seed):
+    with isolated(seed), narrow_groups():
         return Simulation(seed, server).run()
 
 
@@ -95,10 +96,7 @@ class Simulation:
         self.seed = seed
         self.server = server
         self.world = World(seed)
-        plan = with_typed_events(
-            with_releases(Generator(self.world.random, random.Random(f"later {seed}")).plan(), seed), seed
-        )
-        self.plan = with_empty_store(plan, seed)
+        self.plan = make_plan(self.world, seed)
         middleware = middleware_of(seed, self.world)
         releases = (OLD, NEW) if self.plan.is_rolling else (OLD,)
         self.apps = {release: make_app(middleware) for release in releases}
@@ -108,6 +106,7 @@ class Simulation:
         link.courier = Courier(link.async_publisher, link.clear_outbox)
         link.clock = SkewedClock(HostTime(self.world, self.draw_skew_ms()))
         self.actors = Actors(self.world, self.apps, self.plan)
+        self.callers = TaskActors(self.actors, self.apps[OLD], self.plan) if self.plan.calls else None
         self.problems: list[str] = []
         self.kept: set[str] | None = None
 
@@ -195,6 +194,8 @@ class Simulation:
         self.work.append(self.producer("canceller").start(self.actors.cancel_some(self.plan.cancels_ms)))
         self.work.append(self.producer("operator").start(self.actors.pause_queues(self.plan.pauses)))
         self.work.append(self.producer("starter").start(self.actors.start_some(self.plan.starts)))
+        if self.callers is not None:
+            self.work.append(self.producer("caller").start(self.callers.call_all(self.plan.calls)))
 
     def producer(self, name: str) -> SimulatedProcess:
         process = self.place.process(name)
@@ -263,6 +264,13 @@ class Simulation:
             processes += [*beat.processes(), *beat.buried]
         for process in processes:
             process.bury()
+
+
+def make_plan(world: World, seed: int) -> Plan:
+    plan = Generator(world.random, random.Random(f"later {seed}")).plan()
+    if has_tasks(seed):
+        return with_tasks(with_typed_events(plan, seed), seed)
+    return with_empty_store(with_typed_events(with_releases(plan, seed), seed), seed)
 
 
 def make_app(middleware: Sequence[Middleware]) -> TaskFlow:

@@ -74,6 +74,9 @@ class FunctionPlan:
     keep_s: int = 0  # 0: as the app does
     keep_failed_s: int = 0
     on_invalid: str = ""  # "" unless its events have a type, see `typed`
+    kind: str = (
+        "function"  # or task; or canvas: one of those that carry out canvases, whose code is the engine's
+    )
 
     @property
     def given_up_ids(self) -> set[str]:
@@ -107,6 +110,17 @@ class Sending:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskCall:
+    """One call of a task, many at once, or a canvas; see `tasks`."""
+
+    at_ms: int  # since the simulation's start
+    number: int
+    kind: str  # one, known, many, canvas
+    shapes: tuple[list[Any], ...]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All of a workload."""
 
@@ -120,6 +134,7 @@ class Plan:
     length_ms: int
     is_rolling: bool = False  # two releases of the code execute side by side
     empties: bool = False  # the store loses all of its data once
+    calls: tuple[TaskCall, ...] = ()  # of tasks
 
     @property
     def has_bodies(self) -> bool:
