@@ -438,7 +438,7 @@ MUTATIONS = (
     Mutation("keeps failed runs as long as the app says", "S10.1", 0, lua("if own_ms then return own_ms end", "")),
     Mutation(
         "keeps completed runs as long as the app says", "S10.1", 5,
-        python(Execution, "finish", "self.function.spec.keep_ms or ", ""),
+        python(Execution, "finish", " if (keep_ms := self.function.spec.keep_ms) is None else keep_ms", ""),
     ),
     Mutation(
         "takes the refusal of a store that can't write now for its answer", "", 0,
