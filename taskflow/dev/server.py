@@ -52,6 +52,7 @@ class DevOptions:
     concurrency: int = 100
     durable: bool = False
     web_port: int = 8288  # 0: no web process
+    opens: bool = False  # a browser, with the dashboard
 
 
 class Stopping(threading.Event):
@@ -80,7 +81,7 @@ class DevServer:
         self.stopping = Stopping()
         self.facts: AppFacts | None = None  # about the code that the worker runs
         self.worker: subprocess.Popen[bytes] | None = None
-        self.web = WebProcess(options.web_port)
+        self.web = WebProcess(options.web_port, opens=options.opens)
 
     def run(self) -> int:
         options = self.options

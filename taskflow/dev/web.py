@@ -19,8 +19,9 @@ STOP_S = 3.0
 class WebProcess:
     """Serves the API and the event API on a port of this machine. `problem` says why it can't; empty if it can."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, opens: bool = False) -> None:
         self.port = port
+        self.opens = opens  # whether its first start opens a browser
         self.problem = find_problem(port)
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -43,7 +44,9 @@ class WebProcess:
                 str(self.port),
                 "--app",
                 app_id,
+                *(["--open"] if self.opens else []),
             ]
+            self.opens = False
             self.process = spawn(command, cwd=cwd, env=env, stdout=subprocess.DEVNULL)
 
     def stop(self) -> None:

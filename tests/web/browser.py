@@ -11,7 +11,7 @@ BROWSER_HINT = "no Chromium or no axe here: apt-get install chromium, npm instal
 # As root Chromium has no sandbox; and it is not to look for updates, or for hosts that are none of ours.
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 )  # fmt: skip
 
 

@@ -7,12 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.commands.shell import Shell
-from tests.processes import clean_environment
+from tests.processes import clean_environment, wait_until
 
 
 def start(shell: Shell, *arguments: str) -> tuple[subprocess.Popen[str], str]:
@@ -67,6 +68,19 @@ def test_what_would_be_open_or_can_not_be_served_is_refused(
 ) -> None:
     outcome = shell.run("web", "--port", "0", *arguments)
     assert (outcome.code, part in outcome.stderr) == (code, True), outcome.stderr
+
+
+def test_it_opens_the_dashboard_in_a_browser(shell: Shell, tmp_path: Path) -> None:
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    # Written whole, then named, so that what is there can be read.
+    browser.write_text(f'#!/bin/sh\necho "$1" >{opened}.new && mv {opened}.new {opened}\n')
+    browser.chmod(0o755)
+    process, url = start(Shell({**shell.env, "BROWSER": f"{browser} %s"}), "--dev", "--open")
+    with process:
+        wait_until(lambda: opened.exists() or None, what="the browser was asked for a page")
+        process.terminate()
+    assert opened.read_text().strip() == url
 
 
 def test_a_port_that_is_taken_is_an_error(shell: Shell) -> None:

@@ -57,7 +57,7 @@ ACTIONS: Mapping[str, Action] = {
     ),
     "events.send": Action(
         title=T.event_send, verb=T.send, effect="", inputs=(Input("name", T.name), Input("data", T.data_json, "json")),
-        shown_after=lambda given, answer: f"/events/{quote(answer['uid'], safe='')}",
+        shown_after=lambda given, answer: f"/events/{quote(answer['uid'], safe='')}?sent",
     ),
     "functions.pause": Action(
         title=T.confirm_pause, verb=T.pause, effect=T.pause_effect, shown_after=lambda given, answer: function_path(given)

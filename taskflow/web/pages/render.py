@@ -38,7 +38,7 @@ HEADERS = {
 }
 MAX_JSON_CHARS = 64 * 1024  # of a value on a page; the API has it whole
 TIMES = re.compile(r"<time [^>]*>[^<]*</time>")
-PAGES = ("runs", "functions", "events", "queues", "workers", "dead-letters", "audit")
+PAGES = ("runs", "errors", "functions", "events", "queues", "workers", "dead-letters", "audit")
 
 
 def when(ms: int | None, now_ms: int) -> Markup:

@@ -10,10 +10,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from taskflow.errors import RunNotFound
+from taskflow.errors import EventNotFound, RunNotFound
 from taskflow.run import RunStatus
 from taskflow.runs.events import find_event, recent_events
-from taskflow.runs.lookup import find_run, page_of_runs, whole_run_id
+from taskflow.runs.failures import grouped
+from taskflow.runs.lookup import FoundRuns, find_run, page_of_runs, whole_run_id
 from taskflow.runs.queues import QueueView, find_queues
 from taskflow.values.durations import parse_duration_ms
 from taskflow.web.api.guard import Caller
@@ -32,6 +33,7 @@ from taskflow.web.pages.timeline import axis, rows_of
 PAGE = 50
 FAILURES = 8  # on the overview
 RECENT = 10  # on the page of a function
+LOOKED_AT = 300  # how many failed runs are grouped
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Pages:
 
     def routes(self) -> list[BaseRoute]:
         views: dict[str, View] = {
-            "/": self.overview, "/runs": self.runs, "/runs/{run_id}": self.run, "/events": self.events,
+            "/": self.overview, "/runs": self.runs, "/runs/{run_id}": self.run, "/errors": self.errors, "/events": self.events,
             "/events/{event_id}": self.event, "/functions": self.functions, "/functions/{app}/{function}": self.function,
             "/queues": self.queues, "/workers": self.workers, "/dead-letters": self.dead_letters, "/audit": self.audit,
             "/search": self.search,
@@ -70,21 +72,28 @@ class Pages:
 
     async def overview(self, request: Request, caller: Caller) -> Response:
         now, queues, failures = await asyncio.gather(
-            self.call("overview"), self.all_queues(), self.failures()
+            self.call("overview"), self.all_queues(), self.failures(FAILURES)
         )
         wrong = list(what_is_wrong(now, queues))
         return render(
-            request, "overview.html", caller, self.now_ms, now=now, wrong=wrong, failures=failures, total=sum(now["live"].values())
+            request, "overview.html", caller, self.now_ms, now=now, wrong=wrong, failures=failures.runs
         )  # fmt: skip
 
     async def all_queues(self) -> list[QueueView]:
         async with self.desk.store() as (store, _):
             return await find_queues(store)
 
-    async def failures(self) -> list[Any]:
+    async def failures(self, limit: int) -> FoundRuns:
         async with self.desk.store() as (store, moment):
-            found = await page_of_runs(store, None, limit=FAILURES, moment=moment, statuses=["failed"])
-        return found.runs
+            return await page_of_runs(store, None, limit=limit, moment=moment, statuses=["failed"])
+
+    async def errors(self, request: Request, caller: Caller) -> Response:
+        """Failed runs by what failed, of the newest ones."""
+        found = await self.failures(LOOKED_AT)
+        return render(
+            request, "errors.html", caller, self.now_ms, groups=grouped(found.runs), looked_at=len(found.runs),
+            has_more=found.next is not None,
+        )  # fmt: skip
 
     async def runs(self, request: Request, caller: Caller) -> Response:
         asked = request.query_params
@@ -126,8 +135,14 @@ class Pages:
         return render(request, "events.html", caller, self.now_ms, events=page, name=name or "", older=older)
 
     async def event(self, request: Request, caller: Caller) -> Response:
+        event_id = request.path_params["event_id"]
         async with self.desk.store() as (store, _):
-            event = await find_event(store, request.path_params["event_id"])
+            try:
+                event = await find_event(store, event_id)
+            except EventNotFound:
+                if "sent" not in request.query_params:
+                    raise
+                return render(request, "event_sent.html", caller, self.now_ms, event_id=event_id)
         return render(request, "event.html", caller, self.now_ms, event=event)
 
     async def functions(self, request: Request, caller: Caller) -> Response:

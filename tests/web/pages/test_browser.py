@@ -203,7 +203,7 @@ async def test_pages_have_no_barriers_and_fit_the_screen(
     run = (await harness.send("shop/parcel", {"parcel": {"id": 8}})).id
     await harness.apps[0].apause("shop/many")
     paths = [
-        "/", "/runs", "/runs?status=queued", f"/runs/{run}", f"/runs/{broken}?step=charge", "/events",
+        "/", "/runs", "/runs?status=queued", "/errors", f"/runs/{run}", f"/runs/{broken}?step=charge", "/events",
         f"/events/{run.partition('-')[0]}", "/functions", "/functions/shop/many", "/queues", "/workers", "/dead-letters", "/audit",
         f"/do/runs.rerun?run_id={broken}&from_step=charge", "/sign-in", "/nothing",
     ]  # fmt: skip

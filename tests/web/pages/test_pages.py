@@ -23,7 +23,18 @@ from taskflow.web.serve import Prefixed
 from taskflow.web.site import SiteOptions, make_site
 from tests.web.pages.reader import PageReader
 
-PAGES = ("/", "/runs", "/functions", "/events", "/queues", "/workers", "/dead-letters", "/audit", "/sign-in")
+PAGES = (
+    "/",
+    "/runs",
+    "/errors",
+    "/functions",
+    "/events",
+    "/queues",
+    "/workers",
+    "/dead-letters",
+    "/audit",
+    "/sign-in",
+)
 HOSTILE = (
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'-alert(1)-'", "</pre></textarea><svg onload=alert(1)>",
     "{{7*7}}{% raw %}", "javascript:alert(1)", "a\x1b[31mred", "\u202egnp.exe", "&lt;b&gt;",
@@ -60,6 +71,26 @@ async def test_the_overview_has_live_runs_failures_and_what_is_wrong(
     assert f'href="/runs/{failed}"' in text
     assert "taskflow resume shop/post" in text
     assert re.search(r"<b>1</b><span class=\"st st-waiting\">", text)
+
+
+async def test_failed_runs_are_grouped_by_what_failed(harness: Harness, web: httpx.AsyncClient) -> None:
+    runs = [(await harness.send("evil", {"text": text})).id for text in ("one", "two")]
+    await harness.send("shop/broken")
+    text = (await web.get("/errors")).text
+    told = [re.sub(r"<[^>]+>|\s+", " ", row) for row in re.findall(r"<tr>.*?</tr>", text, re.DOTALL)[1:]]
+    assert [re.sub(" +", " ", row).split(" now")[0].strip() for row in told] == [
+        "ValueError shown.py, in evil shop/evil two 2", "ValueError shop.py, in broken shop/broken no stock 1",
+    ]  # fmt: skip
+    assert f'href="/runs/{runs[1]}"' in text
+
+
+async def test_an_event_that_no_worker_has_routed_yet_has_a_page_that_waits_for_it(
+    web: httpx.AsyncClient,
+) -> None:
+    uid = "01Q3DCBD0042RTK73KFTEN78P3"
+    sent = await web.get(f"/events/{uid}?sent")
+    assert (sent.status_code, 'data-every="2"' in sent.text) == (200, True)
+    assert (await web.get(f"/events/{uid}")).status_code == 404
 
 
 async def test_the_list_of_runs_is_filtered_by_its_address(harness: Harness, web: httpx.AsyncClient) -> None:

@@ -110,7 +110,7 @@ function ages() {
 
 // Keys: off in fields, and with a modifier.
 const base = document.querySelector(".brand").getAttribute("href");
-const PLACES = { o: "", r: "runs", f: "functions", v: "events", q: "queues", w: "workers" };
+const PLACES = { o: "", r: "runs", e: "errors", f: "functions", v: "events", q: "queues", w: "workers" };
 let isGoing = false;
 function step(by) {
   const rows = [...main.querySelectorAll("a.row")];
