@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from taskflow.middleware.base import Middleware
     from taskflow.middleware.facts import Activation, Attempt, Outcome
     from taskflow.middleware.open_telemetry import OpenTelemetry as OpenTelemetry
+    from taskflow.middleware.sentry import Sentry as Sentry
     from taskflow.retries import Retries
     from taskflow.run import Run, RunStatus, RunView, StepView
     from taskflow.runs.queues import QueueView
@@ -225,6 +226,7 @@ OPTIONAL = {
     "EventModel": "event_model",
     "upgrade_from": "event_model",
     "OpenTelemetry": "middleware.open_telemetry",
+    "Sentry": "middleware.sentry",
 }
 """Names that need an extra, as taskflow-durable[pydantic]; so `from taskflow import *` leaves them out."""
 

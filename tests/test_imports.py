@@ -120,16 +120,27 @@ def test_without_pydantic_an_error_names_the_extra_and_nothing_else_needs_it() -
     assert "EventModel needs pydantic 2: pip install 'taskflow-durable[pydantic]'" in done.stderr
 
 
-def test_without_opentelemetry_an_error_names_the_extra() -> None:
-    hide = "import sys; sys.modules['opentelemetry'] = None\n"
+@pytest.mark.parametrize(
+    ("package", "name", "told"),
+    [
+        (
+            "opentelemetry",
+            "OpenTelemetry",
+            "needs the SDK of OpenTelemetry: pip install 'taskflow-durable[otel]'",
+        ),
+        ("sentry_sdk", "Sentry", "needs the SDK of Sentry: pip install 'taskflow-durable[sentry]'"),
+    ],
+)
+def test_a_middleware_whose_package_is_missing_names_the_extra(package: str, name: str, told: str) -> None:
+    hide = f"import sys; sys.modules[{package!r}] = None\n"
     imported_by(f"{hide}{APP}\nfrom taskflow import *")
     done = subprocess.run(
-        [sys.executable, "-c", f"{hide}from taskflow import OpenTelemetry"],
+        [sys.executable, "-c", f"{hide}from taskflow import {name}"],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "OpenTelemetry needs the SDK of OpenTelemetry: pip install 'taskflow-durable[otel]'" in done.stderr
+    assert f"taskflow.{name} {told}" in done.stderr
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ PUBLIC = {
 }  # fmt: skip
 
 # Who has not installed the extra may still write `from taskflow import *`.
-OPTIONAL = {"EventModel", "OpenTelemetry", "upgrade_from"}
+OPTIONAL = {"EventModel", "OpenTelemetry", "Sentry", "upgrade_from"}
 
 
 def test_public_names_are_these() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from taskflow import Activation, Attempt, Middleware, OpenTelemetry, Outcome
+from taskflow import Activation, Attempt, Middleware, OpenTelemetry, Outcome, Sentry
 from taskflow.testing import check_middleware
 
 Call = Callable[[], Awaitable[Outcome]]
@@ -61,7 +61,7 @@ def traces() -> Middleware:
     return OpenTelemetry(TracerProvider())
 
 
-@pytest.mark.parametrize("middleware", [Middleware, Good, GoodInThreads, traces])
+@pytest.mark.parametrize("middleware", [Middleware, Good, GoodInThreads, traces, Sentry])
 async def test_a_middleware_that_keeps_the_contract_passes(middleware: Callable[[], Middleware]) -> None:
     await check_middleware(middleware)
 
