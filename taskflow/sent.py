@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import field
 from typing import Any, Protocol, TypeVar
 
 from taskflow.headers import Headers
@@ -34,6 +35,8 @@ class EventView:
     superseded: Mapping[str, str]  # function -> the debounced run that has a later event instead
     resumed: tuple[tuple[str, str], ...]  # (run, key of the step that waited)
     cancelled: tuple[str, ...]  # runs that it cancelled
+    # function -> why its condition does not hold; read for one event, not for lists
+    unmet: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def came_to_nothing(self) -> bool:
@@ -48,6 +51,7 @@ class EventView:
             "received_ms": self.received_ms, "duplicate_of": self.duplicate_of, "started": dict(self.started),
             "skipped": dict(self.skipped), "superseded": dict(self.superseded),
             "resumed": [{"run_id": run_id, "step": step} for run_id, step in self.resumed], "cancelled": list(self.cancelled),
+            "unmet": dict(self.unmet),
         }  # fmt: skip
 
 

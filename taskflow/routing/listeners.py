@@ -38,6 +38,15 @@ class Listener:
                 )  # fmt: skip
             return False
 
+    def objection(self, event: WireEvent) -> str:
+        """Why the trigger's expression is not true."""
+        assert self.expression is not None
+        try:
+            self.expression.holds(event)
+        except ExpressionError as error:
+            return str(error)
+        return f"its condition does not hold: {self.expression.source}"
+
 
 class Listeners:
     """Finds the functions that an event starts; names stand in a dict, patterns in a list."""
@@ -68,14 +77,26 @@ class Listeners:
 
     def of(self, event: WireEvent) -> list[FunctionSpec]:
         """The functions that the event starts; each is there once, even if the event meets several of its triggers."""
-        name = event["name"]
+        specs: dict[str, FunctionSpec] = {}
+        for listener in self.named(event["name"]):
+            if listener.spec.id not in specs and listener.wants(event):
+                specs[listener.spec.id] = listener.spec
+        return list(specs.values())
+
+    def named(self, name: str) -> list[Listener]:
+        """The listeners to events of this name, whatever their expressions say."""
         listeners = self.by_name.get(name, [])
         if self.by_prefix:
             listeners = listeners + [
                 listener for prefix, listener in self.by_prefix if name.startswith(prefix)
             ]
-        specs: dict[str, FunctionSpec] = {}
-        for listener in listeners:
-            if listener.spec.id not in specs and listener.wants(event):
-                specs[listener.spec.id] = listener.spec
-        return list(specs.values())
+        return listeners
+
+    def objections(self, event: WireEvent) -> dict[str, str]:
+        """By function: why it does not start by the event, though it listens to events of this name."""
+        told: dict[str, str] = {}
+        wanted = {spec.id for spec in self.of(event)}
+        for listener in self.named(event["name"]):
+            if listener.spec.id not in wanted:
+                told.setdefault(listener.spec.id, listener.objection(event))
+        return told

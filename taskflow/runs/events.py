@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import orjson
 
-from taskflow.errors import EventNotFound
+from taskflow.errors import ConfigError, EventNotFound
+from taskflow.routing.listeners import Listeners
+from taskflow.runs.functions import Registered, find_registered
 from taskflow.runs.lookup import RUN_ID
 from taskflow.sent import EventView
 from taskflow.store.fields import number, text
@@ -23,14 +27,40 @@ async def find_event(store: Store, event_id: str, name: str | None = None) -> Ev
 
     If events of several names have the id, it is the one of `name`, or the newest.
     """
+    # Together, since what is registered takes as many round trips.
+    found, registered = await asyncio.gather(find_record(store, event_id, name), find_registered(store))
+    if found is None:
+        which = event_id if name is None else f"{event_id} of the name {name!r}"
+        raise EventNotFound(
+            f"there is no event {which}: check the id; an event is known once a worker has routed it, and removed after the "
+            "retention"
+        )
+    uid, record = found
+    view = event_view(uid, record)
+    return replace(view, unmet=unmet_conditions(view, record.get("event"), registered))
+
+
+async def find_record(
+    store: Store, event_id: str, name: str | None
+) -> tuple[str, Mapping[str, bytes]] | None:
     for uid in await store.history.uids_of(event_id, name):
         record = await store.history.event(uid)
         if record and name in (None, text(record, "name")):
-            return event_view(uid, record)
-    which = event_id if name is None else f"{event_id} of the name {name!r}"
-    raise EventNotFound(
-        f"there is no event {which}: check the id; an event is known once a worker has routed it, and removed after the retention"
-    )
+            return uid, record
+    return None
+
+
+def unmet_conditions(view: EventView, wire: bytes | None, registered: Registered) -> dict[str, str]:
+    """By function, as it is registered now: why the event did not start it, though it listens to events of this name."""
+    if wire is None or view.duplicate_of:
+        return {}
+    listeners = Listeners([])
+    for each in registered.functions:
+        # An expression that another version of taskflow wrote may not be readable here.
+        with contextlib.suppress(ConfigError):
+            listeners.listen(each.spec)
+    told = {*view.started, *view.skipped, *view.superseded}
+    return {fn: why for fn, why in listeners.objections(orjson.loads(wire)).items() if fn not in told}
 
 
 async def recent_events(

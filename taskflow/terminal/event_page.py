@@ -43,6 +43,8 @@ def outcome_rows(event: EventView) -> Iterator[list[Cell]]:
         yield [plain("debounced", "dim"), plain(function, "bold"), plain(f"run {run_id} has a later event")]
     for function, reason in event.skipped.items():
         yield [plain("skipped", "warn"), plain(function, "bold"), plain(reason)]
+    for function, reason in event.unmet.items():
+        yield [plain("not started", "dim"), plain(function, "bold"), plain(reason)]
     for run_id, step in event.resumed:
         yield [plain("resumed", "accent"), plain(f"step {step}", "bold"), plain(f"run {run_id}")]
     for run_id in event.cancelled:
@@ -58,6 +60,8 @@ def came_to(event: EventView) -> str:
         ("cancelled", event.cancelled),
     )  # fmt: skip
     told = ", ".join(f"{len(found):,} {name}" for name, found in counts if found)
+    if event.unmet and not told:
+        return "nothing: no condition held"
     return told or "nothing: no function and no run waited for it"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import Field
 
-from taskflow import Context, Event, EventModel, RateLimit, Step, TaskFlow
+from taskflow import Context, Event, EventModel, RateLimit, Step, TaskFlow, TriggerEvent
 from taskflow.testing import Harness
 from taskflow.values.clock import VirtualClock
 from tests.commands.shell import Shell
@@ -46,6 +47,25 @@ async def test_show_tells_what_an_event_came_to(harness: Harness, shell: Shell) 
     assert list(shown["skipped"]) == ["shop/greet"]
     resumed = (await shell.arun("events", "show", paid, "--json")).json["resumed"]
     assert resumed == [{"run_id": shown["started"]["shop/fulfil"], "step": "paid"}]
+
+
+async def test_show_tells_whose_condition_did_not_hold_and_why(app: TaskFlow, shell: Shell) -> None:
+    """S2.2: an error in an expression counts as false, so nothing else would say it."""
+
+    @app.function(trigger=TriggerEvent("bill", expression="event.data.total < 100"))
+    async def small(ctx: Context[Any]) -> None: ...
+
+    @app.function(trigger=TriggerEvent("bill", expression="event.data.total >= 100"))
+    async def large(ctx: Context[Any]) -> None: ...
+
+    async with Harness(app, clock=VirtualClock(time.time_ns() // 1_000_000)) as harness:
+        nothing, some = await harness.send([Event("bill", {}), Event("bill", {"total": 7})])
+        page = (await shell.arun("events", "show", nothing)).stdout
+        assert page.startswith("● bill  ·  nothing: no condition held\n")
+        assert re.search(r"not started  shop/small  .*there is no event.data.total", page)
+        shown = (await shell.arun("events", "show", some, "--json")).json
+        assert list(shown["started"]) == ["shop/small"]
+        assert shown["unmet"] == {"shop/large": "its condition does not hold: event.data.total >= 100"}
 
 
 async def test_list_is_newest_first_and_says_of_what_nobody_took_notice(

@@ -46,6 +46,7 @@ class EventJson(TypedDict):
     superseded: dict[str, str]
     resumed: list[ResumedWaitJson]
     cancelled: list[str]
+    unmet: dict[str, str]
 
 
 class EventListJson(TypedDict):
