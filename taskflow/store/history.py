@@ -235,6 +235,13 @@ class History:
         ]
         return [uid for _, uid in sorted(rows, reverse=True)[:limit]]
 
+    async def is_awaited(self, name: str) -> bool:
+        """Whether a run waits for events of this name."""
+        patterns = await self.client.call("SMEMBERS", f"{self.keys.prefix}waitpatterns")
+        if any(name.startswith(pattern.decode().removesuffix("*")) for pattern in patterns):
+            return True
+        return bool(await self.client.call("EXISTS", f"{self.keys.prefix}waitpaths:{name}"))
+
     async def dead_letters(self, *, limit: int) -> list[dict[str, Any]]:
         """The newest broker messages that could not be read, with the reason."""
         rows = await self.client.call("XREVRANGE", self.keys.dead_letters, "+", "-", "COUNT", limit)

@@ -11,6 +11,7 @@ import pytest
 
 from taskflow import TaskFlow
 from taskflow.context import Context
+from taskflow.step import Step
 from taskflow.testing.harness import Harness
 from taskflow.values.clock import VirtualClock
 from taskflow.values.ids import is_ulid
@@ -157,3 +158,26 @@ def test_what_does_not_fit_the_model_of_the_app_is_refused_before_it_is_sent(she
     assert "cents: Field required" in shell.run(*old).stderr
     assert shell.run(*old, "--event-version", "1").code == 0
     assert "has version '3', but" in shell.run(*old, "--event-version", "3").stderr
+
+
+async def test_an_event_to_which_nobody_listens_is_sent_and_that_is_said(app: TaskFlow, shell: Shell) -> None:
+    @app.function(trigger=["shop/order", "shop/bulk.*"])
+    async def fulfil(ctx: Context[Any], step: Step) -> None:
+        await step.wait_for_event("paid", "shop/paid", "1h")
+
+    async with Harness(app, clock=VirtualClock(time.time_ns() // 1_000_000)) as harness:
+        outcome = await shell.arun("send", "shop/oder", "--app", "shop")
+        assert (outcome.code, is_ulid(outcome.stdout.strip())) == (0, True)
+        assert outcome.stderr == (
+            "taskflow: no function and no run listens to 'shop/oder' now; did you mean 'shop/order'?\n"
+        )
+        for heard in ("shop/order", "shop/bulk.done"):
+            assert (await shell.arun("send", heard, "--app", "shop")).stderr == ""
+        await harness.settled()
+        # Now a run waits for it.
+        assert (await shell.arun("send", "shop/paid", "--app", "shop")).stderr == ""
+
+
+def test_a_producer_without_a_store_sends_all_the_same(shell: Shell) -> None:
+    outcome = shell.run("send", "shop/order", "--app", "shop", STORE="redis://127.0.0.1:1/0")
+    assert (outcome.code, outcome.stderr) == (0, "")
