@@ -11,6 +11,7 @@ from importlib import import_module
 import click
 
 from taskflow.errors import TaskFlowError
+from taskflow.values.keywords import did_you_mean
 from taskflow.values.record import record
 from taskflow.values.text import printable_lines
 
@@ -83,6 +84,14 @@ class LazyGroup(click.Group):
             gc.enable()
         assert isinstance(command, click.Command), entry.target
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"there is no command {name!r}{did_you_mean(name, COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, section in SECTIONS.items():

@@ -14,7 +14,7 @@ import click
 import orjson
 
 from taskflow.app import TaskFlow
-from taskflow.config import Config, check_slug
+from taskflow.config import Config, check_slug, read_store_url, read_url
 from taskflow.connections import Connections
 from taskflow.errors import ConfigError
 from taskflow.loading import load_app
@@ -70,11 +70,9 @@ def find_target(app: str | None, store: str | None, broker: str | None, namespac
 
     Raises ConfigError.
     """
+    check_options(store, broker, namespace)
     given = {"TASKFLOW_STORE": store, "TASKFLOW_BROKER": broker, "TASKFLOW_NAMESPACE": namespace}
-    asked = any((store, broker, os.environ.get("TASKFLOW_STORE"), os.environ.get("TASKFLOW_BROKER")))
-    dev = None if asked else running_dev()
-    if asked and not (store or broker):
-        warn_of_exported_urls()
+    dev = None if store or broker else dev_in_use()
     if dev is not None:
         given |= {"TASKFLOW_STORE": dev.store, "TASKFLOW_BROKER": dev.broker}
         given["TASKFLOW_NAMESPACE"] = namespace or os.environ.get("TASKFLOW_NAMESPACE") or dev.namespace
@@ -86,11 +84,24 @@ def find_target(app: str | None, store: str | None, broker: str | None, namespac
     return Target(config=config, app=loaded, dev=dev)
 
 
-def warn_of_exported_urls() -> None:
-    """Warn that an exported URL is used in place of the dev server of this folder: users would look there for events in vain."""
+def check_options(store: str | None, broker: str | None, namespace: str | None) -> None:
+    """Check the options under their own names: later they would be taken for environment variables. Raises ConfigError."""
+    if store:
+        read_store_url(store, "--store")
+    if broker:
+        read_url(broker, "--broker")
+    if namespace:
+        check_slug(namespace, what="--namespace")
+
+
+def dev_in_use() -> DevInfo | None:
+    """The dev server that runs in this folder, unless an exported URL names another one.
+
+    Users are told of that, since they would look in the dev server for their events in vain.
+    """
     dev = running_dev()
     if dev is None:
-        return
+        return None
     for name, own in (("TASKFLOW_BROKER", dev.broker), ("TASKFLOW_STORE", dev.store)):
         given = os.environ.get(name)
         if given and given != own:
@@ -99,7 +110,8 @@ def warn_of_exported_urls() -> None:
                 f"unset {name} to use it",
                 err=True,
             )
-            return
+            return None
+    return dev
 
 
 def check_not_overruled(app: TaskFlow, **given: str | None) -> None:

@@ -32,7 +32,7 @@ from taskflow.dev.web import WebProcess
 from taskflow.observability.run_log import LIFE_LEVEL_VARIABLE
 from taskflow.redis.address import redact
 from taskflow.terminal.screen import Screen
-from taskflow.values.dev_server import FOLDER, DevInfo
+from taskflow.values.dev_server import DevInfo, export_line
 from taskflow.values.record import record
 
 DRAIN_S = 5.0  # how long executing steps may take to end at a reload or at Ctrl-C
@@ -265,7 +265,7 @@ class DevServer:
             ("worker", slots),
             ("reload", "when a .py file changes" if options.reload else "off"),
             ("look", "taskflow runs list   (in this folder, no options needed)"),
-            ("send", f'from other code: export TASKFLOW_BROKER="$(cat {FOLDER}/url)"'),
+            ("send", f"from other code: {export_line(self.base)}"),
             ("stop", "Ctrl-C"),
         ]
         self.screen.print_line([("taskflow dev", "bold"), ("  ·  ", "dim"), (options.target, "accent")])

@@ -390,4 +390,6 @@ class StoreClient:
 
 def describe(error: BaseException) -> str:
     """The error in a few words; TimeoutError has no text of its own."""
+    if isinstance(error, ConnectionRefusedError):
+        return "the connection was refused"
     return "no answer in time" if isinstance(error, TimeoutError) else (str(error) or type(error).__name__)

@@ -7,6 +7,7 @@ the file could have all events sent to a server of his.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -47,12 +48,23 @@ def running_dev(base: Path | None = None) -> DevInfo | None:
 
 
 def dev_hint(url: str) -> str:
-    """A hint for errors about the server at `url` or "host:port/db": another one, of `taskflow dev`, runs in this folder. Or ""."""
-    info = running_dev()
+    """A hint for errors about the server at `url` or "host:port/db": another one, of `taskflow dev`, runs here. Or "".
+
+    Code often runs below the folder of the dev server, so the folders above are looked at, too.
+    """
+    here = Path.cwd()
+    base = next((each for each in (here, *here.parents) if running_dev(each)), None)
+    info = running_dev(base) if base else None
     place = url.rpartition("@")[2].rpartition("//")[2]  # without scheme and login
-    if info is None or place in info.store or place in info.broker:
+    if base is None or info is None or place in info.store or place in info.broker:
         return ""
-    return f' A taskflow dev runs in this folder; to use it: export TASKFLOW_BROKER="$(cat {FOLDER}/url)"'
+    where = "this folder" if base == here else str(base)
+    return f" A taskflow dev runs in {where}; to use it: {export_line(base)}"
+
+
+def export_line(base: Path) -> str:
+    """The line for a shell, in whatever folder, after which code uses the dev server of the folder `base`."""
+    return f'export TASKFLOW_BROKER="$(cat {shlex.quote(str(dev_folder(base) / "url"))})"'
 
 
 def is_ours(path: Path) -> bool:

@@ -78,6 +78,36 @@ def test_dev_server_of_this_folder_is_found(empty_folder: Path) -> None:
     assert find_target(None, None, None, None).dev is None
 
 
+def test_a_dev_server_whose_own_url_is_exported_is_used_with_all_that_it_knows(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`taskflow dev` prints the line that exports its URL: other commands of that shell must go on as before."""
+    monkeypatch.setenv("TASKFLOW_BROKER", DEV)
+    with claimed_folder() as folder:
+        write_info(folder, dev_info(namespace="devs"))
+        target = find_target(None, None, None, None)
+        assert target.dev is not None and target.dev.app_id == "shop"
+        assert (target.config.store, target.config.namespace) == (DEV, "devs")
+        assert capsys.readouterr().err == ""
+        monkeypatch.setenv("TASKFLOW_BROKER", OWN)
+        assert find_target(None, None, None, None).dev is None
+        assert "unset TASKFLOW_BROKER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--store", "--broker", "--namespace"])
+def test_an_option_that_is_wrong_is_named_and_no_variable_is_blamed(option: str) -> None:
+    outcome = Shell({}).run("runs", "list", option, "not one")
+    assert (outcome.code, outcome.stdout) == (1, "")
+    assert outcome.stderr.startswith(f"taskflow: {option} must ")
+    assert "environment" not in outcome.stderr
+
+
+def test_a_command_that_does_not_exist_suggests_the_nearest() -> None:
+    outcome = Shell({}).run("run", "list")
+    assert outcome.code == 2
+    assert "there is no command 'run'; did you mean 'runs'?" in outcome.stderr
+
+
 def test_what_a_dead_dev_server_left_is_ignored(empty_folder: Path) -> None:
     folder = empty_folder / ".taskflow"
     folder.mkdir()
@@ -95,6 +125,8 @@ def test_store_that_is_away_is_told_in_one_line() -> None:
     ):
         outcome = Shell({}).run(*command, "--store", "redis://:secret@127.0.0.1:1")
         assert (outcome.code, outcome.stdout) == (1, "")
-        assert outcome.stderr.startswith("taskflow: the store at 127.0.0.1:1/0 can't be reached: ")
+        assert outcome.stderr.startswith(
+            "taskflow: the store at 127.0.0.1:1/0 can't be reached: the connection was refused."
+        )
         assert outcome.stderr.count("\n") == 1
         assert "secret" not in outcome.stderr

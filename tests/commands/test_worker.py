@@ -330,7 +330,7 @@ def test_store_with_data_of_another_major_version_is_refused_and_left_alone(
         (["worker", "-A", "shop", "--drain-timeout", "soon"], "duration can't be read: 'soon'"),
         (["worker", "-A", "shop", "-Q", "a b"], "a queue's name must have"),
         (["worker", "-A", "shop", "--processes", "0"], "0 is not in the range"),
-        (["wroker"], "No such command 'wroker'"),
+        (["wroker"], "there is no command 'wroker'; did you mean 'worker'?"),
     ],
 )
 def test_wrong_usage_ends_with_exit_code_2(tmp_path: Path, arguments: list[str], words: str) -> None:

@@ -90,7 +90,12 @@ def test_an_error_about_another_server_names_the_one_of_the_folder(
     assert dev_hint("redis://localhost:6379/0") == ""
     with claimed_folder(tmp_path) as folder:
         write_info(folder, info(os.getpid()))
-        assert 'export TASKFLOW_BROKER="$(cat .taskflow/url)"' in dev_hint("redis://localhost:6379/0")
+        line = f'export TASKFLOW_BROKER="$(cat {tmp_path}/.taskflow/url)"'
+        assert f"runs in this folder; to use it: {line}" in dev_hint("redis://localhost:6379/0")
         assert dev_hint("localhost:6379/0") != ""
         assert dev_hint(URL) == ""
         assert dev_hint("127.0.0.1:2222/0") == ""
+        below = tmp_path / "scripts"
+        below.mkdir()
+        monkeypatch.chdir(below)
+        assert f"runs in {tmp_path}; to use it: {line}" in dev_hint("redis://localhost:6379/0")
