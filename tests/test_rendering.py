@@ -84,3 +84,41 @@ def test_colours_are_for_terminals_and_no_color_is_respected(
     assert screen.is_terminal
     assert ("\x1b[32m" in output) is is_coloured
     assert "done" in output
+
+
+@pytest.mark.parametrize("width", [25, 30, 45, 60, 80])
+def test_a_narrow_terminal_loses_no_column(width: int) -> None:
+    screen = Screen(io.StringIO(), width=width, is_terminal=True)
+    row = [
+        plain("01M7YF4F60"),
+        plain("shop/fulfil"),
+        plain("waiting"),
+        plain("50 s ago"),
+        plain("5 ms"),
+        plain("asleep"),
+    ]
+    screen.table([row], header=("run", "function", "status", "created", "took", "why"), right=(4,))
+    lines = printed(screen).splitlines()
+    assert max(map(len, lines)) <= width
+    for (text, _), *_ in row:
+        assert text in printed(screen)
+
+
+def test_columns_that_do_not_fit_stand_below_with_their_titles() -> None:
+    screen = Screen(io.StringIO(), width=30, is_terminal=True)
+    rows = [
+        [plain("01M7YF4F60"), plain("shop/fulfil"), plain("waiting"), plain("5 ms"), plain("asleep")],
+        [plain("01M7YF4F61"), plain("shop/pack"), plain("failed"), plain(""), plain("")],
+    ]
+    screen.table(rows, header=("run", "function", "status", "took", "why"), right=(3,))
+    assert (
+        printed(screen)
+        == """\
+run         function
+01M7YF4F60  shop/fulfil
+    status waiting  took 5 ms
+    asleep
+01M7YF4F61  shop/pack
+    status failed
+"""
+    )

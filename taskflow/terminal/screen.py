@@ -21,7 +21,9 @@ Cell: TypeAlias = Sequence[Span]
 Line: TypeAlias = Sequence[Span]
 
 PLAIN_WIDTH = 100  # the width of drawings when there is no terminal
+MIN_WIDTH = 20  # a terminal that says it is narrower does not know its width
 GAP = "  "
+BELOW = "    "  # before what stands below its row on a narrow terminal
 RICH_STYLES = {
     "good": "green", "bad": "red", "warn": "yellow", "dim": "bright_black", "bold": "bold", "accent": "cyan",
 }  # fmt: skip
@@ -66,7 +68,7 @@ class Screen:
         is_terminal = stream.isatty()
         width = shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns
         return cls(
-            stream, width=max(width, 60), is_terminal=is_terminal, is_ascii=not can_print(stream, "█✓"),
+            stream, width=max(width, MIN_WIDTH), is_terminal=is_terminal, is_ascii=not can_print(stream, "█✓"),
             console=rich_console() if is_terminal and os.environ.get("TERM") != "dumb" else None,
         )  # fmt: skip
 
@@ -106,18 +108,26 @@ class Screen:
     ) -> None:
         """Print rows in aligned columns; the columns in `right` are aligned to the right.
 
-        On a terminal that is too narrow, the last column (usually text) gets lines of its own.
+        On a terminal that is too narrow, the last column (usually text) gets lines of its own, and so do the columns before it that
+        don't fit, with their titles.
         """
         titled = [[plain(title, "dim") for title in header], *rows]
         lines = aligned(titled, right=right)
         if not self.is_terminal or max(cell_width(line) for line in lines) <= self.width:
             self.print(lines)
             return
-        narrow = aligned([row[:-1] for row in titled], right=right)
-        for line, row in zip(narrow, [[], *rows], strict=True):
+        kept = columns_that_fit(titled, self.width)
+        narrow = aligned([row[:kept] for row in titled], right=right)
+        self.print_line(clipped(narrow[0], self.width))
+        for line, row in zip(narrow[1:], rows, strict=True):
             self.print_line(clipped(line, self.width))
-            if row and cell_width(row[-1]):
-                self.print_line(clipped([("    ", ""), *row[-1]], self.width))
+            moved = [
+                [(f"{title} ", "dim"), *cell]
+                for title, cell in zip(header[kept:-1], row[kept:-1], strict=True)
+                if cell_width(cell)
+            ]
+            below = [*packed(moved, self.width - len(BELOW)), *([row[-1]] if cell_width(row[-1]) else [])]
+            self.print(clipped([(BELOW, ""), *each], self.width) for each in below)
 
 
 def without_end_blanks(line: list[Span]) -> list[Span]:
@@ -161,6 +171,27 @@ def aligned(
             line.append((GAP, ""))
         lines.append(line[:-1])
     return lines
+
+
+def columns_that_fit(rows: Sequence[Sequence[Cell]], width: int) -> int:
+    """How many of the first columns fit side by side, the last one left out; at least one."""
+    taken = -len(GAP)
+    for column in range(len(rows[0]) - 1):
+        taken += len(GAP) + max(cell_width(row[column]) for row in rows)
+        if taken > width:
+            return max(column, 1)
+    return len(rows[0]) - 1
+
+
+def packed(cells: Iterable[Cell], width: int) -> list[Line]:
+    """The cells in lines of at most `width` columns, unless a cell is wider."""
+    lines: list[list[Span]] = []
+    for cell in cells:
+        if lines and cell_width(lines[-1]) + len(GAP) + cell_width(cell) <= width:
+            lines[-1] += [(GAP, ""), *cell]
+        else:
+            lines.append(list(cell))
+    return [*lines]
 
 
 def clipped(line: Line, width: int) -> list[Span]:
