@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -14,12 +15,28 @@ from taskflow.steps.host import StepHost
 async def parallel(
     host: StepHost, branches: Sequence[Callable[[], Awaitable[Any]]], mode: ParallelMode
 ) -> Any:
+    check_branches(branches)
     return await join(host, [asyncio.ensure_future(as_coroutine(branch)) for branch in branches], mode)
 
 
 async def parallel_threads(host: StepHost, branches: Sequence[Callable[[], Any]], mode: ParallelMode) -> Any:
     """`step.parallel` for a `def` handler: each branch runs in a thread of its own."""
+    check_branches(branches)
     return await join(host, await host.start_threads(branches), mode)
+
+
+def check_branches(branches: Sequence[object]) -> None:
+    """Raise NonRetriableError for a branch that can't be called: each attempt would fail like the first."""
+    wrong = next((number for number, branch in enumerate(branches) if not callable(branch)), None)
+    if wrong is None:
+        return
+    for branch in branches:
+        if inspect.iscoroutine(branch):
+            branch.close()  # it is never awaited, and Python would warn of that
+    raise NonRetriableError(
+        f"step.parallel(...) takes functions without arguments, but branch {wrong} is {branches[wrong]!r:.80}: write "
+        "lambda: step.run(...) in place of step.run(...)."
+    )
 
 
 async def join(host: StepHost, tasks: list[asyncio.Future[Any]], mode: ParallelMode) -> Any:

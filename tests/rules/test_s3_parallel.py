@@ -304,3 +304,26 @@ async def test_tasks_that_the_handler_leaves_behind_end_with_it(app: TaskFlow) -
         assert await run.aresult("1s") == "done"
         assert await harness.next_due_ms() is None
         assert all(task.done() for task in tasks)
+
+
+@both_kinds
+async def test_a_branch_that_is_no_function_fails_the_run_at_once_and_says_what_to_write(
+    app: TaskFlow, is_async: bool
+) -> None:
+    """S3.7: `step.parallel((step.run(...), step.run(...)))` is an easy mistake, and would fail at each attempt."""
+
+    @app.function(id="async")
+    async def in_async(ctx: Context[Step], step: Step) -> None:
+        await step.parallel((step.run("one", int), step.run("two", int)))  # type: ignore[arg-type]
+
+    @app.function(id="def")
+    def in_def(ctx: Context[BlockingStep], step: BlockingStep) -> None:
+        step.parallel((step.run("one", int), step.run("two", int)))  # type: ignore[arg-type]
+
+    functions: tuple[Function[..., Any], ...] = (in_def, in_async)
+    async with Harness(app) as harness:
+        run = await harness.run(functions[is_async])
+        with pytest.raises(RunFailed, match=r"branch 0 is .*: write lambda: step\.run\(\.\.\.\)") as failure:
+            await run.aresult()
+        assert failure.value.name == "NonRetriableError"
+        assert (await harness.view(run)).attempt == 0
