@@ -55,7 +55,7 @@ def list_command(
     screen.table([list_row(event, moment.now_ms) for event in found], header=LIST_HEADER)
 
 
-@command.command("show")
+@command.command("show", short_help="Show an event, and what it came to.")
 @click.argument("event_id")
 @click.option("--name", help="The event's name, when several have this id; without it the newest is shown.")
 @connection_options
@@ -78,7 +78,7 @@ def show_command(
     Screen.of_stdout().print(event_page(found, now_ms=moment.now_ms))
 
 
-@command.command("schema")
+@command.command("schema", short_help="Show the types of events.")
 @click.argument("name", required=False)
 @click.option("--typescript", is_flag=True, help="Print the types as a TypeScript module.")
 @connection_options

@@ -56,7 +56,7 @@ def row(queue: QueueView, moment: Moment) -> list[Cell]:
     ]  # fmt: skip
 
 
-@command.command("pause")
+@command.command("pause", short_help="Let no run of a queue begin or go on.")
 @click.argument("queue")
 @connection_options
 @json_option
@@ -76,7 +76,7 @@ def pause_command(
         click.echo(f"queue {app_id}/{name} is paused")
 
 
-@command.command("resume")
+@command.command("resume", short_help="Let the runs of a paused queue go on.")
 @click.argument("queue")
 @connection_options
 @json_option

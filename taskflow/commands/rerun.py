@@ -62,13 +62,15 @@ def rerun_command(
         raise click.UsageError("--output is the outcome of a step: name it with --from-step")
     check_broker_is_known(app, store, broker, "workers are told of ready runs")
     target = find_target(app, store, broker, namespace)
-    new_id = run(rerun(target, run_id, Edits(from_step=from_step, data=data, output=output)))
+    new_id, whole_id = run(rerun(target, run_id, Edits(from_step=from_step, data=data, output=output)))
     if as_json:
-        print_json({"run_id": new_id, "rerun_of": run_id})
+        print_json({"run_id": new_id, "rerun_of": whole_id})
     else:
         click.echo(new_id)
 
 
-async def rerun(target: Target, run_id: str, edits: Edits) -> str:
+async def rerun(target: Target, run_id: str, edits: Edits) -> tuple[str, str]:
+    """Rerun the run; returns the id of the new run, and the whole id of the old one."""
     async with open_control(target) as control:
-        return await control.rerun(await control.whole_run_id(run_id), edits)
+        whole_id = await control.whole_run_id(run_id)
+        return await control.rerun(whole_id, edits), whole_id

@@ -97,7 +97,7 @@ def list_command(
         screen.print_line(plain(", ".join([*more, *in_all]), "dim"))
 
 
-@command.command("show")
+@command.command("show", short_help="Show a run: its steps, what it waits for, how it ended.")
 @click.argument("run_id")
 @click.option("--all", "is_whole", is_flag=True, help="Show every step, and the whole output and error.")
 @click.option("--follow", "follows", is_flag=True, help="Show the run again at each change, until it ends.")

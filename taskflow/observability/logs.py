@@ -73,7 +73,8 @@ def run_part(record: logging.LogRecord) -> str:
         return ""
     function = f"{function_id} " if function_id else ""
     step = getattr(record, "step", None)
-    return f"  [{function}run {run_id}{f', step {step}' if step else ''}{'' if attempt is None else f', attempt {attempt}'}]"
+    told = f"{function}run {run_id}{f', step {step}' if step else ''}{'' if attempt is None else f', attempt {attempt}'}"
+    return f"  [{printable(redact(told))}]"
 
 
 class JsonLines(logging.Formatter):

@@ -77,7 +77,8 @@ def attempt_failed(
     then = "no retry is left"
     if delay_ms is not None:
         then = f"retry {retry} of {retries} in {format_duration(max(delay_ms, 0))}"
-    extra = {**facts, "step": step} if step else dict(facts)
+    # The attempt that failed, as lines that the step itself has logged name it.
+    extra = {**facts, "step": step, "attempt": retry - 1} if step else dict(facts)
     logger.warning("%s failed: %s; %s", what, brief(told), then, extra=extra)
 
 

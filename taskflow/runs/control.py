@@ -37,6 +37,7 @@ from taskflow.types import RunId
 from taskflow.values.clock import Clock
 from taskflow.values.durations import EPOCH
 from taskflow.values.ids import new_ulid, run_id_for
+from taskflow.values.keywords import did_you_mean
 from taskflow.values.record import record
 
 MAX_SKEW_MS = 60_000  # a worker's clock may have been behind the clock of the process that paused
@@ -98,11 +99,11 @@ class RunControl:
             return known.spec
         async with self.session.deadline() as store:
             manifest = await store.registry.manifest(function_id)
+            registered = [] if manifest is not None else await store.registry.known_functions()
         if manifest is None:
-            here = f" among {', '.join(self.known)}" if self.known else ""
-            raise ConfigError(
-                f"there is no function {function_id!r}{here}, and no worker has registered it. An id is 'app/function'."
-            )
+            ids = {*self.known, *registered}
+            hint = did_you_mean(function_id, ids) if ids else "."
+            raise ConfigError(f"there is no function {function_id!r}: no worker has registered it{hint}")
         return read_spec(manifest)
 
     async def functions(self, app_id: str | None = None) -> list[str]:

@@ -267,8 +267,12 @@ async def whole_run_id(store: Store, given: str) -> str:
     prefix = head.upper() + dash + tail
     if RUN_ID.fullmatch(prefix):
         return prefix
-    if len(prefix) < MIN_PREFIX or not PREFIX.fullmatch(prefix):
+    if not PREFIX.fullmatch(prefix):
         raise RunNotFound(no_run(given))
+    if len(prefix) < MIN_PREFIX:
+        raise RunNotFound(
+            f"{given!r} may begin the ids of many runs: give at least {MIN_PREFIX} characters of the id"
+        )
     first_ms, last_ms = time_span(prefix)
     pages = [
         store.history.runs_between(function_id, first_ms, last_ms + PREFIX_WINDOW_MS, limit=PREFIX_LOOKS)

@@ -340,7 +340,12 @@ async def test_the_beginning_of_an_id_is_enough_where_it_is_unique(harness: Harn
     assert "give more of the id" in outcome.stderr
     outcome = await shell.arun("runs", "cancel", run_id[:-2])
     assert outcome.stdout == f"{run_id} cancelled\n"
-    assert (await shell.arun("runs", "show", run_id[:5])).stderr.startswith("taskflow: there is no run ")
+    outcome = await shell.arun("runs", "show", run_id[:5])
+    assert outcome.stderr == (
+        f"taskflow: '{run_id[:5]}' may begin the ids of many runs: give at least 6 characters of the id\n"
+    )
+    new = (await shell.arun("runs", "rerun", run_id[:-2], "--json")).json
+    assert new["rerun_of"] == run_id
 
 
 async def test_large_outputs_are_cut_with_a_mark_that_says_how_to_see_all(

@@ -91,3 +91,8 @@ def test_configured_logging_has_one_handler_and_keeps_libraries_quiet(root: logg
     logging.getLogger("shop").info("sold")
     logging.getLogger("shop").debug("details")
     assert [line.partition("INFO    ")[2] for line in stream.getvalue().splitlines()] == ["shop: sold"]
+
+
+def test_the_end_of_a_line_that_names_run_and_step_can_not_act_on_the_terminal() -> None:
+    line = HumanLines(colour=False).format(record("it broke", **FACTS, step="a\u202eb\x1b[31m\nforged"))
+    assert line.endswith("step a\\u202eb\\x1b[31m\\nforged, attempt 2]")

@@ -73,6 +73,8 @@ async def test_each_failed_attempt_and_the_end_are_said(app: TaskFlow, lines: Li
     for line in (started, first, last, failed):
         assert (line["run_id"], line["function_id"]) == (run.id, pay.id)
     assert first["step"] == "charge"
+    # The attempt that failed, as the step's own lines name it.
+    assert [first["attempt"], last["attempt"]] == [0, 1]
 
 
 async def test_an_attempt_of_the_code_between_the_steps_is_said(app: TaskFlow, lines: Lines) -> None:

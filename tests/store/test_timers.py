@@ -87,14 +87,16 @@ async def test_a_wait_that_timed_out_gives_nothing_and_leaves_the_index(scene: S
 
 async def test_an_invoke_that_timed_out_fails_and_the_child_goes_on(scene: Scene) -> None:
     """S3.6"""
-    op = Operation("invoke", "wait", 0, due=NOW_MS + 5, child="c1")
+    op = Operation("invoke", "wait", 0, started=NOW_MS, due=NOW_MS + 5_500, child="c1")
     child = InvokedRun("shop/child", "default", RunId("c1"), b"{}", 0, 0)
     await scene.park(await scene.claimed_run(), ParkedOp("child", op.pack(), child))
-    scene.now_ms += 5
+    scene.now_ms += 5_500
     await scene.fire()
     error = (await scene.operation("child")).error
     assert error is not None
-    assert (error["name"], error["message"]) == ("InvokeTimeout", "the invoked run c1 did not finish in time")
+    assert (error["name"], error["message"]) == (
+        "InvokeTimeout", "the invoked run c1 of shop/child did not finish within 5.5 s"
+    )  # fmt: skip
     assert await scene.status("c1") == "queued"
     first = await scene.claim_one(OTHER)
     assert {first.claim.run_id, (await scene.claim_one(OTHER)).claim.run_id} == {"r1", "c1"}

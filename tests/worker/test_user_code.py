@@ -147,6 +147,10 @@ def test_a_blocked_loop_is_told_with_the_stack_of_what_blocks_it(shop: Shop) -> 
         worker.wait_for_line("the event loop goes on, after some 1.")
         assert worker.stderr.count("event loop blocked") == 1
         assert "taskflow/engine" not in worker.stderr
+        # The first frame is the user's: those of the program that runs the loop help nobody.
+        stack = worker.stderr.partition("It stands here:")[2]
+        assert "in block" in stack.splitlines()[1]
+        assert "click" not in stack and "runpy" not in stack
         assert worker.stop() == 0
 
 

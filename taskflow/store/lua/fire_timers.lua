@@ -11,6 +11,17 @@ local TIMEOUTS = {
   finish_timeout = 'did not finish within timeouts.finish',
 }
 
+-- " of shop/child"; nothing when the run has been removed.
+local function of_function(run_id)
+  local fn = redis.call('HGET', run_key(run_id), 'function')
+  return fn and ' of ' .. fn or ''
+end
+
+-- The timeout of an operation, in seconds. The step of an older version has no start.
+local function limit_of(op)
+  return op.started and tostring((op.due - op.started) / 1000) .. ' s' or 'its timeout'
+end
+
 local function fire_operation(run_id, step_key)
   local packed = redis.call('HGET', steps_key(run_id), step_key)
   if not packed then return end
@@ -20,7 +31,7 @@ local function fire_operation(run_id, step_key)
     redis.call('HSET', steps_key(run_id), step_key, cmsgpack.pack(op))
     wake(run_id, step_key, now_ms)
   elseif op.kind == 'invoke' then
-    local message = 'the invoked run ' .. op.child .. ' did not finish in time'
+    local message = 'the invoked run ' .. op.child .. of_function(op.child) .. ' did not finish within ' .. limit_of(op)
     resolve(run_id, step_key, {error = {name = 'InvokeTimeout', message = message}}, now_ms)
   else
     resolve(run_id, step_key, {data = 'null'}, now_ms)

@@ -13,6 +13,7 @@ from types import FrameType
 from taskflow.worker.lease import Progress
 
 PACKAGE = str(Path(__file__).parents[2])
+RUNS_THE_LOOP = str(Path(__file__).with_name("entry.py"))
 MAX_FRAMES = 12
 
 logger = logging.getLogger("taskflow.worker")
@@ -60,9 +61,11 @@ class Watchdog:
 
 
 def describe_stack(frame: FrameType | None) -> str:
-    """The innermost frames, without those of the loop and the engine on the way there."""
+    """The innermost frames, without those of the program that runs the loop, of the loop, and of the engine on the way there."""
     if frame is None:
         return "  (its thread has ended)"
-    frames = [each for each in traceback.extract_stack(frame) if not each.filename.startswith(PACKAGE)]
+    stack = traceback.extract_stack(frame)
+    begins = max((place for place, each in enumerate(stack) if each.filename == RUNS_THE_LOOP), default=-1)
+    frames = [each for each in stack[begins + 1 :] if not each.filename.startswith(PACKAGE)]
     own = [each for each in frames if "/asyncio/" not in each.filename and "importlib" not in each.filename]
     return "".join(traceback.format_list(own[-MAX_FRAMES:])).rstrip()
