@@ -21,6 +21,7 @@ NAMES = (
     "stages",
     "produce",
     "web",
+    "realtime",
     "steps",
     "parallel",
     "wide",

@@ -14,7 +14,9 @@ NODE_HINT = "no Inngest SDK for Node here: npm install --prefix tests/web/node"
 
 
 def has_node_sdk() -> bool:
-    return shutil.which("node") is not None and (NODE_FOLDER / "node_modules" / "inngest").exists()
+    return shutil.which("node") is not None and all(
+        (NODE_FOLDER / "node_modules" / name).exists() for name in ("inngest", "@inngest/realtime")
+    )
 
 
 def missing_servers() -> dict[str, str]:

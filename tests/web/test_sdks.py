@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import sys
@@ -13,10 +14,14 @@ from typing import Any
 import httpx
 import pytest
 
+from taskflow import TaskFlow, TopicRef
 from taskflow.connections import Connections
+from taskflow.realtime.publish import publish_message
+from taskflow.realtime.tokens import TopicGrant, make_token
 from taskflow.testing import Harness
 from taskflow.web.site import SiteOptions, make_site
 from tests.commands.shell import Shell
+from tests.waiting import until
 from tests.web.browser import NODE_FOLDER
 from tests.web.server import served
 
@@ -91,3 +96,33 @@ async def test_an_sdk_sends_with_a_key_and_shows_why_a_key_is_refused(
     assert await outputs(harness, link, sent["ids"]) == ["sent A7", "sent B1"]
     assert "may not send 'shop/broken'" in forbidden["error"]
     assert "there is no key in namespace" in wrong["error"]
+
+
+@pytest.mark.node
+async def test_inngests_realtime_client_subscribes_unmodified(app: TaskFlow) -> None:
+    """S17.3: over a WebSocket, with a token that the app made."""
+    link = Connections(dataclasses.replace(app.config, signing_key="k" * 32))
+    topic: TopicRef[Any] = TopicRef("order:A1", "log")
+    now_ms = link.clock.now_ms()
+    token = make_token(
+        "k" * 32, [TopicGrant(topic.channel, topic.name)], namespace=app.config.namespace, ttl_ms=60_000, now_ms=now_ms
+    )  # fmt: skip
+    async with served(make_site(link, SiteOptions())) as url:
+        process = await asyncio.create_subprocess_exec(
+            # Node has WebSocket without the flag from version 22 on.
+            "node", "--experimental-websocket", str(NODE_FOLDER / "subscribe.mjs"), token, "2",
+            stdout=asyncio.subprocess.PIPE, env={"PATH": os.environ["PATH"], "INNGEST_API_BASE_URL": url},
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"open\n"
+        await until(
+            lambda: any(feed.readers for feed in link.feeds().feeds.values()), description="the subscriber"
+        )
+        for number in range(2):
+            await publish_message(link.session(), topic, {"n": number}, max_bytes=1_000, now_ms=now_ms)
+        told = [json.loads(line) async for line in process.stdout]
+        assert await process.wait() == 0
+    await link.aclose()
+    assert told == [
+        {"channel": "order:A1", "topic": "log", "data": {"n": number}, "kind": "data"} for number in range(2)
+    ]
