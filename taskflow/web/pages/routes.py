@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from taskflow.errors import EventNotFound, RunNotFound
-from taskflow.run import RunStatus
+from taskflow.run import RunStatus, RunView
 from taskflow.runs.events import find_event, recent_events
 from taskflow.runs.failures import grouped
 from taskflow.runs.lookup import FoundRuns, find_run, page_of_runs, whole_run_id
@@ -153,13 +153,15 @@ class Pages:
         return render(request, "functions.html", caller, self.now_ms, found=found, older=older)
 
     async def function(self, request: Request, caller: Caller) -> Response:
-        found = await self.call("functions.get", **request.path_params)
+        app, slug = request.path_params["app"], request.path_params["function"]
+        found, runs = await asyncio.gather(
+            self.call("functions.get", app=app, function=slug), self.last_runs(f"{app}/{slug}")
+        )
+        return render(request, "function.html", caller, self.now_ms, function=found, slug=slug, runs=runs)
+
+    async def last_runs(self, function_id: str) -> list[RunView]:
         async with self.desk.store() as (store, moment):
-            recent = await page_of_runs(store, [found["id"]], limit=RECENT, moment=moment)
-        return render(
-            request, "function.html", caller, self.now_ms, function=found, slug=request.path_params["function"],
-            runs=recent.runs,
-        )  # fmt: skip
+            return (await page_of_runs(store, [function_id], limit=RECENT, moment=moment)).runs
 
     async def queues(self, request: Request, caller: Caller) -> Response:
         return render(request, "queues.html", caller, self.now_ms, queues=await self.all_queues())

@@ -36,7 +36,8 @@ async def main(folder: Path) -> None:
 async def shoot(base: str, runs: dict[str, str], folder: Path) -> None:
     done, broken, waiting = runs["A-1001"], runs["broken"], runs["A-1002"]
     pages = {
-        "overview": "/", "runs": "/runs", "none": "/runs?status=scheduled", "run-waiting": f"/runs/{waiting}?step=charge+card",
+        "overview": "/", "errors": "/errors", "runs": "/runs", "none": "/runs?status=scheduled",
+        "run-waiting": f"/runs/{waiting}?step=charge+card", "run": f"/runs/{waiting}?step=reserve+stock",
         "run-failed": f"/runs/{broken}?step=push+to+warehouse", "run-done": f"/runs/{done}", "run-long": f"/runs/{runs['report']}",
         "functions": "/functions", "function": "/functions/shop/fulfil-order", "function-paused": "/functions/shop/send-newsletter",
         "events": "/events", "event": f"/events/{done.partition('-')[0]}", "queues": "/queues", "workers": "/workers",
