@@ -61,8 +61,8 @@ class FunctionSpec:
     """The description of a function without its code; `build_spec` makes it of the decorator's options.
 
     `slug` is the id within the app, `id` the full id: "app_id/slug". `name` is for people. `event_types` are those of its triggers
-    and of its option `events`; without the code, `events` has their schemas. `parameters` are those of a task, and `expires_ms` too
-    (S15.1).
+    and of its option `events`; without the code, `events` has their schemas. `parameters` are those of a task; `expires_ms` and
+    `max_crashes` are a task's too (S15.1, S15.2).
     """
 
     app_id: str
@@ -81,6 +81,7 @@ class FunctionSpec:
     keep_failed_ms: int | None = None
     parameters: tuple[Parameter, ...] | None = None
     expires_ms: int | None = None
+    max_crashes: int | None = None
     id: FunctionId = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,6 +93,13 @@ class FunctionSpec:
         if self.keep_ms is None and self.keep_failed_ms is None:
             return ""
         return f"{'' if self.keep_ms is None else self.keep_ms} {self.keep_failed_ms or ''}"
+
+    @property
+    def settings(self) -> str:
+        """What scripts must know of the function for any run: as `FlowControl.settings` says, and its own `max_crashes`."""
+        if self.max_crashes is None:
+            return self.flow.settings
+        return f"{self.flow.settings or '- - - -'} {self.max_crashes}"
 
     def manifest(self) -> JsonObject:
         """The spec as a JSON object, which workers register in the store."""

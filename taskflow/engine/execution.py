@@ -91,7 +91,8 @@ class Execution:
         self.threads: Threads | None = None
         if not function.is_async:
             self.threads = Threads(self.tree, self.turns, self.races, pool=host.threads, loop=host.loop)
-        self.trial = Trial(claimed.crashes, host.config.max_crashes, host.trial) if claimed.crashes else None
+        most = function.spec.max_crashes or host.config.max_crashes
+        self.trial = Trial(claimed.crashes, most, host.trial) if claimed.crashes else None
         # done when nothing executes any more
         self.steps_over: asyncio.Future[None] | None = None
         # The handler goes on; the run is to stop, but not before its code has ended or calls a step tool; it has called one.

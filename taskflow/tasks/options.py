@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 from taskflow.config import Config
 from taskflow.errors import ConfigError
@@ -26,6 +26,9 @@ MAX_ID_CHARS = 200
 TASK_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
+OnCrash: TypeAlias = Literal["retry", "fail"]
+
+
 class TaskOptions(FlowOptions, total=False):
     """The options of `@app.task`; None counts as left out. Those of flow control are as for functions, but for `batch_events`.
 
@@ -39,6 +42,8 @@ class TaskOptions(FlowOptions, total=False):
     keep         how long runs are kept after their end, a duration of at most 366 days; 0: no longer than it takes (S15.2)
     keep_failed  how long failed runs are kept; by default the app's failed_retention (S10.1)
     expires      a duration: a run that has not begun by then is cancelled, and never begins (S15.2)
+    on_crash     "retry": executed again when its process dies under it, or "fail": not executed again (S9.8, S15.2)
+    max_crashes  the run fails when so many processes in a row died under it; by default the app's setting (S9.8)
     output_type  the type of the result, if the function is not annotated with it (S11.3)
     middleware   a list of Middleware, inside that of the app (S11.4)
     on_failure   a handler that gets the event `taskflow/function.failed` when a run has failed (S5.5)
@@ -54,12 +59,15 @@ class TaskOptions(FlowOptions, total=False):
     keep: Duration | None
     keep_failed: Duration | None
     expires: Duration | None
+    on_crash: OnCrash | None
+    max_crashes: int | None
     output_type: Any
     middleware: Sequence[Middleware] | None
     on_failure: Handler | None
 
 
-OF_TASKS = ("id", "keep", "expires")
+OF_TASKS = ("id", "keep", "expires", "on_crash", "max_crashes")
+MOST_CRASHES = 100
 
 
 def task_spec(
@@ -81,10 +89,27 @@ def task_spec(
             spec,
             parameters=body.parameters.all,
             keep_ms=None if keep is None else kept_ms(keep),
+            max_crashes=most_crashes(options),
             expires_ms=None if expires is None else period_ms("expires", expires, at_most_ms=MAX_DURATION_MS),
         )
     except ConfigError as error:
         raise ConfigError(f"task {f'{config.app_id}/{task_id}'!r}: {error}") from error
+
+
+def most_crashes(options: TaskOptions) -> int | None:
+    """After how many crashes a run fails; None: as the app says."""
+    on_crash, most = options.get("on_crash"), options.get("max_crashes")
+    if on_crash not in (None, *get_args(OnCrash)):
+        raise ConfigError(f"on_crash must be one of {get_args(OnCrash)}, got {on_crash!r:.80}")
+    if most is not None and (type(most) is not int or not 1 <= most <= MOST_CRASHES):
+        raise ConfigError(f"max_crashes must be a whole number from 1 to {MOST_CRASHES}, got {most!r:.80}")
+    if on_crash != "fail":
+        return most
+    if most not in (None, 1):
+        raise ConfigError(
+            f"on_crash='fail' ends the run at the first crash, so max_crashes={most} says something else; drop one"
+        )
+    return 1
 
 
 def kept_ms(value: Duration) -> int:

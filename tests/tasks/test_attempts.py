@@ -217,6 +217,73 @@ async def test_a_thread_that_blocks_beyond_its_hard_limit_is_abandoned(app: Task
         await harness.settled()
 
 
+async def crash(harness: Harness) -> None:
+    """All processes die, and are replaced."""
+    for worker in harness.workers:
+        await harness.store.claims.hand_back(
+            worker.executor.child_id,
+            [],
+            crashed=True,
+            cause="killed by the test",
+            now_ms=harness.clock.now_ms(),
+        )
+    for worker in harness.workers:
+        worker.executor.look_again()
+
+
+@pytest.mark.parametrize(
+    ("options", "executions", "error"),
+    [
+        ({"on_crash": "fail"}, 1, "WorkerLost"),
+        ({"max_crashes": 2}, 2, "WorkerLost"),
+        ({"max_crashes": 4}, 4, "WorkerLost"),
+        ({"max_crashes": 5}, 5, ""),
+    ],
+    ids=["fail", "fewer than the app", "more than the app", "enough"],
+)
+async def test_a_task_says_how_many_crashes_it_stands(
+    app: TaskFlow, options: Any, executions: int, error: str
+) -> None:
+    """S15.2, S9.8: with "fail" it is not executed again."""
+    calls: list[int] = []
+    gate = asyncio.Event()
+
+    @app.task(id="work", **options)
+    async def work() -> str:
+        calls.append(1)
+        if len(calls) < 5:
+            await gate.wait()
+        return "done"
+
+    async with Harness(app, workers=2) as harness:
+        run = await work.adelay()
+        for count in range(1, min(executions, 4) + 1):
+            await until(lambda: len(calls) >= count, description=f"call {count}")  # noqa: B023
+            await crash(harness)
+        if error:
+            with pytest.raises(RunFailed, match=error):
+                await run.aresult("5s")
+        else:
+            assert await run.aresult("5s") == "done"
+        assert len(calls) == executions
+        gate.set()
+        await harness.settled()
+
+
+def test_options_about_crashes_are_checked(app: TaskFlow) -> None:
+    """S2.5"""
+    for options, told in (
+        ({"on_crash": "ignore"}, "on_crash must be one of"),
+        ({"max_crashes": 0}, "from 1 to 100, got 0"),
+        ({"on_crash": "fail", "max_crashes": 3}, "drop one"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            app.task(**options)(never)
+
+
+def never() -> None: ...
+
+
 def test_limits_of_tasks_are_checked(app: TaskFlow) -> None:
     """S2.5"""
     with pytest.raises(ConfigError, match="must be less than timeouts.hard"):

@@ -22,7 +22,8 @@ local function note_crash(key, is_certain)
   is_noted[key] = true
   local before = redis.call('HMGET', key, 'crashes', 'trial', 'function')
   redis.call('HDEL', key, 'trial')
-  local last_chance = tonumber(redis.call('HGET', app_key(app_of(before[3])), 'max_crashes') or 3) - 1
+  local most = settings_of(before[3]).max_crashes or redis.call('HGET', app_key(app_of(before[3])), 'max_crashes')
+  local last_chance = tonumber(most or 3) - 1
   local waited = tonumber(before[1] or 0) >= math.max(1, last_chance) and not before[2]
   if waited and not is_certain then return end
   redis.call('HINCRBY', key, 'crashes', 1)

@@ -64,6 +64,6 @@ def code_base_of(app: TaskFlow) -> CodeBase:
         retention_ms=config.retention_ms, failed_retention_ms=config.failed_retention_ms, max_crashes=config.max_crashes
     )  # fmt: skip
     functions = [
-        RegisteredFunction(spec.slug, orjson.dumps(spec.manifest()), spec.flow.settings) for spec in specs
+        RegisteredFunction(spec.slug, orjson.dumps(spec.manifest()), spec.settings) for spec in specs
     ]
     return CodeBase(app.id, settings, tuple(functions), given_version=config.app_version)

@@ -1,4 +1,17 @@
 local prefix = KEYS[1]
+local known_settings = {}
+local function settings_of(fn)
+  local settings = known_settings[fn]
+  if not settings then
+    local text = redis.call('HGET', prefix .. 'flow', fn) or '- - - -'
+    local first, second, interval_us, tolerance_us, max_crashes = string.match(text, '^(%S+) (%S+) (%S+) (%S+) ?(%S*)$')
+    settings = {limits = {tonumber(first), tonumber(second)}}
+    settings.interval_us, settings.tolerance_us = tonumber(interval_us), tonumber(tolerance_us)
+    settings.max_crashes = tonumber(max_crashes)
+    known_settings[fn] = settings
+  end
+  return settings
+end
 local paused_names
 local function is_paused(name)
   if not paused_names then
@@ -41,18 +54,6 @@ local function on_pages(command, key, items, first, last)
     sum = sum + redis.call(command, key, unpack(items, i, math.min(i + 1000 - 1, last)))
   end
   return sum
-end
-local known_settings = {}
-local function settings_of(fn)
-  local settings = known_settings[fn]
-  if not settings then
-    local text = redis.call('HGET', prefix .. 'flow', fn) or '- - - -'
-    local first, second, interval_us, tolerance_us = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
-    settings = {limits = {tonumber(first), tonumber(second)}}
-    settings.interval_us, settings.tolerance_us = tonumber(interval_us), tonumber(tolerance_us)
-    known_settings[fn] = settings
-  end
-  return settings
 end
 local function is_full(limit, most) return most and redis.call('SCARD', (prefix .. 'places:' .. limit)) >= most end
 local listed = {}
@@ -510,7 +511,8 @@ local function note_crash(key, is_certain)
   is_noted[key] = true
   local before = redis.call('HMGET', key, 'crashes', 'trial', 'function')
   redis.call('HDEL', key, 'trial')
-  local last_chance = tonumber(redis.call('HGET', (prefix .. 'app:' .. (string.match((before[3]), '^([^/]+)/'))), 'max_crashes') or 3) - 1
+  local most = settings_of(before[3]).max_crashes or redis.call('HGET', (prefix .. 'app:' .. (string.match((before[3]), '^([^/]+)/'))), 'max_crashes')
+  local last_chance = tonumber(most or 3) - 1
   local waited = tonumber(before[1] or 0) >= math.max(1, last_chance) and not before[2]
   if waited and not is_certain then return end
   redis.call('HINCRBY', key, 'crashes', 1)

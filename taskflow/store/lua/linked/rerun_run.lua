@@ -29,9 +29,10 @@ local function settings_of(fn)
   local settings = known_settings[fn]
   if not settings then
     local text = redis.call('HGET', prefix .. 'flow', fn) or '- - - -'
-    local first, second, interval_us, tolerance_us = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
+    local first, second, interval_us, tolerance_us, max_crashes = string.match(text, '^(%S+) (%S+) (%S+) (%S+) ?(%S*)$')
     settings = {limits = {tonumber(first), tonumber(second)}}
     settings.interval_us, settings.tolerance_us = tonumber(interval_us), tonumber(tolerance_us)
+    settings.max_crashes = tonumber(max_crashes)
     known_settings[fn] = settings
   end
   return settings
