@@ -67,11 +67,15 @@ class ChosenIds(IdGenerator):
 
 
 class RunTrace(NamedTuple):
-    """Where the spans of a run belong, worked out anew in each activation. `began_ns` is when that began."""
+    """Where the spans of a run belong, worked out anew in each activation. `began_ns` is when that began.
+
+    A run that the sampler leaves out has none, and what is not sampled is not made: that is most of them in production.
+    """
 
     sender: Context
     run: Context
     trace_id: int
+    is_sampled: bool
     links: list[Link]
     began_ns: int
 
@@ -121,6 +125,9 @@ class OpenTelemetry(Middleware):
             with in_context(propagate.extract(run.headers, Context())):
                 return await call()
         where = run.state[STATE] = trace_of(tracer, run)
+        if not where.is_sampled:
+            with in_context(where.run):
+                return await call()
         if run.queue_wait_ms is not None:
             self._queue_wait(tracer, run, where)
         span = tracer.start_span(f"activation {run.function_id}", where.run, attributes=facts_of(run))
@@ -142,7 +149,7 @@ class OpenTelemetry(Middleware):
 
     def on_run_end(self, run: Activation, outcome: Outcome) -> None:
         tracer, where = self._find_tracer(), run.state.get(STATE)
-        if tracer is None or where is None:
+        if tracer is None or where is None or not where.is_sampled:
             return
         with chosen(span_id_of(run.run_id), where.trace_id):
             span = tracer.start_span(
@@ -153,10 +160,10 @@ class OpenTelemetry(Middleware):
         span.end()
 
     async def wrap_attempt(self, attempt: Attempt, call: Callable[[], Awaitable[Outcome]]) -> Outcome:
-        tracer = self._find_tracer()
-        if tracer is None or attempt.is_handler:
+        tracer, run = self._find_tracer(), attempt.run
+        where: RunTrace | None = run.state.get(STATE)
+        if tracer is None or where is None or not where.is_sampled or attempt.is_handler:
             return await call()
-        run = attempt.run
         attributes: dict[str, Any] = {
             "taskflow.run_id": run.run_id,
             "taskflow.step_id": attempt.step_id,
@@ -200,11 +207,7 @@ def trace_of(tracer: Tracer, run: Activation) -> RunTrace:
     """Where the spans of the run belong: in the trace of the sender, or in one that derives from the run's id."""
     sender = propagate.extract(run.headers, Context())
     parent = trace.get_current_span(sender).get_span_context()
-    links = [
-        Link(span_context)
-        for event in run.events[1:]
-        if (span_context := span_context_of(event.headers)).is_valid and span_context != parent
-    ]
+    links = links_of(run, parent) if len(run.events) > 1 else []
     trace_id = parent.trace_id if parent.is_valid else id_of(16, run.run_id)
     sampled = tracer.sampler.should_sample(
         sender, trace_id, f"run {run.function_id}", SpanKind.CONSUMER, run_attributes(run), links
@@ -213,7 +216,13 @@ def trace_of(tracer: Tracer, run: Activation) -> RunTrace:
     flags = (parent.trace_flags & ~TraceFlags.SAMPLED) | (TraceFlags.SAMPLED if is_sampled else 0)
     own = SpanContext(trace_id, span_id_of(run.run_id), True, TraceFlags(flags), sampled.trace_state)
     present = trace.set_span_in_context(NonRecordingSpan(own), sender)
-    return RunTrace(sender, present, trace_id, links, time.time_ns())
+    return RunTrace(sender, present, trace_id, is_sampled, links, time.time_ns())
+
+
+def links_of(run: Activation, parent: SpanContext) -> list[Link]:
+    """Links to the senders of the other events of a batch."""
+    senders = [span_context_of(event.headers) for event in run.events[1:]]
+    return [Link(sender) for sender in senders if sender.is_valid and sender != parent]
 
 
 def span_context_of(headers: Mapping[str, str]) -> SpanContext:
