@@ -35,6 +35,7 @@ NAMES = (
     "flow",
     "history",
     "expressions",
+    "codecs",
 )
 RESULTS = Path(__file__).parent / "results"
 

@@ -110,6 +110,7 @@ class StubHost:
         self.loop = asyncio.get_running_loop()
         self.claims = self
         self.config = app.config
+        self.codecs = app.codecs
         self.clock = SystemClock()
         self.child_id = CHILD
         self.slots = Slots(0, self.loop)

@@ -9,13 +9,17 @@ if TYPE_CHECKING:
     from taskflow.app import TaskFlow
     from taskflow.blocking_step import BlockingStep
     from taskflow.channel import Channel, Message, Topic, TopicRef
+    from taskflow.codecs.compression import Compression
+    from taskflow.codecs.encryption import Encryption
     from taskflow.config import Settings
     from taskflow.context import Context
     from taskflow.dependencies.depends import Depends
     from taskflow.errors import (
+        BlobUnavailable,
         BrokerUnavailable,
         ChordError,
         ConfigError,
+        DecodeError,
         EventNotFound,
         ExpressionError,
         InvalidDuration,
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
         Suspend,
         TaskFlowError,
         TokenRefused,
+        UnknownKey,
         WorkerLost,
     )
     from taskflow.event import Event, ReceivedEvent
@@ -134,6 +139,9 @@ __all__ = [
     "Attempt",
     "Outcome",
     "Depends",
+    # between a value and the store
+    "Encryption",
+    "Compression",
     # errors to raise in a handler or step
     "NonRetriableError",
     "RetryAfterError",
@@ -150,8 +158,10 @@ __all__ = [
     "WorkerLost",
     # errors of calls
     "TaskFlowError",
+    "BlobUnavailable",
     "BrokerUnavailable",
     "ConfigError",
+    "DecodeError",
     "EventNotFound",
     "ReaderTooSlow",
     "TokenRefused",
@@ -165,6 +175,7 @@ __all__ = [
     "RunSkipped",
     "StoreUnavailable",
     "StoreVersionMismatch",
+    "UnknownKey",
 ]
 
 MODULES = {
@@ -202,6 +213,8 @@ MODULES = {
     "Context": "context",
     "Middleware": "middleware.base",
     "Depends": "dependencies.depends",
+    "Encryption": "codecs.encryption",
+    "Compression": "codecs.compression",
     "Activation": "middleware.facts",
     "Attempt": "middleware.facts",
     "Outcome": "middleware.facts",

@@ -20,6 +20,8 @@ from taskflow.values.keywords import check_keywords
 from taskflow.values.shape import ANY
 
 if TYPE_CHECKING:
+    from taskflow.codecs.codecs import AnyCodec
+
     # What looks at runs is imported where it is used.
     from taskflow.queues import Queues
     from taskflow.runs.selection import ListedRuns
@@ -49,10 +51,11 @@ class TaskFlow(Operations, Publishing, Tasks):
     """
 
     def __init__(
-        self, app_id: str, *, middleware: Sequence[Middleware] = (), **settings: Unpack[Settings]
-    ) -> None:
-        """`middleware` is that of all functions and sends, the outermost first (S11.4)."""
-        super().__init__(Config.resolve(app_id, **settings), middleware)
+        self, app_id: str, *, middleware: Sequence[Middleware] = (), codecs: Sequence[AnyCodec] = (),
+        **settings: Unpack[Settings],
+    ) -> None:  # fmt: skip
+        """`middleware` is that of all functions and sends, the outermost first (S11.4); `codecs`: see S12."""
+        super().__init__(Config.resolve(app_id, **settings), middleware, codecs)
 
     def __repr__(self) -> str:
         return f"<TaskFlow {self.id!r}: {len(self.functions)} functions>"
@@ -121,7 +124,7 @@ class TaskFlow(Operations, Publishing, Tasks):
             return send_through_hooks(link, hooks, events)
         ids, messages = encode_events(
             event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=link.clock.now_ms(),
-            max_bytes=link.config.max_event_bytes, types=types,
+            max_bytes=link.config.max_event_bytes, types=types, codecs=link.codecs,
         )  # fmt: skip
         link.publisher.publish_events(messages)
         return ids
@@ -142,7 +145,7 @@ class TaskFlow(Operations, Publishing, Tasks):
             return await asend_through_hooks(link, hooks, events)
         ids, messages = encode_events(
             event, data, id=id, ts=ts, user=user, v=v, headers=headers, delay=delay, now_ms=link.clock.now_ms(),
-            max_bytes=link.config.max_event_bytes, types=types,
+            max_bytes=link.config.max_event_bytes, types=types, codecs=link.codecs,
         )  # fmt: skip
         await link.async_publisher.publish_events(messages)
         return ids

@@ -48,6 +48,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "api": Entry("taskflow.commands.api:command", "Call an operation of the web API, here or over HTTP."),
         "mcp": Entry("taskflow.commands.mcp:command", "Serve the operations as tools for language models."),
         "keys": Entry("taskflow.commands.keys:command", "Create, list and revoke the keys of web clients."),
+        "encryption": Entry("taskflow.commands.encryption:command", "Say which keys the stored values need."),
+        "blobs": Entry("taskflow.commands.blobs:command", "Find large values that no run needs."),
         "dead-letters": Entry("taskflow.commands.dead_letters:command", "List messages that could not be read."),
         "probe": Entry("taskflow.commands.probe:command", "Ask a worker or beat whether it is live or ready."),
         "doctor": Entry("taskflow.commands.doctor:command", "Look for what is wrong; print the least rights (--acl)."),

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import field, fields
-from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack
 
 from taskflow.errors import ConfigError, InvalidDuration
 from taskflow.redis.address import NEXT_URL, check_server_url, is_meant_for_redis, redact
@@ -15,6 +15,9 @@ from taskflow.types import Duration
 from taskflow.values.durations import parse_duration_ms
 from taskflow.values.keywords import check_keywords
 from taskflow.values.record import record
+
+if TYPE_CHECKING:
+    from taskflow.codecs.codecs import BlobPlace
 
 T = TypeVar("T")
 Read: TypeAlias = Callable[[Any, str], T]
@@ -28,13 +31,12 @@ MAX_VERSION_CHARS = 128
 MIN_SECRET_CHARS, MAX_SECRET_CHARS = 32, 512
 MAX_DIGITS = 18  # longer texts are no number here: Python refuses to read numbers of thousands of digits
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+BLOB_SCHEMES = ("s3", "gs", "az", "file")
 SWITCHES = {"1": True, "true": True, "0": False, "false": False}
-SIZE_UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB}
 
 # No dots, since names in the broker join app and queue by a dot, as in "taskflow.work.shop.default".
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.*", re.DOTALL)
-SIZE = re.compile(r"([0-9][0-9_]*)\s*([a-z]*)", re.IGNORECASE)
 
 
 class Settings(TypedDict, total=False):
@@ -56,6 +58,8 @@ class Settings(TypedDict, total=False):
     max_run_bytes          greatest size of all memos of a run (S3.10)
     max_crashes            a run fails when so many processes in a row died under it without progress (S9.8)
     strict_events          True refuses to send events without a type (S11.2)
+    blobs                  where large results lie: s3://bucket/prefix, gs://, az:// or file:///folder (S12.4); by default nowhere
+    blob_threshold         size of a result as it is stored from which on it lies there; 64 KiB unless set
     determinism            "strict" fails a run whose replay calls the steps in another order; "warn" logs it (S4.5)
     retries                for functions without an option of their own: attempts after the first, or a Retries (S5.1)
     signing_key            random text of 32 characters or more that app and web process share: signs subscription tokens (S17.2)
@@ -74,6 +78,8 @@ class Settings(TypedDict, total=False):
     max_run_bytes: int | None
     max_crashes: int | None
     strict_events: bool | None
+    blobs: str | None
+    blob_threshold: int | str | None
     determinism: Determinism | None
     retries: int | Retries | None
     signing_key: str | None
@@ -137,18 +143,21 @@ def read_count(at_most: int) -> Read[int]:
 
 def read_size(at_most: int) -> Read[int]:
     def read(value: Any, what: str) -> int:
-        match = SIZE.fullmatch(value) if isinstance(value, str) else None
-        size: Any = value
-        if match is not None and match[2].lower() in SIZE_UNITS and len(match[1]) <= MAX_DIGITS:
-            size = int(match[1]) * SIZE_UNITS[match[2].lower()]
-        if type(size) is not int or not 1 <= size <= at_most:
-            raise ConfigError(
-                f"{what} must be a number of bytes from 1 to {at_most:,}, got {value!r:.80}. "
-                "In the environment it may be written like '512KiB' or '4MiB'."
-            )
-        return size
+        # Most apps keep the sizes as they are.
+        from taskflow.values.sizes import parse_size
+
+        return parse_size(value, at_most=at_most, what=what)
 
     return read
+
+
+def read_blobs(value: Any, what: str) -> str:
+    scheme = value.partition("://")[0] if isinstance(value, str) else ""
+    if scheme not in BLOB_SCHEMES or not value.partition("://")[2]:
+        raise ConfigError(
+            f"{what} must be a URL like 's3://bucket/prefix' or 'file:///srv/blobs' ({', '.join(BLOB_SCHEMES)}), got {value!r:.80}"
+        )
+    return str(value)
 
 
 def read_switch(value: Any, what: str) -> bool:
@@ -220,6 +229,8 @@ class Config:
     max_run_bytes: int = setting(32 * MIB, read_size(GIB // 2))
     max_crashes: int = setting(3, read_count(100))
     strict_events: bool = setting(False, read_switch)
+    blobs: str = setting("", read_blobs)
+    blob_threshold: int = setting(64 * KIB, read_size(GIB // 2))
     determinism: Determinism = setting("warn", check_determinism)
     retries: Retries = setting(Retries(), read_retries)
     signing_key: str = setting("", read_secret)
@@ -237,6 +248,16 @@ class Config:
         shown |= {"broker": redact(self.broker), "store": redact(self.store)}
         shown["signing_key"] = "***" if self.signing_key else ""
         return f"Config({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    @property
+    def blob_place(self) -> BlobPlace | None:
+        """Where large values lie; None when all values are in the store."""
+        if not self.blobs:
+            return None
+        # Few apps need it.
+        from taskflow.codecs.codecs import BlobPlace
+
+        return BlobPlace(self.blobs, self.blob_threshold, self.namespace)
 
     @classmethod
     def resolve(

@@ -14,6 +14,8 @@ from taskflow.run import Run
 from taskflow.types import RunId
 
 if TYPE_CHECKING:
+    from taskflow.codecs.codecs import AnyCodec, Codecs
+
     # What connects, and what acts on runs, is imported where it is used.
     from taskflow.connections import Connections
     from taskflow.runs.control import RunControl
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
 class LazyConnections:
     """Connections with these settings, once they are asked for: who only defines functions imports nothing that connects."""
 
-    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
+    def __init__(self, config: Config, *, codecs: Codecs | None = None, clock: Clock | None = None) -> None:
         self.config = config
+        self.given_codecs = codecs
         self.clock = clock
         self.lock = threading.Lock()
         self.made: Connections | None = None
@@ -35,16 +38,37 @@ class LazyConnections:
             from taskflow.connections import Connections
 
             with self.lock:
-                self.made = self.made or Connections(self.config, clock=self.clock)
+                self.made = self.made or Connections(self.config, codecs=self.codecs, clock=self.clock)
         return self.made
+
+    @property
+    def codecs(self) -> Codecs:
+        if self.given_codecs is not None:
+            return self.given_codecs
+        from taskflow.codecs.codecs import NO_CODECS
+
+        return NO_CODECS
+
+
+def codecs_of(given: Sequence[AnyCodec], config: Config) -> Codecs | None:
+    """The codecs of an app; None if it has none, so that it does not import them. Raises ConfigError."""
+    if given == () and not config.blobs:
+        return None
+    from taskflow.codecs.codecs import Codecs
+
+    return Codecs(given, config.blob_place)
 
 
 class ConnectedApp:
     """The functions of an app, and its connections, which are made at the first use."""
 
-    def __init__(self, config: Config, middleware: Sequence[Middleware] = ()) -> None:
-        self._lazy = LazyConnections(config)
-        self._functions = Functions(middleware, strict_events=config.strict_events)
+    def __init__(
+        self, config: Config, middleware: Sequence[Middleware] = (), codecs: Sequence[AnyCodec] = ()
+    ) -> None:
+        made = codecs_of(codecs, config)
+        self._lazy = LazyConnections(config, codecs=made)
+        encrypted = () if made is None else made.event_fields
+        self._functions = Functions(middleware, encrypted=encrypted, strict_events=config.strict_events)
         # The rules by which calls of tasks get their queues (S15.4), first match first: a pattern of ids, and a queue.
         self._routes: list[tuple[str, str]] = []
         # For tests: provider -> the one that stands in for it (S11.5).
@@ -60,6 +84,11 @@ class ConnectedApp:
     def config(self) -> Config:
         """The checked settings of the app."""
         return self._lazy.config
+
+    @property
+    def codecs(self) -> Codecs:
+        """What happens to the app's values before they are stored. Rule S12."""
+        return self._lazy.codecs
 
     @property
     def _link(self) -> Connections:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskflow.broker.publisher import AsyncPublisher, Publisher
 from taskflow.broker.topology import Topology
+from taskflow.codecs.codecs import NO_CODECS, Codecs
 from taskflow.config import Config
 from taskflow.courier import Courier
 from taskflow.errors import TaskFlowError
@@ -41,8 +42,9 @@ class Connections:
     Publishing declares the queue of `config.app_id`, so that events wait for the app's first worker; an empty id means no app.
     """
 
-    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
+    def __init__(self, config: Config, *, clock: Clock | None = None, codecs: Codecs = NO_CODECS) -> None:
         self.config = config
+        self.codecs = codecs
         self.clock = clock or SystemClock()
         self.publisher = Publisher(
             config.broker, app_id=config.app_id, send_timeout_ms=config.send_timeout_ms,
@@ -62,7 +64,7 @@ class Connections:
         if session is None:
             from taskflow.store.session import StoreSession
 
-            session = StoreSession(self.config.store, self.config.namespace)
+            session = StoreSession(self.config.store, self.config.namespace, self.codecs)
             with self.sessions_lock:
                 self.forget_closed_loops()
                 self.sessions[loop] = session

@@ -17,6 +17,9 @@ TaskFlowError
 ├── RunSkipped                `Run.result()` of a run that flow control or a pause refused (S7, S10.4)
 ├── RerunRefused              a run can't be rerun, or not with these arguments (S10.3)
 ├── SoftTimeLimit             raised in a task's code that has taken longer than `timeouts.soft` (S15.2); a TimeoutError too
+├── DecodeError               a stored value can't be decoded: its key is wrong, or it is damaged (S12.2)
+│   ├── UnknownKey            it is encrypted with a key that this process does not have; runs wait for that (S12.2)
+│   └── BlobUnavailable       it lies in an object store that gives no answer; runs wait for that (S12.4)
 ├── RetryAfterError           user code raises it to say when to try again (S5.3)
 ├── NonRetriableError         user code raises it, or taskflow one of its subclasses: don't try again (S5.3)
 │   ├── StepError             a step is out of retries, or an invoked function failed (S5.4, S3.6)
@@ -34,6 +37,7 @@ BaseException
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import ClassVar
 
 
 class TaskFlowError(Exception):
@@ -127,6 +131,28 @@ class SoftTimeLimit(TaskFlowError, TimeoutError):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(self.default if message is None else message)
+
+
+class DecodeError(TaskFlowError):
+    """A stored value can't be decoded with the app's codecs: the wrong key, or the value is damaged. Rule S12.2.
+
+    A run that needs the value fails without a retry, and its code can't catch this. Rerun it when the cause is gone.
+    """
+
+    passes: ClassVar[bool] = False
+    """Whether a run that meets the error waits and tries again, until the cause is gone."""
+
+
+class UnknownKey(DecodeError):
+    """A stored value is encrypted with a key that this process does not have. A run that needs it waits for the key. Rule S12.2."""
+
+    passes = True
+
+
+class BlobUnavailable(DecodeError):
+    """A large value can't be read from the object store, or written to it. A run that needs it waits. Rule S12.4."""
+
+    passes = True
 
 
 class RetryAfterError(TaskFlowError):

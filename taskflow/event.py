@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     # The standard library's has no default before Python 3.13; type checkers bring this module along.
     from typing_extensions import TypeVar
 
+    from taskflow.codecs.codecs import Codecs
+
     DataT = TypeVar("DataT", default=JsonObject)
 else:
     from typing import TypeVar
@@ -157,24 +159,25 @@ def read_event(text: bytes) -> ReceivedEvent[Any]:
 
 def encode_event(
     event: Event, *, now_ms: int, max_bytes: int, uid: str | None = None, internal: bool = False,
-    inherited: Headers = NO_HEADERS,
+    inherited: Headers = NO_HEADERS, codecs: Codecs | None = None,
 ) -> tuple[str, bytes]:  # fmt: skip
     """The public id and the wire object (JSON) of `event`. Rules S1.1 and S1.5.
 
     `now_ms` (ms since epoch) is the `ts` of an event that has none. `uid` is the internal ULID, by default a new one.
     With `internal` the name may start with `taskflow/`. `inherited` are the headers of the run that sends the event.
+    `codecs` encrypt fields of it (S12.2).
     Raises InvalidEvent for a reserved name, data that is no JSON, too many headers, or more than `max_bytes` bytes of JSON.
     """
     return encode_fields(
         event.name, event.data, event.id, event.ts, event.user, event.v, event.headers, now_ms=now_ms, max_bytes=max_bytes,
-        uid=uid, internal=internal, inherited=inherited,
+        uid=uid, internal=internal, inherited=inherited, codecs=codecs,
     )  # fmt: skip
 
 
 def encode_fields(
     name: str, data: JsonObject, id: str | None, ts: int | None, user: JsonObject | None, v: str | None,
     own: Headers | None, *, now_ms: int, max_bytes: int, uid: str | None = None, internal: bool = False,
-    inherited: Headers = NO_HEADERS,
+    inherited: Headers = NO_HEADERS, codecs: Codecs | None = None,
 ) -> tuple[str, bytes]:  # fmt: skip
     """As `encode_event`, for the fields of an event, in which `find_problem` has found none. `own`: the event's headers."""
     if not internal and name.startswith(RESERVED_PREFIX):
@@ -204,6 +207,11 @@ def encode_fields(
             raise InvalidEvent(f"event {name!r}: {problem}")
         wire["headers"] = dict(headers)
     try:
+        if codecs is not None and codecs.event_fields:
+            # Only apps that encrypt need it.
+            from taskflow.codecs.event_fields import encode_event as encrypt_fields
+
+            wire = encrypt_fields(codecs, wire, what=f"event {name!r}")
         encoded = dump(wire, what=f"event {name!r}")
     except SerializationError as error:
         raise InvalidEvent(str(error)) from error
@@ -246,7 +254,7 @@ def events_of(
 def encode_events(
     event: str | AnyEvent | Sequence[AnyEvent], data: JsonObject | None = None, *, id: str | None = None,
     ts: int | None = None, user: JsonObject | None = None, v: str | None = None, headers: Headers | None = None,
-    delay: Duration | None = None, now_ms: int, max_bytes: int, types: EventTypes = NO_TYPES,
+    delay: Duration | None = None, now_ms: int, max_bytes: int, types: EventTypes = NO_TYPES, codecs: Codecs | None = None,
 ) -> tuple[list[str], list[bytes]]:  # fmt: skip
     """Encode the arguments of `send`: the events' ids, and the broker messages that carry them. Rules S1.2, S1.4, S1.5, S11.2."""
     if isinstance(event, str) and delay is None and types.is_empty:
@@ -255,7 +263,7 @@ def encode_events(
         if problem := find_problem(event, data, id, ts, user, v, headers):
             raise InvalidEvent(problem)
         public_id, body = encode_fields(
-            event, data, id, ts, user, v, headers, now_ms=now_ms, max_bytes=max_bytes
+            event, data, id, ts, user, v, headers, now_ms=now_ms, max_bytes=max_bytes, codecs=codecs
         )
         return [public_id], pack_messages([body])
     events = events_of(
@@ -267,7 +275,7 @@ def encode_events(
         )
     ids, encoded = [], []
     for one in events:
-        public_id, body = encode_event(one, now_ms=now_ms, max_bytes=max_bytes)
+        public_id, body = encode_event(one, now_ms=now_ms, max_bytes=max_bytes, codecs=codecs)
         ids.append(public_id)
         encoded.append(body)
     return ids, pack_messages(encoded)

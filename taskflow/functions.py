@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
@@ -28,8 +28,15 @@ class Functions:
     `by_id` has them by full id, "app/function", those that `on_failure` makes too.
     """
 
-    def __init__(self, middleware: object = (), *, strict_events: bool = False) -> None:
-        """`middleware` is that of all functions, the outermost first. Raises ConfigError."""
+    def __init__(
+        self,
+        middleware: object = (),
+        *,
+        encrypted: Sequence[tuple[str, ...]] = (),
+        strict_events: bool = False,
+    ) -> None:
+        """`middleware` is that of all functions, the outermost first; `encrypted`: fields of events (S12.2). Raises ConfigError."""
+        self.encrypted = encrypted
         self.middleware = as_sequence(middleware, what="middleware")
         # Those of sends; and it is checked here, where the app is made.
         self.hooks = Hooks(self.middleware)
@@ -47,6 +54,10 @@ class Functions:
         if options.get("determinism") is None:
             options["determinism"] = config.determinism
         spec = build_spec(handler, app_id=config.app_id, **options)
+        if self.encrypted:
+            from taskflow.encrypted_fields import check_function
+
+            check_function(spec, self.encrypted)
         own = as_sequence(options.get("middleware"), what=f"function {spec.id!r}: middleware")
         function = Function(
             handler, spec=spec, app=app, output=output, middleware=(*self.middleware, *own), types=self.types

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     # The default allows the annotation `Run` for a run of any function. Type checkers bring typing_extensions with them.
     from typing_extensions import TypeVar as TypeVarWithDefault
 
+    from taskflow.codecs.codecs import Codecs
+
     R = TypeVarWithDefault("R", covariant=True, default=Any)
 else:
     R = TypeVar("R", covariant=True)
@@ -195,6 +197,11 @@ class RunView:
 class RunReader(Protocol):
     """The methods that the handle of a run needs to reach the store."""
 
+    @property
+    def codecs(self) -> Codecs:
+        """Those with which stored values are read (S12)."""
+        ...
+
     async def run_fields(self, run_id: str, *names: str) -> list[bytes | None]: ...
 
     async def view_run(self, run_id: str) -> RunView:
@@ -300,8 +307,8 @@ class Run(Generic[R]):
             app.invoke(make_report, {"month": 7}).result(timeout="5m")
 
         `timeout` is a duration, by default none. Raises RunFailed, RunCancelled, RunSkipped, RunNotFound, StoreUnavailable, and
-        after `timeout` TimeoutError, which says what the run waits for. In async code of a run it raises RuntimeError: the wait
-        would block the loop that may have to execute the very run.
+        DecodeError, and after `timeout` TimeoutError, which says what the run waits for. In async code of a run it raises
+        RuntimeError: the wait would block the loop that may have to execute the very run.
         """
         refuse_on_the_loop_of_a_worker(self.id)
         return self._reader.block_on(lambda: self.aresult(timeout))
@@ -315,11 +322,20 @@ class Run(Generic[R]):
         )
         if status is None:
             raise RunNotFound(no_run(self.id))
+        codecs = self._reader.codecs
         if status == b"completed":
-            return cast(R, load(output or b"null", self._output, what=f"the result of run {self.id}"))
+            return cast(
+                R,
+                load(
+                    await codecs.fetched(output or b"null"),
+                    self._output,
+                    codecs,
+                    what=f"the result of run {self.id}",
+                ),
+            )
         if status == b"skipped":
             raise RunSkipped(self.id, (skipped or b"").decode())
-        told = orjson.loads(error or b"{}")
+        told = codecs.opened_error(orjson.loads(error or b"{}"))
         if status == b"failed":
             raise RunFailed(
                 self.id, told.get("name", "Error"), told.get("message", ""), told.get("stack", "")

@@ -45,4 +45,6 @@ async def asend_through_hooks(link: Connections, hooks: Sequence[Hook], events: 
 
 
 def encode(link: Connections, events: Sequence[Event]) -> tuple[list[str], list[bytes]]:
-    return encode_events(events, now_ms=link.clock.now_ms(), max_bytes=link.config.max_event_bytes)
+    return encode_events(
+        events, now_ms=link.clock.now_ms(), max_bytes=link.config.max_event_bytes, codecs=link.codecs
+    )

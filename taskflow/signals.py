@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import orjson
 
 from taskflow.errors import NonRetriableError
 from taskflow.values.record import record
 from taskflow.values.stored import dump
+
+if TYPE_CHECKING:
+    from taskflow.codecs.codecs import Codecs
 
 MAX_SIGNAL_CHARS = 256
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters and lone surrogates
@@ -25,8 +28,9 @@ class ReceivedSignal:
     data: Any
 
     @classmethod
-    def from_wire(cls, obj: dict[str, Any]) -> ReceivedSignal:
-        return cls(obj["name"], obj["data"])
+    def from_wire(cls, obj: dict[str, Any], codecs: Codecs) -> ReceivedSignal:
+        """Read what `encode_signal` made. Raises DecodeError."""
+        return cls(obj["name"], codecs.opened_member(obj["data"]))
 
 
 def check_signal_name(name: object) -> str:
@@ -48,9 +52,9 @@ def check_on_conflict(on_conflict: object, *, what: str) -> bool:
     )
 
 
-def encode_signal(name: str, data: Any, *, max_bytes: int) -> bytes:
+def encode_signal(name: str, data: Any, codecs: Codecs, *, max_bytes: int) -> bytes:
     """The signal's data as JSON. Raises NonRetriableError if it is too large, and SerializationError if it has no JSON form."""
-    body = dump(data, what=f"the data of signal {check_signal_name(name)!r}")
+    body = dump(data, codec=codecs, what=f"the data of signal {check_signal_name(name)!r}")
     if len(body) > max_bytes:
         raise NonRetriableError(
             f"the data of signal {name!r} has {len(body):,} bytes of JSON, but max_event_bytes allows {max_bytes:,}. Store what "

@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from taskflow.app import TaskFlow
+from taskflow.codecs.codecs import AnyCodec
 from taskflow.config import Determinism
 from taskflow.middleware.base import Middleware
 from taskflow.retries import Retries
@@ -59,6 +60,8 @@ class MakeApp(Protocol):
         determinism: Determinism | None = None,
         retries: int | Retries | None = None,
         middleware: Sequence[Middleware] = (),
+        codecs: Sequence[AnyCodec] = (),
+        blobs: str | None = None,
     ) -> TaskFlow: ...
 
 
@@ -86,13 +89,15 @@ async def make_app(valkey_url: str, namespace: str) -> AsyncIterator[MakeApp]:
         determinism: Determinism | None = None,
         retries: int | Retries | None = None,
         middleware: Sequence[Middleware] = (),
+        codecs: Sequence[AnyCodec] = (),
+        blobs: str | None = None,
     ) -> TaskFlow:
         app = TaskFlow(
             app_id or ("shop" if not apps else f"shop-{len(apps) + 1}"),
             broker=valkey_url, store=valkey_url, namespace=namespace or default_namespace, retention=retention,
             max_event_bytes=max_event_bytes, max_steps=max_steps, max_step_output_bytes=max_step_output_bytes,
             max_run_bytes=max_run_bytes, determinism=determinism, retries=retries,
-            middleware=middleware,
+            middleware=middleware, codecs=codecs, blobs=blobs,
         )  # fmt: skip
         apps.append(app)
         return app

@@ -15,10 +15,11 @@ PACKAGE = Path(__file__).parent.parent / "taskflow"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("values", "errors", "types"),
-    ("redis", "expressions", "observability"),
+    ("redis", "expressions", "observability", "codecs"),
     ("triggers", "retries", "timeouts", "event", "event_type", "event_model", "typed_data", "headers", "config", "signals",
      "context", "step", "blocking_step", "step_options", "function", "function_options", "functions", "handler_shape",
-     "channel", "parameters", "call_plans", "guard", "run", "sent", "flow", "middleware", "dependencies", "broker"),
+     "channel", "parameters", "call_plans", "guard", "run", "sent", "encrypted_fields", "flow", "middleware", "dependencies",
+     "broker"),
     ("store", "courier", "portal"),
     ("routing", "engine", "steps", "runs", "realtime"),
     ("app", "connected_app", "operations", "tasks", "connections", "sending", "publishing", "loading", "queues"),

@@ -8,6 +8,7 @@ import logging
 import time
 from typing import Any
 
+from taskflow.beat.blobs import BlobSweep
 from taskflow.beat.crons import Crons
 from taskflow.beat.gauges import StoreGauges
 from taskflow.beat.leader import Deposed, Leadership
@@ -70,6 +71,7 @@ class Beat:
         self.crons = Crons(self.store, send_work)
         self.reaper = Reaper(self.store, send_work)
         self.retention = Retention(self.store, event_retention_ms=config.retention_ms)
+        self.blob_sweep = None if config.blob_place is None else BlobSweep(self.store, config.blob_place)
 
     def make_publisher(self) -> AsyncPublisher:
         config = self.config
@@ -139,8 +141,17 @@ class Beat:
             self.crons.functions_changed()
             return now_ms
         trim_ms = await self.retention.run_once(now_ms)
+        sweep_ms = None if self.blob_sweep is None else await self.blob_sweep.run_once(now_ms)
         gauges_ms = None if self.gauges is None else await self.gauges.run_once(now_ms)
-        times_ms = (self.leadership.renew_at_ms, self.reaper.next_ms, due_ms, cron_ms, trim_ms, gauges_ms)
+        times_ms = (
+            self.leadership.renew_at_ms,
+            self.reaper.next_ms,
+            due_ms,
+            cron_ms,
+            trim_ms,
+            sweep_ms,
+            gauges_ms,
+        )
         return min(ms for ms in times_ms if ms is not None)
 
     def clock_was_set(self) -> bool:
@@ -153,6 +164,8 @@ class Beat:
         self.reaper.next_ms = 0
         self.nudge_at_ms = 0
         self.retention.next_ms = 0
+        if self.blob_sweep is not None:
+            self.blob_sweep.next_ms = 0
         if self.gauges is not None:
             self.gauges.next_ms = 0
         self.timers.look_again()

@@ -14,6 +14,7 @@ import click
 import orjson
 
 from taskflow.app import TaskFlow
+from taskflow.codecs.codecs import Codecs
 from taskflow.config import Config, check_slug, read_store_url, read_url
 from taskflow.connections import Connections
 from taskflow.errors import ConfigError
@@ -41,10 +42,15 @@ class Target:
     app: TaskFlow | None
     dev: DevInfo | None  # the dev server whose URLs are used
 
+    @property
+    def codecs(self) -> Codecs:
+        """Those of the app of -A; without it what is encrypted stays so."""
+        return Codecs((), self.config.blob_place) if self.app is None else self.app.codecs
+
     def connections(self, app_id: str = "", *, clock: Clock | None = None) -> Connections:
         """Connections to these servers in the name of `app_id`, by default that of -A, or no app. Raises ConfigError."""
         app_id = check_slug(app_id, what="app_id") if app_id else self.app.id if self.app else ""
-        return Connections(dataclasses.replace(self.config, app_id=app_id), clock=clock)
+        return Connections(dataclasses.replace(self.config, app_id=app_id), clock=clock, codecs=self.codecs)
 
 
 def connection_options(function: F) -> F:
@@ -161,7 +167,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 @asynccontextmanager
 async def open_store(target: Target) -> AsyncIterator[tuple[Store, Moment]]:
     """Open the target's store; gives the store, and the time by its clock. Raises StoreUnavailable."""
-    store = await Store.open(target.config.store, namespace=target.config.namespace)
+    store = await Store.open(target.config.store, namespace=target.config.namespace, codecs=target.codecs)
     try:
         clock = SystemClock()
         async with asyncio.timeout(CALL_TIMEOUT_S):

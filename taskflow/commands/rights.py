@@ -86,13 +86,23 @@ def store_rights(role: str, namespace: str) -> Rights | None:
     everything = (f"~{prefix}*",)
     channels = (f"&{prefix}*",)
     if role == "web":
-        # xadd: of the audit list.
-        return Rights(frozenset(connect | commands_of(STORE, CONTROL) | {"xadd"}), everything, channels)
+        # xadd: of the audit list. sadd: which reruns need blobs.
+        return Rights(
+            frozenset(connect | commands_of(STORE, CONTROL) | {"sadd", "xadd"}), everything, channels
+        )
     if role == "worker":
         scripts = tuple(name for name in load_scripts(STORE) if name not in ONLY_DUTIES)
-        return Rights(frozenset(connect | commands_of(STORE, scripts) | {"hsetnx"}), everything, channels)
+        return Rights(
+            frozenset(connect | commands_of(STORE, scripts) | {"hsetnx", "sadd", "zadd"}),
+            everything,
+            channels,
+        )
     if role == "beat":
-        return Rights(frozenset(connect | commands_of(STORE, DUTIES) | {"blpop"}), everything, channels)
+        return Rights(
+            frozenset(connect | commands_of(STORE, DUTIES) | {"blpop", "del", "zadd", "zrem"}),
+            everything,
+            channels,
+        )
     if role == "dashboard":
         # The key that every script declares holds nothing; version and secret are set by who comes first.
         keys = (f"%R~{prefix}*", f"~{prefix}", f"~{prefix}version", f"~{prefix}secret")

@@ -76,7 +76,7 @@ def send(
     """Send one event, which is checked by its type if `types` has one (S11.2); return its id."""
     (sent_id,), messages = encode_events(
         name, data, id=id, ts=ts, delay=delay, user=user, v=v, headers=headers, now_ms=connections.clock.now_ms(),
-        max_bytes=connections.config.max_event_bytes, types=types,
+        max_bytes=connections.config.max_event_bytes, types=types, codecs=connections.codecs,
     )  # fmt: skip
     try:
         connections.publisher.publish_events(messages)

@@ -15,10 +15,11 @@ from taskflow.engine.host import Host
 from taskflow.engine.journal import Journal
 from taskflow.engine.owned import TakenSteps
 from taskflow.engine.tasks.suspension import TaskTree
+from taskflow.errors import DecodeError
 from taskflow.retries import Retries
-from taskflow.steps.attempt import fail
+from taskflow.steps.attempt import fail, wait_ms
 from taskflow.store.claimed import ClaimedRun, OfferedStep
-from taskflow.store.operation import Operation
+from taskflow.store.operation import RETRY, Operation
 
 # How long a replayed run is kept for the next of its steps when none of them executes here.
 LINGER_S = 0.2
@@ -88,10 +89,14 @@ class OfferedSteps:
         now_ms = self.host.clock.now_ms()
         for key in self.keys:
             op = journal.attempt_of(key)
-            fail(
-                op, error or journal.not_met(key), retries=retries, started_ms=now_ms, now_ms=now_ms,
-                worker=self.host.child_id, jitter=random.random(),
-            )  # fmt: skip
+            if isinstance(error, DecodeError) and error.passes:
+                # The step waits, as its run would (S12.2).
+                op.state, op.due = RETRY, now_ms + wait_ms(random.random())
+            else:
+                fail(
+                    op, error or journal.not_met(key), self.host.codecs, retries=retries, started_ms=now_ms, now_ms=now_ms,
+                    worker=self.host.child_id, jitter=random.random(),
+                )  # fmt: skip
             await self.owned.commit(key, op.pack())
             self.over(key)
 

@@ -241,7 +241,7 @@ class Execution:
         # Wait for parallel steps that execute: they would be executed once more elsewhere, and what they did now would be lost.
         await self.steps_end(keep=True)
         verdict = await self.owned.retry(
-            attempts=self.journal.attempt + 1, of=self.function.spec.retries.attempts, due_ms=due_ms, error=told, now_ms=now_ms
+            attempts=self.journal.counted(error), of=self.function.spec.retries.attempts, due_ms=due_ms, error=told, now_ms=now_ms
         )  # fmt: skip
         if verdict is Verdict.CANCEL and self.lifecycle.refused():
             self.leave_if_idle()

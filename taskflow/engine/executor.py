@@ -77,6 +77,8 @@ class Executor:
         self.loop = asyncio.get_running_loop()
         self.store = store
         self.claims = store.claims
+        self.codecs = store.codecs
+        self.blob_owners = store.blob_owners
         self.refusals = store.refusals
         self.registry = store.registry
         self.functions = functions

@@ -16,6 +16,7 @@ from taskflow.engine.execution import Execution
 from taskflow.engine.lifecycle import Ending
 from taskflow.engine.receive import EventsRefused, skip
 from taskflow.engine.step_calls import StepCalls
+from taskflow.engine.values import put_result_into_blob
 from taskflow.engine.wrapped_handler import call_handler
 from taskflow.errors import Suspend
 from taskflow.event import ReceivedEvent
@@ -46,10 +47,13 @@ class HandlerCall:
         try:
             if run.trial is not None or claimed.cancel:
                 await self.check_run()
+            run.input.decode(run.host.codecs)
             output = await call_handler(run, self.arguments)
             body = b""
             if is_whole:
-                body = dump(output, run.function.output, what=run.function._result_name)
+                body = dump(output, run.function.output, run.host.codecs, what=run.function._result_name)
+                if len(body) >= run.host.codecs.blob_threshold:
+                    body = await put_result_into_blob(run, body)
                 check_output_size(body, run.function_id, run.host.config.max_step_output_bytes)
         except Suspend:
             return  # the part that raised it does the rest

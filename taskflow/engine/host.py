@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
+from taskflow.codecs.codecs import Codecs
 from taskflow.config import Config
 from taskflow.dependencies.scopes import Lasting
 from taskflow.engine.slots import Slots
 from taskflow.engine.thread_pool import ThreadPool
 from taskflow.observability.meter import Meter
+from taskflow.store.blob_owners import BlobOwners
 from taskflow.store.claims import Claims
 from taskflow.store.hints import Hint
 from taskflow.store.lease import Lease
@@ -23,6 +25,8 @@ class Host(Protocol):
     """The process as one run sees it. The executor implements it; tests may too."""
 
     loop: asyncio.AbstractEventLoop
+    codecs: Codecs
+    blob_owners: BlobOwners
     claims: Claims
     refusals: Refusals
     registry: Registry

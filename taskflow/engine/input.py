@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import orjson
 
+from taskflow.codecs.codecs import Codecs
 from taskflow.event import ReceivedEvent, WireEvent, read_event
 from taskflow.store.claimed import ClaimedRun
+
+
+def decode_received(codecs: Codecs, event: ReceivedEvent) -> None:
+    """Decrypt the fields of an event that are encrypted. Raises DecodeError. Rule S12.2."""
+    if codecs.encryption is not None:
+        from taskflow.codecs.event_fields import decode_event
+
+        event.data, event.user = decode_event(codecs, event.name, event.data, event.user)
 
 
 class RunInput:
@@ -18,6 +27,11 @@ class RunInput:
         self.event = ReceivedEvent.from_wire(self.event_obj)
         self.events = [self.event, *map(read_event, claimed.more_events)]
         self._had: set[str] | None = None
+
+    def decode(self, codecs: Codecs) -> None:
+        """Decrypt the events (S12.2). Raises DecodeError."""
+        for event in self.events:
+            decode_received(codecs, event)
 
     @property
     def had(self) -> set[str]:

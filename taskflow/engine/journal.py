@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from taskflow.config import Config
-from taskflow.errors import LimitExceeded, NonDeterminismError
+from taskflow.errors import DecodeError, LimitExceeded, NonDeterminismError
 from taskflow.steps.call import Call, check_step_id
 from taskflow.store.claims import InvokedRun, ParkedOp
 from taskflow.store.operation import DONE, DUE, STEP, TOOLS, WAIT, Operation, story_of
@@ -99,6 +99,10 @@ class Journal:
             next_order = op.order + 1
             keys.append(key)
         return keys, next_order
+
+    def counted(self, error: BaseException) -> int:
+        """How many attempts at the code between the steps have failed, after this error. To wait for a key uses up none (S12.2)."""
+        return self.attempt if isinstance(error, DecodeError) and error.passes else self.attempt + 1
 
     def attempt_of(self, key: str) -> Operation:
         """The operation of a step whose next attempt has ended, with the earlier attempts that the store knows."""

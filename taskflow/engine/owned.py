@@ -163,7 +163,7 @@ class OwnedRun:
     async def retry(self, *, attempts: int, of: int, due_ms: int, error: bytes, now_ms: int) -> Verdict:
         """Have the handler called again at `due_ms`, after `attempts` of `of` + 1 attempts have failed."""
         verdict, hints = await self.host.claims.retry(
-            self.claim, attempts=attempts, due_ms=due_ms, error=error, now_ms=now_ms
+            self.claim, attempts=attempts, due_ms=due_ms, error=self.sealed(error), now_ms=now_ms
         )
         if hints:
             self.host.send_hints(hints)
@@ -178,8 +178,9 @@ class OwnedRun:
         """End the run, which is removed after `kept_ms`. CANCEL: nothing was written, since the run has to end as cancelled."""
         now_ms = self.host.clock.now_ms()
         verdict, hints = await self.host.claims.finish(
-            self.claim, status, body, has_pending=has_pending, kept_ms=kept_ms, now_ms=now_ms
-        )
+            self.claim, status, self.sealed(body) if status == "failed" else body, has_pending=has_pending, kept_ms=kept_ms,
+            now_ms=now_ms,
+        )  # fmt: skip
         if hints:
             self.host.send_hints(hints)
         if verdict is Verdict.OK:
@@ -193,6 +194,11 @@ class OwnedRun:
             if self.host.meter is not None:
                 self.count_end(status, error, now_ms)
         return verdict
+
+    def sealed(self, error: bytes) -> bytes:
+        """What is stored of an error, which is JSON (S12.2)."""
+        codecs = self.host.codecs
+        return error if codecs.cipher is None else orjson.dumps(codecs.sealed_error(orjson.loads(error)))
 
     def count_end(self, status: str, error: str, now_ms: int) -> None:
         assert self.host.meter is not None, "a process without metrics counts nothing"

@@ -1,33 +1,33 @@
-"""StepCalls: does what the step tools of one handler ask for. Rules S3, S4.1, S4.4, S5.1.
-
-It implements `StepHost`. A step's function is called in `attempt`, and nowhere else.
-"""
+"""StepCalls: does what the step tools of one handler ask for; it implements `StepHost`. Rules S3, S4.1, S4.4, S5.1."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
+from taskflow.codecs.codecs import Codecs
 from taskflow.config import Config
 from taskflow.dependencies.needs import NO_NEEDS, needs_of, plain
 from taskflow.engine.around import StepAround, around_of
 from taskflow.engine.assignment import OfferedSteps
+from taskflow.engine.attempts import attempt_failed, attempt_succeeded
 from taskflow.engine.changed_code import begin_anew, warn_of_order
 from taskflow.engine.execution import Execution
 from taskflow.engine.handler import call_step_function
+from taskflow.engine.input import decode_received
 from taskflow.engine.lifecycle import Ending, Phase
 from taskflow.engine.lookback import store_or_find
 from taskflow.engine.offers import Offer, Place
 from taskflow.engine.progress import ProgressReports
-from taskflow.errors import NestedStepError, StepError, Suspend
+from taskflow.engine.values import decode_failed, fetch, put_into_blob
+from taskflow.errors import DecodeError, NestedStepError, StepError, Suspend
 from taskflow.event import Event, ReceivedEvent
 from taskflow.expressions.matching import WaitPlan
 from taskflow.middleware.facts import Outcome
 from taskflow.middleware.sending import AsyncSend, asend_through
 from taskflow.observability.run_log import ExecutingStep, current_step
-from taskflow.steps.attempt import fail, step_failed, succeed
 from taskflow.steps.call import Call, Done, StepCall, check_output_size
 from taskflow.store.claims import InvokedRun, ParkedOp, Verdict
 from taskflow.store.operation import DONE, DROPPED, TAKEN, WAIT, Operation, step_error
@@ -48,6 +48,10 @@ class StepCalls:
     @property
     def config(self) -> Config:
         return self.run.host.config
+
+    @property
+    def codecs(self) -> Codecs:
+        return self.run.host.codecs
 
     async def begin(self, step_id: str, kind: str) -> Call:
         run = self.run
@@ -70,6 +74,8 @@ class StepCalls:
 
     async def recall(self, call: Call) -> Operation:
         assert call.known is not None, "only what is known can be recalled"
+        if call.known.is_away:
+            await fetch(self.run, call.key, call.known)
         await self.run.turns.take(call.key)
         self.run.journal.reached(call.key)
         return call.known
@@ -77,6 +83,9 @@ class StepCalls:
     def check_outcome(self, call: Call, data: bytes | str) -> None:
         check_output_size(data, f"step {call.id!r}", self.config.max_step_output_bytes)
         self.run.journal.check_size()
+
+    async def decode_failed(self, error: DecodeError) -> NoReturn:
+        await decode_failed(self.run, error)
 
     async def execute(self, step: StepCall, op: Operation) -> Done | Operation:
         run = self.run
@@ -100,17 +109,15 @@ class StepCalls:
             if not taken.may_execute(key):
                 op = await taken.rest(key)
             op.state = WAIT
-            try:
+            # A failure is stored, like a result.
+            with suppress(StepError):
                 came = await self.attempt(step, op)
                 if isinstance(came, Operation):
                     await self.commit(key, came)
-            except StepError:
-                # It is stored, like a result.
-                pass
             taken.over(key)
 
     async def attempt(self, step: StepCall, op: Operation) -> Done | Operation:
-        """Call the step's function once, and store the outcome."""
+        """Call the step's function once, and store the outcome. Nothing else calls it."""
         run, host, call = self.run, self.run.host, step.call
         timeout_ms = step.settings.timeout_ms
         if timeout_ms is None:
@@ -140,11 +147,13 @@ class StepCalls:
                 if executing.misuse is not None:
                     raise executing.misuse
                 what = f"step {call.id!r}"
-                data = dump(result, step.output, what=what)
+                data = text = dump(result, step.output, host.codecs, what=what)
+                if len(text) >= host.codecs.blob_threshold:
+                    data = await put_into_blob(run, text)
                 check_output_size(data, what, host.config.max_step_output_bytes)
                 # Load the result as a replay will, so that a type that can't be restored shows at once.
                 if step.output.load is not None or type(result) not in PLAIN:
-                    result = load(data, step.output, what=what)
+                    result = load(text, step.output, host.codecs, what=what)
             except asyncio.CancelledError:
                 # User code has cancelled it, by `asyncio.timeout` for example.
                 if run.is_going_on and run.taken is None:
@@ -153,40 +162,20 @@ class StepCalls:
                     await around.ends(Outcome("cancelled"), host.clock.now_ms())
                 raise
             except Exception as error:
-                self.attempt_failed(step, op, error, started_ms=started_ms)
+                attempt_failed(run, step, op, error, started_ms=started_ms)
                 if around is not None:
                     await around.fails(error, op, host.clock.now_ms())
                 if op.error is None:
                     return op
                 await self.commit(call.key, op)
-                raise step_error(op.error, call.id) from error
-            self.attempt_succeeded(op, data, started_ms=started_ms)
+                raise step_error(host.codecs.opened_error(op.error), call.id) from error
+            attempt_succeeded(run, op, data, started_ms=started_ms)
             if around is not None:
                 await around.completes(result, host.clock.now_ms())
             await self.commit(call.key, op)
             return Done(result)
         finally:
             run.slots.end()
-
-    def attempt_succeeded(self, op: Operation, data: bytes, *, started_ms: int) -> None:
-        """Record what an attempt has returned."""
-        host = self.run.host
-        now_ms = host.clock.now_ms()
-        succeed(op, data, started_ms=started_ms, now_ms=now_ms, worker=host.child_id)
-        if host.meter is not None:
-            host.meter.step_ended(self.run.function_id, "completed", now_ms - started_ms)
-
-    def attempt_failed(self, step: StepCall, op: Operation, error: Exception, *, started_ms: int) -> None:
-        """Record and log the failure of an attempt."""
-        run, host = self.run, self.run.host
-        retries, now_ms = step.settings.over(run.function.spec.retries), host.clock.now_ms()
-        fail(
-            op, error, retries=retries, started_ms=started_ms, now_ms=now_ms, worker=host.child_id, jitter=random.random()
-        )  # fmt: skip
-        step_failed(run.facts, step.call.id, op, retries=retries.attempts, now_ms=now_ms)
-        if host.meter is not None:
-            host.meter.step_ended(run.function_id, "failed", now_ms - started_ms)
-            host.meter.attempt_failed(run.function_id, op.attempts[-1][3])
 
     async def check_claim(self) -> None:
         """Ask the store whether the claim still holds. Raises Suspend if not. Rule S9.4."""
@@ -273,6 +262,8 @@ class StepCalls:
             run.journal.leave(key)
             del waiter  # a Suspend in it refers to this frame, which would be a cycle
         if resolved.is_finished:
+            if resolved.is_away:
+                await fetch(run, key, resolved)
             await run.turns.take(key)
         return resolved
 
@@ -342,6 +333,8 @@ class StepCalls:
                 run.parking.was_told = True
                 op = await self.wait(call, op, is_stored=True)
             elif op.is_finished:
+                if op.is_away:
+                    await fetch(run, key, op)
                 await run.turns.take(key)
             if op.is_finished:
                 return Place(op, None)
@@ -383,8 +376,11 @@ class StepCalls:
         return await asend_through(around.hooks.wrap_send, events, send)
 
     async def received(self, event: ReceivedEvent) -> ReceivedEvent:
-        around = self.run.around
-        return event if around is None else await around.received(event)
+        try:
+            decode_received(self.codecs, event)
+        except DecodeError as error:
+            await self.decode_failed(error)
+        return event if self.run.around is None else await self.run.around.received(event)
 
     def reporter(self) -> Callable[[bytes], None]:
         return ProgressReports(self.run.owned, self.run.host.loop).report

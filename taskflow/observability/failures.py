@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import taskflow
-from taskflow.errors import StepError
+from taskflow.errors import DecodeError, StepError
 from taskflow.redis.address import redact
 
 MAX_CHARS = 16_384  # the longest message, and the longest traceback
@@ -39,7 +39,10 @@ def original_of(error: BaseException) -> BaseException:
 
 
 def describe_error(error: BaseException) -> dict[str, Any]:
-    """An error as it is stored: class name, message and traceback. A StepError gives those of the original error."""
+    """An error as it is stored: class name, message and traceback. A StepError gives those of the original error.
+
+    `clear` marks one that is not to be encrypted: it says which key is missing to people who don't have it either (S12.2).
+    """
     error = original_of(error)
     if isinstance(error, StepError) and error.name != "StepError":
         return {
@@ -47,11 +50,11 @@ def describe_error(error: BaseException) -> dict[str, Any]:
             "message": storable(error.message),
             "stack": error.stack or stack_of(error),
         }
-    return {
-        "name": storable(type(error).__name__),
-        "message": storable(text_of(error)),
-        "stack": stack_of(error),
-    }
+    told = {"name": storable(type(error).__name__), "message": storable(text_of(error))}
+    if isinstance(error, DecodeError):
+        # Without its stack, which tells of the errors that user code was handling meanwhile: their texts may be secret.
+        return {**told, "stack": "", "clear": True}
+    return {**told, "stack": stack_of(error)}
 
 
 def text_of(error: BaseException) -> str:

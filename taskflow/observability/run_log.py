@@ -76,7 +76,8 @@ def attempt_failed(
     what = f"step {step!r}" if step else "the code between the steps"
     then = "no retry is left"
     if delay_ms is not None:
-        then = f"retry {retry} of {retries} in {format_duration(max(delay_ms, 0))}"
+        delay = format_duration(max(delay_ms, 0))
+        then = f"retry {retry} of {retries} in {delay}" if retry else f"it is tried again in {delay}"
     # The attempt that failed, as lines that the step itself has logged name it.
     extra = {**facts, "step": step, "attempt": retry - 1} if step else dict(facts)
     logger.warning("%s failed: %s; %s", what, brief(told), then, extra=extra)

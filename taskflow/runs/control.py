@@ -206,7 +206,12 @@ class RunControl:
         now_ms = self.clock.now_ms()
         uid = uid or new_ulid(now_ms)
         _, encoded = encode_event(
-            event, now_ms=now_ms, max_bytes=self.max_event_bytes, uid=uid, internal=True
+            event,
+            now_ms=now_ms,
+            max_bytes=self.max_event_bytes,
+            uid=uid,
+            internal=True,
+            codecs=self.session.codecs,
         )
         plan = plan_run(spec, orjson.loads(encoded), queue=queue, start_at_ms=start_at_ms)
         async with self.session.deadline() as store:
@@ -222,7 +227,7 @@ class RunControl:
         Safe to repeat only with the same `uid`: else a second signal may find another run.
         Raises NonRetriableError, SerializationError.
         """
-        body = encode_signal(name, data, max_bytes=self.max_event_bytes)
+        body = encode_signal(name, data, self.session.codecs, max_bytes=self.max_event_bytes)
         now_ms = self.clock.now_ms()
         async with self.session.deadline() as store:
             run_id, hints = await store.routing.send_signal(
@@ -274,9 +279,11 @@ class RunControl:
         now_ms = self.clock.now_ms()
         plan = plan_rerun(
             stored, spec, new_id=run_id_for(uid or new_ulid(now_ms), spec.id), edits=edits,
-            max_event_bytes=self.max_event_bytes, now_ms=now_ms,
+            max_event_bytes=self.max_event_bytes, codecs=self.session.codecs, now_ms=now_ms,
         )  # fmt: skip
         async with self.session.deadline() as store:
+            # Before the rerun is made: it must find the blobs of the steps that it takes over.
+            await store.blob_owners.note_users(plan.blob_owners, plan.run.run_id)
             outcome, hints = await store.steering.rerun(
                 run_id, plan.run, cause="rerun", event=plan.event, steps=plan.steps, now_ms=now_ms
             )

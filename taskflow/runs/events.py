@@ -10,6 +10,8 @@ from dataclasses import replace
 
 import orjson
 
+from taskflow.codecs.codecs import Codecs
+from taskflow.codecs.event_fields import shown_event
 from taskflow.errors import ConfigError, EventNotFound
 from taskflow.routing.listeners import Listeners
 from taskflow.runs.functions import Registered, find_registered
@@ -36,7 +38,7 @@ async def find_event(store: Store, event_id: str, name: str | None = None) -> Ev
             "retention"
         )
     uid, record = found
-    view = event_view(uid, record)
+    view = event_view(uid, record, store.codecs)
     return replace(view, unmet=unmet_conditions(view, record.get("event"), registered))
 
 
@@ -76,12 +78,14 @@ async def recent_events(
             )
     uids = await store.history.recent_events(limit=limit, name=name, before_seq=before_seq)
     records = await asyncio.gather(*[store.history.event(uid) for uid in uids])
-    return [event_view(uid, record) for uid, record in zip(uids, records, strict=True) if record]
+    return [
+        event_view(uid, record, store.codecs) for uid, record in zip(uids, records, strict=True) if record
+    ]
 
 
-def event_view(uid: str, record: Mapping[str, bytes]) -> EventView:
+def event_view(uid: str, record: Mapping[str, bytes], codecs: Codecs) -> EventView:
     """The view of an event; `record` is its hash."""
-    wire = orjson.loads(record.get("event") or b"{}")
+    wire = shown_event(codecs, orjson.loads(record.get("event") or b"{}"))
     outcomes = {
         name.removeprefix("fn:"): text(record, name) for name in sorted(record) if name.startswith("fn:")
     }

@@ -96,13 +96,18 @@ async def views_of(store: Store, runs: Sequence[StoredRun], moment: Moment) -> l
     """The views of these runs. What explains why they wait is read once for all of them, side by side."""
     unsettled = [run for run in runs if text(run.fields, "status") in UNSETTLED]
     if not unsettled:
-        return [run_view(run.run_id, run.fields, run.steps, moment=moment) for run in runs]
+        return [
+            run_view(run.run_id, run.fields, run.steps, codecs=store.codecs, moment=moment) for run in runs
+        ]
     facts = asyncio.ensure_future(shared_facts(store, {text(run.fields, "function") for run in unsettled}))
     explained = asyncio.gather(*[explain(store, run, facts) for run in unsettled])
     await asyncio.gather(facts, explained)
     around = {run.run_id: (run, each) for run, each in explained.result()}
     whole = [around.get(run.run_id, (run, NOTHING_KNOWN)) for run in runs]
-    return [run_view(run.run_id, run.fields, run.steps, moment=moment, around=each) for run, each in whole]
+    return [
+        run_view(run.run_id, run.fields, run.steps, codecs=store.codecs, moment=moment, around=each)
+        for run, each in whole
+    ]
 
 
 async def explain(

@@ -73,6 +73,11 @@ def retry_reason(attempt: int, retries: int | None, due_ms: int, error: str, mom
     return f"retry {attempt}{of} {moment.left(due_ms)}" + (f" ({error})" if error else "")
 
 
+def decode_reason(due_ms: int, error: str, moment: Moment) -> str:
+    """The reason of a run that waits for a key or a blob (S12.2): "waiting to be tried again in 37 s (UnknownKey: ...)"."""
+    return f"waiting to be tried again {moment.left(due_ms)} ({error})"
+
+
 def step_reason(op: Operation, around: Surroundings, moment: Moment) -> str | None:
     """The reason why a step has no outcome yet; None if it has one, or was dropped."""
     if op.state == DUE:

@@ -181,7 +181,7 @@ async def replay_run(
     """Make the rerun of one run, which starts at `start_at_ms`."""
     plan = plan_rerun(
         run, request.spec, new_id=new_run_id(store, request, run), start_at_ms=start_at_ms, max_event_bytes=max_event_bytes,
-        now_ms=now_ms,
+        codecs=store.codecs, now_ms=now_ms,
     )  # fmt: skip
     return await store.steering.rerun(
         run.run_id, plan.run, cause=CAUSE, replay_id=request.replay_id, now_ms=now_ms

@@ -12,12 +12,15 @@ from typing import Any
 
 import orjson
 
+from taskflow.codecs.codecs import NO_CODECS, Codecs
+from taskflow.codecs.event_fields import shown_event
 from taskflow.run import WAITS, AttemptView, ErrorView, RunStatus, RunView, StepView
 from taskflow.runs.awaits import awaited, awaited_data
 from taskflow.runs.reasons import (
     NOTHING_KNOWN,
     Moment,
     Surroundings,
+    decode_reason,
     queued_reason,
     retry_reason,
     running_reason,
@@ -27,7 +30,7 @@ from taskflow.runs.reasons import (
 )
 from taskflow.store.fields import number, text
 from taskflow.store.keys import SEPARATOR
-from taskflow.store.operation import DONE, FAILED, RETRY, WAIT, Operation
+from taskflow.store.operation import DONE, EVENT, FAILED, RETRY, SIGNAL, WAIT, Operation
 from taskflow.values.text import short
 
 CAUSE_END = re.compile(r"; (?![^()]*\))")  # not the ";" in "killed by signal 9 (SIGKILL; out of memory?)"
@@ -38,13 +41,16 @@ def run_view(
     fields: Mapping[str, bytes],
     steps: Mapping[str, bytes],
     *,
+    codecs: Codecs = NO_CODECS,
     moment: Moment,
     around: Surroundings = NOTHING_KNOWN,
 ) -> RunView:
     """The view of a run; `fields` is its hash, `steps` has its packed operations by step key."""
     ops = sorted(
-        ((key, Operation.unpack(packed)) for key, packed in steps.items()), key=lambda item: item[1].index
+        ((key, opened(Operation.unpack(packed), codecs)) for key, packed in steps.items()),
+        key=lambda item: item[1].index,
     )
+    fields = opened_errors(fields, codecs)
     parent, _, parent_step = text(fields, "parent").partition(SEPARATOR)
     crash_log = text(fields, "crash_log")
     return RunView(
@@ -55,7 +61,7 @@ def run_view(
         queue=text(fields, "queue"),
         cause=text(fields, "cause"),
         version=text(fields, "version"),
-        event=orjson.loads(fields.get("event") or b"{}"),
+        event=shown_event(codecs, orjson.loads(fields.get("event") or b"{}")),
         batched=number(fields, "batched") or 1,
         created_ms=number(fields, "created") or 0,
         started_ms=number(fields, "started"),
@@ -69,13 +75,56 @@ def run_view(
         replay_id=text(fields, "replay") or None,
         parent=parent or None,
         parent_step=parent_step or None,
-        output=orjson.loads(fields["output"]) if fields.get("output") else None,
+        output=codecs.shown(fields["output"]) if fields.get("output") else None,
         error=stored_error(fields.get("error")),
         last_error=stored_error(fields.get("last_error")),
         failed_attempts=tuple(failed_attempts(fields)),
         progress=orjson.loads(fields["progress"]) if "progress" in fields else None,
-        steps={key: step_view(key, op, around, moment, kept=number(fields, "kept") or 0) for key, op in ops},
+        steps={
+            key: step_view(key, op, codecs, around, moment, kept=number(fields, "kept") or 0)
+            for key, op in ops
+        },
     )
+
+
+def opened(op: Operation, codecs: Codecs) -> Operation:
+    """The operation with the texts of its errors as they can be shown here (S12.2)."""
+    if op.error is not None:
+        op.error = opened_error(op.error, codecs)
+    op.attempts = [[*row[:4], *map(codecs.shown_text, row[4:])] for row in op.attempts]
+    return op
+
+
+def opened_errors(fields: Mapping[str, bytes], codecs: Codecs) -> Mapping[str, bytes]:
+    """The fields of a run with the texts of its errors as they can be shown here (S12.2)."""
+    sealed = [name for name in ("error", "last_error", "earlier_errors") if is_sealed(fields.get(name, b""))]
+    changed = {}
+    for name in sealed:
+        told = [opened_error(each, codecs) for each in orjson.loads(b"[%b]" % fields[name])]
+        changed[name] = orjson.dumps(told)[1:-1]
+    return {**fields, **changed} if sealed else fields
+
+
+def is_sealed(errors: bytes) -> bool:
+    # The text of an envelope stands in a JSON text, which escapes its quotation marks.
+    return b'"{\\"__ENCRYPTED__' in errors
+
+
+def opened_error(told: Mapping[str, Any], codecs: Codecs) -> dict[str, Any]:
+    return {
+        **told,
+        **{name: codecs.shown_text(told[name]) for name in ("message", "stack") if told.get(name)},
+    }
+
+
+def shown_outcome(op: Operation, codecs: Codecs) -> Any:
+    """The outcome of an operation; of a wait the event or the signal that ended it."""
+    value = codecs.shown(op.data or b"null")
+    if op.kind == EVENT and isinstance(value, dict):
+        return shown_event(codecs, value)
+    if op.kind == SIGNAL and isinstance(value, dict):
+        return {**value, "data": codecs.shown_member(value.get("data"))}
+    return value
 
 
 def run_reason(
@@ -98,6 +147,8 @@ def run_reason(
         return running_reason(text(fields, "by"), cancel.message if cancel else None, around, moment)
     if status == RunStatus.WAITING and due_ms is not None:
         last = stored_error(fields.get("last_error"))
+        if b'"clear":true' in fields.get("last_error", b""):
+            return decode_reason(due_ms, str(last), moment)
         return retry_reason(number(fields, "attempt") or 1, around.retries, due_ms, str(last or ""), moment)
     if status == RunStatus.WAITING:
         return waiting_reason(ops, around, moment)
@@ -113,15 +164,19 @@ def failed_attempts(fields: Mapping[str, bytes]) -> Iterator[AttemptView]:
     if number(fields, "attempt"):
         rows = b",".join(fields[name] for name in ("earlier_errors", "last_error") if name in fields)
         for told in orjson.loads(b"[%b]" % rows):
-            yield AttemptView(
-                told.get("started", 0), told.get("ended", 0), told.get("worker", ""), error_of(told)
-            )
+            # In clear is what the run waits for, which is no failure of its code.
+            if not told.get("clear"):
+                yield AttemptView(
+                    told.get("started", 0), told.get("ended", 0), told.get("worker", ""), error_of(told)
+                )
     if text(fields, "status") == RunStatus.FAILED and (error := stored_error(fields.get("error"))):
         started_ms = number(fields, "claimed") or number(fields, "started") or 0
         yield AttemptView(started_ms, number(fields, "ended") or 0, text(fields, "by"), error)
 
 
-def step_view(key: str, op: Operation, around: Surroundings, moment: Moment, *, kept: int) -> StepView:
+def step_view(
+    key: str, op: Operation, codecs: Codecs, around: Surroundings, moment: Moment, *, kept: int
+) -> StepView:
     """The view of a step. Steps with an `order` below `kept` were taken over from an earlier run."""
     failed = tuple(
         AttemptView(row[0], row[1], row[2], ErrorView(row[3], row[4], row[5] if len(row) > 5 else ""))
@@ -149,8 +204,8 @@ def step_view(key: str, op: Operation, around: Surroundings, moment: Moment, *, 
         is_kept=op.order is not None and op.order < kept,
         awaits=awaited(op),
         awaits_data=awaited_data(op),
-        input=orjson.loads(op.input) if op.input else None,
-        output=orjson.loads(op.data) if is_done and op.data else None,
+        input=codecs.shown(op.input) if op.input else None,
+        output=shown_outcome(op, codecs) if is_done and op.data else None,
         has_output=is_done and op.data not in (None, b"null", "null"),
     )
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
+from taskflow.codecs.codecs import Codecs
 from taskflow.config import Config
+from taskflow.errors import DecodeError
 from taskflow.event import Event, ReceivedEvent, WireEvent
 from taskflow.expressions.matching import WaitPlan
 from taskflow.function import Function
@@ -55,6 +57,9 @@ class StepHost(Protocol):
     @property
     def config(self) -> Config: ...
 
+    @property
+    def codecs(self) -> Codecs: ...
+
     def now_ms(self) -> int: ...
 
     def derive_uid(self, source: str, at_ms: int) -> str:
@@ -72,6 +77,10 @@ class StepHost(Protocol):
 
     async def recall(self, call: Call) -> Operation:
         """Wait until it is this outcome's turn, and return the operation, which is finished already. Rule S4.5."""
+        ...
+
+    async def decode_failed(self, error: DecodeError) -> NoReturn:
+        """Have the run wait or fail, as it needs a value that can't be decoded here (S12.2). Raises Suspend."""
         ...
 
     def check_outcome(self, call: Call, data: bytes | str) -> None:
@@ -122,7 +131,7 @@ class StepHost(Protocol):
         ...
 
     async def received(self, event: ReceivedEvent) -> ReceivedEvent:
-        """The event as the function's middleware lets the handler see it (`transform_event`). Rule S11.4."""
+        """The event decrypted (S12.2), as the function's middleware lets the handler see it (`transform_event`). Rule S11.4."""
         ...
 
     def reporter(self) -> Callable[[bytes], None]:

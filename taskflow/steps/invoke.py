@@ -56,7 +56,7 @@ def plan_child(
     event = invoke_event(spec, options.get("data"), user=options.get("user"), headers=headers)
     _, body = encode_event(
         event, now_ms=now_ms, max_bytes=host.config.max_event_bytes, uid=uid, internal=True,
-        inherited=host.run.input.event.headers,
+        inherited=host.run.input.event.headers, codecs=host.codecs,
     )  # fmt: skip
     if spec.parameters is not None:  # a task can ask who called it
         body = dump(orjson.loads(body) | {"parent": host.run.run_id}, what=f"a call of {spec.id}")

@@ -22,6 +22,7 @@ async def send_event(host: StepHost, step_id: str, events: Sequence[AnyEvent]) -
             public_id, body = encode_event(
                 event, now_ms=host.now_ms(), max_bytes=host.config.max_event_bytes,
                 uid=host.derive_uid(f"{host.run.run_id}:{call.key}:{place}", born_ms), inherited=host.run.input.event.headers,
+                codecs=host.codecs,
             )  # fmt: skip
             ids.append(public_id)
             bodies.append(body)

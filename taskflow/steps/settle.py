@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from taskflow.errors import DecodeError
 from taskflow.steps.call import Call
 from taskflow.steps.host import StepHost
 from taskflow.store.claims import InvokedRun
@@ -22,11 +23,19 @@ async def settle(
         resolved = await host.recall(call)
     else:
         resolved = await host.wait(call, known, is_stored=True)
-    return take_outcome(host, call, resolved, output)
+    return await take_outcome(host, call, resolved, output)
 
 
-def take_outcome(host: StepHost, call: Call, op: Operation, output: Shape = ANY) -> Any:
+async def take_outcome(host: StepHost, call: Call, op: Operation, output: Shape = ANY) -> Any:
     """The outcome for the handler. Outcomes from outside are checked here; those of steps were checked before they were stored."""
     if op.data is not None:
         host.check_outcome(call, op.data)
-    return op.outcome(call.id, output)
+    return await outcome(host, call, op, output)
+
+
+async def outcome(host: StepHost, call: Call, op: Operation, output: Shape) -> Any:
+    """The result of a finished operation, in the type `output` (S11.3). Raises StepError for a failed one, SerializationError."""
+    try:
+        return op.outcome(call.id, output, host.codecs)
+    except DecodeError as error:
+        await host.decode_failed(error)

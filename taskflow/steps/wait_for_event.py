@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from taskflow.encrypted_fields import check_expression, check_match
 from taskflow.errors import NonRetriableError
 from taskflow.event import ReceivedEvent
 from taskflow.event_type import EventName, name_and_type
 from taskflow.expressions.cel import compile_expression
 from taskflow.expressions.matching import NOTHING_EQUAL, VARIABLES, WaitPlan, place_wait
+from taskflow.expressions.paths import Path
 from taskflow.steps.host import StepHost
 from taskflow.steps.settle import settle, take_outcome
 from taskflow.store.operation import EVENT, WAIT, Operation
@@ -28,7 +30,9 @@ async def wait_for_event(
     lookback_ms = None if lookback is None else parse_duration_ms(lookback, what=f"{what} lookback")
     names_and_types = [name_and_type(event) for event in events]
     names = [name for name, _ in names_and_types]
-    plan = plan_wait(step_id, names, match, if_exp, event=host.run.input.event_obj)
+    plan = plan_wait(
+        step_id, names, match, if_exp, event=host.run.input.event_obj, encrypted=host.codecs.event_fields
+    )
     call = await host.begin(step_id, EVENT)
     now_ms = host.now_ms()
     op = Operation(
@@ -40,7 +44,7 @@ async def wait_for_event(
     else:
         if not await host.look_back(call, op, plan, since_ms=now_ms - lookback_ms):
             op = await host.wait(call, op, is_stored=True)
-        found = take_outcome(host, call, op)
+        found = await take_outcome(host, call, op)
     if found is None:
         return None
     event = ReceivedEvent.from_wire(found)
@@ -53,8 +57,9 @@ async def wait_for_event(
 
 
 def plan_wait(
-    step_id: str, events: Sequence[str], match: str | None, if_exp: str | None, *, event: EventFields
-) -> WaitPlan:
+    step_id: str, events: Sequence[str], match: str | None, if_exp: str | None, *, event: EventFields,
+    encrypted: Sequence[Path] = (),
+) -> WaitPlan:  # fmt: skip
     """Check the arguments of a wait, and plan its place in the index; `event` is the wire object of the run's own event."""
     what = f"step.wait_for_event({step_id!r})"
     if not events:
@@ -65,6 +70,9 @@ def plan_wait(
         compile_expression(if_exp, what=f"{what} if_exp", variables=VARIABLES)
     if match is not None:
         check_path(match, what)
+    if encrypted:
+        check_expression(if_exp, encrypted, what=f"{what} if_exp")
+        check_match(match, encrypted, what=f"{what} match")
     return place_wait(events, match, if_exp, event=event)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from taskflow.errors import DecodeError
 from taskflow.signals import OnConflict, ReceivedSignal, check_on_conflict, check_signal_name
 from taskflow.steps.host import StepHost
 from taskflow.steps.settle import settle
@@ -24,7 +25,10 @@ async def wait_for_signal(
         SIGNAL, WAIT, call.index, started=now_ms, due=now_ms + timeout_ms, signal=key, replaces=True if replaces else None
     )  # fmt: skip
     found = await settle(host, call, op)
-    return None if found is None else ReceivedSignal.from_wire(found)
+    try:
+        return None if found is None else ReceivedSignal.from_wire(found, host.codecs)
+    except DecodeError as error:
+        await host.decode_failed(error)
 
 
 def describe(op: Operation) -> str:

@@ -158,6 +158,13 @@ class Keys:
         return f"{self.prefix}serving"
 
     @property
+    def blobs(self) -> str:
+        return f"{self.prefix}blobs"
+
+    def blob_users(self, owner: str) -> str:
+        return f"{self.prefix}blob_users:{owner}"
+
+    @property
     def dead_letters(self) -> str:
         return f"{self.prefix}dead_letters"
 

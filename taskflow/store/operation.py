@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from taskflow.codecs.codecs import Codecs
 from taskflow.errors import StepError, StepTimeout
 from taskflow.values.json import pack, unpack
-from taskflow.values.shape import ANY, Shape
-from taskflow.values.stored import load
+from taskflow.values.shape import Shape
+from taskflow.values.stored import begins_reference, load
 
 # States. `offer`: a step waits for any process with a slot. `taken`: another process executes the step (S4.4). `due`: the time of a
 # retry has come. `dropped`: the run ended, or the step lost a race or was given up by user code.
@@ -45,9 +46,9 @@ class Operation:
     state: str
     index: int  # its place in the order of calls, from 0 (S4.5)
     order: int | None = None  # its place in the order in which outcomes reached the handler, from 0
-    data: bytes | str | None = None  # the result, as JSON
-    input: bytes | str | None = None  # the arguments of a step that keeps them (S10.2), as JSON
-    error: dict[str, Any] | None = None  # name, message, stack of the final error
+    data: bytes | str | None = None  # the result, as it is stored: JSON that went through the codecs
+    input: bytes | str | None = None  # the arguments of a step that keeps them (S10.2), as they are stored
+    error: dict[str, Any] | None = None  # name, message, stack of the final error, sealed (S12.2)
     attempts: list[list[Any]] = field(
         default_factory=list
     )  # failed attempts: [started, ended, worker, name, message, stack]
@@ -65,6 +66,13 @@ class Operation:
     by: str | None = None  # the child that took the offered step
     fence: int | None = None  # the fence of that claim
     seq: int | None = None  # the place of the wait in the order of events
+    # what `data` refers to, when that lies in a blob and was read; not stored
+    fetched: bytes | None = None
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the outcome lies in a blob that was not read yet (S12.4)."""
+        return self.data is not None and self.fetched is None and begins_reference(self.data)
 
     @property
     def is_finished(self) -> bool:
@@ -78,15 +86,17 @@ class Operation:
         """What is stored of the operation once the run gives it up."""
         return replace(self, state=DROPPED, due=None, child=None)
 
-    def outcome(self, step_id: str, output: Shape = ANY) -> Any:
+    def outcome(self, step_id: str, output: Shape, codecs: Codecs) -> Any:
         """The result of a finished operation, in the type `output` (S11.3). Raises StepError for a failed one (S5.4).
 
-        Raises SerializationError for a result of another type: the code has changed since the result was stored.
+        Raises SerializationError for a result of another type: the code has changed since the result was stored; and DecodeError.
         """
         if self.error is not None:
-            raise step_error(self.error, step_id)
+            raise step_error(codecs.opened_error(self.error), step_id)
         assert self.data is not None
-        return load(self.data, output, what=f"step {step_id!r}")
+        return load(
+            self.data if self.fetched is None else self.fetched, output, codecs, what=f"step {step_id!r}"
+        )
 
     def pack(self) -> bytes:
         """Pack the operation as a table by names, which scripts read. A step that is done at its first attempt is packed as a list.
@@ -118,7 +128,7 @@ class Operation:
         return cls(**{name: value for name, value in fields.items() if name in NAME_SET})
 
 
-NAMES = tuple(Operation.__dataclass_fields__)
+NAMES = tuple(name for name in Operation.__dataclass_fields__ if name != "fetched")
 NAME_SET = frozenset(NAMES)
 
 

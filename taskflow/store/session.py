@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from taskflow.codecs.codecs import NO_CODECS, Codecs
 from taskflow.errors import StoreUnavailable
 from taskflow.redis.client import describe
 from taskflow.redis.connection import CommandError
@@ -22,7 +23,8 @@ RECHECK_S = 15.0  # a message that a reconnecting subscriber missed delays a wai
 class StoreSession:
     """The store for one event loop. It connects at the first use, and closes itself when the loop ends."""
 
-    def __init__(self, url: str, namespace: str) -> None:
+    def __init__(self, url: str, namespace: str, codecs: Codecs = NO_CODECS) -> None:
+        self.codecs = codecs
         self.url = url
         self.namespace = namespace
         self.lock = asyncio.Lock()
@@ -37,7 +39,7 @@ class StoreSession:
         if self.opened is None:
             async with self.lock:
                 if self.opened is None:
-                    self.opened = await Store.open(self.url, namespace=self.namespace)
+                    self.opened = await Store.open(self.url, namespace=self.namespace, codecs=self.codecs)
                     await self.watch_loop()
         return self.opened
 

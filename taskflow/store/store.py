@@ -6,11 +6,13 @@ import asyncio
 import logging
 from functools import partial
 
+from taskflow.codecs.codecs import NO_CODECS, Codecs
 from taskflow.errors import StoreVersionMismatch
 from taskflow.redis.address import parse_server_url
 from taskflow.redis.client import StoreClient
 from taskflow.redis.connection import CommandError
 from taskflow.redis.scripts import Scripts, loading_commands
+from taskflow.store.blob_owners import BlobOwners
 from taskflow.store.claims import Claims
 from taskflow.store.clients import Clients
 from taskflow.store.control import Steering
@@ -38,7 +40,9 @@ logger = logging.getLogger("taskflow.store")
 class Store:
     """The connected store. Connect with `await Store.open(url)`; close with `await store.close()`."""
 
-    def __init__(self, client: StoreClient, keys: Keys) -> None:
+    def __init__(self, client: StoreClient, keys: Keys, codecs: Codecs = NO_CODECS) -> None:
+        """`codecs` are for its user, to write and read values: the methods here take and give these as they are stored."""
+        self.codecs = codecs
         self.client = client
         self.keys = keys
         scripts = Scripts(client, keys.prefix, PACKAGE)
@@ -53,9 +57,12 @@ class Store:
         self.steering = Steering(client, scripts, keys)
         self.clients = Clients(client, scripts, keys)
         self.messages = Messages(client, scripts, keys)
+        self.blob_owners = BlobOwners(client, keys)
 
     @classmethod
-    async def open(cls, url: str, *, namespace: str = "tf", timeout_s: float = 3.0) -> Store:
+    async def open(
+        cls, url: str, *, namespace: str = "tf", timeout_s: float = 3.0, codecs: Codecs = NO_CODECS
+    ) -> Store:
         """Connect and check the version. Raises StoreUnavailable, StoreVersionMismatch or ConfigError."""
         keys = Keys(namespace)
         client = StoreClient(
@@ -63,7 +70,7 @@ class Store:
             home_key=keys.prefix,
             on_connected=partial(loading_commands, PACKAGE),
         )
-        store = cls(client, keys)
+        store = cls(client, keys, codecs)
         try:
             async with asyncio.timeout(timeout_s):
                 await client.connect(timeout_s=timeout_s)

@@ -26,7 +26,13 @@ async def call_by_name(
     given = Parameters(spec.parameters).bind(args, kwargs, what=spec.id)
     now_ms = link.clock.now_ms()
     call = encode_call(
-        spec, given, PLAIN, Maker.here(hooks), now_ms=now_ms, max_bytes=link.config.max_event_bytes
+        spec,
+        given,
+        PLAIN,
+        Maker.here(hooks),
+        codecs=link.codecs,
+        now_ms=now_ms,
+        max_bytes=link.config.max_event_bytes,
     )
     (run_id,) = await start_calls(link, spec, PLAIN, (call,), now_ms=now_ms)
     return Run(run_id, link)

@@ -20,6 +20,7 @@ from taskflow.values.ids import new_ulid, run_id_for
 from taskflow.values.stored import dump
 
 if TYPE_CHECKING:
+    from taskflow.codecs.codecs import Codecs
     from taskflow.connections import Connections
 
 CALLS_PAGE = 500
@@ -52,10 +53,14 @@ def encode_call(
     settings: CallSettings,
     maker: Maker,
     *,
+    codecs: Codecs,
     now_ms: int,
     max_bytes: int,
 ) -> PlannedCall:
-    """A call with these arguments, by the names of the parameters. Raises SerializationError, InvalidEvent, ExpressionError."""
+    """A call with these arguments, by the names of the parameters. Raises SerializationError, InvalidEvent, ExpressionError.
+
+    Fields of the arguments are encrypted like those of events (S12.2). They don't count where two calls of one id are compared.
+    """
     uid = new_ulid(now_ms)
     wire: WireEvent = {"uid": uid, "id": settings.id or uid, "name": INVOKED, "data": given, "ts": now_ms}
     if headers := inherit(maker.headers, settings.options.get("headers")):
@@ -64,7 +69,16 @@ def encode_call(
         wire["headers"] = dict(headers)
     if maker.parent:
         wire["parent"] = maker.parent
-    event = dump(wire, what=f"a call of {spec.id}")
+    stored, told = wire, given
+    if codecs.event_fields:
+        # Few apps encrypt.
+        from taskflow.codecs.event_fields import encode_event, without_fields
+
+        stored, told = (
+            encode_event(codecs, wire, what=f"a call of {spec.id}"),
+            without_fields(codecs, wire)["data"],
+        )
+    event = dump(stored, what=f"a call of {spec.id}")
     if len(event) > max_bytes:
         raise InvalidEvent(
             f"a call of {spec.id} has {len(event):,} bytes of JSON, but max_event_bytes allows {max_bytes:,}. "
@@ -75,7 +89,7 @@ def encode_call(
         flow = spec.flow.plan(spec.id, wire, keep=spec.keep, ahead_ms=settings.ahead_ms)
     digest = ""
     if settings.id:
-        digest = blake2b(dump(given, what=f"a call of {spec.id}"), digest_size=16).hexdigest()
+        digest = blake2b(dump(told, what=f"a call of {spec.id}"), digest_size=16).hexdigest()
     return PlannedCall(run_id_for(uid, spec.id), flow, event, digest)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     # An app without tasks needs nothing of them.
     from types import ModuleType
 
+    from taskflow.codecs.codecs import AnyCodec
     from taskflow.tasks.context import TaskContext
     from taskflow.tasks.options import TaskOptions
     from taskflow.tasks.shared import TaskDecorator
@@ -27,8 +28,10 @@ R = TypeVar("R")
 class Tasks(ConnectedApp):
     """The methods of an app that have to do with tasks."""
 
-    def __init__(self, config: Config, middleware: Sequence[Middleware] = ()) -> None:
-        super().__init__(config, middleware)
+    def __init__(
+        self, config: Config, middleware: Sequence[Middleware] = (), codecs: Sequence[AnyCodec] = ()
+    ) -> None:
+        super().__init__(config, middleware, codecs)
         ADOPTION.welcome(self)
 
     @overload

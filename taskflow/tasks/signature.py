@@ -112,7 +112,13 @@ class Canvas(Generic[T]):
         # Its calls don't travel by the broker, whose messages are small.
         max_bytes = link.config.max_step_output_bytes
         call = encode_call(
-            spec, data, settings, Maker.here(home._functions.hooks), now_ms=now_ms, max_bytes=max_bytes
+            spec,
+            data,
+            settings,
+            Maker.here(home._functions.hooks),
+            codecs=link.codecs,
+            now_ms=now_ms,
+            max_bytes=max_bytes,
         )
         (run_id,) = await start_calls(link, spec, settings, (call,), now_ms=now_ms)
         return Run(run_id, link, self._shape)

@@ -352,9 +352,11 @@ class Task(Function[P, R]):
         maker: Maker,
         now_ms: int,
     ) -> PlannedCall:
-        max_bytes = self._home().config.max_event_bytes
+        link = self._home()._link
         given = self.arguments(*args, **kwargs)
-        return encode_call(self.spec, given, settings, maker, now_ms=now_ms, max_bytes=max_bytes)
+        return encode_call(
+            self.spec, given, settings, maker, codecs=link.codecs, now_ms=now_ms, max_bytes=link.config.max_event_bytes
+        )  # fmt: skip
 
     def _start(self, settings: CallSettings, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Run[Any]:
         link = self._home()._link

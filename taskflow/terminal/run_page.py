@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from taskflow.codecs.codecs import Unread
 from taskflow.run import AttemptView, RunStatus, RunView, StepView
 from taskflow.terminal.canvas_tree import canvas_section
 from taskflow.terminal.folding import FoldedSteps, cut, folded
@@ -201,6 +202,8 @@ def notes(step: StepView, style: str, said: str | None) -> Iterator[Line]:
 
 def input_text(given: Any) -> str:
     """The arguments of a step as in a call, short: `"A7", 2, express=true`."""
+    if isinstance(given, Unread):
+        return given
     texts = [orjson.dumps(value).decode() for value in given["args"]]
     texts += [f"{name}={orjson.dumps(value).decode()}" for name, value in given["kwargs"].items()]
     return short(", ".join(texts), 200)
@@ -237,7 +240,8 @@ def outcome_section(run: RunView, *, is_whole: bool, how_to_see: str) -> Iterato
     if run.output is not None:
         yield []
         yield [(f"{INDENT}output", "dim")]
-        lines = orjson.dumps(run.output, option=orjson.OPT_INDENT_2).decode().split("\n")
+        text = orjson.dumps(run.output, option=orjson.OPT_INDENT_2).decode()
+        lines = [run.output] if isinstance(run.output, Unread) else text.split("\n")
         for line in cut(lines, is_whole=is_whole, how_to_see=how_to_see):
             yield [(f"{INDENT}{INDENT}{line}", "")]
     shown = run.error if run.status == "failed" else None

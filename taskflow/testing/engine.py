@@ -59,7 +59,7 @@ class EngineInTest:
         """Run the engine, with the apps connected to it, for as long as the block takes."""
         self.loop = asyncio.get_running_loop()
         config = self.apps[0].config
-        self.store = await Store.open(config.store, namespace=config.namespace)
+        self.store = await Store.open(config.store, namespace=config.namespace, codecs=self.apps[0].codecs)
         self.beat = WatchedBeat(config, clock=self.clock)
         self.beat.fires_crons = self.crons
         self.stillness = Stillness(store=self.store, clock=self.clock, workers=self.workers, beat=self.beat)

@@ -139,7 +139,10 @@ class Harness(EngineInTest):
 
         async def publish(events: Sequence[Event]) -> list[str]:
             ids, encoded = encode_events(
-                events, now_ms=self.clock.now_ms(), max_bytes=sender.config.max_event_bytes
+                events,
+                now_ms=self.clock.now_ms(),
+                max_bytes=sender.config.max_event_bytes,
+                codecs=sender.codecs,
             )
             messages.extend(encoded)
             await sender._link.async_publisher.publish_events(encoded)
@@ -164,7 +167,7 @@ class Harness(EngineInTest):
         found = [
             HarnessRun(run_id, function_id, self._app_of(function_id), self)
             for uid, record in zip(uids, records, strict=True)
-            for function_id, run_id in runs_of_event(event_view(uid, record))
+            for function_id, run_id in runs_of_event(event_view(uid, record, sender.codecs))
             if self._has(function_id)
         ]
         return Sent(ids, found)

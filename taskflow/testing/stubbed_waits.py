@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from taskflow.codecs.codecs import Codecs
 from taskflow.errors import ConfigError
 from taskflow.event import AnyEvent, Event, encode_events
 from taskflow.observability.failures import describe_error
@@ -21,6 +22,7 @@ async def resolve_wait(
     call: Call,
     op: Operation,
     data: JsonObject,
+    codecs: Codecs,
     *,
     now_ms: int,
     max_bytes: int,
@@ -34,7 +36,7 @@ async def resolve_wait(
         if inspect.isawaitable(answer):
             answer = await answer
     except Exception as error:
-        op.state, op.error = FAILED, describe_error(error)
+        op.state, op.error = FAILED, codecs.sealed_error(describe_error(error))
         return
     if answer is None:
         return
@@ -42,7 +44,7 @@ async def resolve_wait(
         op.data = event_text(call.id, op, answer, now_ms=now_ms, max_bytes=max_bytes)
     else:
         name = (op.signal or "").partition(SEPARATOR)[2]
-        op.data = encode_signal(name, answer, max_bytes=max_bytes)
+        op.data = encode_signal(name, answer, codecs, max_bytes=max_bytes)
     op.state = DONE
 
 

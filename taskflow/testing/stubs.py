@@ -175,7 +175,7 @@ class StubbedCalls(StepCalls):
         if stub is None:
             return False
         await resolve_wait(
-            stub.answer, call, op, run.input.event.data, now_ms=self.now_ms(), max_bytes=self.config.max_event_bytes
+            stub.answer, call, op, run.input.event.data, self.codecs, now_ms=self.now_ms(), max_bytes=self.config.max_event_bytes
         )  # fmt: skip
         await self.keep(call, op)
         return True

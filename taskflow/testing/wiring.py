@@ -19,7 +19,7 @@ async def wired(app: TaskFlow, *, clock: Clock, place: Place | None) -> AsyncIte
     config = app.config
     if place is not None:
         config = dataclasses.replace(config, broker=place.url, store=place.url, namespace=place.namespace)
-    app._lazy = LazyConnections(config, clock=clock)
+    app._lazy = LazyConnections(config, clock=clock, codecs=app.codecs)
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, cast
 
+from taskflow.codecs.codecs import NO_CODECS
 from taskflow.config import Config
 from taskflow.engine.owned import OwnedRun, TakenSteps, job_id
 from taskflow.store.claimed import Claim, ClaimedRun
@@ -19,6 +20,7 @@ class Process:
 
     def __init__(self, scene: Scene, child_id: str = CHILD) -> None:
         self.claims = scene.claims
+        self.codecs = NO_CODECS
         self.child_id = child_id
         self.config = Config.resolve("shop", broker="redis://unused", store="redis://unused")
         self.clock = self

@@ -79,6 +79,8 @@ WORKING = {
     ("keys", "create"): ["storefront"],
     ("keys", "list"): [],
     ("keys", "revoke"): ["storefront"],
+    ("encryption", "status"): [],
+    ("blobs", "check"): [],
     ("probe",): ["--port", "1"],
 }
 likely = st.sampled_from(

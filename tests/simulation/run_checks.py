@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
+from tests.simulation.codecs import read
 from tests.simulation.evidence import NEVER, Claim, Evidence, Execution
 from tests.simulation.forms import Write, queue_steered_in, sent_to_in, taken_from_in
 from tests.simulation.observation import FINAL, StoredRun
@@ -90,7 +91,7 @@ def handlers_see_memos(evidence: Evidence) -> Iterator[str]:
             continue
         run = evidence.stored.runs.get(record["run"])
         memo = run.steps.get(record["key"], {}) if run else {}
-        if memo.get("state") != "done" or json.loads(memo["data"]) != record["value"]:
+        if memo.get("state") != "done" or read(memo["data"]) != record["value"]:
             seen = f"{record['value']} from {record['key']} of {record['run']}"
             yield f"S4.1: at {record.place} the handler saw {seen}, stored is {memo}"
 
@@ -102,7 +103,7 @@ def outputs_are_returned(evidence: Evidence) -> Iterator[str]:
     for run in evidence.stored.runs.values():
         if evidence.functions[run.function].kind == "canvas":
             continue
-        if run.status == "completed" and json.loads(run.fields["output"]) not in returned[run.id]:
+        if run.status == "completed" and read(run.fields["output"]) not in returned[run.id]:
             yield f"S4.1: run {run.id} completed with {run.fields['output']}, but its handler never returned that"
 
 
@@ -419,11 +420,7 @@ def invocations_give_outputs(evidence: Evidence) -> Iterator[str]:
         if run is None or "result" not in record.about or has_changed(evidence, run.id, record["key"]):
             continue
         child = evidence.stored.runs.get(run.steps[record["key"]].get("child", ""))
-        if (
-            child is None
-            or child.status != "completed"
-            or json.loads(child.fields["output"]) != record["result"]
-        ):
+        if child is None or child.status != "completed" or read(child.fields["output"]) != record["result"]:
             yield f"S3.6: {record['key']} of {run.id} gave {record['result']}, but its run is {child and child.fields}"
 
 

@@ -25,6 +25,7 @@ from typing import Any
 import click
 
 from taskflow.app import TaskFlow
+from taskflow.codecs.codecs import AnyCodec
 from taskflow.courier import Courier
 from taskflow.dev.spawn import end_with
 from taskflow.middleware.base import Middleware
@@ -34,6 +35,7 @@ from tests.simulation.actors import Actors
 from tests.simulation.broker import SimulatedBroker, SimulatedPublisher, is_events_queue
 from tests.simulation.chaos import Chaos
 from tests.simulation.checker import check
+from tests.simulation.codecs import codecs_of
 from tests.simulation.emptied import survivors, with_empty_store
 from tests.simulation.evidence import Evidence
 from tests.simulation.history import Record
@@ -99,7 +101,7 @@ class Simulation:
         self.plan = make_plan(self.world, seed)
         middleware = middleware_of(seed, self.world)
         releases = (OLD, NEW) if self.plan.is_rolling else (OLD,)
-        self.apps = {release: make_app(middleware) for release in releases}
+        self.apps = {release: make_app(middleware, codecs_of(seed)) for release in releases}
         self.place = Place(self.world, Network(self.world, server), SimulatedBroker(self.world), self.apps)
         link = self.apps[OLD]._link
         link.async_publisher = SimulatedPublisher(self.place.broker, "sim")
@@ -273,10 +275,10 @@ def make_plan(world: World, seed: int) -> Plan:
     return with_empty_store(with_typed_events(with_releases(plan, seed), seed), seed)
 
 
-def make_app(middleware: Sequence[Middleware]) -> TaskFlow:
+def make_app(middleware: Sequence[Middleware], codecs: Sequence[AnyCodec]) -> TaskFlow:
     return TaskFlow(
         "sim", broker="redis://simulated", store="unix:///simulated", namespace="tf", retention=RETENTION_S,
-        failed_retention=FAILED_RETENTION_S, middleware=middleware,
+        failed_retention=FAILED_RETENTION_S, middleware=middleware, codecs=codecs,
     )  # fmt: skip
 
 

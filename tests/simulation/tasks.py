@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from taskflow import Canvas, Retries, Run, Task, TaskContext, TaskFlow, chain, c
 from taskflow.errors import StoreUnavailable
 from taskflow.tasks import canvas
 from tests.simulation.actors import Actors, current_call, flow_options, sleep_until_ms
+from tests.simulation.codecs import read
 from tests.simulation.evidence import NEVER, Evidence, Execution
 from tests.simulation.observation import StoredRun
 from tests.simulation.run_checks import began_late
@@ -249,7 +249,7 @@ def tasks_give_what_their_arguments_say(evidence: Evidence) -> Iterator[str]:
     for run in [*evidence.runs_of("add"), *evidence.runs_of("total")]:
         data = evidence.event_of(run)["data"]
         expected = data["x"] + data["y"] if "x" in data else sum_of(data["numbers"])
-        if run.status == "completed" and json.loads(run.fields["output"]) != expected:
+        if run.status == "completed" and read(run.fields["output"]) != expected:
             yield f"S15.1: run {run.id} with {data} gave {run.fields['output']}"
 
 
@@ -267,7 +267,7 @@ def canvases_do_what_they_say(evidence: Evidence) -> Iterator[str]:
             yield f"S15.3: canvas {run.id}: {broken}"
             continue
         status = "completed" if has_come else "failed"
-        if run.status != status or (has_come and json.loads(run.fields["output"]) != output):
+        if run.status != status or (has_come and read(run.fields["output"]) != output):
             yield f"S15.3: canvas {run.id} is {run.status} with {run.fields.get('output')}, expected {status} with {output}"
 
 
@@ -293,7 +293,7 @@ def outcome_of(
     if without_texts(data) != without_texts(expected):
         raise Broken(f"the call at {path} got {data}, expected {expected}")
     if child.status == "completed":
-        return True, json.loads(child.fields["output"])
+        return True, read(child.fields["output"])
     return FAILED
 
 

@@ -113,7 +113,7 @@ class Post:
         now_ms, max_bytes = self.link.clock.now_ms(), self.link.config.max_event_bytes
         uids = [seed.uid(number) if seed else new_ulid(now_ms) for number in range(1, len(events) + 1)]
         encoded = [
-            encode_event(event, now_ms=now_ms, max_bytes=max_bytes, uid=uid)[1]
+            encode_event(event, now_ms=now_ms, max_bytes=max_bytes, uid=uid, codecs=self.link.codecs)[1]
             for event, uid in zip(events, uids, strict=True)
         ]
         audience = await self.who_listens()

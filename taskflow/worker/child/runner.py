@@ -108,7 +108,9 @@ class AppRunner:
         self.loop = asyncio.get_running_loop()
         install_task_factory(self.loop)
         self.threads = self.make_threads()
-        self.store = await Store.open(config.store, namespace=config.namespace, timeout_s=CONNECT_TIMEOUT_S)
+        self.store = await Store.open(
+            config.store, namespace=config.namespace, timeout_s=CONNECT_TIMEOUT_S, codecs=self.app.codecs
+        )
         self.subscriber = Subscriber(config.store)
         self.publisher = self.make_publisher()
         self.courier = Courier(self.publisher, self.store.routing.clear_outbox)

@@ -151,11 +151,13 @@ local function main()
 local now_ms, child_id, run_id, fence, attempts, due_ms, error = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local key = (prefix .. 'run:' .. run_id)
 if not owns(run_id, child_id, fence) then return {'fenced', {}} end
-local run = redis.call('HMGET', key, 'cancel', 'lane', 'function', 'queue', 'watched')
+local run = redis.call('HMGET', key, 'cancel', 'lane', 'function', 'queue', 'watched', 'attempt')
 if run[1] then return {'cancel', {}} end
-if tonumber(attempts) > 1 then
+if tonumber(run[6] or 0) > 0 then
   local before = redis.call('HMGET', key, 'earlier_errors', 'last_error')
-  redis.call('HSET', key, 'earlier_errors', (before[1] and before[1] .. ',' or '') .. before[2])
+  if not string.find(before[2], '"clear":true', 1, true) then
+    redis.call('HSET', key, 'earlier_errors', (before[1] and before[1] .. ',' or '') .. before[2])
+  end
 end
 redis.call('HSET', key, 'attempt', attempts, 'last_error', error, 'status', 'waiting', 'due', due_ms)
 redis.call('HDEL', (prefix .. 'claims:' .. child_id), run_id)
