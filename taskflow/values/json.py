@@ -7,6 +7,7 @@ orjson does the work. A value that orjson refuses, or would change silently (NaN
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time
@@ -79,12 +80,22 @@ def from_json(data: bytes | str) -> Any:
         raise SerializationError(f"expected JSON, got {len(data)} bytes that are none: {error}") from error
 
 
-def pack(value: object) -> bytes:
-    """`value` as msgpack, for data that only taskflow reads. Bytes in it must be UTF-8, and come back as text.
+class Packers(threading.local):
+    """The packer of each thread. `msgpack.packb` makes one for each call, with a buffer of 256 KB: 3 us, for 0.5 us of packing.
 
     The store's Lua does not know msgpack's `bin` type: a script that met one would fail.
     """
-    packed: bytes = msgpack.packb(value, use_bin_type=False)
+
+    def __init__(self) -> None:
+        self.pack = msgpack.Packer(use_bin_type=False).pack
+
+
+packers = Packers()
+
+
+def pack(value: object) -> bytes:
+    """`value` as msgpack, for data that only taskflow reads. Bytes in it must be UTF-8, and come back as text."""
+    packed: bytes = packers.pack(value)
     return packed
 
 
