@@ -48,6 +48,7 @@ NOT_TO_DEFINE = {
 """What connects, looks at runs or executes them: who only defines functions need not wait for it."""
 
 NOT_TO_EXECUTE = {
+    "ctypes",
     "taskflow.commands.options",
     "taskflow.redis.library",
     "taskflow.runs.control",
@@ -55,7 +56,7 @@ NOT_TO_EXECUTE = {
     "taskflow.runs.replay",
     "taskflow.store.session",
 }
-"""What commands look and act with, and the linker of Lua: a worker needs none of it."""
+"""What commands look and act with, the linker of Lua, and what raises errors in threads: a worker starts without them."""
 
 MOST_TO_DEFINE = 70
 """Modules of taskflow that an app with a function takes; each costs half a million instructions at least."""

@@ -8,7 +8,6 @@ wait without a time limit has to return first.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import threading
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any
@@ -102,6 +101,9 @@ class Replacing:
 
 def raise_in(thread_id: int, error: type[BaseException] | None) -> None:
     """Have Python raise an error of that class in a thread; with None, take back one that was not raised yet."""
+    # A worker imports this module before its first run, and few of its tasks ever run out of time: 5 ms.
+    import ctypes
+
     ctypes.pythonapi.PyThreadState_SetAsyncExc(
         ctypes.c_ulong(thread_id), None if error is None else ctypes.py_object(error)
     )
