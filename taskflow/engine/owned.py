@@ -7,7 +7,7 @@ store's verdict or a value. If the claim is lost, the verdict is FENCED, and not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -94,9 +94,9 @@ class OwnedRun:
         )
         self.host.send_hints(hints)
 
-    async def commit(self, keys_and_memos: Sequence[str | bytes], *, is_completed: bool) -> Verdict:
+    def commit(self, keys_and_memos: Sequence[str | bytes], *, is_completed: bool) -> Awaitable[Verdict]:
         """Store outcomes: step key, memo, ...; `is_completed` when the last of them is a success."""
-        return await self.host.claims.commit_step(self.claim, *keys_and_memos, is_completed=is_completed)
+        return self.host.claims.commit_step(self.claim, *keys_and_memos, is_completed=is_completed)
 
     async def park(self, ops: Sequence[ParkedOp], *, suspend: bool, joins: Mapping[str, int]) -> Verdict:
         """Store the pending operations (OK). With `suspend` also give up the claim (PARKED), unless one was resolved (DIRTY)."""

@@ -117,7 +117,7 @@ class RunSlots:
 
     def lend(self) -> None:
         """Lend the run's own slot, if nothing executes in it, to the first step that waits for one."""
-        if not self.has_own or self.is_own_taken or self.tree.suspending:
+        if not self.extras or not self.has_own or self.is_own_taken or self.tree.suspending:
             return
         self.lent = next((extra for extra in self.extras if not extra.done()), None)
         if self.lent is not None:
