@@ -10,12 +10,13 @@ import pytest
 from tests.servers import RABBITMQ_HINT, REDIS_HINT, RabbitMQServer, RedisServer
 from tests.web.browser import BROWSER_HINT, NODE_FOLDER, has_browser
 
-NODE_HINT = "no Inngest SDK for Node here: npm install --prefix tests/web/node"
+NODE_HINT = "no Node, Inngest SDK or React here: npm install --prefix tests/web/node"
 
 
 def has_node_sdk() -> bool:
     return shutil.which("node") is not None and all(
-        (NODE_FOLDER / "node_modules" / name).exists() for name in ("inngest", "@inngest/realtime")
+        (NODE_FOLDER / "node_modules" / name).exists()
+        for name in ("inngest", "@inngest/realtime", "react", "react-dom")
     )
 
 
