@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,8 +16,11 @@ import pytest
 
 from taskflow.app import TaskFlow
 from taskflow.errors import ConfigError, InvalidEvent, RunFailed, SerializationError
+from taskflow.redis.address import parse_server_url
+from taskflow.redis.client import StoreClient
 from taskflow.run import RunStatus
 from taskflow.tasks.adoption import ADOPTION
+from taskflow.tasks.calls import CALLS_PAGE
 from taskflow.tasks.context import TaskContext, current
 from taskflow.tasks.shared import task
 from taskflow.tasks.task import Task
@@ -261,6 +265,31 @@ async def test_a_known_id_gives_the_run_that_it_had(app: TaskFlow) -> None:
         # As long as the run is kept, and no longer.
         await harness.advance(hours=2)
         assert (await charge.options(id="order-7").adelay("B1")).id != first.id
+
+
+async def test_a_thousand_calls_are_two_scripts(app: TaskFlow, valkey_url: str) -> None:
+    """S15.1: a page of calls is one request, however many these are."""
+
+    @app.task(id="double")
+    async def double(n: int) -> int:
+        return 2 * n
+
+    await double.adelay(0)  # connects
+    client = StoreClient(parse_server_url(valkey_url, what="store"))
+    await client.connect()
+    try:
+        before = await scripts_executed(client)
+        runs = await double.amany((n,) for n in range(2 * CALLS_PAGE))
+        assert await scripts_executed(client) - before == 2
+        assert len({run.id for run in runs}) == 2 * CALLS_PAGE
+    finally:
+        await client.close()
+
+
+async def scripts_executed(client: StoreClient) -> int:
+    told = (await client.call("INFO", "commandstats")).decode()
+    counts = re.findall(r"cmdstat_(?:evalsha|eval|fcall):calls=(\d+)", told)
+    return sum(map(int, counts))
 
 
 async def test_many_calls_are_made_in_pages(app: TaskFlow) -> None:
