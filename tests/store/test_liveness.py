@@ -173,9 +173,8 @@ def test_store_that_forgot_its_scripts_is_taught_them_by_the_next_call(server: V
 def test_store_that_is_not_there_is_named_without_the_password() -> None:
     port = free_port()
     store = LivenessStore(f"redis://me:s3cret@127.0.0.1:{port}/3")
-    with pytest.raises(
-        StoreUnavailable, match=f"the store at 127.0.0.1:{port}/3: .*Connection refused"
-    ) as caught:
+    told = f"the store at 127.0.0.1:{port}/3: the connection was refused"
+    with pytest.raises(StoreUnavailable, match=told) as caught:
         store.heartbeat(WORKER, [], now_ms=now_ms())
     assert "s3cret" not in str(caught.value)
 
