@@ -79,6 +79,8 @@ if TYPE_CHECKING:
     from taskflow.tasks.task import Task
     from taskflow.timeouts import Timeouts
     from taskflow.triggers import TriggerCron, TriggerEvent
+    from taskflow.webhook import WebhookOptions
+    from taskflow.webhook_request import WebhookRequest
 
 __all__ = [
     # define functions
@@ -112,6 +114,9 @@ __all__ = [
     "Debounce",
     "Batch",
     "Singleton",
+    # take webhooks; `taskflow.verify` says whose
+    "WebhookRequest",
+    "WebhookOptions",
     # send events, follow runs
     "Event",
     "InvokeOptions",
@@ -231,6 +236,8 @@ MODULES = {
     "chain": "tasks.signature",
     "chord": "tasks.signature",
     "group": "tasks.signature",
+    "WebhookRequest": "webhook_request",
+    "WebhookOptions": "webhook",
     "BlockingStep": "blocking_step",
 }
 """Where the names live that are not in `errors`."""

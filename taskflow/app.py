@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from taskflow.queues import Queues
     from taskflow.runs.selection import ListedRuns
     from taskflow.sent import SentEvent
+    from taskflow.webhook import F, WebhookOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -95,6 +96,12 @@ class TaskFlow(Operations, Publishing, Tasks):
                 "@app.function(trigger='shop/order.created')"
             )
         return self._functions.define(handler, options, app=self, config=self.config)
+
+    def webhook(self, name: str, **options: Unpack[WebhookOptions]) -> Callable[[F], F]:
+        """Make events of requests to /webhooks/<app>/<name> by this function. Raises ConfigError. Rule S14.7."""
+        from taskflow.webhook import define
+
+        return lambda transform: define(self._webhooks, name, transform, options)
 
     # --- events and signals ---
 

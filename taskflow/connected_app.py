@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from taskflow.connections import Connections
     from taskflow.runs.control import RunControl
     from taskflow.values.clock import Clock
+    from taskflow.webhook import Webhook
 
 
 class LazyConnections:
@@ -71,6 +72,7 @@ class ConnectedApp:
         self._functions = Functions(middleware, encrypted=encrypted, strict_events=config.strict_events)
         # The rules by which calls of tasks get their queues (S15.4), first match first: a pattern of ids, and a queue.
         self._routes: list[tuple[str, str]] = []
+        self._webhooks: dict[str, Webhook] = {}
         # For tests: provider -> the one that stands in for it (S11.5).
         self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         # By full id, "app/function"; handlers of failures (`on_failure`) are functions too.

@@ -13,6 +13,7 @@ PUBLIC = {
     "Retries", "Run", "RunStatus", "RunView", "StepView", "SentEvent", "EventView", "QueueView", "Settings", "Step",
     "TaskFlow", "Timeouts", "TriggerCron", "TriggerEvent",
     "Compression", "Encryption",
+    "WebhookOptions", "WebhookRequest",
     "Activation", "Attempt", "Depends", "Middleware", "Outcome",
     "Batch", "Concurrency", "Debounce", "Priority", "RateLimit", "Singleton", "Throttle",
     "Channel", "Message", "ReaderTooSlow", "TokenRefused", "Topic", "TopicRef",

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from taskflow.beat.blobs import BlobSweep
+from taskflow.beat.bulk import BulkDuty
 from taskflow.beat.crons import Crons
 from taskflow.beat.gauges import StoreGauges
 from taskflow.beat.leader import Deposed, Leadership
@@ -70,6 +71,7 @@ class Beat:
         self.timers = Timers(self.store, send_work)
         self.crons = Crons(self.store, send_work)
         self.reaper = Reaper(self.store, send_work)
+        self.bulk = BulkDuty(self.store, send_work, max_event_bytes=config.max_event_bytes)
         self.retention = Retention(self.store, event_retention_ms=config.retention_ms)
         self.blob_sweep = None if config.blob_place is None else BlobSweep(self.store, config.blob_place)
 
@@ -133,6 +135,7 @@ class Beat:
         if lost is not None:
             # The reaper looks at the timers too: a nudge goes to one beat, which may have lost the lead before it acted on it.
             self.timers.next_ms = lost.next_timer_ms
+            self.bulk.are_some = lost.has_bulks
         due_ms = await self.timers.run_once(now_ms)
         try:
             cron_ms = await self.crons.run_once(now_ms, fence)
@@ -142,6 +145,7 @@ class Beat:
             return now_ms
         trim_ms = await self.retention.run_once(now_ms)
         sweep_ms = None if self.blob_sweep is None else await self.blob_sweep.run_once(now_ms)
+        bulk_ms = await self.bulk.run_once(now_ms)
         gauges_ms = None if self.gauges is None else await self.gauges.run_once(now_ms)
         times_ms = (
             self.leadership.renew_at_ms,
@@ -150,6 +154,7 @@ class Beat:
             cron_ms,
             trim_ms,
             sweep_ms,
+            bulk_ms,
             gauges_ms,
         )
         return min(ms for ms in times_ms if ms is not None)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import click
 
+from taskflow.commands.bulk import LARGE, asker, can_carry_on, start_and_follow
 from taskflow.commands.options import (
     Target,
     check_broker_is_known,
@@ -20,6 +21,7 @@ from taskflow.commands.options import (
 )
 from taskflow.commands.replay import parse_past_option
 from taskflow.errors import RunNotFound
+from taskflow.runs.bulk import BulkAction, BulkRequest
 from taskflow.runs.cancel import count_live, select_live
 from taskflow.runs.control import Cancelled, RunControl
 from taskflow.runs.selection import LIVE, Selection
@@ -164,6 +166,13 @@ async def cancel_matching(
             return found, None
         if asks:
             click.confirm(f"Cancel {found:,} runs?", abort=True, err=True)
+        if found > LARGE and await can_carry_on(control):
+            request = BulkRequest.plan(
+                BulkAction.CANCEL, selection.functions if wishes.function else None, statuses=selection.statuses,
+                since_ms=selection.since_ms, until_ms=selection.until_ms, if_exp=wishes.if_exp, reason=reason, who=asker(),
+                now_ms=control.clock.now_ms(),
+            )  # fmt: skip
+            return found, (await start_and_follow(control, request, found)).done
         return found, await with_progress(control, selection, found, reason)
 
 

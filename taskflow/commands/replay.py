@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import click
 
+from taskflow.commands.bulk import LARGE, asker, can_carry_on, start_and_follow
 from taskflow.commands.durations import parse_duration_option
 from taskflow.commands.options import (
     Target,
@@ -21,6 +22,7 @@ from taskflow.commands.options import (
 )
 from taskflow.errors import InvalidDuration
 from taskflow.run import FINAL
+from taskflow.runs.bulk import BulkAction, BulkRequest
 from taskflow.runs.control import RunControl
 from taskflow.runs.replay import REPLAYED, ReplayRequest, plan_replay
 from taskflow.runs.selection import parse_past_ms
@@ -161,6 +163,15 @@ async def replay(target: Target, function_id: str, wishes: Wishes) -> Outcome:
             return Outcome(request.replay_id, len(found), None)
         if wishes.asks:
             click.confirm(f"Run {len(found):,} runs of {function_id} anew?", abort=True, err=True)
+        if len(found) > LARGE and wishes.replay_id is None and await can_carry_on(control):
+            chosen = request.selection
+            asked = BulkRequest.plan(
+                BulkAction.RERUN, chosen.functions, statuses=chosen.statuses, since_ms=chosen.since_ms,
+                until_ms=chosen.until_ms, if_exp=wishes.if_exp, over_ms=wishes.over_ms, reason="replay", who=asker(),
+                now_ms=control.clock.now_ms(),
+            )  # fmt: skip
+            bulk = await start_and_follow(control, asked, len(found))
+            return Outcome(bulk.id, len(found), bulk.done)
         click.echo(f"replay {request.replay_id}: to go on with it after a crash, give --replay-id", err=True)
         return Outcome(request.replay_id, len(found), await with_progress(control, request, found))
 

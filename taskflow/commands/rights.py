@@ -44,14 +44,15 @@ DECLARE_AND_SEND = ("get", "hgetall", "hsetnx", "sadd", "smembers", "xadd", "xde
 CONSUME = ("client|unblock", "del", "set", "xack", "xdel", "xpending", "xreadgroup")
 
 CONTROL = (
-    "cancel_runs", "check_version", "clear_outbox", "create_key", "keep_request", "note_key_use", "pause_function", "pause_queue",
-    "publish_message", "rerun_run", "resume_function", "resume_queue", "revoke_key", "send_signal", "spend_key_rate", "start_run",
-    "watch_run",
+    "cancel_runs", "check_version", "clear_outbox", "create_bulk", "create_key", "keep_request", "keep_webhook", "note_key_use",
+    "pause_function", "pause_queue", "publish_message", "rerun_run", "resume_function", "resume_queue", "revoke_key", "send_signal",
+    "settle_webhook", "spend_key_rate", "start_run", "stop_bulk", "watch_run",
 )  # fmt: skip
 DUTIES = (
-    "abdicate", "check_version", "clear_outbox", "find_lost", "fire_cron", "fire_timers", "forget_worker", "lead", "trim_history",
+    "abdicate", "advance_bulk", "check_version", "clear_outbox", "find_lost", "fire_cron", "fire_timers", "forget_worker", "lead",
+    "rerun_run", "trim_history",
 )  # fmt: skip
-ONLY_DUTIES = frozenset(DUTIES) - {"check_version", "clear_outbox", "forget_worker"}
+ONLY_DUTIES = frozenset(DUTIES) - {"check_version", "clear_outbox", "forget_worker", "rerun_run"}
 
 
 @record

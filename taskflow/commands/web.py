@@ -59,6 +59,7 @@ def command(
     from taskflow.web.health import WebHealth
     from taskflow.web.serve import Place, serve
     from taskflow.web.site import SiteOptions
+    from taskflow.web.webhooks import AppWebhooks
 
     prefix = prefix.rstrip("/")
     if not PREFIX.fullmatch(prefix):
@@ -76,7 +77,10 @@ def command(
     clock = SystemClock()
     link = target.connections(app_id or "", clock=clock)
     functions = target.app.functions if target.app else {}
-    options = SiteOptions(is_dev=is_dev, version=installed_version(), functions=functions)
+    options = SiteOptions(
+        is_dev=is_dev, version=installed_version(), functions=functions,
+        webhooks=AppWebhooks.of(target.app) if target.app else AppWebhooks(),
+    )  # fmt: skip
     health = WebHealth() if health_port is not None else None
     if health is not None:
         start_health_server(health_host, health_port, health.probes)

@@ -19,6 +19,7 @@ from taskflow.event import Event, encode_event
 from taskflow.function import Function, FunctionSpec, InvokeData, InvokeOptions, id_of, read_spec, start_ms
 from taskflow.routing.plan import plan_run
 from taskflow.run import no_run
+from taskflow.runs.bulk import BulkRequest, BulkView
 from taskflow.runs.cancel import cancel_live
 from taskflow.runs.edits import NO_EDITS, Edits
 from taskflow.runs.lookup import check_known, whole_run_id
@@ -312,3 +313,30 @@ class RunControl:
             skipped_for=PAUSED, replay_id=f"resume-{since_ms}", now_ms=self.clock.now_ms(),
         )  # fmt: skip
         return await self.replay(request, await self.find_replayed(request))
+
+    # --- bulk operations ---
+
+    async def start_bulk(self, bulk_id: str, request: BulkRequest) -> BulkView:
+        """Keep a bulk operation, which beat carries on; return it, or the one of this id. Rule S14.6."""
+        async with self.session.deadline() as store:
+            await store.bulks.create(bulk_id, request.dump(), now_ms=self.clock.now_ms())
+        return await self.bulk(bulk_id)
+
+    async def bulk(self, bulk_id: str) -> BulkView:
+        """A bulk operation. Raises ConfigError for an unknown one."""
+        async with self.session.deadline() as store:
+            found = await store.bulks.find(bulk_id)
+        if found is None:
+            raise ConfigError(f"there is no bulk operation {bulk_id!r}: taskflow bulk list lists them")
+        return BulkView.of(found)
+
+    async def bulks(self, *, limit: int) -> list[BulkView]:
+        """The newest bulk operations, newest first."""
+        async with self.session.deadline() as store:
+            return [BulkView.of(each) for each in await store.bulks.newest(limit=limit)]
+
+    async def stop_bulk(self, bulk_id: str) -> bool:
+        """Stop a bulk operation; False if it had ended before. Raises ConfigError for an unknown one."""
+        await self.bulk(bulk_id)
+        async with self.session.deadline() as store:
+            return bool(await store.bulks.stop(bulk_id, now_ms=self.clock.now_ms()))

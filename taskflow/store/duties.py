@@ -36,6 +36,7 @@ class Lost:
     workers: list[DeadWorker]
     next_ms: int | None  # when the next entry counts as lost, if nothing changes
     next_timer_ms: int | None  # when the first timer is due
+    has_bulks: bool  # bulk operations run
 
 
 class Duties:
@@ -81,7 +82,7 @@ class Duties:
 
     async def find_lost(self, *, hint_age_ms: int, event_age_ms: int, silence_ms: int, now_ms: int) -> Lost:
         """Find queues with ready runs but no fresh work message, events that nobody published, and workers without heartbeat."""
-        hints, flat, rows, next_ms, timer_ms = await self.scripts.find_lost(
+        hints, flat, rows, next_ms, timer_ms, has_bulks = await self.scripts.find_lost(
             now_ms=now_ms, hint_age_ms=hint_age_ms, event_age_ms=event_age_ms, silence_ms=silence_ms
         )
         return Lost(
@@ -90,6 +91,7 @@ class Duties:
             workers=[DeadWorker(row[0].decode(), [child.decode() for child in row[1:]]) for row in rows],
             next_ms=int(float(next_ms)) if next_ms else None,
             next_timer_ms=int(float(timer_ms)) if timer_ms else None,
+            has_bulks=bool(has_bulks),
         )
 
     async def trim_history(self, *, event_retention_ms: int, limit: int, now_ms: int) -> int:

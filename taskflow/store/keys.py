@@ -47,6 +47,24 @@ class Keys:
     def ended(self) -> str:
         return f"{self.prefix}ended"
 
+    def bulk(self, bulk_id: str) -> str:
+        return f"{self.prefix}bulk:{bulk_id}"
+
+    @property
+    def bulks(self) -> str:
+        return f"{self.prefix}bulks"
+
+    @property
+    def bulks_open(self) -> str:
+        return f"{self.prefix}bulks_open"
+
+    def webhook(self, request_id: str) -> str:
+        return f"{self.prefix}webhook:{request_id}"
+
+    @property
+    def webhooks(self) -> str:
+        return f"{self.prefix}webhooks"
+
     def ready(self, function_id: str, queue: str, lane: str = "") -> str:
         """The ready runs of a function in a queue: those without limits, or those of a lane."""
         rest = f"{SEPARATOR}{lane}" if lane else ""

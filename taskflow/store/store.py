@@ -13,6 +13,7 @@ from taskflow.redis.client import StoreClient
 from taskflow.redis.connection import CommandError
 from taskflow.redis.scripts import Scripts, loading_commands
 from taskflow.store.blob_owners import BlobOwners
+from taskflow.store.bulk import Bulks
 from taskflow.store.claims import Claims
 from taskflow.store.clients import Clients
 from taskflow.store.control import Steering
@@ -24,6 +25,7 @@ from taskflow.store.messages import Messages
 from taskflow.store.refusals import Refusals
 from taskflow.store.registry import Registry
 from taskflow.store.routing import Routing
+from taskflow.store.webhooks import KeptWebhooks
 from taskflow.values.clock import SystemClock
 from taskflow.values.ids import new_secret
 
@@ -58,6 +60,8 @@ class Store:
         self.clients = Clients(client, scripts, keys)
         self.messages = Messages(client, scripts, keys)
         self.blob_owners = BlobOwners(client, keys)
+        self.bulks = Bulks(client, scripts, keys)
+        self.webhooks = KeptWebhooks(client, scripts, keys)
 
     @classmethod
     async def open(

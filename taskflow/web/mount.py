@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from taskflow.app import TaskFlow
 from taskflow.connections import Connections
 from taskflow.web.site import SiteOptions, make_site
+from taskflow.web.webhooks import AppWebhooks
 
 
 class MountedSite:
@@ -21,7 +22,8 @@ class MountedSite:
         link = self.app._link
         if self.made is None or self.made[0] is not link:
             options = SiteOptions(
-                is_dev=self.dev, functions=self.app.functions, version=self.app.config.app_version
-            )
+                is_dev=self.dev, functions=self.app.functions, version=self.app.config.app_version,
+                webhooks=AppWebhooks.of(self.app),
+            )  # fmt: skip
             self.made = (link, make_site(link, options))
         await self.made[1](scope, receive, send)

@@ -19,16 +19,20 @@ from taskflow.function import Function
 from taskflow.web.api.answers import answer_error, json_answer
 from taskflow.web.api.guard import Guard, OpenOnThisMachine
 from taskflow.web.api.ring import ByKey, KeyRing
-from taskflow.web.api.routes import PREFIX, Api
+from taskflow.web.api.routes import PREFIX, Api, RawEndpoint
 from taskflow.web.api.stream import HEARTBEAT_S
 from taskflow.web.catalogue.operation import Desk
+from taskflow.web.catalogue.operation import Scope as Allowed
 from taskflow.web.catalogue.post import Post
 from taskflow.web.catalogue.problems import Problem
+from taskflow.web.event_api.invoke import Invocation
 from taskflow.web.event_api.receive import EventApi, is_for_events
 from taskflow.web.event_api.v1 import ScriptApi
+from taskflow.web.mcp import McpEndpoint
 from taskflow.web.pages.answering import Answering
 from taskflow.web.pages.routes import Pages
 from taskflow.web.realtime.routes import RealtimeApi
+from taskflow.web.webhooks import AppWebhooks, WebhookApi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,7 @@ class SiteOptions:
     version: str = ""
     heartbeat_s: float = HEARTBEAT_S
     functions: Mapping[str, Function[Any, Any]] = field(default_factory=dict)
+    webhooks: AppWebhooks = field(default_factory=AppWebhooks)
 
 
 def make_site(link: Connections, options: SiteOptions) -> ASGIApp:
@@ -54,6 +59,9 @@ def make_site(link: Connections, options: SiteOptions) -> ASGIApp:
         Mount("/v1/realtime", routes=RealtimeApi(link, guard, options.heartbeat_s).routes()),
         Mount("/v1", routes=scripts.routes()),
         Mount(PREFIX, routes=api.routes()),
+        Route("/mcp", RawEndpoint(McpEndpoint(desk, guard, options.version)), methods=["POST"]),
+        Route("/invoke/{slug}", scripts.guarded(Allowed.OPERATE, Invocation(desk).invoke), methods=["POST"]),
+        Mount("/webhooks", routes=WebhookApi(desk, options.webhooks).routes()),
         *Pages(answering).routes(),
     ]
     if options.is_dev:

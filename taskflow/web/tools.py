@@ -1,4 +1,4 @@
-"""The operations as tools for language models (MCP), over stdin and stdout. Rule S14.1.
+"""The operations as tools for language models (MCP), over stdin and stdout; `mcp` serves them over HTTP. Rule S14.1.
 
 A tool has the name of its operation with "_" for ".". Without leave to write there are only tools that read, and never those for
 which a key would need the scope admin.
@@ -39,14 +39,14 @@ def tool_of(name: str, operation: Operation) -> types.Tool:
     schema_of(operation.request, named)
     hints = types.ToolAnnotations(
         read_only_hint=not operation.is_write,
-        destructive_hint=operation.name in ("runs.cancel", "functions.pause"),
+        destructive_hint=operation.name in ("runs.cancel", "functions.pause", "bulk.create"),
     )
     schema = named[operation.request.__name__]
     return types.Tool(name=name, description=operation.description, input_schema=schema, annotations=hints)
 
 
-def make_server(desk: Desk, *, allows_writes: bool, version: str) -> Server[Any]:
-    """The server with its tools, at a desk."""
+def make_server(desk: Desk, *, allows_writes: bool, version: str, who: str = "mcp") -> Server[Any]:
+    """The server with its tools, at a desk; `who` calls them."""
     operations = tools_for(allows_writes=allows_writes)
 
     async def list_tools(context: Any, params: Any) -> types.ListToolsResult:
@@ -55,11 +55,17 @@ def make_server(desk: Desk, *, allows_writes: bool, version: str) -> Server[Any]
     async def call_tool(context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
         operation = operations.get(params.name)
         if operation is None:
-            hint = "; tools that write need `taskflow mcp --allow-writes`" if not allows_writes else ""
+            hint = (
+                (
+                    "; tools that write need `taskflow mcp --allow-writes`, or over HTTP a key with the scope operate"
+                )
+                if not allows_writes
+                else ""
+            )
             return told({"detail": f"there is no tool {params.name!r:.80}{hint}"}, is_error=True)
         try:
             fresh = replace(desk, uid=new_ulid(desk.link.clock.now_ms()))
-            return told(await call_and_note(operation, fresh, params.arguments or {}, who="mcp"))
+            return told(await call_and_note(operation, fresh, params.arguments or {}, who=who))
         except Problem as problem:
             return told(problem.to_json(), is_error=True)
 

@@ -13,17 +13,21 @@ import pytest
 
 from taskflow.call_plans import CallPlan, PlannedCall
 from taskflow.redis.scripts import load_scripts
+from taskflow.store.bulk import BulkStatus, DueCancel, StoredBulk
 from taskflow.store.claimed import Claim
 from taskflow.store.claims import InvokedRun, ParkedOp, Verdict
 from taskflow.store.control import KeptSteps
 from taskflow.store.duties import Fence
+from taskflow.store.listing import Place
 from taskflow.store.refusals import RefusedEvent
 from taskflow.store.routing import Arrival, EventPlan, RunPlan
 from taskflow.store.store import PACKAGE
+from taskflow.store.webhooks import DeliveryOutcome, StoredRequest
 from taskflow.types import RunId
 from tests.store.scene import (
     CHILD,
     DAY_MS,
+    ERROR,
     EVENT,
     FN,
     NOW_MS,
@@ -74,6 +78,29 @@ async def offer_taken(scene: Scene) -> None:
     claim = await scene.claimed_run()
     await scene.park(claim, offer_op(), suspend=False)
     await scene.claim_one(OTHER)
+
+
+HOOK = StoredRequest(
+    id="W1", webhook="shop/github", at_ms=NOW_MS, url="http://x/", headers={}, query={}, body=b"{}", size=2, delivery=None
+)  # fmt: skip
+
+
+async def bulk_running(scene: Scene) -> None:
+    await scene.make_run("r1")
+    await scene.make_run("r2")
+    await scene.store.bulks.create("B1", b"{}", now_ms=NOW_MS)
+
+
+async def advance_bulk(scene: Scene) -> None:
+    """The portion that was read first, each time."""
+    bulk = StoredBulk(
+        id="B1", asked=b"{}", status=BulkStatus.RUNNING, turn=0, place=None, looked=0, done=0, failed=0, problems=b"[]",
+        ended_ms=None,
+    )  # fmt: skip
+    due = [DueCancel("r1", f"{NOW_MS}-r1")]
+    await scene.store.bulks.advance(
+        bulk, place=Place(NOW_MS, "r1"), reason=ERROR, cancelled=due, now_ms=NOW_MS
+    )
 
 
 async def refuse(scene: Scene, *, ends: bool) -> None:
@@ -249,6 +276,14 @@ CASES: dict[str, Case] = {
     "park_run, a retry": Case(lambda scene: scene.park(claim_of(), retry_op(), suspend=False), claimed),
     "pause_function": Case(
         lambda scene: scene.store.steering.pause("shop/work", now_ms=NOW_MS), lambda scene: scene.make_run()
+    ),
+    "create_bulk": Case(lambda scene: scene.store.bulks.create("B1", b"{}", now_ms=NOW_MS)),
+    "advance_bulk": Case(advance_bulk, bulk_running),
+    "stop_bulk": Case(lambda scene: scene.store.bulks.stop("B1", now_ms=NOW_MS), bulk_running),
+    "keep_webhook": Case(lambda scene: scene.store.webhooks.keep(HOOK)),
+    "settle_webhook": Case(
+        lambda scene: scene.store.webhooks.settle("W1", DeliveryOutcome.SENT, events=["E1"]),
+        lambda scene: scene.store.webhooks.keep(HOOK),
     ),
     "list_runs": Case(lambda scene: scene.store.listing.page(None, limit=5), lambda scene: scene.make_run()),
     "count_runs": Case(lambda scene: scene.store.listing.count(None), lambda scene: scene.make_run()),

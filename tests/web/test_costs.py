@@ -79,6 +79,7 @@ GIVEN: dict[str, list[dict[str, Any]]] = {
     ] + [{}, {"since": "1h"}, {"status": ["failed"]}, {"status": ["waiting"]}, {"status": ["completed"], "since": "1h"}],
     "events.list": [{}, {"name": "shop/order"}],
     "functions.get": [FULFIL],
+    "bulk.count": [{"action": "cancel"}, {"action": "rerun", "since": "1h"}, {"action": "cancel", "status": ["waiting"]}],
 }  # fmt: skip
 READS = [
     (name, given)
@@ -91,9 +92,12 @@ READS = [
 async def test_reads_are_bounded(many: str, link: Connections) -> None:
     desk, dear = Desk(link, Post(link)), {}
     client = (await link.session().store()).client
+    bulk = await OPERATIONS["bulk.create"].call(desk, {"action": "rerun"})
     for name, given in READS:
         if name in ("runs.get", "runs.steps"):
             given = {"run_id": many}
+        elif name == "bulk.get":
+            given = {"bulk_id": bulk["id"]}
         elif name == "events.get":
             given = {"event_id": many.partition("-")[0]}
         with counted(client) as cost:

@@ -29,7 +29,7 @@ DOCUMENT = describe(OPERATIONS.values(), prefix="/api/v1", version="1")
 MAIL = {"app": "shop", "queue": "mail"}
 POST = {"app": "shop", "function": "post"}
 # Members that differ from call to call, since something is made, or time passes.
-CHANGING = {"id", "uid", "run_id", "rerun_of", "started", "why", "next", "key", "begins", "name"}
+CHANGING = {"id", "uid", "who", "run_id", "rerun_of", "started", "why", "next", "key", "begins", "name"}
 
 
 @pytest.fixture
@@ -55,6 +55,9 @@ async def fields_for(name: str, harness: Harness, desk: Desk) -> dict[str, Any]:
             return {"name": "shop/order", "limit": 1}
         case "events.get":
             return {"event_id": (await harness.send("shop/order")).id.partition("-")[0]}
+        case "bulk.get" | "bulk.stop":
+            made = await OPERATIONS["bulk.create"].call(desk, {"action": "cancel", "app": "shop"})
+            return {"bulk_id": made["id"]}
         case "keys.create":
             return {"name": f"key-{next(NUMBERS)}", "rate": "5/s"}
         case "keys.revoke":
@@ -64,7 +67,11 @@ async def fields_for(name: str, harness: Harness, desk: Desk) -> dict[str, Any]:
         case "signals.send":
             await harness.send("shop/order", {"waits": True})
             return {"app": "shop", "name": "approve", "data": {"by": "ann"}}
+    if name == "bulk.list":
+        return {"limit": 1}
     constant: dict[str, dict[str, Any]] = {
+        "bulk.count": {"action": "cancel", "function": "shop/post"},
+        "bulk.create": {"action": "cancel", "function": "shop/post", "expect": 0},
         "queues.pause": MAIL, "queues.resume": MAIL, "functions.get": POST, "functions.pause": POST, "functions.resume": POST,
         "functions.invoke": {**POST, "data": {"n": 1}}, "events.send": {"name": "shop/order", "data": {"sku": "A7"}},
     }  # fmt: skip

@@ -6,7 +6,7 @@
 --       that is in the outbox for this long was not published. silence_ms: a worker without a heartbeat for this long is dead
 -- Reply  {hints; events to publish: {uid, event (JSON), ...}; the dead: {{worker_id, child_id, ...}, ...}, where worker_id is ''
 --        for a single child that is known to have ended; when (ms) the next of all these is lost if nothing changes, or ''; when
---        (ms) the first timer is due, or ''}
+--        (ms) the first timer is due, or ''; 1 if bulk operations run}
 -- Repeat finds the same events and dead, but asks for no second work message within hint_age_ms
 local GRAVE_MS = 1200000
 local next_ms
@@ -59,4 +59,4 @@ end
 local oldest = redis.call('ZRANGE', prefix .. 'workers', 0, 0, 'WITHSCORES')
 if oldest[2] then look_at(tonumber(oldest[2]) + silence_ms) end
 local first = redis.call('ZRANGE', prefix .. 'timers', 0, 0, 'WITHSCORES')
-return {hints, events, dead, next_ms or '', first[2] or ''}
+return {hints, events, dead, next_ms or '', first[2] or '', redis.call('EXISTS', prefix .. 'bulks_open')}

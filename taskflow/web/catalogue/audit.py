@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self, TypedDict, cast
 
 import orjson
@@ -81,7 +81,7 @@ async def call_and_note(
     """The answer of an operation. A write is noted with its outcome, with `reason` of the request if `why` is not given."""
     outcome = "done"
     try:
-        return await operation.call(desk, given)
+        return await operation.call(replace(desk, who=who), given)
     except Problem as problem:
         outcome = problem.kind.code
         raise

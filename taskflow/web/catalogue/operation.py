@@ -38,13 +38,14 @@ class Scope(StrEnum):
 class Desk:
     """What an operation works with: connections, what sends events, and the functions whose code is here, by full id.
 
-    `uid` stands for what the operation makes: a request that is repeated has the same, so nothing is made twice.
+    `uid` stands for what the operation makes: a request that is repeated has the same, so nothing is made twice. `who` asks for it.
     """
 
     link: Connections
     post: Post
     functions: Mapping[str, Function[Any, Any]] = field(default_factory=dict)
     uid: str | None = None
+    who: str = ""
 
     @property
     def control(self) -> RunControl:

@@ -7,8 +7,9 @@ import base64
 import binascii
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import NamedTuple, Self
 
 import orjson
@@ -17,13 +18,17 @@ from taskflow.connections import Connections
 from taskflow.errors import StoreUnavailable
 from taskflow.event import Event, WireEvent, encode_event, pack_messages
 from taskflow.runs.functions import Registered, find_registered
+from taskflow.runs.schemas import TypeOfEvent, types_of_events
 from taskflow.triggers import TriggerEvent
 from taskflow.values.ids import MAX_ULID_MS, VALUES, encode_40_bits, encode_time, new_ulid, ulid_ms
+from taskflow.web.catalogue.fitting import problems_of
+from taskflow.web.catalogue.problems import Kind, Problem
 
 logger = logging.getLogger("taskflow.web")
 
 LOOK_EVERY_S = 5.0  # how old what is known of the registered functions may be
 MAX_RECENT_BYTES = 16 * 1024 * 1024
+MAX_ERRORS = 10  # that one answer names
 MAX_TOLD = 1_000  # names of events nobody listens to that are logged
 ENTROPY_BYTES = 10
 COUNTER = 0xFFFF_FFFF
@@ -75,6 +80,8 @@ class Audience:
     names: frozenset[str] = frozenset()
     prefixes: tuple[str, ...] = ()
     apps: tuple[str, ...] = ()
+    # By name, the types of events of which workers have registered the schemas.
+    types: Mapping[str, Sequence[TypeOfEvent]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, registered: Registered) -> Self:
@@ -89,10 +96,37 @@ class Audience:
             frozenset(name for name in heard if not name.endswith("*")),
             tuple(name[:-1] for name in heard if name.endswith("*")),
             tuple(sorted({each.app_id for each in registered.code_bases})),
+            {
+                name: tuple(types)
+                for name, types in groupby(types_of_events(specs), key=lambda each: each.name)
+            },
         )
 
     def hears(self, name: str) -> bool:
         return name in self.names or name.startswith(self.prefixes)
+
+    def check(self, events: Sequence[Event]) -> None:
+        """Raise Problem unless the data of all events fits what workers have registered for their names. Rule S11.2."""
+        if not self.types:
+            return
+        errors = [
+            {"index": index, "message": message}
+            for index, event in enumerate(events)
+            if (message := self.misfit(event))
+        ]
+        if errors:
+            first = errors[0]
+            told = f"event {first['index']}: {first['message']}"
+            raise Problem(Kind.INVALID_EVENT, told, more={"errors": errors[:MAX_ERRORS]})
+
+    def misfit(self, event: Event) -> str:
+        """Why the event fits none of the types of its name and version; empty if it fits one, or if there is none."""
+        fitting = [each for each in self.types.get(event.name, ()) if event.v in (None, each.v)]
+        found = [problems_of(event.data, each.schema) for each in fitting]
+        if not found or not all(found):
+            return ""
+        fewest = min(found, key=lambda problems: len(problems))
+        return f"event {event.name!r} does not fit its type: {'; '.join(fewest)}"
 
 
 @dataclass(slots=True)
@@ -109,7 +143,7 @@ class Post:
     recent_bytes: int = 0
 
     async def send(self, events: Sequence[Event], seed: Seed | None = None) -> Posted:
-        """Check all events, then publish all. Raises InvalidEvent, StoreUnavailable (when no app is known), BrokerUnavailable."""
+        """Check all events, publish all. Raises Problem, InvalidEvent, BrokerUnavailable, StoreUnavailable if no app is known."""
         now_ms, max_bytes = self.link.clock.now_ms(), self.link.config.max_event_bytes
         uids = [seed.uid(number) if seed else new_ulid(now_ms) for number in range(1, len(events) + 1)]
         encoded = [
@@ -117,6 +151,7 @@ class Post:
             for event, uid in zip(events, uids, strict=True)
         ]
         audience = await self.who_listens()
+        audience.check(events)
         await self.link.async_publisher.publish_events(pack_messages(encoded), app_ids=audience.apps)
         for uid, text in zip(uids, encoded, strict=True):
             self.remember(uid, text)

@@ -45,6 +45,9 @@ class Kind(Enum):
         "The subscription token opens nothing",
         "Get another one from the app: app.subscription_token(...)",
     )
+    UNVERIFIED = Told(
+        401, "The sender is not verified", "Compare the secret of the webhook's code with that of the sender."
+    )
     FORBIDDEN = Told(403, "The key does not allow this", "Use a key with the scope that the detail names.")
     FOREIGN_ORIGIN = Told(
         403,
@@ -64,11 +67,20 @@ class Kind(Enum):
         "No run waits for this signal",
         "It has not come to the wait yet, or the signal was given before.",
     )
+    BULK_NOT_FOUND = Told(
+        404, "There is no such bulk operation", "GET /api/v1/bulk lists them; the newest 1,000 are kept."
+    )
+    WEBHOOK_NOT_FOUND = Told(404, "There is no such webhook", "`taskflow webhooks list` lists what has come.")
     KEY_NOT_FOUND = Told(404, "There is no such key", "`taskflow keys list` lists them.")
     KEY_EXISTS = Told(
         409,
         "There is a key of this name",
         "Names of keys are used once, so that each can be told from others.",
+    )
+    COUNT_DIFFERS = Told(
+        409,
+        "Other runs match than was expected, and nothing was done",
+        "Look at the runs again, and repeat it with the number that matches now.",
     )
     METHOD_NOT_ALLOWED = Told(405, "The address has no such method", "The header Allow names its methods.")
     TOO_SLOW = Told(408, "The body came too slowly", "Send it at once, or in smaller parts.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from taskflow.web.catalogue import audit, events, functions, keys, overview, runs
+from taskflow.web.catalogue import audit, bulk, events, functions, keys, overview, runs
 from taskflow.web.catalogue.operation import Operation
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -14,6 +14,7 @@ OPERATIONS: Mapping[str, Operation] = {
         *runs.OPERATIONS,
         *events.OPERATIONS,
         *functions.OPERATIONS,
+        *bulk.OPERATIONS,
         *audit.OPERATIONS,
         *keys.OPERATIONS,
     )

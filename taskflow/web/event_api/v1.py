@@ -1,11 +1,10 @@
-"""The routes under /v1 that scripts written for Inngest call: events, their runs, runs, functions, signals. Rule S14.3."""
+"""The routes under /v1 that scripts written for Inngest call: events, runs, cancellations, functions, signals. Rule S14.3."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -24,12 +23,14 @@ from taskflow.values.ids import is_ulid, ulid_ms
 from taskflow.web.api.answers import as_problem, json_answer, problem_headers
 from taskflow.web.api.body import parse_json, read_body
 from taskflow.web.api.guard import Guard
-from taskflow.web.catalogue.audit import Entry, note
+from taskflow.web.catalogue.audit import Entry, call_and_note, note
 from taskflow.web.catalogue.events import routed_event
 from taskflow.web.catalogue.functions import trigger_json
 from taskflow.web.catalogue.operation import Desk, Scope
 from taskflow.web.catalogue.problems import Kind, Problem
-from taskflow.web.catalogue.runs import parse_wait_ms, wait_for_end
+from taskflow.web.catalogue.runs import cancel_run, parse_wait_ms, wait_for_end
+from taskflow.web.event_api.cancellations import Cancellations
+from taskflow.web.event_api.forms import iso, slug_of
 
 STATUSES = {
     RunStatus.SCHEDULED: "Scheduled",
@@ -57,12 +58,17 @@ class ScriptApi:
 
     def routes(self) -> list[BaseRoute]:
         read, operate = Scope.READ, Scope.OPERATE
+        bulk = Cancellations(self.desk)
         return [
             Route("/events", self.guarded(read, self.events), methods=["GET"]),
             Route("/events/{event_id}", self.guarded(read, self.event), methods=["GET"]),
             Route("/events/{event_id}/runs", self.guarded(read, self.runs_of_event), methods=["GET"]),
             Route("/runs/{run_id}", self.guarded(read, self.run), methods=["GET"]),
             Route("/runs/{run_id}", self.guarded(operate, self.cancel), methods=["DELETE"]),
+            Route("/runs/{run_id}/jobs", self.guarded(read, self.jobs), methods=["GET"]),
+            Route("/cancellations", self.guarded(read, bulk.listed), methods=["GET"]),
+            Route("/cancellations", self.guarded(operate, bulk.create), methods=["POST"]),
+            Route("/cancellations/{id}", self.guarded(operate, bulk.stop), methods=["DELETE"]),
             Route("/apps/{app}/functions", self.guarded(read, self.functions), methods=["GET"]),
             Route("/signals", self.guarded(operate, self.signal), methods=["POST"]),
         ]
@@ -72,7 +78,9 @@ class ScriptApi:
 
         async def endpoint(request: Request) -> Response:
             try:
-                (await self.guard.caller(request.headers)).check(scope)
+                caller = await self.guard.caller(request.headers)
+                caller.check(scope)
+                request.state.caller = caller
                 return await serve(request)
             except (Problem, TaskFlowError) as error:
                 problem = as_problem(error)
@@ -151,12 +159,20 @@ class ScriptApi:
         async with self.desk.store() as (store, moment):
             return self.enveloped(run_json(await find_run(store, run_id, moment)))
 
+    async def jobs(self, request: Request) -> Response:
+        """The run's place in its queue: none for a run that does not wait for one."""
+        run_id = request.path_params["run_id"]
+        async with self.desk.store() as (store, moment):
+            view = await find_run(store, run_id, moment)
+            (lane,) = await store.history.fields(run_id, "lane")
+            ahead = await store.history.ahead_of(view.function, view.queue, (lane or b"").decode(), run_id)
+        if ahead is None:
+            return json_answer([])
+        return json_answer([{"at": iso(view.created_ms), "position": ahead, "attempt": view.attempt}])
+
     async def cancel(self, request: Request) -> Response:
-        caller, run_id = await self.guard.caller(request.headers), request.path_params["run_id"]
-        await self.desk.control.cancel(run_id, CANCELLED_BY)
-        await note(
-            self.desk, Entry.of(caller.name, "runs.cancel", {"run_id": run_id}, why="", outcome="done")
-        )
+        given = {"run_id": request.path_params["run_id"], "reason": CANCELLED_BY}
+        await call_and_note(cancel_run, self.desk, given, who=request.state.caller.name)
         return Response(status_code=200)
 
     async def functions(self, request: Request) -> Response:
@@ -183,6 +199,9 @@ class ScriptApi:
         for app_id in apps:
             run_id = await self.desk.control.signal(app_id, told["signal"], told.get("data"))
             if run_id is not None:
+                given = {"app": app_id, "name": told["signal"]}
+                who = request.state.caller.name
+                await note(self.desk, Entry.of(who, "signals.send", given, why="", outcome="done"))
                 return self.enveloped({"run_id": run_id})
         raise Problem(Kind.SIGNAL_NOT_FOUND, f"No signal found: no run waits for {told['signal']!r:.80}")
 
@@ -191,15 +210,6 @@ def no_event(event_id: str) -> EventNotFound:
     return EventNotFound(
         f"there is no event {event_id}: check the id; an event is removed after the retention"
     )
-
-
-def iso(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def slug_of(function_id: str) -> str:
-    """A function's id as Inngest writes it: app-function."""
-    return function_id.replace("/", "-", 1)
 
 
 def event_json(event: EventView) -> dict[str, Any]:

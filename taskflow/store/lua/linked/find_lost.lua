@@ -132,4 +132,4 @@ end
 local oldest = redis.call('ZRANGE', prefix .. 'workers', 0, 0, 'WITHSCORES')
 if oldest[2] then look_at(tonumber(oldest[2]) + silence_ms) end
 local first = redis.call('ZRANGE', prefix .. 'timers', 0, 0, 'WITHSCORES')
-return {hints, events, dead, next_ms or '', first[2] or ''}
+return {hints, events, dead, next_ms or '', first[2] or '', redis.call('EXISTS', prefix .. 'bulks_open')}

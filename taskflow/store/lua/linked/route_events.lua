@@ -501,16 +501,23 @@ local function idempotency_refusal(fn, id, now_ms)
   if not known[1] or tonumber(known[2]) <= now_ms then return nil end
   return 'idempotency: ' .. string.sub(id, #fn + 2) .. ' has run as ' .. known[1]
 end
+local function gcra_due(text, now_ms)
+  local due_ms, parts = string.match(text or '', '^(%d+) (%d+)')
+  if due_ms and tonumber(due_ms) >= now_ms then return tonumber(due_ms), tonumber(parts) end
+  return now_ms, 0
+end
+local function gcra_wait(due_ms, parts, count, limit, period_ms, now_ms)
+  local early = (due_ms - now_ms) * limit + parts - period_ms * (limit - count)
+  return early > 0 and math.ceil(early / limit) or 0
+end
 local function key_text(fn, id)
   local token = string.sub(id, #fn + 2)
   return token == '' and '' or ' for key ' .. token
 end
 local function rate_refusal(fn, rate, now_ms)
   local id, period_ms, limit = rate[1], rate[2], rate[3]
-  local due_ms, parts = now_ms, 0
-  local ms_text, parts_text = string.match(redis.call('GET', (prefix .. 'rate:' .. id)) or '', '^(%d+) (%d+)$')
-  if ms_text and tonumber(ms_text) >= now_ms then due_ms, parts = tonumber(ms_text), tonumber(parts_text) end
-  if (due_ms - now_ms) * limit + parts > period_ms * (limit - 1) then
+  local due_ms, parts = gcra_due(redis.call('GET', (prefix .. 'rate:' .. id)), now_ms)
+  if gcra_wait(due_ms, parts, 1, limit, period_ms, now_ms) > 0 then
     return 'rate limit: ' .. limit .. ' in ' .. period_ms / 1000 .. ' s' .. key_text(fn, id)
   end
   rate.due_ms, rate.parts = due_ms, parts
@@ -810,10 +817,13 @@ local function note_idempotency(id, run_id, now_ms)
   redis.call('HSET', prefix .. 'idempotency:' .. id, 'run', run_id, 'until', now_ms + 86400000)
   redis.call('PEXPIRE', prefix .. 'idempotency:' .. id, 86400000 + 3600000)
 end
+local function gcra_after(due_ms, parts, count, limit, period_ms)
+  local sum = parts + period_ms * count
+  return due_ms + math.floor(sum / limit), sum % limit
+end
 local function count_rate(rate, now_ms)
-  local limit, parts = rate[3], rate.parts + rate[2]
-  local due_ms = rate.due_ms + math.floor(parts / limit)
-  redis.call('SET', (prefix .. 'rate:' .. (rate[1])), string.format('%.0f %.0f', due_ms, parts % limit), 'PX', due_ms - now_ms + 3600000)
+  local due_ms, parts = gcra_after(rate.due_ms, rate.parts, 1, rate[3], rate[2])
+  redis.call('SET', (prefix .. 'rate:' .. (rate[1])), string.format('%.0f %.0f', due_ms, parts), 'PX', due_ms - now_ms + 3600000)
 end
 local function make_single(run, single, is_scheduled, now_ms)
   add_field(run, 'single', single[1])
