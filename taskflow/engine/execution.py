@@ -300,6 +300,8 @@ class Execution:
         self.is_let_go_on = not self.was_refused and self.executes_code
         if not self.slots.is_busy and not self.is_let_go_on:  # else `on_idle` goes on, or that code
             self.spawn(self.leave())
+        elif self.lifecycle.ending is Ending.CANCELLED:
+            self.host.begin_grace(self.id)
 
     @property
     def executes_code(self) -> bool:
@@ -373,8 +375,7 @@ class Execution:
         task.add_done_callback(self.report_bug)
 
     def report_bug(self, task: asyncio.Task[Any]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
+        if not task.cancelled() and (error := task.exception()) is not None:
             self.break_down(error)
 
     def break_down(self, error: BaseException) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from taskflow.config import Config
 from taskflow.dependencies.scopes import Lasting
 from taskflow.engine.execution import Execution
+from taskflow.engine.grace import cut_off, is_over_due
 from taskflow.engine.handler_call import HandlerCall
 from taskflow.engine.lifecycle import Ending
 from taskflow.engine.owned import job_id
@@ -72,8 +73,10 @@ class Executor:
         messenger: Messenger,
         threads: ThreadPool,
         on_abandoned: Callable[[str], None],
+        grace_s: float,
         meter: Meter | None = None,
     ) -> None:
+        """`grace_s` is how long the code of a cancelled run may take to end."""
         self.loop = asyncio.get_running_loop()
         self.store = store
         self.claims = store.claims
@@ -92,6 +95,8 @@ class Executor:
         self.dependencies = Lasting(threads)
         self.trial = asyncio.Lock()
         self.on_abandoned = on_abandoned
+        self.grace_s = grace_s
+        self.graces: dict[str, asyncio.TimerHandle] = {}  # of cancelled runs whose code goes on
         self.life_level = life_level()
         self.meter = meter
         self.slots = Slots(concurrency, self.loop, on_free=self.slot_is_free)
@@ -260,6 +265,8 @@ class Executor:
         assert isinstance(execution, Execution)
         if self.executions.get(execution.id) is execution:
             del self.executions[execution.id]
+            if (grace := self.graces.pop(execution.id, None)) is not None:
+                grace.cancel()
             if not self.executions:
                 self.idle.set()
         if self.replayed.get(execution.run_id) is execution:
@@ -302,6 +309,15 @@ class Executor:
 
     async def publish_events(self, events: Sequence[bytes]) -> None:
         await self.messenger.publish_events(events)
+
+    def begin_grace(self, execution_id: str) -> None:
+        if execution_id not in self.graces:
+            self.graces[execution_id] = self.loop.call_later(self.grace_s, self.end_grace, execution_id)
+
+    def end_grace(self, execution_id: str) -> None:
+        run = self.executions.get(execution_id)
+        if run is not None and is_over_due(run):
+            run.spawn(cut_off(run))
 
     def abandon_thread(self, reason: str) -> None:
         self.on_abandoned(reason)

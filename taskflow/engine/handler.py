@@ -138,6 +138,6 @@ async def abandonable(future: asyncio.Future[Any], step_id: str, on_abandoned: C
         return await asyncio.shield(future)
     except asyncio.CancelledError:
         if not future.done():
-            on_abandoned(f"step {step_id!r} blocks a thread past its time limit")
+            on_abandoned(f"step {step_id!r} blocks a thread for which nobody waits any more")
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
         raise

@@ -53,6 +53,10 @@ class Host(Protocol):
 
     async def publish_events(self, events: Sequence[bytes]) -> None: ...
 
+    def begin_grace(self, execution_id: str) -> None:
+        """Give the code of a cancelled run that goes on the time to end, and end the run then. Rule S6.2."""
+        ...
+
     def abandon_thread(self, reason: str) -> None:
         """Have the process replaced: a thread of it runs user code for which nobody waits any more. Rule S6.3."""
         ...

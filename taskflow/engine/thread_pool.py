@@ -135,6 +135,11 @@ class ThreadPool:
             else:
                 future.set_exception(error)
 
+    @property
+    def at_work(self) -> list[asyncio.Future[Any]]:
+        """The futures of the calls that run now. One that is cancelled is of a thread for which nobody waits any more."""
+        return [future for thread in list(self.threads) if (future := thread.future) is not None]
+
     def close(self) -> None:
         """Begin no more calls. Threads at work end after their present call; nobody waits for them."""
         self.is_closed = True
@@ -150,6 +155,8 @@ class PoolThread(threading.Thread):
     def __init__(self, pool: ThreadPool) -> None:
         super().__init__(name=f"taskflow-user-{len(pool.threads)}", daemon=True)
         self.pool = pool
+        # of the call that it runs
+        self.future: asyncio.Future[Any] | None = None
         # held while the thread rests
         self.wake = threading.Lock()
         self.wake.acquire()
@@ -191,11 +198,13 @@ class PoolThread(threading.Thread):
         """Run one call. Work that has to follow each call in its thread belongs here, before the loop is told."""
         try:
             if not future.cancelled():
+                self.future = future
                 self.pool.give(future, context.run(fn, *args, **kwargs), None)
         except BaseException as error:
             self.pool.give(future, None, carried(error))
         finally:
             # The frames of an error refer to this one, and the future to the error: without this, a cycle.
+            self.future = None
             del future, context, fn, args, kwargs
 
 

@@ -39,7 +39,7 @@ current_branch: ContextVar[Branch | None] = ContextVar("taskflow_branch", defaul
 class Threads:
     """The threads of one run."""
 
-    __slots__ = ("first", "loop", "pool", "races", "tree", "turns")
+    __slots__ = ("branches", "loop", "pool", "races", "tree", "turns")
 
     def __init__(
         self, tree: TaskTree, turns: Turns, races: Races, *, pool: ThreadPool, loop: asyncio.AbstractEventLoop
@@ -49,13 +49,13 @@ class Threads:
         self.races = races
         self.pool = pool
         self.loop = loop
-        # the thread of the handler itself
-        self.first: Branch | None = None
+        # those that are not over, the handler's own first
+        self.branches: dict[Branch, None] = {}
 
     async def run(self, code: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Run the handler, or one branch of it, in a thread."""
         branch = Branch()
-        self.first = self.first or branch
+        self.branches[branch] = None
         current_branch.set(branch)
         self.goes_on()
         done = self.pool.call(code, args, {})
@@ -80,17 +80,21 @@ class Threads:
             raise
 
     def abandon(self) -> bool:
-        """Wait no more for the handler's thread, whose body has taken too long; return whether the thread still executes."""
-        assert self.first is not None, "the handler was called"
-        return self.ends(self.first)
+        """Wait no more for the threads of the handler, whose code has taken too long; return whether any of them executes."""
+        executing = [branch for branch in self.branches if branch.call is None]
+        for branch in list(self.branches):
+            self.ends(branch)
+        return bool(executing)
 
-    def ends(self, branch: Branch) -> bool:
-        """Note that the code of a branch has ended, or is abandoned. Safe to repeat; then it returns False."""
+    def ends(self, branch: Branch) -> None:
+        """Note that the code of a branch has ended, or is abandoned. Safe to repeat."""
         if branch.is_over:
-            return False
+            return
         branch.is_over = True
-        self.rests()
-        return True
+        del self.branches[branch]
+        # One that waits for a step rests already.
+        if branch.call is None:
+            self.rests()
 
     async def start_each(self, branches: Sequence[Callable[[], Any]]) -> list[asyncio.Future[Any]]:
         """Start a thread for each branch, one after the other: the next starts when the last has reached its first step."""
@@ -121,7 +125,8 @@ class Threads:
         finally:
             if branch is not None:
                 branch.call = None
-            self.goes_on()
+            if branch is None or not branch.is_over:
+                self.goes_on()
 
     def goes_on(self) -> None:
         self.tree.hold()

@@ -126,7 +126,7 @@ class AppRunner:
             store=self.store, functions=self.app.functions if self.functions is None else self.functions,
             queues=self.options.queues, config=self.config, clock=self.clock, child_id=self.child_id,
             concurrency=self.options.concurrency, lease=self.lease, messenger=self.courier, threads=self.threads,
-            on_abandoned=self.on_recycle, meter=self.meter,
+            on_abandoned=self.on_recycle, grace_s=self.options.drain_timeout_s, meter=self.meter,
         )  # fmt: skip
         await self.subscriber.connect(timeout_s=CONNECT_TIMEOUT_S)
         await self.subscriber.listen(self.store.keys.child_channel(self.child_id), self.executor.take_message)
