@@ -73,6 +73,13 @@ def parse_queues(ctx: click.Context, parameter: click.Parameter, value: Sequence
     callback=parse_duration_option,
     help="Log an event loop that stands still for this long [5s].",
 )
+@click.option(
+    "--replace-after",
+    default="60s",
+    metavar="DURATION",
+    callback=parse_duration_option,
+    help="Replace a process whose event loop stands still for this long; 0s: never [60s].",
+)
 @health_options
 @click.option("--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="info", help="[info]")
 @click.option("--json-logs", is_flag=True, help="Log one JSON object a line.")
@@ -84,6 +91,7 @@ def command(
     beat: bool,
     drain_timeout: int,
     blocked_after: int,
+    replace_after: int,
     health_port: int | None,
     health_host: str,
     loglevel: str,
@@ -113,6 +121,7 @@ def command(
             processes=options.processes,
             helpers=helpers,
             drain_timeout_s=options.drain_timeout_s,
+            replace_after_s=replace_after / 1000,
         ),
         make_store=WorkerLiveness,
         health=None if health_port is None else health,

@@ -197,6 +197,8 @@ class DevServer:
             ),
             *("--processes", str(options.processes), "--concurrency", str(options.concurrency)),
             *("--drain-timeout", f"{DRAIN_S}s", "--blocked-after", "1s"),
+            # Code may stand in a debugger.
+            *("--replace-after", "0s"),
         ]
         self.worker = spawn(command, cwd=self.base, env=self.environment)
 

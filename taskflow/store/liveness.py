@@ -59,26 +59,36 @@ class LivenessStore:
         self._registered_ms = registered_ms
         return known
 
-    def hand_back(self, child_id: str, *, cause: str, crashed: bool, now_ms: int) -> int:
+    def hand_back(
+        self, child_id: str, *, cause: str, crashed: bool, now_ms: int, blamed: Sequence[str] = ()
+    ) -> int:
         """See HeartbeatStore. The claims are handed back in batches, however many there are."""
-        total: int = 0
-        while True:
-            self._begin()
-            crash = "died" if crashed else ""
-            script = self._script(
-                "hand_back",
-                now_ms=now_ms + self.skew_ms,
-                child_id=child_id,
-                crashed=crash,
-                cause=cause,
-                tells=False,
-                limit=HAND_BACK_BATCH,
-                jobs=(),
-            )
-            ((count, left, _),) = self._round_trip(script)
+        total = 0
+        if blamed:
+            total, _ = self._hand_back(child_id, "broke", cause, now_ms, blamed)
+        left = 1
+        while left:
+            count, left = self._hand_back(child_id, "died" if crashed else "", cause, now_ms, ())
             total += count
-            if not left:
-                return total
+        return total
+
+    def _hand_back(
+        self, child_id: str, crash: str, cause: str, now_ms: int, jobs: Sequence[str]
+    ) -> tuple[int, int]:
+        """Hand back these claims, or a batch of all; return how many, and how many are left."""
+        self._begin()
+        script = self._script(
+            "hand_back",
+            now_ms=now_ms + self.skew_ms,
+            child_id=child_id,
+            crashed=crash,
+            cause=cause,
+            tells=False,
+            limit=HAND_BACK_BATCH,
+            jobs=jobs,
+        )
+        ((count, left, _),) = self._round_trip(script)
+        return count, left
 
     def leave(self, worker_id: str) -> None:
         """See HeartbeatStore."""

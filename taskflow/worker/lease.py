@@ -112,6 +112,11 @@ class Progress:
         return None if lost_ns == 0 else (boot_ns() - lost_ns) / NS_PER_S
 
     @property
+    def turned_ns(self) -> int:
+        """When the loop last turned (see `boot_ns`); 0 before its first turn."""
+        return self._cells[self.LOOP]
+
+    @property
     def loop_age_s(self) -> float | None:
         """Seconds since the loop last turned; None before its first turn."""
         at_ns = self._cells[self.LOOP]

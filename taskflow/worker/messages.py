@@ -68,9 +68,25 @@ class Counted:
     tally: list[Any]
 
 
-Message: TypeAlias = Hello | Ready | Failed | Recycle | Counted
+@record
+class Blocked:
+    """The child's event loop stands still, in code of these claims (a run, or steps that another process offers). Rule S9.9.
 
-MESSAGE_TYPES: dict[str, type[Message]] = {cls.kind: cls for cls in (Hello, Ready, Failed, Recycle, Counted)}
+    None if it is the code of no run that is known.
+    """
+
+    kind: ClassVar[str] = "blocked"
+    jobs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "jobs", tuple(self.jobs))
+
+
+Message: TypeAlias = Hello | Ready | Failed | Recycle | Counted | Blocked
+
+MESSAGE_TYPES: dict[str, type[Message]] = {
+    cls.kind: cls for cls in (Hello, Ready, Failed, Recycle, Counted, Blocked)
+}
 
 
 def encode(message: Message) -> bytes:

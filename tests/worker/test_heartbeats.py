@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Sequence
 
 from taskflow.worker.lease import Lease
 from taskflow.worker.messages import Hello
@@ -83,7 +84,9 @@ class LateStore:
         time.sleep(0.5)
         return True
 
-    def hand_back(self, child_id: str, *, cause: str, crashed: bool, now_ms: int) -> int:
+    def hand_back(
+        self, child_id: str, *, cause: str, crashed: bool, now_ms: int, blamed: Sequence[str] = ()
+    ) -> int:
         return 0
 
     def leave(self, worker_id: str) -> None: ...

@@ -22,6 +22,7 @@ import signal
 import stat
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -56,7 +57,9 @@ class JournalStore:
         self._journal.write("heartbeat", detail=child_ids)
         return is_known
 
-    def hand_back(self, child_id: str, *, cause: str, crashed: bool, now_ms: int) -> int:
+    def hand_back(
+        self, child_id: str, *, cause: str, crashed: bool, now_ms: int, blamed: Sequence[str] = ()
+    ) -> int:
         self._answer()
         self._journal.write("hand_back", child_id=child_id, detail={"cause": cause, "crashed": crashed})
         return 1

@@ -201,6 +201,9 @@ class TaskTree:
         """The task that kept the run from being stuck at the last look, for diagnostics (S10.5)."""
         return self._held_by
 
+    def owns(self, task: AnyTask) -> bool:
+        return task in self._tasks
+
     def check_soon(self) -> None:
         """Look at the end of this loop iteration whether the run is stuck."""
         if not self._check_due:

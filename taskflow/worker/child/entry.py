@@ -27,7 +27,7 @@ from taskflow.worker.child.runner import AppRunner, RunnerOptions
 from taskflow.worker.child.surroundings import calm_collector, enable_own_loggers, refuse_green_threads
 from taskflow.worker.child.watchdog import Watchdog
 from taskflow.worker.link import ChildLink
-from taskflow.worker.messages import Counted, Failed, Hello, Ready, Recycle
+from taskflow.worker.messages import Blocked, Counted, Failed, Hello, Ready, Recycle
 
 logger = logging.getLogger("taskflow.worker")
 
@@ -122,7 +122,10 @@ class ChildService:
         except (ConfigError, StoreUnavailable, BrokerUnavailable, CommandError) as error:
             self.link.send(failure(error, self.app.config))
             return 1
-        Watchdog(self.link.progress, limit_s=self.options.blocked_after_s).start()
+        Watchdog(
+            self.link.progress, limit_s=self.options.blocked_after_s,
+            on_blocked=lambda: self.link.send(Blocked(self.process.jobs_on_loop())),
+        ).start()  # fmt: skip
         self.link.send(Ready(about(self.app, self.options), warning=warning_for(self.app)))
         reporter = None if self.meter is None else Reporter(self.meter, self.link, self.process.executor)
         await first_of(self.drain, self.quit)

@@ -203,6 +203,14 @@ class AppRunner:
         self.executor.leave(self.known.ids)
         self.intake.take_events(not self.known.unreadable)
 
+    def jobs_on_loop(self) -> tuple[str, ...]:
+        """The claims whose code the loop executes now. For another thread, while the loop stands still."""
+        task = asyncio.current_task(self.loop)
+        for execution in list(self.executor.executions.values()):
+            if task is not None and execution.tree.owns(task):
+                return tuple(execution.claims.jobs)
+        return ()
+
     def store_is_back(self) -> None:
         """Catch up after a lost connection to the store: the server may be another one, with less data."""
         self.courier.spawn(self.catch_up())

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -26,9 +27,11 @@ class Watchdog:
     thread run: the supervisor then reports that, without a stack.
     """
 
-    def __init__(self, progress: Progress, *, limit_s: float) -> None:
+    def __init__(self, progress: Progress, *, limit_s: float, on_blocked: Callable[[], None]) -> None:
+        """`on_blocked` is called in the watchdog's thread, now and then while the loop stands still."""
         self.progress = progress
         self.limit_s = limit_s
+        self.on_blocked = on_blocked
         self.blocked_since_s: float | None = None  # monotonic
 
     def start(self) -> None:
@@ -51,6 +54,7 @@ class Watchdog:
                 logger.warning(
                     "event loop blocked for %.3g s: a blocking call in an async handler? It stands here:\n%s", age_s, stack
                 )  # fmt: skip
+            self.on_blocked()
             time.sleep(self.limit_s / 4)
 
     def note_turn(self) -> None:

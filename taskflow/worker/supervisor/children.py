@@ -73,6 +73,10 @@ class Child:
     end_reason: str | None = None  # why we told it to end; None if we did not
     kill_at_s: float | None = None
     was_killed: bool = False  # whether we have killed it, with SIGKILL
+    turned_ns: int = 0  # when its loop last turned, as the supervisor last saw it
+    stalled_s: float = 0.0  # how long it has stood still since
+    blocked_by: tuple[str, ...] = ()  # the claims in whose code it stands still
+    is_stuck: bool = False  # whether it was killed for that
     is_reported: bool = False  # its stall or slow start has been logged
     name: str = "child"  # for logs; a helper has its own name
 
@@ -90,11 +94,23 @@ class Child:
     def has_crashed(self, exit: Exit) -> bool:
         """Whether the exit was the child's own doing (S9.8).
 
-        An exit with code 0 that nobody asked for counts: user code has called `os._exit(0)`.
+        An exit with code 0 that nobody asked for counts: user code has called `os._exit(0)`. That the loop stood still counts if
+        nobody knows by whose code, and else against that run alone (see `blamed`).
         """
+        if self.is_stuck:
+            return not self.blocked_by
         if self.was_killed:
             return False
         return self.end_reason is None or exit.code not in ORDERLY_EXITS
+
+    @property
+    def blamed(self) -> tuple[str, ...]:
+        """The claims against which the end of the child counts, and against no others."""
+        return self.blocked_by if self.is_stuck else ()
+
+    def why(self, exit: Exit) -> str:
+        """Why it died by itself, in words."""
+        return exit.cause if self.failure is None else f"{self.failure.message} {self.failure.hint}".rstrip()
 
     def cause(self, exit: Exit) -> str:
         """How and why the child ended, in words."""

@@ -26,7 +26,7 @@ logger = logging.getLogger("taskflow.worker")
 def report_if_stuck(child: Child, *, limit_s: float, now_s: float) -> None:
     """Log once when a child does not become ready, or its event loop stands still for `limit_s`.
 
-    It only logs and does not end the child, which may be working: only the user can tell.
+    It only logs: the child may be working. One that stands still for much longer is replaced (see `Stalls`).
     """
     is_starting = child.state is ChildState.STARTING
     age_s = now_s - child.started_s if is_starting else child.process.progress.loop_age_s

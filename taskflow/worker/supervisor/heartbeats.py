@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from taskflow.values.clock import boot_ns, machine_clock
 from taskflow.values.record import record
 from taskflow.worker.lease import Lease
-from taskflow.worker.messages import Hello
+from taskflow.worker.messages import Failed, Hello
 
 RETRY_S = 1.0
 """The pause after a failed store call. Calls take at most 1 s, so signals wait no longer than that."""
+
+OTHER_STORE = Failed(
+    "the app names another store or namespace than when the worker started",
+    "Restart the worker itself: a restart of its child processes can't move it to another store.",
+)
 
 logger = logging.getLogger("taskflow.worker")
 
@@ -33,10 +38,13 @@ class HeartbeatStore(Protocol):
         """
         ...
 
-    def hand_back(self, child_id: str, *, cause: str, crashed: bool, now_ms: int) -> int:
+    def hand_back(
+        self, child_id: str, *, cause: str, crashed: bool, now_ms: int, blamed: Sequence[str] = ()
+    ) -> int:
         """Hand back all claims of an ended child; return how many (0 when repeated).
 
-        `crashed`: it died by itself, which counts towards `max_crashes` (S9.8); `cause` says how it ended.
+        `crashed`: it died by itself, which counts towards `max_crashes` (S9.8); `cause` says how it ended. Of `blamed` claims it
+        counts in any case.
         """
         ...
 
@@ -62,6 +70,7 @@ class HandBack:
     child_id: str
     cause: str
     crashed: bool
+    blamed: tuple[str, ...] = ()
 
 
 class Heartbeats:
@@ -104,9 +113,9 @@ class Heartbeats:
         self._hurry()
         return True
 
-    def hand_back(self, child_id: str, *, cause: str, crashed: bool) -> None:
+    def hand_back(self, child_id: str, *, cause: str, crashed: bool, blamed: tuple[str, ...] = ()) -> None:
         """Have the next `run_due` hand back the claims of an ended child, or a later one, once the store is back."""
-        self._hand_backs.append(HandBack(child_id, cause, crashed))
+        self._hand_backs.append(HandBack(child_id, cause, crashed, blamed))
         self._hurry()
 
     @property
@@ -179,7 +188,11 @@ class Heartbeats:
         while self._hand_backs:
             ended = self._hand_backs[0]
             count = store.hand_back(
-                ended.child_id, cause=ended.cause, crashed=ended.crashed, now_ms=self._now_ms()
+                ended.child_id,
+                cause=ended.cause,
+                crashed=ended.crashed,
+                now_ms=self._now_ms(),
+                blamed=ended.blamed,
             )
             self._hand_backs.popleft()
             if count:

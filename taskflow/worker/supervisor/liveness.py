@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from taskflow.broker.release import release_messages
 from taskflow.broker.topology import Topology
@@ -25,9 +26,11 @@ class WorkerLiveness(LivenessStore):
         self.key_prefix = topology.key_prefix
         self.queue_names = [queue.name for queue in topology.queues(hello.app_id, hello.queues)]
 
-    def hand_back(self, child_id: str, *, cause: str, crashed: bool, now_ms: int) -> int:
+    def hand_back(
+        self, child_id: str, *, cause: str, crashed: bool, now_ms: int, blamed: Sequence[str] = ()
+    ) -> int:
         """As in LivenessStore; then give back the child's messages, if the broker keeps them for it."""
-        count = super().hand_back(child_id, cause=cause, crashed=crashed, now_ms=now_ms)
+        count = super().hand_back(child_id, cause=cause, crashed=crashed, now_ms=now_ms, blamed=blamed)
         try:
             released = release_messages(
                 self.broker_url,

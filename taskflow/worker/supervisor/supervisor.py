@@ -17,20 +17,16 @@ import time
 from collections.abc import Callable
 from enum import IntEnum
 
-from taskflow.worker.messages import Counted, Failed, Hello, Message, Ready, Recycle
+from taskflow.worker.messages import Blocked, Counted, Failed, Hello, Message, Ready, Recycle
 from taskflow.worker.supervisor.child_process import ChildMain, Exit, fork_child, reap_orphans
 from taskflow.worker.supervisor.children import Child, ChildState, Purpose, Seat
 from taskflow.worker.supervisor.health import WorkerHealth, report_if_stuck
-from taskflow.worker.supervisor.heartbeats import Heartbeats, StoreFactory, host_now_ms
+from taskflow.worker.supervisor.heartbeats import OTHER_STORE, Heartbeats, StoreFactory, host_now_ms
 from taskflow.worker.supervisor.options import SupervisorOptions
+from taskflow.worker.supervisor.stalls import Stalls
 from taskflow.worker.supervisor.wakeup import Wakeup
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD)
-
-OTHER_STORE = Failed(
-    "the app names another store or namespace than when the worker started",
-    "Restart the worker itself: a restart of its child processes can't move it to another store.",
-)
 
 logger = logging.getLogger("taskflow.worker")
 
@@ -66,6 +62,7 @@ class Supervisor:
             now_ms=now_ms,
         )
         self._health = health
+        self._stalls = Stalls(limit_s=options.replace_after_s)
         self._wakeup = Wakeup(SIGNALS)
         self._phase = Phase.STARTING
         self._exit_code = 0
@@ -100,6 +97,8 @@ class Supervisor:
         self._fill_seats()
         self._wait()
         signals = self._wakeup.take()
+        for child in self._stalls.look(self._children, now_s=time.monotonic()):
+            self._kill(child)
         # Read messages first: a child that was ready before the signal came counts as ready.
         for child in list(self._children):
             self._hear(child)
@@ -249,6 +248,8 @@ class Supervisor:
                 )  # in case it does not exit by itself
             case Recycle():
                 child.recycle_reason = message.reason
+            case Blocked():
+                child.blocked_by = message.jobs
             case Counted() if self._health is not None:
                 self._health.counted.count(child.child_id, message.tally)
 
@@ -286,7 +287,7 @@ class Supervisor:
         seat.vacate(child)
         if child.said_hello:
             self._heartbeats.hand_back(
-                child.child_id, cause=child.cause(exit), crashed=child.has_crashed(exit)
+                child.child_id, cause=child.cause(exit), crashed=child.has_crashed(exit), blamed=child.blamed
             )
         if child.end_reason is not None or self._phase >= Phase.DRAINING:
             # After a failed start the reason was already printed, so the end of the other children is not worth a line.
@@ -305,9 +306,7 @@ class Supervisor:
             self._health.counted.died(exit)
         lived_s = 0.0 if child.state is ChildState.STARTING else now_s - child.started_s
         delay_s = seat.note_death(lived_s=lived_s, now_s=now_s, backoff=self._options.backoff)
-        why = (
-            exit.cause if child.failure is None else f"{child.failure.message} {child.failure.hint}".rstrip()
-        )
+        why = child.why(exit)
         if was_successor and child.purpose is Purpose.RELOAD:
             self._is_rolling = False
             logger.error("%s can't start, rolling restart given up, the old children go on: %s", child, why)
