@@ -75,10 +75,10 @@ def parse_queues(ctx: click.Context, parameter: click.Parameter, value: Sequence
 )
 @click.option(
     "--replace-after",
-    default="60s",
+    default="5m",
     metavar="DURATION",
     callback=parse_duration_option,
-    help="Replace a process whose event loop stands still for this long; 0s: never [60s].",
+    help="Replace a process whose event loop stands still for this long; 0s: never [5m].",
 )
 @health_options
 @click.option("--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="info", help="[info]")

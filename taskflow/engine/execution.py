@@ -360,8 +360,7 @@ class Execution:
 
     def release(self) -> None:
         """Let go of the run. Only the thread of a `def` handler may be left, whose next step is refused."""
-        # False the second time: leftovers are cleared twice if another thread rests meanwhile
-        if self.lifecycle.released():
+        if self.lifecycle.released():  # not the second time, when another thread has rested meanwhile
             self.host.released(self)
             self.slots.give_back_own()
             if self.taken is not None:

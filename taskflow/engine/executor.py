@@ -107,8 +107,7 @@ class Executor:
         self.unknown: dict[str, None] = {}  # functions that this code base does not have
         self.others_have = False  # whether other workers have some of these
         self.wanted: dict[str, bool] = {}  # queues that may have work -> whether a work message said so
-        self.is_claiming = False
-        self.is_draining = False
+        self.is_claiming = self.is_draining = False
         self.on_slot_free: Callable[[], None] | None = None
         self.on_unknown: Callable[[], None] | None = None  # a run of a function of other code came
         self.idle = asyncio.Event()

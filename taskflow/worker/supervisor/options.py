@@ -22,7 +22,9 @@ class SupervisorOptions:
     heartbeat_interval_s: float = 3.0
     lease_s: float = 10.0  # without a confirmed heartbeat for this long, children start no step
     blocked_after_s: float = 30.0  # an event loop that stands still for this long is logged
-    replace_after_s: float = 60.0  # a child whose event loop stands still for this long is replaced; 0: never
+    replace_after_s: float = (
+        300.0  # a child whose event loop stands still for this long is replaced; 0: never
+    )
     backoff: RestartBackoff = field(default_factory=RestartBackoff)
 
     def __post_init__(self) -> None:
