@@ -171,15 +171,15 @@ MUTATIONS = (
         ),
     ),
     Mutation(
-        "suspends without a fence", "S9.4", 31,
+        "suspends without a fence", "S9.4", 56,
         lua("if not owns(run_id, child_id, fence) then return {'fenced', {}} end", "", script="park_run"),
     ),
     Mutation(
-        "finishes without a fence", "S9.4", 177,
+        "finishes without a fence", "S9.4", 348,
         lua("if run[1] ~= child_id or run[2] ~= fence or run[3] ~= 'running' then return 'fenced' end", "", script="finish_runs"),
     ),
-    Mutation("acknowledges events before they are routed", "S9.1", 39, method(Router, "take", acknowledge_first)),
-    Mutation("never doubts its lease", "S", 5, method(SimulatedLease, "is_valid", always_valid)),
+    Mutation("acknowledges events before they are routed", "S9.1", 44, method(Router, "take", acknowledge_first)),
+    Mutation("never doubts its lease", "S", 130, method(SimulatedLease, "is_valid", always_valid)),
     Mutation(
         "routes an event anew each time", "S", 7,
         lua(
@@ -210,7 +210,7 @@ MUTATIONS = (
         ),
     ),
     Mutation(
-        "suspends over an operation that was resolved meanwhile", "S9.2", 31,
+        "suspends over an operation that was resolved meanwhile", "S9.2", 42,
         lua("if run[2] then return {'dirty', hints} end", "", script="park_run"),
     ),
     Mutation(
@@ -245,7 +245,7 @@ MUTATIONS = (
     ),
     Mutation(
         "rounds the rate limit up", "S7.4", 12,
-        lua("> period_ms * (limit - 1) then", "> period_ms * limit then"),
+        lua("- period_ms * (limit - count)", "- period_ms * limit"),
     ),
     Mutation(
         "keeps the first event of a debounce", "S7.5", 21,
@@ -261,12 +261,12 @@ MUTATIONS = (
         lua("if cancel(holder, reason, now_ms) == 'requested' then", "if cancel(holder, reason, now_ms) == 'never' then"),
     ),
     Mutation(
-        "meets waits with events from before", "S3.3", 11,
+        "meets waits with events from before", "S3.3", 56,
         lua("or op.state ~= 'wait' or op.seq >= seq then", "or op.state ~= 'wait' then", script="find_waits"),
     ),
     Mutation("leaves waits behind", "S10.1", 0, lua("if op.kind == 'event' then remove_wait(op, job) end", "")),
     Mutation(
-        "tells of an end only as long as its worker lives", "S5.5", 1,
+        "tells of an end only as long as its worker lives", "S5.5", 22,
         lua("redis.call('ZADD', prefix .. 'outbox', now_ms, uid)", ""),
     ),
     Mutation(
@@ -290,7 +290,7 @@ MUTATIONS = (
     ),
     Mutation("keeps the slot of a step that executes elsewhere", "S4.3", 1, method(RunSlots, "give_back", keep_slot)),
     Mutation(
-        "tells a child of more runs than it has slots for", "S4.3", 103,
+        "tells a child of more runs than it has slots for", "S4.3", 312,
         lua("fence = free > 0 and known_fence(run_id, child_id) or 0", "fence = known_fence(run_id, child_id) or 0"),
     ),
     # --- the engine, in Python ---
@@ -299,7 +299,11 @@ MUTATIONS = (
         python(Journal, "resolved", "packed = self.notes[key] = op.pack()", "packed = op.pack()"),
     ),
     Mutation("keeps no order of outcomes", "S4.5", 172, python(Turns, "is_next", "self.expected[0] == key", "True")),
-    Mutation("waits for the outcome of a loser", "S9.2", 220, method(Turns, "forget", wait_for_it)),
+    Mutation(
+        "delivers what is newer before what was passed over", "S4.5", 330_776,
+        python(Turns, "find_next", "if late is not None:", "if False:"),
+    ),
+    Mutation("waits for the outcome of a loser", "S9.2", 245, method(Turns, "forget", wait_for_it)),
     Mutation("frees the slot of a run twice", "S4.3", 0, python(RunSlots, "give_back_own", "self.has_own = False", "pass")),
     Mutation("keeps the slot of a suspended run", "S4.3", 0, python(Execution, "release", "self.slots.give_back_own()", "pass")),
     Mutation(
@@ -342,7 +346,7 @@ MUTATIONS = (
         python(Execution, "finish", "await self.steps_end(keep=False)", "pass"),
     ),
     Mutation(
-        "does not look at what was resolved while it suspended", "S9.2", 42,
+        "does not look at what was resolved while it suspended", "S9.2", 76,
         python(Execution, "suspend", "await self.proceed(self.parking.fetch())", "pass"),
     ),
     Mutation(
@@ -384,7 +388,7 @@ MUTATIONS = (
         lua("== 0 then return {'changed'} end", "== 2 then return {'changed'} end"),
     ),
     Mutation(
-        "gives the last word to the code of the worker that started last", "S2.7", 13,
+        "gives the last word to the code of the worker that started last", "S2.7", 20,
         lua(r"if redis.call('EXISTS', (prefix .. 'code:' .. app_id .. '\31' .. code)) == 0 and", "if"),
     ),
     Mutation(
@@ -404,9 +408,16 @@ MUTATIONS = (
         "leaves out what was missed of a cron", "S8.1", 13,
         python(Crons, "catch_up", "due_ticks(schedule.trigger, last_ms, now_ms)", "()"),
     ),
+    Mutation(
+        "tells beat of no functions while a nudge for a timer waits", "S8.1", 330_556,
+        lua(
+            "redis.call('LREM', prefix .. 'nudge', 0, 'functions')",
+            "if redis.call('LLEN', prefix .. 'nudge') > 0 then return 1 end",
+        ),
+    ),
     # --- what users write and raise, queues, retention ---
     Mutation(
-        "takes a CancelledError of user code for its own", "S5.1", 104,
+        "takes a CancelledError of user code for its own", "S5.1", 162,
         python(handler, "contained", "if is_being_cancelled():", "if True:"),
     ),
     Mutation(

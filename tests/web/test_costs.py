@@ -50,13 +50,19 @@ def counted(client: StoreClient) -> Iterator[Cost]:
 
 
 @pytest.fixture
-async def many(app: TaskFlow, harness: Harness, link: Connections) -> str:
-    """Runs of each status, more than a page of each; gives the id of one of them."""
+def napping(app: TaskFlow) -> str:
+    """A function whose runs wait, declared before a worker starts."""
 
     @app.function(trigger="shop/nap")
     async def nap(ctx: Context[Step]) -> None:
         await ctx.step.sleep("nap", "1h")
 
+    return nap.id
+
+
+@pytest.fixture
+async def many(app: TaskFlow, napping: str, harness: Harness, link: Connections) -> str:
+    """Runs of each status, more than a page of each; gives the id of one of them."""
     await harness.settled()
     control = link.control()
     await control.pause_queue("shop", "mail")
@@ -64,6 +70,7 @@ async def many(app: TaskFlow, harness: Harness, link: Connections) -> str:
     run_ids = [await control.invoke(spec, None) for _ in range(25)]
     await app.asend([Event(name) for name in ("shop/nap", "shop/broken", "shop/order") for _ in range(25)])
     await harness.settled()
+    assert len(await app.aruns(napping, status="waiting")) == 25
     # A command a function would show.
     for number in range(100):
         await control.invoke(
