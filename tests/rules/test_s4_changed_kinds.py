@@ -11,21 +11,22 @@ from typing import Any
 import pytest
 
 from taskflow.app import TaskFlow
+from taskflow.channel import TopicRef
 from taskflow.context import Context
 from taskflow.errors import RunFailed
 from taskflow.event import Event
 from taskflow.retries import Retries
 from taskflow.run import RunStatus
 from taskflow.step import Step
-from taskflow.store.operation import EVENT, INVOKE, SEND, SIGNAL, SLEEP, STEP, TOOLS
+from taskflow.store.operation import EVENT, INVOKE, PUBLISH, SEND, SIGNAL, SLEEP, STEP, TOOLS
 from taskflow.testing import Harness
 from tests.conftest import MakeApp
 from tests.rules.endings import nothing_is_left_of
 from tests.rules.journal import memos
 
 PAIRS = list(itertools.permutations(TOOLS, 2))
-# One of these ends in its own attempt: a process never leaves it pending.
-PENDING = [(old, new) for old, new in PAIRS if old != SEND]
+# Two of these end in their own attempt: a process never leaves them pending.
+PENDING = [(old, new) for old, new in PAIRS if old not in (SEND, PUBLISH)]
 
 
 class Renamed:
@@ -69,6 +70,8 @@ class Renamed:
                 return await step.run("x", self.work)
             case "send":
                 return len(await step.send_event("x", Event("told", {})))
+            case "publish":
+                return await step.publish("x", TopicRef("told", "status"), 1)
             case "sleep":
                 return await step.sleep("x", f"{days} days")
             case "event":
@@ -98,7 +101,7 @@ class Renamed:
             await harness.advance(days=days)
 
 
-RESULTS = {STEP: "ran", SEND: 1, SLEEP: None, EVENT: 7, SIGNAL: 8, INVOKE: "child"}
+RESULTS = {STEP: "ran", SEND: 1, PUBLISH: None, SLEEP: None, EVENT: 7, SIGNAL: 8, INVOKE: "child"}
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -151,7 +154,7 @@ async def test_what_another_tool_waited_for_resolves_nothing_any_more(
         code.is_old = True  # for `give`: what the old code waits for
         await code.give(harness, old, days=10)
         code.is_old = False
-        if new in (STEP, SEND):
+        if new in (STEP, SEND, PUBLISH):
             assert await run.aresult("1s") == RESULTS[new]
         else:
             assert await run.astatus() is RunStatus.WAITING
@@ -170,7 +173,7 @@ async def test_strict_determinism_fails_a_run_whose_step_is_of_another_tool(
 ) -> None:
     """S4.5"""
     app = make_app(determinism="strict")
-    code = Renamed(app, old, new, is_pending=old != SEND)
+    code = Renamed(app, old, new, is_pending=old not in (SEND, PUBLISH))
     async with Harness(app) as harness:
         run = await change(code, harness)
         expected = f"step 'x' was a {TOOLS[old]} before, and is a {TOOLS[new]} now.*determinism is 'strict'"
