@@ -48,6 +48,7 @@ SELDOM = (
     "takes what it was told of for all that was resolved",
     "hands back what it executes, when it drains and hears of it twice",
     "begins a step while the run is being suspended",
+    "hands back what goes on to its next step",
 )
 
 MakeBug = Callable[[], AbstractContextManager[None]]
