@@ -115,6 +115,7 @@ class StubHost:
         self.child_id = CHILD
         self.slots = Slots(0, self.loop)
         self.life_level = logging.DEBUG
+        self.meter = None
         self.left = 0  # runs that have not ended
         self.over = self.loop.create_future()
 

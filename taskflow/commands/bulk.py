@@ -12,6 +12,7 @@ from taskflow.commands.options import (
     connection_options,
     find_target,
     json_option,
+    limit_option,
     open_control,
     print_json,
     run,
@@ -34,14 +35,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option(
-    "--limit",
-    default=20,
-    show_default=True,
-    type=click.IntRange(1, 1_000),
-    metavar="N",
-    help="Show at most N.",
-)
+@limit_option(1_000)
 @connection_options
 @json_option
 def list_command(

@@ -10,6 +10,7 @@ from taskflow.commands.options import (
     connection_options,
     find_target,
     json_option,
+    limit_option,
     look,
     print_json,
 )
@@ -23,14 +24,7 @@ BODY_CHARS = 200
 
 
 @click.command("dead-letters")
-@click.option(
-    "--limit",
-    default=20,
-    show_default=True,
-    type=click.IntRange(1, 10_000),
-    metavar="N",
-    help="Show at most N.",
-)
+@limit_option(10_000)
 @connection_options
 @json_option
 def command(

@@ -9,6 +9,7 @@ from taskflow.commands.options import (
     connection_options,
     find_target,
     json_option,
+    limit_option,
     look,
     print_json,
 )
@@ -28,14 +29,7 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--name", metavar="NAME", help="Only events of this name.")
-@click.option(
-    "--limit",
-    default=20,
-    show_default=True,
-    type=click.IntRange(1, 10_000),
-    metavar="N",
-    help="Show at most N.",
-)
+@limit_option(10_000)
 @connection_options
 @json_option
 def list_command(

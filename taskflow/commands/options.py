@@ -1,4 +1,4 @@
-"""Options that the commands share (-A, --store, --broker, --namespace, --json), and the servers that they lead to."""
+"""Options that the commands share (-A, --store, --broker, --namespace, --limit, --json), and the servers that they lead to."""
 
 from __future__ import annotations
 
@@ -51,6 +51,13 @@ class Target:
         """Connections to these servers in the name of `app_id`, by default that of -A, or no app. Raises ConfigError."""
         app_id = check_slug(app_id, what="app_id") if app_id else self.app.id if self.app else ""
         return Connections(dataclasses.replace(self.config, app_id=app_id), clock=clock, codecs=self.codecs)
+
+
+def limit_option(most: int, help_text: str = "Show at most N.") -> Callable[[F], F]:
+    """Add --limit N to a command, from 1 to `most`, by default 20, as the argument `limit`."""
+    return click.option(
+        "--limit", default=20, show_default=True, type=click.IntRange(1, most), metavar="N", help=help_text
+    )
 
 
 def connection_options(function: F) -> F:

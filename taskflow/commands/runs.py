@@ -16,6 +16,7 @@ from taskflow.commands.options import (
     find_target,
     full_function_id,
     json_option,
+    limit_option,
     look,
     print_json,
     run,
@@ -49,14 +50,7 @@ command.add_command(rerun_command)
     type=click.Choice([status.value for status in RunStatus]),
     help="Only runs with this status; may be given several times.",
 )
-@click.option(
-    "--limit",
-    default=20,
-    show_default=True,
-    type=click.IntRange(1, 10_000),
-    metavar="N",
-    help="Show at most N.",
-)
+@limit_option(10_000)
 @click.option(
     "--since", metavar="DURATION", callback=parse_duration_option, help="Created in the last 1h30m, 2d, ..."
 )

@@ -14,6 +14,7 @@ from taskflow.commands.options import (
     connection_options,
     find_target,
     json_option,
+    limit_option,
     look,
     print_json,
     run,
@@ -37,14 +38,7 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--failed", "only_failed", is_flag=True, help="Only those whose function failed.")
-@click.option(
-    "--limit",
-    default=20,
-    show_default=True,
-    type=click.IntRange(1, 1_000),
-    metavar="N",
-    help="Look at the newest N.",
-)
+@limit_option(1_000, "Look at the newest N.")
 @connection_options
 @json_option
 def list_command(
