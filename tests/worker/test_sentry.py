@@ -5,15 +5,13 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
 from sentry_sdk.envelope import Envelope
 
+from tests.post_server import post_server
 from tests.processes import TaskflowProcess, wait_until
 from tests.servers import ValkeyServer
 
@@ -34,47 +32,25 @@ if __name__ == "__main__":
 """
 
 
-class SentryServer:
+class SentryEvents:
     """Takes envelopes as Sentry does, and keeps the events in them."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []
-        keeper = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers["Content-Encoding"] == "gzip":
-                    body = gzip.decompress(body)
-                if (event := Envelope.deserialize(body).get_event()) is not None:
-                    keeper.events.append(event)
-                self.send_response(200)
-                self.send_header("Content-Length", "2")
-                self.end_headers()
-                self.wfile.write(b"{}")
-
-            def log_message(self, format: str, *args: object) -> None: ...
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.dsn = f"http://key@127.0.0.1:{self.server.server_port}/1"
-
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        thread = threading.Thread(target=self.server.serve_forever)
-        thread.start()
-        try:
-            yield
-        finally:
-            self.server.shutdown()
-            thread.join()
-            self.server.server_close()
+    def take(self, headers: Message, body: bytes) -> bytes:
+        if headers["Content-Encoding"] == "gzip":
+            body = gzip.decompress(body)
+        if (event := Envelope.deserialize(body).get_event()) is not None:
+            self.events.append(event)
+        return b"{}"
 
 
 def test_a_run_whose_processes_died_is_reported_with_how_they_ended(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(SHOP)
-    sentry = SentryServer()
-    with ValkeyServer() as server, sentry.serving():
-        env = {"TASKFLOW_BROKER": server.url, "TASKFLOW_STORE": server.url, "DSN": sentry.dsn}
+    sentry = SentryEvents()
+    with ValkeyServer() as server, post_server(sentry.take) as address:
+        env = {"TASKFLOW_BROKER": server.url, "TASKFLOW_STORE": server.url, "DSN": f"http://key@{address}/1"}
         arguments = ("worker", "-A", "shop", "--processes", "1", "-B")
         with TaskflowProcess(*arguments, cwd=tmp_path, env=env) as worker:
             worker.wait_for_line("is ready")

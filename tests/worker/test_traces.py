@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from email.message import Message
 from pathlib import Path
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from tests.post_server import post_server
 from tests.processes import TaskflowProcess, wait_until
 from tests.servers import ValkeyServer
 
@@ -57,33 +55,12 @@ class Collector:
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
-        collector = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                    for scope in resource.scope_spans:
-                        collector.spans += scope.spans
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None: ...
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1/traces"
-
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        thread = threading.Thread(target=self.server.serve_forever)
-        thread.start()
-        try:
-            yield
-        finally:
-            self.server.shutdown()
-            thread.join()
-            self.server.server_close()
+    def take(self, headers: Message, body: bytes) -> bytes:
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for scope in resource.scope_spans:
+                self.spans += scope.spans
+        return b""
 
     def named(self, name: str) -> list[Span]:
         return [span for span in self.spans if span.name == name]
@@ -92,8 +69,12 @@ class Collector:
 def test_a_run_whose_process_dies_after_a_sleep_is_one_tree_without_doubles(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(SHOP)
     collector = Collector()
-    with ValkeyServer() as server, collector.serving():
-        env = {"TASKFLOW_BROKER": server.url, "TASKFLOW_STORE": server.url, "COLLECTOR": collector.url}
+    with ValkeyServer() as server, post_server(collector.take) as address:
+        env = {
+            "TASKFLOW_BROKER": server.url,
+            "TASKFLOW_STORE": server.url,
+            "COLLECTOR": f"http://{address}/v1/traces",
+        }
         arguments = ("worker", "-A", "shop", "--processes", "1", "-B")
         with TaskflowProcess(*arguments, cwd=tmp_path, env=env) as worker:
             worker.wait_for_line("is ready")
